@@ -1,0 +1,41 @@
+"""Counts of what happened, so that nothing is dropped, cut or refused in silence."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+
+__all__ = ["Counters"]
+
+
+class Counters:
+    """Count by dotted name, from any thread.
+
+    Names read ``state`` or ``group.reason``: ``delivered``, ``dropped.no_usable_id``, ``cut.output``.
+    """
+
+    __slots__ = ("_counts", "_lock")
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    def add(self, name: str, amount: int = 1) -> None:
+        """Add ``amount`` to the count called ``name``."""
+        with self._lock:
+            self._counts[name] += amount
+
+    def __getitem__(self, name: str) -> int:
+        """Return the count called ``name``; 0 when nothing was counted under it."""
+        with self._lock:
+            return self._counts[name]
+
+    def snapshot(self) -> dict[str, int]:
+        """Return all counts that are not zero, sorted by name."""
+        with self._lock:
+            return {name: count for name, count in sorted(self._counts.items()) if count}
+
+    def reset_after_fork(self) -> None:
+        """Start again at zero, with a lock nobody holds: a forked child has counted nothing."""
+        self._lock = threading.Lock()
+        self._counts = Counter()

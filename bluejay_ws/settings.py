@@ -1,0 +1,223 @@
+"""What a user configures: arguments first, then the environment, then the defaults."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from bluejay_ws.exceptions import ConfigurationError
+from bluejay_ws.wire import DEFAULT_BASE_URL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+__all__ = ["Retry", "Secret", "Settings", "default_spool"]
+
+LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+class Secret:
+    """Hold an API key so that no repr, str, pickle or traceback with locals shows it.
+
+    Args:
+        value: the key; read it with `reveal` at the moment it is sent, and nowhere else.
+    """
+
+    __slots__ = ("_reveal",)
+
+    def __init__(self, value: str) -> None:
+        self._reveal = lambda: value
+
+    @classmethod
+    def wrap(cls, value: str | Secret | None) -> Secret | None:
+        """Return ``value`` as a secret; None stays None. Rebind the plain name to the result at once."""
+        return value if value is None or isinstance(value, Secret) else cls(value)
+
+    def reveal(self) -> str:
+        """Return the key itself."""
+        return self._reveal()
+
+    def fits_a_header(self) -> bool:
+        """Return whether the key is text of visible ASCII characters only."""
+        return re.fullmatch(r"[\x21-\x7e]+", self._reveal() or "") is not None
+
+    def __repr__(self) -> str:
+        return "Secret('**********')"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self.reveal() == other.reveal()
+
+    def __hash__(self) -> int:
+        return hash(self.reveal())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        message = "an API key cannot be pickled; read it from the environment in the other process"
+        raise TypeError(message)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retry:
+    """Say how a report that was not accepted is tried again. All durations are seconds.
+
+    Args:
+        first: upper bound of the first wait after the immediate second try; doubles with each try.
+        ceiling: upper bound of any wait between two tries.
+        retry_after_ceiling: the longest ``Retry-After`` of the platform that is believed.
+        read_back: waits before each of the looks at the platform after an unknown outcome.
+        resends: how often a report whose outcome stayed unknown may be sent again.
+    """
+
+    first: float = 0.5
+    ceiling: float = 300.0
+    retry_after_ceiling: float = 900.0
+    read_back: tuple[float, ...] = (1.0, 3.0, 8.0)
+    resends: int = 2
+
+    def __post_init__(self) -> None:
+        for name in ("first", "ceiling", "retry_after_ceiling"):
+            if not getattr(self, name) > 0:
+                raise ConfigurationError(f"Retry.{name}", "is not above zero", "give a number of seconds, such as 0.5")
+        if not self.read_back or self.resends < 0:
+            raise ConfigurationError("Retry.read_back", "is empty or resends is below zero", "leave them out")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Hold one client's configuration, checked. Build it with `Settings.load`.
+
+    Args:
+        api_key: sent as ``X-API-Key``; None keeps every report in the spool until a key is there.
+        base_url: where the platform is, without trailing slash and without ``/v1``.
+        timeout: seconds for each step of an HTTP exchange (connect, write, read).
+        retry: see `Retry`.
+        spool: directory of the spool; None keeps reports in memory only.
+        redact: called as ``redact(kind, value)`` before anything is kept; its result is kept instead.
+        flush_timeout: seconds that closing, and the end of the process, may wait for delivery.
+        redial_wait: seconds after a crash in which the platform may dial the same call again.
+    """
+
+    api_key: Secret | None = None
+    base_url: str = DEFAULT_BASE_URL
+    timeout: float = 10.0
+    retry: Retry = field(default_factory=Retry)
+    spool: Path | None = None
+    redact: Callable[[str, Any], Any] | None = None
+    flush_timeout: float = 10.0
+    redial_wait: float = 2.0
+
+    @classmethod
+    def load(
+        cls,
+        *,
+        api_key: str | Secret | None = None,
+        base_url: str | None = None,
+        timeout: float = 10.0,
+        retry: Retry | None = None,
+        spool: str | os.PathLike[str] | bool | None = None,
+        redact: Callable[[str, Any], Any] | None = None,
+        flush_timeout: float = 10.0,
+        redial_wait: float = 2.0,
+        environ: Mapping[str, str] | None = None,
+    ) -> Settings:
+        """Return checked settings from arguments and environment.
+
+        Args:
+            api_key: default ``BLUEJAY_API_KEY``; missing is allowed (reports wait in the spool).
+            base_url: default ``BLUEJAY_API_URL``, with or without a trailing ``/v1``.
+            timeout: seconds, above zero.
+            retry: default `Retry()`.
+            spool: a directory; default ``BLUEJAY_SPOOL``, then the user's state directory;
+                ``False`` keeps reports in memory only.
+            redact: see the class.
+            flush_timeout: seconds, zero or more.
+            redial_wait: seconds, zero or more.
+            environ: default ``os.environ``.
+
+        Raises:
+            ConfigurationError: a value cannot be used; its text never holds the key.
+        """
+        env = _Environment(environ)
+        api_key = Secret.wrap(api_key)  # from here on no frame of ours has the plain key among its locals
+        if not timeout > 0:
+            raise ConfigurationError("timeout", f"is {timeout!r}", "give a number of seconds above zero")
+        for name, value in (("flush_timeout", flush_timeout), ("redial_wait", redial_wait)):
+            if not value >= 0:
+                raise ConfigurationError(name, f"is {value!r}", "give a number of seconds, zero or more")
+        if redact is not None and not callable(redact):
+            raise ConfigurationError("redact", "is not callable", "give a function redact(kind, value)")
+        return cls(
+            api_key=_checked_key(api_key, env),
+            base_url=_checked_url(base_url, env),
+            timeout=timeout,
+            retry=retry or Retry(),
+            spool=_spool_directory(spool, env),
+            redact=redact,
+            flush_timeout=flush_timeout,
+            redial_wait=redial_wait,
+        )
+
+
+def default_spool(environ: Mapping[str, str] | None = None) -> Path:
+    """Return the spool directory used when none is given: below the user's state directory."""
+    return _default_spool(_Environment(environ))
+
+
+def _default_spool(env: _Environment) -> Path:
+    state = env.get("XDG_STATE_HOME") or ""
+    home = Path(state) if state.startswith("/") else Path(env.get("HOME") or Path.home()) / ".local" / "state"
+    return home / "bluejay_ws" / "spool"
+
+
+class _Environment:
+    """The environment, with a repr that shows nothing of it: tracebacks may print the locals of our frames."""
+
+    __slots__ = ("get",)
+
+    def __init__(self, environ: Mapping[str, str] | None) -> None:
+        source = os.environ if environ is None else environ
+        self.get: Callable[[str], str | None] = lambda name: source.get(name)
+
+    def __repr__(self) -> str:
+        return "<environment>"
+
+
+def _checked_key(given: Secret | None, env: _Environment) -> Secret | None:
+    setting = "BLUEJAY_API_KEY" if given is None else "api_key"
+    key = Secret(env.get("BLUEJAY_API_KEY") or "") if given is None else given
+    if key.reveal() == "":
+        return None
+    if not key.fits_a_header():
+        reason = "holds spaces, line ends or characters that cannot stand in a header"
+        raise ConfigurationError(setting, reason, "copy the key again, without quotes and blanks")
+    return key
+
+
+def _checked_url(base_url: str | None, env: _Environment) -> str:
+    setting = "BLUEJAY_API_URL" if base_url is None else "base_url"
+    given = env.get("BLUEJAY_API_URL") or DEFAULT_BASE_URL if base_url is None else base_url
+    try:
+        url = urlsplit(given.strip())
+        host, _ = url.hostname, url.port
+    except (ValueError, AttributeError):
+        raise ConfigurationError(setting, "is not a URL", f"write it like {DEFAULT_BASE_URL}") from None
+    if url.username is not None or url.password is not None:
+        raise ConfigurationError(setting, "holds a user name or password", "leave them out; the key is sent as a header")
+    if not host or url.scheme not in {"http", "https"} or url.query or url.fragment:
+        raise ConfigurationError(setting, f"is {given!r}", f"write it like {DEFAULT_BASE_URL}")
+    if url.scheme == "http" and host not in LOOPBACK_HOSTS:
+        raise ConfigurationError(setting, f"is plain http to {host!r}", "use https (http is for localhost only)")
+    path = url.path.rstrip("/").removesuffix("/v1").rstrip("/")
+    return f"{url.scheme}://{url.netloc}{path}"
+
+
+def _spool_directory(spool: str | os.PathLike[str] | bool | None, env: _Environment) -> Path | None:
+    if spool is False:
+        return None
+    if spool is None or spool is True:
+        given = env.get("BLUEJAY_SPOOL")
+        return Path(given).expanduser() if given else _default_spool(env)
+    return Path(spool).expanduser()
