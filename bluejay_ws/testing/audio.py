@@ -1,0 +1,130 @@
+"""PCM as it crosses the wire: 16,000 Hz, mono, signed 16 bit little-endian; 32 bytes are one millisecond."""
+
+from __future__ import annotations
+
+import math
+import struct
+import wave
+from importlib.resources import as_file, files
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator
+
+__all__ = [
+    "BYTES_PER_MS",
+    "FRAME_BYTES",
+    "SAMPLE_RATE",
+    "caller_pcm",
+    "frames",
+    "read_wav",
+    "silence",
+    "split_utterances",
+    "tone",
+    "write_wav",
+]
+
+SAMPLE_RATE = 16_000
+BYTES_PER_MS = 32
+FRAME_BYTES = 640  # 20 ms
+
+
+def read_wav(path: str | os.PathLike[str]) -> bytes:
+    """Return the samples of a WAV file that already has the wire's format.
+
+    Raises:
+        ValueError: it is not a WAV file, or has another rate, width or number of channels; the
+            message says how to convert it.
+        OSError: the file cannot be read.
+    """
+    try:
+        with wave.open(str(path), "rb") as wav:
+            found = (wav.getframerate(), wav.getnchannels(), wav.getsampwidth())
+            pcm = wav.readframes(wav.getnframes())
+    except (wave.Error, EOFError) as error:
+        raise ValueError(f"{str(path)!r} is not a PCM WAV file ({error})") from error
+    if found != (SAMPLE_RATE, 1, 2):
+        rate, channels, width = found
+        message = (
+            f"{str(path)!r} has {rate} Hz, {channels} channel(s), {8 * width} bit; 16000 Hz, mono, 16 bit is needed:"
+            f" sox {path} -r 16000 -c 1 -b 16 converted.wav"
+        )
+        raise ValueError(message)
+    return pcm
+
+
+def write_wav(path: str | os.PathLike[str], pcm: bytes) -> None:
+    """Write samples of the wire's format as a WAV file."""
+    with wave.open(str(path), "wb") as wav:
+        wav.setframerate(SAMPLE_RATE)
+        wav.setnchannels(1)
+        wav.setsampwidth(2)
+        wav.writeframes(pcm)
+
+
+def caller_pcm() -> bytes:
+    """Return the shipped caller: "Hi, I lost my card. It ends in four two four two." ... "Yes, please freeze it."."""
+    with as_file(files("bluejay_ws.testing") / "assets" / "caller.wav") as path:
+        return read_wav(path)
+
+
+def silence(duration_ms: float) -> bytes:
+    """Return that much silence, in whole samples."""
+    return bytes(2 * _samples(duration_ms))
+
+
+def tone(duration_ms: float, *, hertz: float = 440.0, volume: float = 0.3) -> bytes:
+    """Return a sine tone.
+
+    Args:
+        duration_ms: how long.
+        hertz: how high.
+        volume: from 0.0 (silence) to 1.0 (full scale).
+    """
+    step = 2 * math.pi * hertz / SAMPLE_RATE
+    peak = 32_767 * volume
+    samples = [round(peak * math.sin(step * index)) for index in range(_samples(duration_ms))]
+    return struct.pack(f"<{len(samples)}h", *samples)
+
+
+def frames(pcm: bytes, size: int = FRAME_BYTES) -> Iterator[bytes]:
+    """Yield the samples in frames of ``size`` bytes; the last one is filled up with silence."""
+    for start in range(0, len(pcm), size):
+        yield pcm[start : start + size].ljust(size, b"\0")
+
+
+def split_utterances(pcm: bytes, *, pause_ms: float = 500.0, loudness: float = 0.01) -> list[bytes]:
+    """Cut samples into what was said, at the pauses, by energy alone.
+
+    Args:
+        pcm: samples of the wire's format.
+        pause_ms: a quieter stretch at least this long separates two utterances.
+        loudness: root mean square, from 0.0 to 1.0, from which a 20 ms frame counts as speech.
+
+    Returns:
+        The utterances without the silence round them; an empty list when all of it is quiet.
+    """
+    pieces: list[list[bytes]] = []
+    quiet: list[bytes] = []
+    pause_frames = max(1, round(pause_ms * BYTES_PER_MS / FRAME_BYTES))
+    for frame in frames(pcm):
+        if _loudness(frame) < loudness:
+            quiet.append(frame)
+            continue
+        if not pieces or len(quiet) >= pause_frames:
+            pieces.append([])
+        else:
+            pieces[-1] += quiet
+        pieces[-1].append(frame)
+        quiet = []
+    return [b"".join(piece) for piece in pieces]
+
+
+def _samples(duration_ms: float) -> int:
+    return round(duration_ms * SAMPLE_RATE / 1000)
+
+
+def _loudness(frame: bytes) -> float:
+    samples = struct.unpack(f"<{len(frame) // 2}h", frame)
+    return math.sqrt(sum(sample * sample for sample in samples) / len(samples)) / 32_768

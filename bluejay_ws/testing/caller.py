@@ -1,0 +1,157 @@
+"""A Digital Human: dials an agent as Bluejay does, speaks, listens, barges in, hangs up.
+
+It shares no code with what it judges: wire names, PCM arithmetic and the rules of CHIRP are written out again here.
+The connection is `websockets.asyncio`, so it runs on asyncio (uvloop too), not on trio.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import ipaddress
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import anyio
+from websockets.asyncio.client import connect
+from websockets.version import version as websockets_version
+
+from bluejay_ws.testing.audio import caller_pcm, split_utterances
+from bluejay_ws.testing.line import CallEvent, CallLog, Habits, Line
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+__all__ = ["CallEvent", "CallLog", "DigitalHuman", "Line"]
+
+ID_HEADER = "X-Simulation-Result-Id"
+
+
+class DigitalHuman:
+    """Dial agents as Bluejay's simulated caller does. One object can make any number of calls.
+
+    Args:
+        url: ``ws://`` or ``wss://``.
+        simulation_result_id: value of the connect header; None leaves the header out, several values repeat it.
+        user: user name of the Basic authentication; None sends no ``Authorization`` header.
+        password: its password.
+        pace: seconds that one second of audio takes, spoken and heard: 1.0 is real time, 0.1 ten times faster,
+            0 as fast as the connection allows.
+        skew_ms: how late ``speech.started`` is against the first frame, and how early ``speech.completed`` is against
+            the last one.
+        patience: seconds, at any pace, to wait for an agent that says nothing.
+        reaction: seconds of silence, at that pace, after which the agent's turn counts as over.
+        yields: fall silent when the agent begins to speak over the caller.
+        on_event: called with each `CallEvent` as it happens.
+        headers: further headers of the connect request.
+        ssl: for ``wss://``; default: the system's trust store.
+        open_timeout: seconds for connecting and the handshake.
+        close_timeout: seconds to wait for the agent's part of closing.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        simulation_result_id: str | Sequence[str] | None = "720488",
+        *,
+        user: str | None = None,
+        password: str = "",
+        pace: float = 1.0,
+        skew_ms: float = 200.0,
+        patience: float = 10.0,
+        reaction: float = 0.6,
+        yields: bool = True,
+        on_event: Callable[[CallEvent], None] | None = None,
+        headers: Sequence[tuple[str, str]] = (),
+        ssl: ssl.SSLContext | None = None,
+        open_timeout: float = 10.0,
+        close_timeout: float = 5.0,
+    ) -> None:
+        self.url = url
+        self.habits = Habits(
+            pace=pace, skew_ms=skew_ms, patience=patience, reaction=reaction, yields=yields, on_event=on_event
+        )
+        ids = [simulation_result_id] if isinstance(simulation_result_id, str) else simulation_result_id or []
+        self._headers = [*headers, *((ID_HEADER, value) for value in ids)]
+        if user is not None:
+            credentials = base64.b64encode(f"{user}:{password}".encode()).decode()
+            self._headers.append(("Authorization", f"Basic {credentials}"))
+        self._options: dict[str, Any] = {"open_timeout": open_timeout, "close_timeout": close_timeout}
+        if ssl is not None:
+            self._options["ssl"] = ssl
+        if _is_loopback(url) and int(websockets_version.split(".")[0]) >= 15:
+            self._options["proxy"] = None  # a proxy of the environment cannot reach this machine
+
+    @contextlib.asynccontextmanager
+    async def dial(self) -> AsyncIterator[Line]:
+        """Connect, and hang up with 1000 on the way out if the call still lasts.
+
+        Raises:
+            OSError: the agent cannot be reached (`ssl.SSLError` is one).
+            TimeoutError: it did not answer in time.
+            websockets.exceptions.InvalidStatus: it refused the upgrade, for example with 401.
+            websockets.exceptions.WebSocketException: the URL or the answer is no websocket's.
+        """
+        connection = await connect(self.url, additional_headers=self._headers, max_size=2**24, **self._options)
+        line = Line(connection, self.habits)
+        tasks = [asyncio.create_task(line.hear()), asyncio.create_task(line.play())]
+        try:
+            yield line
+        finally:
+            try:
+                await line.hang_up()
+                await asyncio.gather(*tasks)
+            finally:
+                connection.transport.abort()
+                for task in tasks:
+                    task.cancel()
+
+    async def call(
+        self,
+        utterances: Sequence[bytes] | None = None,
+        *,
+        greeting: float = 0.0,
+        silence_ms: float = 600.0,
+        barge_in_ms: float | None = None,
+        seconds: float | None = None,
+        close_code: int | None = 1000,
+        close_reason: str = "",
+    ) -> CallLog:
+        """Make one whole call: say each utterance, hear the agent's answer out, hang up.
+
+        Args:
+            utterances: what to say, as PCM; default: the shipped caller's two sentences.
+            greeting: seconds, at any pace, that the agent may take to speak first.
+            silence_ms: silence sent after each utterance, for agents that listen for it, until they answer.
+            barge_in_ms: begin the next utterance once that much of each answer has been heard.
+            seconds: end the call after that time, whatever has been said.
+            close_code: None drops the TCP connection without a close frame.
+            close_reason: sent with the code.
+
+        Returns:
+            What happened. A call that the agent ends early is no error.
+        """
+        spoken = split_utterances(caller_pcm()) if utterances is None else utterances
+        async with self.dial() as line:
+            with anyio.move_on_after(seconds):
+                if greeting:
+                    await line.listen(patience=greeting)
+                for number, pcm in enumerate(spoken, 1):
+                    await line.say(pcm)
+                    await line.silence(silence_ms, until_heard=True)
+                    await line.listen(heard_ms=barge_in_ms if number < len(spoken) else None)
+            if close_code is None:
+                await line.drop()
+            else:
+                await line.hang_up(close_code, close_reason)
+        return line.log
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,71 @@
+"""What the caller hears of audio that arrives faster than it plays. Times are seconds of one clock, passed in."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from bluejay_ws.testing.audio import BYTES_PER_MS
+
+__all__ = ["Playhead"]
+
+
+class Playhead:
+    """Play a queue of audio, and know when each mark in it has been reached.
+
+    Args:
+        pace: seconds that one second of audio takes to play: 1.0 is real time, 0 plays at once.
+    """
+
+    __slots__ = ("_marks", "_pace", "dropped_ms", "received_ms", "until")
+
+    def __init__(self, pace: float) -> None:
+        self._pace = pace
+        self._marks: deque[tuple[float, str]] = deque()
+        self.until = 0.0  # the queue has been played by then
+        self.received_ms = 0.0
+        self.dropped_ms = 0.0
+
+    def add(self, size: int, now: float) -> None:
+        """Queue ``size`` bytes of audio that arrived at ``now``."""
+        duration_ms = size / BYTES_PER_MS
+        self.received_ms += duration_ms
+        self.until = max(now, self.until) + duration_ms / 1000 * self._pace
+
+    def mark(self, name: str, now: float) -> None:
+        """Queue a mark behind all audio so far."""
+        self._marks.append((max(now, self.until), name))
+
+    def reached(self, now: float) -> list[str]:
+        """Return, once, the names of the marks that have been played by ``now``."""
+        names = []
+        while self._marks and self._marks[0][0] <= now:
+            names.append(self._marks.popleft()[1])
+        return names
+
+    def next_mark(self) -> float | None:
+        """Return when the next mark will be reached, or None."""
+        return self._marks[0][0] if self._marks else None
+
+    def drop(self, now: float) -> tuple[float, list[str]]:
+        """Forget what has not been played; return how many milliseconds, and which marks, that was."""
+        dropped_ms = self.pending_ms(now)
+        names = [name for _, name in self._marks]
+        self._marks.clear()
+        self.dropped_ms += dropped_ms
+        self.until = min(now, self.until)
+        return dropped_ms, names
+
+    def pending_ms(self, now: float) -> float:
+        """Return the milliseconds of audio that are still queued."""
+        return (self.until - now) * 1000 / self._pace if self._pace and self.until > now else 0.0
+
+    def heard_ms(self, now: float) -> float:
+        """Return the milliseconds of audio that have been heard."""
+        return self.received_ms - self.dropped_ms - self.pending_ms(now)
+
+    def heard_at(self, heard_ms: float, now: float) -> float | None:
+        """Return when ``heard_ms`` will have been heard in total, or None if so much has not arrived."""
+        missing_ms = heard_ms - self.heard_ms(now)
+        if missing_ms > self.pending_ms(now) + 0.001:  # a microsecond: the sums are floats
+            return None
+        return now + max(0.0, missing_ms) / 1000 * self._pace
