@@ -1,0 +1,139 @@
+"""What the fake platform answers to a request, and which reports it takes in on the way."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from bluejay_ws.testing.faults import Answer
+from bluejay_ws.testing.http11 import phrase
+from bluejay_ws.testing.schema import RejectedBody, read, unknown_fields
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Collection
+
+    from bluejay_ws.testing.faults import Step
+    from bluejay_ws.testing.http11 import Request
+    from bluejay_ws.testing.oracle import AcceptedReport, Oracle
+    from bluejay_ws.testing.schema import SimulationReport
+
+__all__ = ["Judged", "Router"]
+
+UPDATE = "/v1/update-simulation-result"
+RETRIEVE = "/v1/retrieve-simulation-result/"
+
+
+@dataclass(slots=True)
+class Judged:
+    """Hold the platform's own answer to a request: a status and the object of its JSON body."""
+
+    status: int
+    payload: dict[str, Any]
+    allow: str | None = None
+    report: SimulationReport | None = None
+
+
+class Router:
+    """Judge requests, and take in the reports that are accepted.
+
+    Args:
+        oracle: remembers the accepted reports.
+        changed: held while it is used; told of each acceptance.
+        api_key: the right key; None takes any.
+        known_ids: the calls that exist; None knows all.
+        on_report: called with each accepted report.
+    """
+
+    def __init__(
+        self,
+        oracle: Oracle,
+        changed: threading.Condition,
+        *,
+        api_key: str | None,
+        known_ids: Collection[str] | None,
+        on_report: Callable[[AcceptedReport], None] | None,
+    ) -> None:
+        self.api_key = api_key
+        self.known_ids = known_ids
+        self.errors: list[Exception] = []
+        self._oracle = oracle
+        self._changed = changed
+        self._on_report = on_report
+
+    def judge(self, request: Request, step: Step) -> Judged:
+        """Return the platform's own answer; the report is taken in if it is sound and ``step`` lets it.
+
+        Args:
+            request: with its body; what the schema has against it is noted in its ``problems``.
+            step: what will be done with the exchange.
+        """
+        judged = self._routed(request)
+        accept = step.natural if isinstance(step, Answer) and step.accept is None else getattr(step, "accept", False)
+        if judged.report is not None and accept:
+            self._accept(judged.report, request.body)
+        return judged
+
+    def _routed(self, request: Request) -> Judged:
+        path, is_read = request.path, request.path.startswith(RETRIEVE)
+        if path != UPDATE and not is_read:
+            return _refusal(404)
+        method = "GET" if is_read else "POST"
+        if request.method != method:
+            return Judged(405, {"detail": phrase(405)}, allow=method)
+        if not self._key_is_right(request):
+            return Judged(401, {"detail": "Invalid API key"})
+        return self._read(unquote(path.removeprefix(RETRIEVE))) if is_read else self._update(request)
+
+    def _key_is_right(self, request: Request) -> bool:
+        keys = set(request.all("x-api-key"))
+        return bool(keys - {""}) if self.api_key is None else keys == {self.api_key}
+
+    def _read(self, simulation_result_id: str) -> Judged:
+        if self._oracle.read_back.unreadable is not None:
+            return _refusal(self._oracle.read_back.unreadable)
+        if not self._knows(simulation_result_id):
+            return _refusal(404, "Simulation result not found")
+        with self._changed:
+            return Judged(200, self._oracle.result(simulation_result_id))
+
+    def _update(self, request: Request) -> Judged:
+        try:
+            report = read(request.body, request.header("content-type"))
+        except RejectedBody as rejected:
+            detail = rejected.detail
+            request.problems = detail if isinstance(detail, list) else [{"loc": ["body"], "msg": detail, "type": "text"}]
+            return Judged(rejected.status, {"detail": detail})
+        if not self._knows(report.simulation_result_id):
+            return _refusal(404, "Simulation result not found")
+        return Judged(200, {"status": "success", "message": None}, report=report)
+
+    def _knows(self, simulation_result_id: str) -> bool:
+        return self.known_ids is None or simulation_result_id in self.known_ids
+
+    def _accept(self, report: SimulationReport, body: bytes) -> None:
+        with self._changed:
+            accepted = self._oracle.accept(report, body, unknown_fields(report))
+            self._changed.notify_all()
+        try:
+            if self._on_report is not None:
+                self._on_report(accepted)
+        except Exception as error:  # kept for the test to see: the answer has to leave all the same
+            self.errors.append(error)
+
+
+def _refusal(status: int, words: str | None = None) -> Judged:
+    return Judged(status, {"detail": words or phrase(status) or "unknown"})
+
+
+def planned_body(answer: Answer, request: Request) -> bytes:
+    """Return the body that goes with a planned status when the plan does not give one."""
+    if answer.status in {204, 304}:
+        return b""
+    detail: object = phrase(answer.status) or "unknown"
+    if answer.status == 422:  # as FastAPI does, with all that was sent
+        sent = request.body.decode("utf-8", "replace")
+        detail = [{"type": "missing", "loc": ["body", "events", 0, "title"], "msg": "Field required", "input": sent}]
+    return json.dumps({"detail": detail}).encode()
