@@ -1,0 +1,179 @@
+"""The house: which module may import which, how long a module may be, and that the tests mirror it.
+
+Read the rows from bottom to top. A row imports from the rows below it and never from its own or a higher one;
+what stands in one room may import each other. Imports are read from the syntax tree, so those inside
+functions and under ``TYPE_CHECKING`` count like any other.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from dataclasses import dataclass
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = "bluejay_ws"
+ROWS = (
+    {"exceptions", "counters", "settings", "version", "wire"},  # ground
+    {"blocks", "heard", "recorder"},  # facts
+    {"chirp", "taps", "delivery"},  # in and out
+    {"client"},  # join
+    {"record", "servers", "frameworks", "tools"},  # edges
+    {"", "cli", "pytest_plugin"},  # face; "" is the package root
+)
+BESIDE = "testing"
+ROOMS = {"wire", "delivery", "cli", "testing"}  # packages whose modules know each other
+OPEN_ROWS = (0, 1)  # small rows without strangers
+PURE = {"wire", "blocks", "heard", "recorder", "chirp", "taps"}
+IMPURE_LIBRARIES = {
+    *("asyncio", "anyio", "trio", "concurrent", "threading", "multiprocessing", "signal", "subprocess", "time"),
+    *("io", "os", "shutil", "socket", "ssl", "select", "selectors", "tempfile", "httpx", "websockets"),
+}
+LONGEST = 450
+
+
+@dataclass(frozen=True)
+class Module:
+    """One source file: its dotted name below the package, its tree, and what it imports."""
+
+    name: str
+    path: Path
+
+    @property
+    def top(self) -> str:
+        return self.name.partition(".")[0]
+
+    @property
+    def row(self) -> int:
+        found = [number for number, row in enumerate(ROWS) if self.top in row]
+        assert found, f"{self.path} stands in no row of the house: add it to ROWS"
+        return found[0]
+
+    @cache  # noqa: B019 - a handful of modules, for one test run
+    def imports(self) -> frozenset[str]:
+        """Return the full dotted names of all modules that this file imports."""
+        found: set[str] = set()
+        for node in ast.walk(ast.parse(self.path.read_text("utf-8"))):
+            if isinstance(node, ast.Import):
+                found.update(alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0, f"{self.path}:{node.lineno} imports relatively"
+                found.update(_named(node.module or "", alias.name) for alias in node.names)
+        return frozenset(found)
+
+    def own_imports(self) -> list[Module]:
+        """Return the modules of this package that this file imports."""
+        names = [name for name in self.imports() if name == PACKAGE or name.startswith(f"{PACKAGE}.")]
+        return [MODULES[name.removeprefix(PACKAGE).removeprefix(".")] for name in names]
+
+    def libraries(self) -> set[str]:
+        """Return the top names of everything else that this file imports."""
+        return {name.partition(".")[0] for name in self.imports()} - {PACKAGE, "__future__"}
+
+
+def _named(module: str, name: str) -> str:
+    """Return what ``from module import name`` imports: a submodule if there is one, else the module."""
+    inner = f"{module}.{name}"
+    is_module = inner.removeprefix(f"{PACKAGE}.") in MODULES and inner != f"{PACKAGE}.record"  # also a name of the root
+    return inner if inner.startswith(f"{PACKAGE}.") and is_module else module
+
+
+def _modules() -> dict[str, Module]:
+    found: dict[str, Module] = {}
+    for path in sorted((ROOT / PACKAGE).rglob("*.py")):
+        parts = path.relative_to(ROOT / PACKAGE).with_suffix("").parts
+        name = ".".join(part for part in parts if part != "__init__")
+        found[name] = Module(name, path)
+    return found
+
+
+MODULES = _modules()
+every_module = pytest.mark.parametrize("module", MODULES.values(), ids=[name or PACKAGE for name in MODULES])
+
+
+def _may_import(module: Module, other: Module) -> bool:
+    if other.top == BESIDE:
+        return module.top == BESIDE or module.row == len(ROWS) - 1
+    if module.top == BESIDE:
+        return False
+    if module.row == other.row:
+        return module.row in OPEN_ROWS or (module.top == other.top and module.top in ROOMS)
+    return other.row < module.row
+
+
+@every_module
+def test_a_module_imports_only_from_the_rows_below_it(module: Module) -> None:
+    """Imports point downward; siblings are strangers; the test kit knows nothing of the judged."""
+    assert [other.name for other in module.own_imports() if not _may_import(module, other)] == []
+
+
+@every_module
+def test_no_module_imports_the_package_root(module: Module) -> None:
+    """The root is the face for users: an import of it from inside would point upward."""
+    assert "" not in [other.name for other in module.own_imports()]
+
+
+def test_there_is_no_cycle_of_imports() -> None:
+    """The modules can be read in an order in which each uses only what was read before, type annotations included."""
+    graph = {name: [other.name for other in module.own_imports()] for name, module in MODULES.items()}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(f"a cycle: {error.args[1]}")
+
+
+def test_only_one_module_imports_httpx() -> None:
+    """The HTTP client can be replaced in one place, and that place is in delivery."""
+    users = [module.name for module in MODULES.values() if "httpx" in module.libraries() and module.top != BESIDE]
+    assert len(users) == 1
+    assert users[0].startswith("delivery.")
+
+
+@every_module
+def test_pure_modules_know_no_event_loop_thread_clock_or_file(module: Module) -> None:
+    """What records, observes and encodes is given its clock and its journal: it runs anywhere."""
+    if module.top in PURE:
+        assert module.libraries() & IMPURE_LIBRARIES == set()
+
+
+@every_module
+def test_taps_import_no_provider(module: Module) -> None:
+    """A tap reads what passes by; it needs nobody's SDK."""
+    if module.top == "taps":
+        assert module.libraries() <= sys.stdlib_module_names
+
+
+@every_module
+def test_no_module_is_too_long(module: Module) -> None:
+    """A module that outgrows this length is two modules."""
+    assert len(module.path.read_text("utf-8").splitlines()) <= LONGEST
+
+
+@every_module
+def test_each_module_has_its_own_tests(module: Module) -> None:
+    """Who looks for the tests of ``bluejay_ws/wire/values.py`` finds them in ``tests/wire/test_values.py``."""
+    statements = ast.parse(module.path.read_text("utf-8")).body
+    if not any(isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) for node in statements):
+        return
+    package, _, name = (f"{module.name}.__init__" if module.path.stem == "__init__" else module.name).rpartition(".")
+    stem = f"test_{package.rpartition('.')[2] if name == '__init__' else name}"
+    places = [ROOT / "tests" / package.replace(".", "/") / f"{stem}.py", ROOT / "tests" / f"{stem}.py"]
+    assert any(place.exists() for place in places), f"none of {[str(place.relative_to(ROOT)) for place in places]}"
+
+
+def test_each_test_says_what_must_be_true() -> None:
+    """A test's name is a sentence, and its docstring says what must be true."""
+    silent = [
+        f"{path.relative_to(ROOT)}:{node.lineno} {node.name}"
+        for path in sorted((ROOT / "tests").rglob("test_*.py"))
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.name.startswith("test_")
+        and not ast.get_docstring(node)
+    ]
+    assert silent == []
