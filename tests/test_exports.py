@@ -1,0 +1,122 @@
+"""The face of the package: its names, its words, its version and what importing it costs."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import pkgutil
+import re
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import bluejay_ws
+from bluejay_ws.version import VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).resolve().parent.parent
+MODULES = sorted(
+    ["bluejay_ws", *(found.name for found in pkgutil.walk_packages(bluejay_ws.__path__, f"{bluejay_ws.__name__}."))]
+)
+
+
+def test_the_package_exports_these_names_and_no_others() -> None:
+    """A name on the face is a promise: adding or removing one is a decision, taken here."""
+    assert bluejay_ws.__all__ == [
+        "Bluejay",
+        "BluejayError",
+        "DeliveryError",
+        "Recorder",
+        "Retry",
+        "current_recorder",
+        "record",
+        "record_tool",
+    ]
+
+
+def test_every_exported_name_exists() -> None:
+    """``from bluejay_ws import *`` works."""
+    assert [name for name in bluejay_ws.__all__ if not hasattr(bluejay_ws, name)] == []
+
+
+Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def _public(body: list[ast.stmt], inside: str = "") -> Iterator[tuple[str, Definition]]:
+    """Return every public class, function and method, by dotted name; overloads and setters speak for no one."""
+    for node in body:
+        if isinstance(node, Definition) and not node.name.startswith("_"):
+            marks = {getattr(mark, "attr", getattr(mark, "id", "")) for mark in node.decorator_list}
+            if not marks & {"overload", "setter"}:
+                yield inside + node.name, node
+            if isinstance(node, ast.ClassDef):
+                yield from _public(node.body, f"{node.name}.")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "bluejay_ws").rglob("*.py")), ids=lambda path: path.stem)
+def test_every_public_name_is_documented(path: Path) -> None:
+    """Undocumented means private: whoever reads ``help()`` is told what they get."""
+    tree = ast.parse(path.read_text("utf-8"))
+    assert ast.get_docstring(tree)
+    silent = [name for name, node in _public(tree.body) if not ast.get_docstring(node)]
+    assert silent == []
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_module_says_what_it_exports(name: str) -> None:
+    """``__all__`` is there in each module with public names, and each name in it exists."""
+    module = importlib.import_module(name)
+    defined = [
+        one
+        for one, value in vars(module).items()
+        if not one.startswith("_")
+        and (inspect.isclass(value) or inspect.isfunction(value))
+        and value.__module__ == module.__name__
+    ]
+    exported = getattr(module, "__all__", None)
+    assert exported is not None or not defined
+    assert [one for one in exported or () if not hasattr(module, one)] == []
+
+
+def _run(code: str) -> str:
+    """Run ``code`` in a fresh interpreter and return what it prints."""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT, timeout=60
+    )
+    return done.stdout.strip()
+
+
+def test_importing_the_package_leaves_the_heavy_libraries_alone() -> None:
+    """An agent pays for pydantic, httpx and anyio when it records its first call, not when it starts."""
+    heavy = ("pydantic", "httpx", "anyio", "trio", "websockets.asyncio.client", "starlette", "aiohttp", "opentelemetry")
+    code = f"import bluejay_ws, sys; print(sorted(name for name in {heavy!r} if name in sys.modules))"
+    assert _run(code) == "[]"
+
+
+def test_importing_the_package_starts_nothing() -> None:
+    """No thread, no file, no exit hook that writes: ``gunicorn --preload`` and forks see a plain module."""
+    code = "import bluejay_ws, threading; print(threading.active_count())"
+    assert _run(code) == "1"
+
+
+def test_the_version_is_that_of_the_distribution() -> None:
+    """``bluejay_ws.__version__``, the reports and ``pip show`` agree."""
+    assert getattr(bluejay_ws, "__version__", None) == metadata.version("bluejay_ws") == VERSION
+
+
+def test_the_newest_entry_of_the_changelog_is_this_version() -> None:
+    """Nobody releases a version that the changelog does not tell of."""
+    headings = re.findall(r"^## \[(\d[^\]]*)\]", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
+    assert headings[0] == VERSION
+
+
+def test_the_package_is_marked_as_typed() -> None:
+    """Type checkers of users read our annotations."""
+    assert (Path(bluejay_ws.__path__[0]) / "py.typed").exists()
