@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["carry_out", "end_badly"]
 
 
-def carry_out(
-    stream: Stream, request: Request, step: Step, judged: Judged | None, closed: threading.Event
-) -> bool:
+def carry_out(stream: Stream, request: Request, step: Step, judged: Judged | None, closed: threading.Event) -> bool:
     """Answer, or do what the step says instead; return whether another exchange may follow.
 
     Args:
@@ -39,8 +37,9 @@ def carry_out(
         stream.sock.sendall(step.data)
         finish(stream.sock)
         return False
-    head, body = _spelled(request, Answer(), judged)
-    stream.sock.sendall(_beginning(step, head, body))
+    if isinstance(step, Close | Hang):
+        head, body = _spelled(request, Answer(), judged)
+        stream.sock.sendall(_beginning(step, head, body))
     return end_badly(stream.sock, step)
 
 
@@ -62,9 +61,7 @@ def end_badly(sock: socket.socket, step: Step) -> bool:
     return False
 
 
-def _answer(
-    stream: Stream, request: Request, answer: Answer, judged: Judged | None, closed: threading.Event
-) -> bool:
+def _answer(stream: Stream, request: Request, answer: Answer, judged: Judged | None, closed: threading.Event) -> bool:
     closed.wait(answer.delay)
     head, body = _spelled(request, answer, judged)
     if answer.drip:

@@ -152,7 +152,7 @@ class Plan:
             _check_request(step)
         if isinstance(step, Refuse):
             message = "connections cannot be refused one by one; call refuse() and listen()"
-            raise ValueError(message)
+            raise ValueError(message)  # noqa: TRY004 - the right type of thing at the wrong place
         with self._lock:
             self.rest = step
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import selectors
 import socket
 import struct
@@ -64,7 +65,7 @@ class Listener:
             bound = self._bound or self._bind()
             self._bound = bound
             bound.listen(BACKLOG)
-            bound.setblocking(False)
+            bound.settimeout(0)
             self._wake, awaken = socket.socketpair()
             self._acceptor = threading.Thread(
                 target=self._accept_until_woken, args=(bound, awaken), name=f"{self._name}-accept", daemon=True
@@ -130,7 +131,7 @@ class Listener:
             self.broken += 1
             awaken.settimeout(0.02)
             return
-        sock.setblocking(True)
+        sock.settimeout(None)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.connections += 1
         thread = threading.Thread(target=self._run, args=(sock,), name=f"{self._name}-{self.connections}", daemon=True)
@@ -142,7 +143,7 @@ class Listener:
             self._handle(sock)
         except OSError:
             self.broken += 1
-        except Exception as error:  # kept for the test to see; a listener outlives its connections
+        except Exception as error:  # noqa: BLE001 - kept for the test to see; a listener outlives its connections
             self.errors.append(error)
         finally:
             self._live.pop(threading.current_thread()).close()
@@ -177,7 +178,5 @@ def finish(sock: socket.socket, *, seconds: float = 1.0) -> None:
 
 def wake(sock: socket.socket) -> None:
     """End the connection of a socket that another thread is blocked on, so that the thread goes on."""
-    try:
+    with contextlib.suppress(OSError):  # closed already
         socket.socket.shutdown(sock, socket.SHUT_RDWR)  # not SSLSocket's: that would change it under the other thread
-    except OSError:
-        pass  # closed already

@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import threading
 import time
@@ -249,32 +250,42 @@ class FakePlatform:
         """Return what ``on_report`` raised, and what went wrong in the platform itself."""
         return [*self._router.errors, *self._listener.errors]
 
-    def wait_for(self, count: int = 1, timeout: float = 10.0) -> list[AcceptedReport]:
+    def wait_for(
+        self, count: int = 1, timeout: float = 10.0, *, simulation_result_id: str | None = None
+    ) -> list[AcceptedReport]:
         """Wait until at least ``count`` reports were accepted and return all of them.
 
         Args:
             count: since the platform started.
             timeout: seconds.
+            simulation_result_id: look at the reports of this call only.
 
         Raises:
             TimeoutError: with what was seen instead.
         """
         with self._changed:
-            if not self._changed.wait_for(lambda: len(self._oracle.accepted()) >= count, timeout):
-                raise TimeoutError(self._shortfall(count, timeout))
-            return self._oracle.accepted()
+            enough = self._changed.wait_for(lambda: len(self._oracle.accepted(simulation_result_id)) >= count, timeout)
+            accepted = self._oracle.accepted(simulation_result_id)
+            if not enough:
+                raise TimeoutError(f"{len(accepted)} of {count} reports accepted after {timeout:g} s ({self._seen()})")
+            return accepted
 
-    async def await_for(self, count: int = 1, timeout: float = 10.0) -> list[AcceptedReport]:  # noqa: ASYNC109
+    async def await_for(
+        self,
+        count: int = 1,
+        timeout: float = 10.0,  # noqa: ASYNC109 - a thread waits, and it wants to know
+        *,
+        simulation_result_id: str | None = None,
+    ) -> list[AcceptedReport]:
         """Do what `wait_for` does without blocking the event loop, on asyncio and trio."""
         import anyio.to_thread  # noqa: PLC0415 - the platform itself needs no event loop
 
-        return await anyio.to_thread.run_sync(self.wait_for, count, timeout, abandon_on_cancel=True)
+        wait = functools.partial(self.wait_for, count, timeout, simulation_result_id=simulation_result_id)
+        return await anyio.to_thread.run_sync(wait, abandon_on_cancel=True)
 
-    def _shortfall(self, count: int, timeout: float) -> str:
+    def _seen(self) -> str:
         last = [f"{request.method} {request.path}: {request.answer}" for request in self._requests[-5:]]
-        seen = f"{self.connections} connections, {len(self._requests)} requests"
-        accepted = len(self._oracle.accepted())
-        return f"{accepted} of {count} reports accepted after {timeout:g} s ({seen}; last: {last})"
+        return f"{self.connections} connections, {len(self._requests)} requests; the last of them: {last}"
 
     # ----------------------------------------------------------------------------------- connections
 

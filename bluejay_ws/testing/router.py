@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 from bluejay_ws.testing.faults import Answer
 from bluejay_ws.testing.http11 import phrase
-from bluejay_ws.testing.schema import RejectedBody, read, unknown_fields
+from bluejay_ws.testing.schema import BodyRejectedError, read, unknown_fields
 
 if TYPE_CHECKING:
     import threading
@@ -102,10 +102,9 @@ class Router:
     def _update(self, request: Request) -> Judged:
         try:
             report = read(request.body, request.header("content-type"))
-        except RejectedBody as rejected:
-            detail = rejected.detail
-            request.problems = detail if isinstance(detail, list) else [{"loc": ["body"], "msg": detail, "type": "text"}]
-            return Judged(rejected.status, {"detail": detail})
+        except BodyRejectedError as rejected:
+            request.problems = rejected.problems
+            return Judged(rejected.status, {"detail": rejected.detail})
         if not self._knows(report.simulation_result_id):
             return _refusal(404, "Simulation result not found")
         return Judged(200, {"status": "success", "message": None}, report=report)
@@ -120,7 +119,7 @@ class Router:
         try:
             if self._on_report is not None:
                 self._on_report(accepted)
-        except Exception as error:  # kept for the test to see: the answer has to leave all the same
+        except Exception as error:  # noqa: BLE001 - kept for the test to see: the answer has to leave all the same
             self.errors.append(error)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-__all__ = ["Event", "RejectedBody", "SimulationReport", "ToolCall", "TranscriptEntry", "read", "unknown_fields"]
+__all__ = ["BodyRejectedError", "Event", "SimulationReport", "ToolCall", "TranscriptEntry", "read", "unknown_fields"]
 
 
 def _integral(value: object) -> object:
@@ -68,7 +68,7 @@ class SimulationReport(Published):
     trace_ids: list[str] = []
 
 
-class RejectedBody(Exception):
+class BodyRejectedError(Exception):
     """Say how the platform answers a body that it does not take.
 
     Args:
@@ -81,6 +81,11 @@ class RejectedBody(Exception):
         self.status = status
         self.detail = detail
 
+    @property
+    def problems(self) -> list[dict[str, Any]]:
+        """Return the detail as a list of problems, whatever its shape."""
+        return [_problem("json_invalid", self.detail, None)] if isinstance(self.detail, str) else self.detail
+
 
 def read(body: bytes, content_type: str | None) -> SimulationReport:
     """Return the report that ``body`` holds.
@@ -90,19 +95,19 @@ def read(body: bytes, content_type: str | None) -> SimulationReport:
         content_type: the header's value, or None.
 
     Raises:
-        RejectedBody: it is not JSON, not declared as JSON, or not what the schema describes.
+        BodyRejectedError: it is not JSON, not declared as JSON, or not what the schema describes.
     """
     if not body:
-        raise RejectedBody(422, [_problem("missing", "Field required", None)])
+        raise BodyRejectedError(422, [_problem("missing", "Field required", None)])
     value = _value(body)
     if not _declares_json(content_type):
         message = "Input should be a valid dictionary or object to extract fields from"
-        raise RejectedBody(422, [_problem("model_attributes_type", message, body.decode("utf-8", "replace"))])
+        raise BodyRejectedError(422, [_problem("model_attributes_type", message, body.decode("utf-8", "replace"))])
     try:
         return SimulationReport.model_validate(value)
     except ValidationError as error:
         problems = error.errors(include_url=False, include_context=False)
-        raise RejectedBody(422, [{**found, "loc": ["body", *found["loc"]]} for found in problems]) from None
+        raise BodyRejectedError(422, [{**found, "loc": ["body", *found["loc"]]} for found in problems]) from None
 
 
 def unknown_fields(report: BaseModel) -> list[str]:
@@ -121,9 +126,9 @@ def _value(body: bytes) -> object:
         return json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
         problem = _problem("json_invalid", "JSON decode error", {}) | {"ctx": {"error": error.msg}}
-        raise RejectedBody(422, [problem | {"loc": ["body", error.pos]}]) from None
+        raise BodyRejectedError(422, [problem | {"loc": ["body", error.pos]}]) from None
     except (ValueError, RecursionError):  # not UTF-8, NaN, a number of thousands of digits, nested without end
-        raise RejectedBody(400, "There was an error parsing the body") from None
+        raise BodyRejectedError(400, "There was an error parsing the body") from None
 
 
 def _refuse_constant(name: str) -> NoReturn:
