@@ -1,0 +1,149 @@
+"""The README keeps its word: its Python runs, its commands exist, its links lead somewhere.
+
+A block that cannot run here follows a comment that says why: ``<!-- not run: needs an account -->``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+
+from bluejay_ws.testing.caller import DigitalHuman
+from bluejay_ws.testing.platform import FakePlatform
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text("utf-8")
+BIN = Path(sys.executable).parent
+
+# Runs a block as a module, and serves the agent it defines at a free port.
+SERVE = """
+import asyncio, runpy, sys
+from websockets.asyncio.server import serve
+
+async def main():
+    async with serve(runpy.run_path(sys.argv[1], run_name="readme")["agent"], "127.0.0.1", 0) as server:
+        print(server.sockets[0].getsockname()[1], flush=True)
+        await asyncio.to_thread(sys.stdin.read)
+
+asyncio.run(main())
+"""
+
+
+class Block(NamedTuple):
+    """One fenced block: the line it begins at, its language, its text, and why it is not run (if so)."""
+
+    line: int
+    language: str
+    text: str
+    not_run: str | None
+
+    def __str__(self) -> str:
+        return f"line {self.line}"
+
+
+def _blocks(text: str) -> Iterator[Block]:
+    pattern = re.compile(r"(?:<!-- not run: ([^>]+) -->\n+)?^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+    for found in pattern.finditer(text):
+        line = text.count("\n", 0, found.start(3)) + 1
+        yield Block(line, found[2], found[3], found[1])
+
+
+BLOCKS = list(_blocks(README))
+PYTHON = [block for block in BLOCKS if block.language == "python" and block.not_run is None]
+COMMANDS = [
+    command.strip()
+    for block in BLOCKS
+    if block.language in {"sh", "console"}
+    for line in block.text.splitlines()
+    for command in re.split(r"&&|;", line.partition(" #")[0].removeprefix("$ "))
+]
+
+
+def _environment(tmp_path: Path, **more: str) -> dict[str, str]:
+    return {**os.environ, "BLUEJAY_SPOOL": str(tmp_path / "spool"), **more}
+
+
+@pytest.mark.parametrize("block", PYTHON, ids=str)
+def test_a_python_block_runs(block: Block, tmp_path: Path) -> None:
+    """Whoever pastes a block into a file gets no error and no warning."""
+    script = tmp_path / "block.py"
+    script.write_text(block.text, "utf-8")
+    code = f"import runpy; runpy.run_path({str(script)!r}, run_name='readme')"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        capture_output=True, text=True, check=False, timeout=60, env=_environment(tmp_path),
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_the_first_block_is_an_agent_that_reports(tmp_path: Path) -> None:
+    """The first screen of the README, dialled by the Digital Human, ends in an accepted report with its tool call."""
+    script = tmp_path / "agent.py"
+    script.write_text(PYTHON[0].text, "utf-8")
+    with FakePlatform() as platform:
+        environment = _environment(tmp_path, BLUEJAY_API_KEY=platform.api_key, BLUEJAY_API_URL=platform.url)
+        command = [sys.executable, "-c", SERVE, str(script)]
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        ) as agent:
+            assert agent.stdout is not None
+            port = int(agent.stdout.readline())
+            await DigitalHuman(f"ws://127.0.0.1:{port}", "720488", pace=0.0).call([bytes(6400)], silence_ms=0)
+            platform.wait_for(1)
+            agent.communicate("")
+        (accepted,) = platform.accepted
+    assert accepted.simulation_result_id == "720488"
+    (tool_call,) = accepted.report["tool_calls"]
+    assert (tool_call["name"], tool_call["parameters"]) == ("freeze_card", {"last4": "4242"})
+    assert tool_call["output"] == "card 4242 frozen"
+    assert accepted.report["recorded_transcript"][0]["utterance"] == "Hello, how can I help?"
+
+
+def test_the_first_block_comes_early() -> None:
+    """The first thing to paste is on the first screen."""
+    assert PYTHON[0].line <= 30
+
+
+@pytest.mark.parametrize("command", [one for one in COMMANDS if re.match(r"(\S+/)?bluejay-ws ", one)])
+def test_a_command_line_exists(command: str) -> None:
+    """Each ``bluejay-ws`` command of the README has its subcommand, and each of its options is explained there."""
+    _, subcommand, *words = shlex.split(command)
+    done = subprocess.run(
+        [str(BIN / "bluejay-ws"), subcommand, "--help"], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [word for word in words if word.startswith("-") and word.partition("=")[0] not in done.stdout] == []
+
+
+def test_the_packages_extras_that_are_installed_exist() -> None:
+    """Each ``pip install ...[extra]`` names extras that the package has."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    named = {extra for found in re.findall(r"(?:\.|bluejay[-_]ws)\[([\w, ]+)\]", README) for extra in found.split(",")}
+    assert {extra.strip() for extra in named} <= set(extras)
+
+
+def test_the_two_commands_are_the_ones_that_ci_runs() -> None:
+    """What the README promises of a fresh machine is run from the README itself, word for word."""
+    script = (ROOT / ".ci" / "run").read_text("utf-8")
+    assert "README.md" in script
+    assert sum("bluejay-ws demo" in one for one in COMMANDS) == 1
+    assert sum("pytest" in one for one in COMMANDS if "pip" not in one) == 1
+
+
+@pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\(([^)#]+)\)", README))))
+def test_a_link_leads_to_a_file(target: str) -> None:
+    """Relative links of the README exist."""
+    assert "://" in target or (ROOT / target).exists()
