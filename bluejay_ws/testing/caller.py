@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import functools
 import ipaddress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import anyio
-from websockets.asyncio.client import connect
+from websockets.asyncio.client import ClientConnection, connect
 from websockets.version import version as websockets_version
 
 from bluejay_ws.testing.audio import caller_pcm, split_utterances
@@ -23,6 +24,8 @@ from bluejay_ws.testing.line import CallEvent, CallLog, Habits, Line
 if TYPE_CHECKING:
     import ssl
     from collections.abc import AsyncIterator, Callable, Sequence
+
+    from websockets.http11 import Request
 
 __all__ = ["CallEvent", "CallLog", "DigitalHuman", "Line"]
 
@@ -74,11 +77,15 @@ class DigitalHuman:
             pace=pace, skew_ms=skew_ms, patience=patience, reaction=reaction, yields=yields, on_event=on_event
         )
         ids = [simulation_result_id] if isinstance(simulation_result_id, str) else simulation_result_id or []
-        self._headers = [*headers, *((ID_HEADER, value) for value in ids)]
+        self._headers = list(headers)
         if user is not None:
             credentials = base64.b64encode(f"{user}:{password}".encode()).decode()
             self._headers.append(("Authorization", f"Basic {credentials}"))
         self._options: dict[str, Any] = {"open_timeout": open_timeout, "close_timeout": close_timeout}
+        if all(value.isprintable() for value in ids):
+            self._headers += [(ID_HEADER, value) for value in ids]
+        else:
+            self._options["create_connection"] = functools.partial(_HostileConnection, values=ids)
         if ssl is not None:
             self._options["ssl"] = ssl
         if _is_loopback(url) and int(websockets_version.split(".")[0]) >= 15:
@@ -147,6 +154,26 @@ class DigitalHuman:
             else:
                 await line.hang_up(close_code, close_reason)
         return line.log
+
+
+class _HostileConnection(ClientConnection):
+    """Send id headers as they are: the library itself refuses to write what an attacker would."""
+
+    def __init__(self, *args: Any, values: Sequence[str], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._lines = "".join(f"{ID_HEADER}: {value}\r\n" for value in values).encode()
+
+    async def handshake(self, *args: Any, **kwargs: Any) -> None:
+        """Do the handshake, with the lines added to the request as it leaves."""
+        send_request = self.protocol.send_request
+
+        def send_with_lines(request: Request) -> None:
+            whole = request.serialize().removesuffix(b"\r\n") + self._lines + b"\r\n"
+            request.serialize = lambda: whole  # type: ignore[method-assign]
+            send_request(request)
+
+        self.protocol.send_request = send_with_lines  # type: ignore[method-assign]
+        await super().handshake(*args, **kwargs)
 
 
 def _is_loopback(url: str) -> bool:

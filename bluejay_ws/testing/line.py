@@ -158,6 +158,9 @@ class Line:
         while not self.closed:
             now = anyio.current_time()
             due = self._turn_over_at(heard_ms, now)
+            mark = self._playhead.next_mark()
+            if mark is not None and mark <= now:
+                due = float("inf")  # its echo is on the way: news
             if due is not None and due <= now:
                 return True
             if due is None and limit <= now:
@@ -165,17 +168,18 @@ class Line:
             await self._wait(limit if due is None else due)
         return False
 
-    async def send(self, message: bytes | str) -> None:
-        """Send one message as it is, however wrong."""
+    async def send(self, message: bytes | str) -> bool:
+        """Send one message as it is, however wrong; return False when the call is over."""
         try:
             await self.connection.send(message)
         except ConnectionClosed:
-            return  # `hear` notes the end
+            return False  # `hear` notes the end
         if isinstance(message, str):
             self.log.texts_sent += 1
         else:
             self.log.frames_sent += 1
             self.log.bytes_sent += len(message)
+        return True
 
     async def hang_up(self, code: int = 1000, reason: str = "") -> None:
         """Close the connection and wait for its end; does nothing to a call that is over."""
@@ -202,8 +206,8 @@ class Line:
         """Echo marks as they are reached, and notice silence. `DigitalHuman.dial` runs it."""
         while not self.closed:
             for name in self._playhead.reached(anyio.current_time()):
-                await self.send(text_frame("mark", name=name))
-                self._note("mark.echoed", name=name)
+                await self._send_text("mark.echoed", "mark", name=name)
+                self._tell()
             quiet_at = self._quiet_from() + LULL if self._audible else None
             if quiet_at is not None and quiet_at <= anyio.current_time():
                 self._fall_quiet(self._quiet_from())
@@ -226,8 +230,7 @@ class Line:
 
     async def _start(self, utterance_id: str) -> None:
         self._announced = True
-        await self.send(text_frame("speech.started", utterance_id=utterance_id))
-        self._note("user.speech.started", utterance_id=utterance_id)
+        await self._send_text("user.speech.started", "speech.started", utterance_id=utterance_id)
 
     async def _complete(self, utterance_id: str) -> None:
         if not self._speaking:
@@ -237,14 +240,17 @@ class Line:
         self._speaking = False
         if not self._interrupted:
             self._begin_turn()
-        await self.send(text_frame("speech.completed", utterance_id=utterance_id))
-        self._note("user.speech.completed", utterance_id=utterance_id)
+        await self._send_text("user.speech.completed", "speech.completed", utterance_id=utterance_id)
 
     async def _speak(self, frame: bytes) -> None:
         began = max(self._next_frame, anyio.current_time())
         await self.send(frame)
         self._next_frame = began + len(frame) / BYTES_PER_MS / 1000 * self._habits.pace
         await anyio.sleep(max(0.0, self._next_frame - anyio.current_time()))
+
+    async def _send_text(self, kind: str, frame_type: str, **data: str) -> None:
+        if await self.send(text_frame(frame_type, **data)):
+            self._note(kind, **data)
 
     # Hearing
 
@@ -255,8 +261,7 @@ class Line:
             else:
                 self._take_audio(message)
         except FrameError as error:
-            await self.send(text_frame("session.error", code=error.code, message=error.message))
-            self._note("error.sent", code=error.code, message=error.message)
+            await self._send_text("error.sent", "session.error", code=error.code, message=error.message)
 
     def _take_audio(self, frame: bytes) -> None:
         self.log.frames_received += 1
@@ -328,7 +333,9 @@ class Line:
         self._news = anyio.Event()
 
     async def _wait(self, until: float) -> None:
-        """Sleep until something happens, at the latest until that time."""
+        """Sleep until something happens, at the latest until that time; the end has no news after it."""
+        if self.closed:
+            return
         with anyio.CancelScope(deadline=until):
             await self._news.wait()
 
@@ -343,7 +350,7 @@ class Line:
         log.close_code, log.close_reason = protocol.close_code, protocol.close_reason or ""
         log.closed_by = {None: "nobody", True: "agent", False: "caller"}[protocol.close_rcvd_then_sent]
         log.duration_ms = (now - self._began) * 1000
-        self._note("closed", code=log.close_code, reason=log.close_reason, by=log.closed_by)
+        self._note("closed", at=now, code=log.close_code, reason=log.close_reason, by=log.closed_by)
         log.events.sort(key=lambda event: event.at_ms)
         self._over.set()
         self._tell()
