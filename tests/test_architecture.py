@@ -20,16 +20,16 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = "bluejay_ws"
 ROWS = (
     {"exceptions", "counters", "settings", "version", "wire"},  # ground
-    {"blocks", "heard", "recorder"},  # facts
-    {"chirp", "taps", "delivery"},  # in and out
-    {"client"},  # join
+    {"blocks", "ledger", "utterances", "recorder", "current"},  # facts
+    {"chirp", "turns", "heard", "taps", "delivery"},  # in and out
+    {"call", "client"},  # join
     {"record", "servers", "frameworks", "tools"},  # edges
     {"", "cli", "pytest_plugin"},  # face; "" is the package root
 )
 BESIDE = "testing"
-ROOMS = {"wire", "delivery", "cli", "testing"}  # packages whose modules know each other
-OPEN_ROWS = (0, 1)  # small rows without strangers
-PURE = {"wire", "blocks", "heard", "recorder", "chirp", "taps"}
+OPEN_ROWS = (0, 1, 3)  # small rows without strangers
+ROOMS = ({"wire"}, {"chirp", "turns", "heard"}, {"delivery"}, {"cli"}, {"testing"})  # whose modules know each other
+PURE = {"wire", "blocks", "ledger", "utterances", "recorder", "current", "chirp", "turns", "heard", "taps"}
 IMPURE_LIBRARIES = {
     *("asyncio", "anyio", "trio", "concurrent", "threading", "multiprocessing", "signal", "subprocess", "time"),
     *("io", "os", "shutil", "socket", "ssl", "select", "selectors", "tempfile", "httpx", "websockets"),
@@ -102,7 +102,7 @@ def _may_import(module: Module, other: Module) -> bool:
     if module.top == BESIDE:
         return False
     if module.row == other.row:
-        return module.row in OPEN_ROWS or (module.top == other.top and module.top in ROOMS)
+        return module.row in OPEN_ROWS or any({module.top, other.top} <= room for room in ROOMS)
     return other.row < module.row
 
 
