@@ -73,9 +73,11 @@ def verify(platform: FakePlatform) -> None:
     for request in platform.rejected:
         problems = [f"{_path(problem)} {problem['msg']}" for problem in request.problems]
         found.append(f"a report was rejected: {'; '.join(problems)}")
-    for accepted in platform.accepted:
-        if accepted.unknown_fields:
-            found.append(f"call {accepted.simulation_result_id}: unknown fields {', '.join(accepted.unknown_fields)}")
+    found += [
+        f"call {accepted.simulation_result_id}: unknown fields {', '.join(accepted.unknown_fields)}"
+        for accepted in platform.accepted
+        if accepted.unknown_fields
+    ]
     found += [f"the platform failed: {error!r}" for error in platform.errors]
     if found:
         pytest.fail("\n".join(["bluejay_platform:", *found]), pytrace=False)

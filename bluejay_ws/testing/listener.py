@@ -42,7 +42,8 @@ class Listener:
         self.errors: list[Exception] = []
         self._handle = handle
         self._name = name
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._return: threading.Timer | None = None
         self._bound: socket.socket | None = None
         self._acceptor: threading.Thread | None = None
         self._wake: socket.socket | None = None
@@ -60,6 +61,7 @@ class Listener:
             OSError: the port is taken.
         """
         with self._lock:
+            self._forget_return()
             if self._acceptor is not None:
                 return
             bound = self._bound or self._bind()
@@ -72,17 +74,37 @@ class Listener:
             )
             self._acceptor.start()
 
-    def refuse(self) -> None:
-        """Refuse new connections from now on; those that are open stay open."""
+    def refuse(self, seconds: float | None = None) -> None:
+        """Refuse new connections from now on; those that are open stay open.
+
+        Args:
+            seconds: accept again after that time; None waits for `listen`.
+        """
         with self._lock:
+            self._forget_return()
             self._stop_accepting()
             if self._bound is None:
                 # A bound socket that does not listen keeps the port ours, and the kernel refuses for us.
                 self._bound = self._bind()
+            if seconds is not None:
+                self._return = threading.Timer(seconds, self._come_back)
+                self._return.daemon = True
+                self._return.start()
+
+    def _come_back(self) -> None:
+        with self._lock:
+            if self._return is threading.current_thread():  # else it was called off in the meantime
+                self.listen()
+
+    def _forget_return(self) -> None:
+        if self._return is not None:
+            self._return.cancel()
+            self._return = None
 
     def close(self) -> None:
         """Stop accepting, end every connection and wait for their threads; idempotent."""
         with self._lock:
+            self._forget_return()
             self._stop_accepting()
             if self._bound is not None:
                 self._bound.close()

@@ -92,7 +92,6 @@ class FakePlatform:
         self._plan = Plan()
         self._reads = Plan()
         self._closed = threading.Event()
-        self._return: threading.Timer | None = None
 
     # ------------------------------------------------------------------------------------------ life
 
@@ -108,8 +107,6 @@ class FakePlatform:
     def close(self) -> None:
         """Stop, end every exchange and wait for the threads; idempotent."""
         self._closed.set()
-        if self._return is not None:
-            self._return.cancel()
         self._listener.close()
 
     def __enter__(self) -> Self:
@@ -346,19 +343,11 @@ class FakePlatform:
 
     def _mind_connections(self) -> None:
         """Let the next step come true where it needs a new connection, or none at all."""
-        refusal = self._plan.take("refuse")
-        if isinstance(refusal, Refuse):
-            self.refuse()
-            self._return = threading.Timer(refusal.seconds, self._come_back)
-            self._return.daemon = True
-            self._return.start()
-        elif self._plan.comes("connect", "tls"):
+        refusals = list(iter(lambda: self._plan.take("refuse"), None))
+        if refusals:
+            self._listener.refuse(sum(step.seconds for step in refusals if isinstance(step, Refuse)))
+        if refusals or self._plan.comes("connect", "tls"):
             self._hang_up_idle()
-
-    def _come_back(self) -> None:
-        self._mind_connections()
-        if not self._plan.comes("refuse") and not self._closed.is_set():
-            self.listen()
 
     def _hang_up_idle(self) -> None:
         for stream in list(self._streams):
