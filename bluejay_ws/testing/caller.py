@@ -23,7 +23,7 @@ from bluejay_ws.testing.line import CallEvent, CallLog, Habits, Line
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
     from websockets.http11 import Request
 
@@ -92,7 +92,7 @@ class DigitalHuman:
             self._options["proxy"] = None  # a proxy of the environment cannot reach this machine
 
     @contextlib.asynccontextmanager
-    async def dial(self) -> AsyncIterator[Line]:
+    async def dial(self) -> AsyncGenerator[Line]:
         """Connect, and hang up with 1000 on the way out if the call still lasts.
 
         Raises:

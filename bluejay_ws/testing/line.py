@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["CallEvent", "CallLog", "Habits", "Line"]
 
 LULL = 0.15  # seconds without audio, beyond what was queued, after which the agent counts as quiet
+FOREVER = float("inf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +31,11 @@ class CallEvent:
 
     Args:
         at_ms: milliseconds since the handshake, as the caller's clock has it.
-        kind: one of ``connected``, ``closed``, ``user.audio``, ``user.speech.started``, ``user.speech.completed``,
-            ``agent.speech.started``, ``agent.speech.completed``, ``agent.heard`` and ``agent.quiet`` (its audio began
-            to be heard, and ended), ``mark.received``, ``mark.echoed``, ``mark.dropped``, ``barge_in`` (the caller began
-            while the agent was heard), ``interrupted`` (the agent began while the caller spoke), ``error.received``,
-            ``error.sent``.
+        kind: ``connected``, ``closed``; ``user.audio`` (the first frame of an utterance), ``user.speech.started``,
+            ``user.speech.completed``; ``agent.heard`` and ``agent.quiet`` (its audio began to be heard, and ended),
+            ``agent.speech.started``, ``agent.speech.completed``; ``mark.received``, ``mark.echoed``, ``mark.dropped``;
+            ``barge_in`` (the caller began while the agent was heard), ``interrupted`` (the agent began while the
+            caller spoke); ``error.received``, ``error.sent``.
         detail: what else is known, such as ``utterance_id``, ``name``, ``dropped_ms`` or ``code``.
     """
 
@@ -160,7 +162,7 @@ class Line:
             due = self._turn_over_at(heard_ms, now)
             mark = self._playhead.next_mark()
             if mark is not None and mark <= now:
-                due = float("inf")  # its echo is on the way: news
+                due = FOREVER  # its echo is on the way: news
             if due is not None and due <= now:
                 return True
             if due is None and limit <= now:
@@ -213,7 +215,7 @@ class Line:
                 self._fall_quiet(self._quiet_from())
                 continue
             times = [time for time in (self._playhead.next_mark(), quiet_at) if time is not None]
-            await self._wait(min(times, default=float("inf")))
+            await self._wait(min(times, default=FOREVER))
 
     # Speaking
 
@@ -222,11 +224,11 @@ class Line:
         dropped_ms, marks = self._playhead.drop(now)
         in_mid_turn = self._audible and not self._turn_completed and now < self._quiet_from() + LULL
         if dropped_ms or in_mid_turn:
-            self._note("barge_in", utterance_id=utterance_id, dropped_ms=dropped_ms)
+            self._note("barge_in", {"utterance_id": utterance_id, "dropped_ms": dropped_ms})
             for name in marks:
-                self._note("mark.dropped", name=name)
+                self._note("mark.dropped", {"name": name})
         self._speaking, self._announced, self._interrupted = True, False, False
-        self._note("user.audio", utterance_id=utterance_id)
+        self._note("user.audio", {"utterance_id": utterance_id})
 
     async def _start(self, utterance_id: str) -> None:
         self._announced = True
@@ -250,7 +252,7 @@ class Line:
 
     async def _send_text(self, kind: str, frame_type: str, **data: str) -> None:
         if await self.send(text_frame(frame_type, **data)):
-            self._note(kind, **data)
+            self._note(kind, data)
 
     # Hearing
 
@@ -279,11 +281,11 @@ class Line:
         frame_type, data = parse_text(text)
         if frame_type == "mark":
             self._playhead.mark(data["name"], anyio.current_time())
-            self._note("mark.received", name=data["name"])
+            self._note("mark.received", {"name": data["name"]})
         elif frame_type == "session.error":
-            self._note("error.received", code=data["code"], message=data.get("message"))
+            self._note("error.received", {"code": data["code"], "message": data.get("message")})
         else:
-            self._note(f"agent.{frame_type}", utterance_id=data["utterance_id"])
+            self._note(f"agent.{frame_type}", {"utterance_id": data["utterance_id"]})
             self._follow_turn(frame_type)
 
     def _follow_turn(self, frame_type: str) -> None:
@@ -321,9 +323,9 @@ class Line:
 
     # Keeping track
 
-    def _note(self, kind: str, *, at: float | None = None, **detail: Any) -> None:
+    def _note(self, kind: str, detail: Mapping[str, Any] | None = None, *, at: float | None = None) -> None:
         time = anyio.current_time() if at is None else at
-        event = CallEvent(at_ms=(time - self._began) * 1000, kind=kind, detail=detail)
+        event = CallEvent(at_ms=(time - self._began) * 1000, kind=kind, detail=detail or {})
         self.log.events.append(event)
         if self._habits.on_event is not None:
             self._habits.on_event(event)
@@ -336,8 +338,11 @@ class Line:
         """Sleep until something happens, at the latest until that time; the end has no news after it."""
         if self.closed:
             return
-        with anyio.CancelScope(deadline=until):
+        timer = asyncio.get_running_loop().call_at(until, self._tell)  # not a timeout: nobody is cancelled
+        try:
             await self._news.wait()
+        finally:
+            timer.cancel()
 
     def _end(self) -> None:
         now = anyio.current_time()
@@ -350,7 +355,8 @@ class Line:
         log.close_code, log.close_reason = protocol.close_code, protocol.close_reason or ""
         log.closed_by = {None: "nobody", True: "agent", False: "caller"}[protocol.close_rcvd_then_sent]
         log.duration_ms = (now - self._began) * 1000
-        self._note("closed", at=now, code=log.close_code, reason=log.close_reason, by=log.closed_by)
+        detail = {"code": log.close_code, "reason": log.close_reason, "by": log.closed_by}
+        self._note("closed", detail, at=now)
         log.events.sort(key=lambda event: event.at_ms)
         self._over.set()
         self._tell()
