@@ -1,0 +1,5 @@
+"""What recording and delivery cost, measured: ``python -m benchmarks``.
+
+Everything that is compared is measured in the same run, in turns, and told as medians: figures of two runs,
+or of two machines, say little about each other.
+"""

@@ -1,0 +1,47 @@
+"""``python -m benchmarks [NAME ...] [--quick] [--write]``."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from pathlib import Path
+from time import perf_counter
+
+from benchmarks.measure import Effort, Result
+from benchmarks.table import lines, markdown
+
+NAMES = ("recording", "frames", "memory", "imports", "lateness", "throughput", "suite")
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure what bluejay_ws costs.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which ones: {', '.join(NAMES)}; default: all")
+    parser.add_argument("--quick", action="store_true", help="only see that they run; the figures mean nothing")
+    parser.add_argument("--write", action="store_true", help=f"keep the figures of all of them in docs/{PAGE.name}")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.names) - set(NAMES):
+        parser.error(f"no such benchmark: {', '.join(sorted(unknown))}")
+    if arguments.write and (arguments.names or arguments.quick):
+        parser.error("--write keeps whole runs only: leave out the names and --quick")
+    return arguments
+
+
+def main() -> int:
+    """Run the benchmarks and print one table; fail when a figure is not reached."""
+    arguments = _arguments()
+    effort = Effort.quick() if arguments.quick else Effort()
+    results: list[Result] = []
+    for name in arguments.names or NAMES:
+        begun = perf_counter()
+        results += importlib.import_module(f"benchmarks.{name}").run(effort)
+        print(f"{name}: {perf_counter() - begun:.0f} s", file=sys.stderr, flush=True)
+    print("\n".join(lines(results)))
+    if arguments.write:
+        PAGE.write_text(markdown(results), "utf-8")
+    return 0 if arguments.quick or all(one.reached is not False for one in results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

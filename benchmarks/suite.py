@@ -1,0 +1,20 @@
+"""How long the tests take: a suite that is waited for is not run."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from time import perf_counter
+
+from benchmarks.measure import Effort, Result
+
+__all__ = ["run"]
+
+
+def run(effort: Effort) -> list[Result]:
+    """Measure the whole test-suite once, on two processes."""
+    if effort == Effort.quick():
+        return []
+    begun = perf_counter()
+    subprocess.run([sys.executable, "-m", "pytest", "-q", "-n", "2"], check=True, stdin=subprocess.DEVNULL)
+    return [Result("the test-suite on two cores", perf_counter() - begun, "s", limit=60)]
