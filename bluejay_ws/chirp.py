@@ -164,7 +164,7 @@ class ChirpObserver:
         """Tell the frame path from when on it must ask again."""
         agent = turns.agent
         if turns.closed is not None:
-            self._agent_until = self._user_until = _OVER
+            self._agent_until = self._user_until = _OVER  # no frame takes the long way any more
         else:
             self._agent_until = _IDLE if agent.parked or agent.span is None else agent.until
 
@@ -176,6 +176,5 @@ class ChirpObserver:
 
     def _agent_frame(self, at_ms: float, size: int) -> None:
         turns, at = self._enter(at_ms)
-        if turns.closed is None:
-            turns.agent_frame(at, size / BYTES_PER_MS)
+        turns.agent_frame(at, size / BYTES_PER_MS)
         self._leave(turns)

@@ -33,6 +33,8 @@ FINAL_MS = 2_000.0
 YOUNG_MS = 500.0
 """Text that comes when the caller has spoken for less than this belongs to what was said before."""
 MARKS_LIMIT = 64
+QUEUE_LIMIT = 64
+"""Utterances that wait in the queue to be heard; beyond, the earliest are taken as they are planned."""
 
 Verdict: TypeAlias = "bool | None"
 """Did the caller really speak? True: audio began with the event. False: it was the agent's echo. None: unknown."""
@@ -65,11 +67,13 @@ class HeardSpan:
 class Cut:
     """An interruption that may have dropped the rest of the agent's queue, or may have been its own echo."""
 
-    __slots__ = ("at", "last_frame", "uncut")
+    __slots__ = ("at", "ends", "last_frame", "start", "uncut")
 
-    def __init__(self, at: float, uncut: float) -> None:
+    def __init__(self, at: float, uncut: float, start: float, ends: list[tuple[HeardSpan, float]]) -> None:
         self.at = at
         self.uncut = uncut  # when the audio ends if nothing was dropped
+        self.start = start  # of the newest span
+        self.ends = ends  # of the spans before it that were still to be heard
         self.last_frame = at
 
 
@@ -82,13 +86,14 @@ class AgentVoice:
     """
 
     __slots__ = (
-        "announced", "completed", "cut", "dropped_ms", "last", "marks", "pending", "pending_at", "span", "split",
-        "until",
+        "announced", "completed", "cut", "dropped_ms", "ends", "last", "marks", "pending", "pending_at", "span",
+        "split", "until",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.until = 0.0
         self.span: HeardSpan | None = None
+        self.ends: list[tuple[HeardSpan, float]] = []  # spans before it that have not been played to their end
         self.last: HeardSpan | None = None
         self.pending: HeardSpan | None = None  # the next span: its text or its speech.started came first
         self.pending_at = 0.0
@@ -104,6 +109,15 @@ class AgentVoice:
         """Whether every single frame must be looked at: something is undecided."""
         return self.split or self.cut is not None
 
+    @property
+    def heard_until(self) -> float:
+        """The end of what was heard; audio that runs on after the agent's own ``speech.completed`` is silence."""
+        if self.completed is not None and self.until - self.completed > EVENT_LATE_MS:
+            return self.completed
+        return self.until
+
+    # -- audio --------------------------------------------------------------------------------------------------------
+
     def frame(self, at: float, ms: float, *, caller_since: bool, caller: Verdict, caller_speaks: bool) -> bool:
         """Queue one frame that needs a closer look; return whether it begins a span.
 
@@ -116,16 +130,15 @@ class AgentVoice:
         """
         if self.cut is not None:
             self._frame_after_cut(self.cut, at, ms, caller, caller_speaks=caller_speaks)
-        silent = at - self.until
         pause = FRAME_GAP_MS if caller_since or self.pending is not None else STRETCH_GAP_MS
-        begins = self.span is None or self.split or (silent > pause and self.cut is None)
+        begins = self.span is None or self.split or (at - self.until > pause and self.cut is None)
         if begins:
-            self._begin(max(at, self.until))
+            self._begin(max(at, self.until), at)
         self.until = max(at, self.until) + ms
         return begins
 
     def _frame_after_cut(self, cut: Cut, at: float, ms: float, caller: Verdict, *, caller_speaks: bool) -> None:
-        stopped = at - cut.last_frame > STRETCH_GAP_MS
+        stopped = at - cut.last_frame > (STRETCH_GAP_MS if self.pending is None else FRAME_GAP_MS)
         if stopped and (caller is True or not caller_speaks):
             self.cut = None  # it had stopped: the rest of the queue was dropped, and this is something new
         elif at - cut.at > REACTION_MS:
@@ -136,43 +149,66 @@ class AgentVoice:
             cut.uncut = max(at, cut.uncut) + ms
             cut.last_frame = at
 
-    def _begin(self, start: float) -> None:
+    def _begin(self, start: float, at: float) -> None:
         if self.span is not None:
-            self._end(start)
+            self._end(start, at)
         if self.last is not None and self.last.end_ms is not None:
             start = max(start, self.last.end_ms)
+        if at - self.pending_at > PENDING_MS:
+            self._drop_pending()
         self.span, self.pending = self.pending or HeardSpan(), None
         self.span.start_ms = self.until = start
         self.announced, self.split, self.completed, self.cut = self.split, False, None, None
 
-    def _end(self, now: float) -> None:
+    def _end(self, limit: float, now: float) -> None:
+        """Let the span end where its audio ends, at ``limit`` at the latest; it is finished once that is past."""
         span, self.span = self.span, None
-        if span is None:
-            return
-        end = self.until
-        if self.completed is not None and now - end < FRAME_GAP_MS and end - self.completed > EVENT_LATE_MS:
-            end = self.completed  # audio that never pauses after the agent's own speech.completed is silence
-        span.finish(min(end, now))
-        self.last, self.marks, self.cut = span, None, None
+        if span is not None:
+            runs_on = limit - self.until < FRAME_GAP_MS
+            end = min(self.heard_until if runs_on else self.until, max(limit, span.start_ms or 0.0))
+            self.ends.append((span, end))
+            self.last, self.marks, self.cut = span, None, None
+        self._finish(now)
+
+    def _finish(self, now: float) -> None:
+        over = [one for one in self.ends if one[1] <= now] + self.ends[:-QUEUE_LIMIT]
+        for span, end in over:
+            span.finish(end)
+        self.ends = [one for one in self.ends if one[0].end_ms is None]
 
     def settle(self, now: float) -> None:
         """End what has been over for a while, unless a mark may still tell its end better."""
-        if self.span is None:
-            return
+        if self.ends and self.cut is None:
+            self._finish(now)
         until = self.until if self.cut is None else self.cut.uncut
         patience = MARK_WAIT_MS if self.marks else STRETCH_GAP_MS
-        if now - until > patience:
-            self._end(now)
+        if self.span is not None and now - until > patience:
+            self._end(now, now)
 
     def close(self, now: float) -> None:
         """End everything at ``now``: what is queued beyond it is not heard."""
-        self._end(now)
+        self._end(now, now)
+        for span, end in self.ends:
+            span.start_ms = min(span.start_ms or 0.0, now)
+            span.finish(min(end, now))
+        self.ends = []
         self._drop_pending()
         self.until = min(self.until, now)
 
-    def heard_at(self, at: float) -> bool:
-        """Whether the agent is heard at ``at``, which lies no earlier than the last frame's time."""
-        return self.span is not None and at < self.until
+    def sounding(self, at: float) -> HeardSpan | None:
+        """Return the span that is heard at ``at``, which lies no earlier than the last frame's time."""
+        for span, end in self.ends:
+            if at < end:
+                return span
+        return self.span if self.span is not None and at < min(self.until, self.heard_until + EVENT_LATE_MS) else None
+
+    def end_of(self, span: HeardSpan) -> float:
+        """Return the end of a span as far as it is known."""
+        if span is self.span:
+            return self.heard_until
+        return dict(self.ends).get(span, span.end_ms or 0.0)
+
+    # -- what the agent says about it ---------------------------------------------------------------------------------
 
     def started(self, at: float) -> None:
         """Note the agent's own ``speech.started``: what it sends now is another utterance."""
@@ -190,26 +226,33 @@ class AgentVoice:
         if self.span is not None and not self.split and self.completed is None:
             self.completed = self.until
 
-    def interrupt(self, at: float) -> None:
-        """Cut the queue at ``at``, until it is known better."""
-        if self.span is not None and self.cut is None and self.until > at:
-            self.cut = Cut(at, self.until)
-            self.dropped_ms = self.until - at
-            self.until = max(at, self.span.start_ms or 0.0)
-
-    def restore(self) -> None:
-        """Undo a cut: what was queued was heard."""
-        if self.cut is not None:
-            self.until, self.cut, self.dropped_ms = max(self.until, self.cut.uncut), None, 0.0
-
     def mark(self, name: str, at: float) -> None:
         """Note a mark that the agent sent: its echo will say when all audio before it was played."""
-        if self.span is None:
+        if self.span is None or at - self.until > FRAME_GAP_MS:
             return
         if self.marks is None:
             self.marks = {}
         if len(self.marks) < MARKS_LIMIT:
             self.marks[name] = (self.span, self.until, at)
+
+    # -- what the caller's side says about it -------------------------------------------------------------------------
+
+    def interrupt(self, at: float) -> None:
+        """Cut the queue at ``at``, until it is known better."""
+        if self.span is None or self.cut is not None or self.until <= at:
+            return
+        start = self.span.start_ms or 0.0
+        self.cut = Cut(at, self.until, start, self.ends)
+        self.ends = [(span, min(at, end)) for span, end in self.ends]
+        self.dropped_ms = self.until - at
+        self.span.start_ms, self.until = min(start, at), at
+
+    def restore(self) -> None:
+        """Undo a cut: what was queued was heard."""
+        cut, self.cut = self.cut, None
+        if cut is not None and self.span is not None:
+            self.until, self.ends, self.dropped_ms = max(self.until, cut.uncut), cut.ends, 0.0
+            self.span.start_ms = cut.start
 
     def echo(self, name: str, at: float) -> None:
         """Correct the end of the queue by a mark's echo."""
@@ -220,11 +263,12 @@ class AgentVoice:
         if cut is None or sent > cut.at:
             self.until = max(at + self.until - due, span.start_ms or 0.0)
         elif at >= due - EVENT_LATE_MS:
-            cut.uncut = at + cut.uncut - due
-            self.until = at
+            cut.uncut, self.until = at + cut.uncut - due, at
             self.restore()
         else:
-            self.until = max(self.until, min(at, due))
+            self.until = max(self.until, at)
+
+    # -- text ---------------------------------------------------------------------------------------------------------
 
     def utterance(self, at: float) -> HeardSpan:
         """Return the span of a text that became known at ``at``; see `ChirpObserver.agent_utterance`."""
@@ -234,9 +278,12 @@ class AgentVoice:
 
     def _span_of_text(self, at: float) -> HeardSpan:
         span, last = self.span, self.last
-        if self.pending is not None and at - self.pending_at <= PENDING_MS and (self.split or self.pending.told):
+        for earlier, _ in self.ends:
+            if not earlier.told:
+                return earlier
+        if self.pending is not None and at - self.pending_at <= PENDING_MS:
             return self.pending
-        if span is not None and (at < self.until + (FRAME_GAP_MS if span.told else RECENT_MS)):
+        if span is not None and at < self.heard_until + (FRAME_GAP_MS if span.told else RECENT_MS):
             return span
         if span is None and last is not None and not last.told and at - (last.end_ms or 0.0) <= RECENT_MS:
             return last
@@ -324,12 +371,18 @@ class CallerVoice:
         """Return when the speech began whose ``speech.started`` came at ``at``."""
         return self.burst if self.flowing(at) and 0 <= at - self.burst <= EVENT_LATE_MS else at
 
-    def end(self, now: float) -> float:
-        """Close the span; return its end, the best that is known at ``now``."""
+    def end(self, now: float) -> tuple[float, float]:
+        """Close the span; return its start and end, the best that is known at ``now``."""
         span, self.span = self.span or HeardSpan(now), None
         span.finish(min(self._end_of(span, now), now))
         self.last, self.last_id, self.id, self.completed = span, self.id, None, None
-        return span.end_ms or 0.0
+        return span.start_ms or 0.0, span.end_ms or 0.0
+
+    def drop(self, now: float) -> None:
+        """Forget the span: nobody spoke. Where a text was recorded for it, it ends now."""
+        if self.span is not None and self.span.told:
+            self.end(now)
+        self.span = self.completed = None
 
     def _end_of(self, span: HeardSpan, now: float) -> float:
         spoken = self.frames and self.until > (span.start_ms or 0.0)

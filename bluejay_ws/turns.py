@@ -37,6 +37,8 @@ SILENCE_MS = 5_000.0
 """Nobody heard for this long is a long silence."""
 OVERLAP_MS = 300.0
 """An agent that is heard over the caller for less than this has only answered quickly."""
+PACED_MS = 40.0
+"""An agent that paces its frames has sent the next one at most this long after the last was played."""
 EVENTS_LIMIT = 1_000
 TEXT_LIMIT = 64 * 1024
 NAME_LIMIT = 256
@@ -118,20 +120,19 @@ class Turns:
     def user_burst(self, at: float) -> None:
         """Act on caller audio after a pause."""
         user = self.user
-        if not user.events and user.span is not None:
-            self._user_ended(at)
         user.begin_burst(at)
         user.until = at
-        if not user.events:
+        if not user.events and user.span is None:
             self._user_begins(at, at)
 
     def agent_frame(self, at: float, ms: float) -> None:
         """Act on agent audio that is not simply the next frame."""
         agent, user = self.agent, self.user
-        was_heard, spoke = agent.until, user.span or user.last
+        was_heard, spoke = agent.heard_until, user.span or user.last
         since = spoke is not None and (spoke.start_ms or 0.0) > was_heard
-        if agent.frame(at, ms, caller_since=since, caller=user.verdict(), caller_speaks=user.speaks) and agent.span:
-            self._agent_begins(agent.span.start_ms or 0.0, was_heard)
+        begins = agent.frame(at, ms, caller_since=since, caller=user.verdict(), caller_speaks=user.speaks)
+        if begins and was_heard <= at:
+            self._agent_begins(at, was_heard)
 
     def settle(self, now: float) -> None:
         """Draw the conclusions that time alone allows."""
@@ -146,10 +147,9 @@ class Turns:
         """End what is open."""
         if self.user.span is not None:
             self._user_ended(now)
-        quiet = not self.agent.heard_at(now)
+        quiet_from = max(self.agent.heard_until, self.quiet_from)
         self.agent.close(now)
-        if quiet:
-            self._silence(max(self.agent.until, self.quiet_from), now)
+        self._silence(quiet_from, now)
 
     # -- turn taking --------------------------------------------------------------------------------------------------
 
@@ -164,29 +164,28 @@ class Turns:
 
     def _user_started(self, name: str | None, at: float) -> None:
         user = self.user
-        start = user.start_of(at)
-        if user.span is not None and not user.events and start == user.burst:
-            user.events, user.id, user.event_at = True, name, at  # the burst was this speech
-        elif user.speaks and user.events and user.id == name:
+        if user.events and user.speaks and user.id == name:
             return  # said twice
-        else:
-            if user.span is not None:
-                self._user_ended(at)
+        start = user.start_of(at)
+        if user.events and user.span is not None:
+            self._user_ended(at)
+        if user.span is None or user.span.start_ms != start:
+            user.drop(at)
             self._user_begins(start, at)
-            user.id = name
-        user.events = True
+        user.events, user.event_at, user.id = True, at, name
         self._breaks_in(at)
 
     def _user_begins(self, start: float, at: float) -> None:
         agent, user = self.agent, self.user
         user.begin(start, at)
-        if not agent.heard_at(start):
-            user.quiet_since = max(agent.until, self.quiet_from)
+        if agent.sounding(start) is None:
+            user.quiet_since = max(agent.heard_until, self.quiet_from)
 
     def _breaks_in(self, at: float) -> None:
         agent, user = self.agent, self.user
-        span, start = agent.span, (user.span.start_ms or 0.0) if user.span else at
-        if span is not None and (span.start_ms or 0.0) < start < agent.until and user.verdict() is not False:
+        start = (user.span.start_ms or 0.0) if user.span else at
+        span = agent.sounding(start - PACED_MS)
+        if span is not None and (span.start_ms or 0.0) < start and user.verdict() is not False:
             user.over = span
             agent.dropped_ms = 0.0
             agent.interrupt(at)
@@ -197,15 +196,13 @@ class Turns:
             user.completed = at
 
     def _user_ended(self, now: float) -> None:
-        user, agent = self.user, self.agent
-        span, real, over = user.span, user.verdict(), user.over
-        if span is None:
+        user = self.user
+        real, over = user.verdict(), user.over
+        if real is False and user.span is not None and not user.span.told:
+            self.agent.restore()
+            user.drop(now)
             return
-        if real is False and not span.told:
-            agent.restore()
-            user.span = user.completed = None
-            return
-        start, end = span.start_ms or 0.0, user.end(now)
+        start, end = user.end(now)
         if user.quiet_since is not None:
             self._silence(user.quiet_since, start)
         self.quiet_from = max(self.quiet_from, end)
@@ -214,21 +211,22 @@ class Turns:
         self._answered(end)
 
     def _answered(self, end: float) -> None:
-        user, agent = self.user, self.agent
+        """Tell what the agent made of the end of the caller's speech."""
+        user = self.user
         answered, interrupted = user.answered_at, user.interrupted_at
         self.waiting_from = None
-        if interrupted is not None and interrupted < end:
+        if user.events and interrupted is not None and interrupted < end:
             self._agent_interrupted(interrupted, end)
-        elif answered is not None and end - answered >= OVERLAP_MS:
-            self._agent_interrupted(answered, end)
-        elif answered is not None:
+        elif answered is None:
+            self.waiting_from = end if self.agent.sounding(end) is None else None
+        elif end - answered < OVERLAP_MS:
             self._response(end, max(answered, end))
-        elif not agent.heard_at(end):
-            self.waiting_from = end
+        elif user.events:
+            self._agent_interrupted(answered, end)
 
     def _caller_interrupted(self, over: HeardSpan, start: float, end: float, *, sure: bool) -> None:
         agent = self.agent
-        heard_until = agent.until if over is agent.span else over.end_ms or 0.0
+        heard_until = agent.end_of(over)
         if not sure and heard_until >= end:
             return  # the agent went on all the while: it may have been its echo
         self.caller_barge_ins += 1
@@ -247,6 +245,7 @@ class Turns:
 
     def _response(self, start: float, end: float) -> None:
         self.waiting_from = None
+        end = max(start, end)
         if len(self.latencies) < EVENTS_LIMIT:
             self.latencies.append(end - start)
         facts: dict[str, object] = {"latency_ms": round(end - start)}
