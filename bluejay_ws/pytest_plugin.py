@@ -156,7 +156,8 @@ class AgentCaller:
         from bluejay_ws.testing.caller import DigitalHuman  # noqa: PLC0415 - plugins are imported in every test session
 
         name = simulation_result_id or str(next(self._ids))
-        human = DigitalHuman(url, name, **{"pace": PACE, **caller})
+        options: dict[str, Any] = {"pace": PACE, **caller}
+        human = DigitalHuman(url, name, **options)
         self.logs.append(asyncio.run(human.call(**call)))
         return self._platform.wait_for(1, timeout, simulation_result_id=name)[-1]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import socket
 from typing import TYPE_CHECKING
 
@@ -77,7 +76,7 @@ def _answer(stream: Stream, request: Request, answer: Answer, judged: Judged | N
 def _spelled(request: Request, answer: Answer, judged: Judged | None) -> tuple[bytes, bytes]:
     status, headers = answer.status, answer.pairs
     if answer.natural and judged is not None:
-        status, body = judged.status, json.dumps(judged.payload).encode()
+        status, body = judged.spelled()
         headers += [("Allow", judged.allow)] if judged.allow else []
     else:
         body = planned_body(answer, request) if answer.body is None else answer.body

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import selectors
 import socket
 import struct
@@ -17,6 +18,7 @@ __all__ = ["Listener", "finish", "reset", "wake"]
 
 BACKLOG = 1024
 JOIN_SECONDS = 5.0
+PAUSE_SECONDS = 0.02
 
 
 class Listener:
@@ -109,7 +111,7 @@ class Listener:
             if self._bound is not None:
                 self._bound.close()
                 self._bound = None
-            live = dict(self._live)
+            live = {thread: sock for thread, sock in self._live.copy().items() if thread is not threading.current_thread()}
         for sock in live.values():
             wake(sock)
         deadline = time.monotonic() + JOIN_SECONDS
@@ -151,7 +153,7 @@ class Listener:
             sock, _ = bound.accept()
         except OSError:  # gone before it was accepted, or no descriptors left: do not spin on it
             self.broken += 1
-            awaken.settimeout(0.02)
+            select.select([awaken], [], [], PAUSE_SECONDS)
             return
         sock.settimeout(None)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bluejay_ws.testing.schema import SimulationReport
+    from bluejay_ws.testing.schema import Event, SimulationReport
 
 __all__ = ["AcceptedReport", "Oracle", "ReadBack"]
 
@@ -123,7 +123,7 @@ class Oracle:
             "id": _number(simulation_result_id),
             "digital_human_id": 1,
             "status": "COMPLETED" if shown else "EVALUATING",
-            "events": [self._event(event.model_dump()) for report in shown for event in report.events or []],
+            "events": [self._event(event) for report in shown for event in report.events or []],
             "tool_calls": self._groups(shown),
             "trace_ids": [trace_id for report in shown for trace_id in report.trace_ids],
         }
@@ -134,9 +134,10 @@ class Oracle:
         old_enough = self._clock() - entry.accepted.received_at >= self.read_back.lag
         return old_enough and entry.reads > self.read_back.lag_reads
 
-    def _event(self, event: dict[str, Any]) -> dict[str, Any]:
-        known = {name: event[name] for name in ("title", "start_offset_ms", "end_offset_ms", "description", "tags")}
-        return {**known, "metadata": event["metadata"] if self.read_back.echo_metadata else None}
+    def _event(self, event: Event) -> dict[str, Any]:
+        names = ("title", "start_offset_ms", "end_offset_ms", "description", "tags", "metadata")
+        shown = {name: getattr(event, name) for name in names}
+        return shown if self.read_back.echo_metadata else {**shown, "metadata": None}
 
     def _groups(self, reports: list[SimulationReport]) -> list[dict[str, Any]]:
         groups: dict[str, dict[str, Any]] = {

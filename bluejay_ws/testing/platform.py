@@ -59,14 +59,10 @@ class FakePlatform:
         port: 0 takes a free one.
         ssl_context: serve https with this server-side context.
         read_back: how accepted reports can be read; see `ReadBack`, also for changes while it runs.
-        known_ids: the calls that exist, others are answered with 404; None knows every id.
+        known_ids: the calls that exist, others are answered with 404; None knows every id. May be set later.
         on_report: called with each report as it is accepted, on a thread of the platform's, before the answer leaves.
             What it raises is kept in `errors`.
         clock: monotonic seconds.
-
-    Attributes:
-        read_back: as above.
-        known_ids: as above; may be changed at any time.
     """
 
     def __init__(
@@ -81,10 +77,9 @@ class FakePlatform:
         on_report: Callable[[AcceptedReport], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.read_back = read_back or ReadBack()
         self._ssl_context = ssl_context
         self._changed = threading.Condition(threading.RLock())
-        self._oracle = Oracle(self.read_back, clock)
+        self._oracle = Oracle(read_back or ReadBack(), clock)
         self._router = Router(self._oracle, self._changed, api_key=api_key, known_ids=known_ids, on_report=on_report)
         self._listener = Listener(self._serve, host=host, port=port, name="fake-platform")
         self._requests: list[Request] = []
@@ -140,6 +135,11 @@ class FakePlatform:
     def api_key(self) -> str:
         """Return a key that is accepted."""
         return self._router.api_key or "any-key"
+
+    @property
+    def read_back(self) -> ReadBack:
+        """Return how accepted reports can be read; change its fields at any time."""
+        return self._oracle.read_back
 
     @property
     def known_ids(self) -> Collection[str] | None:
@@ -313,18 +313,20 @@ class FakePlatform:
         step = self._take(plan, "headers")
         if step is not None:
             return end_badly(stream.sock, step)
+        request = Request("", "", [])
         try:
-            return self._request(stream, plan)
+            request = stream.head()
+            with self._changed:
+                self._requests.append(request)
+            return self._respond(stream, request, plan)
         except HttpError as error:
-            answer = Answer(status=error.status, body=json.dumps({"detail": error.reason}).encode(), close=True)
-            carry_out(stream, Request("", "", []), answer, None, self._closed)
+            request.keep_alive = False
+            answer = Answer(status=error.status, body=json.dumps({"detail": error.reason}).encode())
+            carry_out(stream, request, answer, None, self._closed)
             finish(stream.sock)
             return False
 
-    def _request(self, stream: Stream, plan: Plan) -> bool:
-        request = stream.head()
-        with self._changed:
-            self._requests.append(request)
+    def _respond(self, stream: Stream, request: Request, plan: Plan) -> bool:
         step = self._take(plan, "request") or Answer()
         if isinstance(step, Close | Hang) and step.at == "body":
             stream.some_body(request)
@@ -333,7 +335,7 @@ class FakePlatform:
         stream.body(request)
         judged = self._router.judge(request, step)
         if not self._listener.listening or self._plan.comes("connect", "tls"):
-            request.keep_alive = False
+            request.keep_alive = False  # the next step needs a new connection
         return carry_out(stream, request, step, judged, self._closed)
 
     def _take(self, plan: Plan, *stages: str) -> Step | None:

@@ -35,6 +35,13 @@ class Judged:
     allow: str | None = None
     report: SimulationReport | None = None
 
+    def spelled(self) -> tuple[int, bytes]:
+        """Return the status and the bytes of the body; a 500 for what is nested too deep to be written again."""
+        try:
+            return self.status, json.dumps(self.payload).encode()
+        except RecursionError:
+            return 500, b'{"detail": "Internal Server Error"}'
+
 
 class Router:
     """Judge requests, and take in the reports that are accepted.

@@ -16,6 +16,7 @@ def _integral(value: object) -> object:
 
 
 Integer = Annotated[int, BeforeValidator(_integral)]
+Offset = Annotated[int, Field(ge=0), BeforeValidator(_integral)]
 JsonObject = dict[str, Any]
 
 
@@ -40,7 +41,7 @@ class ToolCall(Published):
     """A tool that the agent called."""
 
     name: str
-    start_offset_ms: Annotated[Integer, Field(ge=0)]
+    start_offset_ms: Offset
     description: str | None = None
     parameters: JsonObject | None = None
     output: Any = None
