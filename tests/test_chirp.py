@@ -321,3 +321,31 @@ def test_the_agent_is_heard_exactly_as_a_queue_plays_out(frames: list[tuple[floa
     observer.close(until + 1)
     seen = list(dict.fromkeys(_bounds(span) for span in spans))
     assert [tuple(one) for one in heard] == [pytest.approx(one) for one in seen]
+
+
+turns = st.tuples(
+    st.integers(20, 400).map(lambda frames: frames * 20.0), st.none() | st.floats(0.05, 0.9), st.floats(0, 200)
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(turns, min_size=1, max_size=8))
+def test_the_agent_is_heard_as_the_platform_plays_and_drops_it(plan: list[tuple[float, float | None, float]]) -> None:
+    """Against a platform that plays a queue, echoes its mark a little late, and drops it when the caller breaks in."""
+    line, now, expected = Line(), 1000.0, list[tuple[float, float]]()
+    spans = []
+    for number, (length, breaks_in, lag) in enumerate(plan):
+        line.observer.agent_audio(round(length) * 32, now)
+        line.agent("mark", now, name=str(number))
+        spans.append(line.observer.agent_utterance(now + 10))
+        start = now + length * (breaks_in or 0.0)
+        if breaks_in is None or start + 160 >= now + length:
+            line.user("mark", now + length + lag, name=str(number))
+            expected.append((now, now + length + lag))
+            now += length + lag + 1500
+        else:
+            line.user_speaks(start, start + 1000)
+            expected.append((now, start + 160))
+            now = start + 1700
+    line.observer.close(now)
+    assert [_bounds(span) for span in spans] == [pytest.approx(one) for one in expected]
