@@ -1,0 +1,1 @@
+"""From a sealed call to an accepted report: the spool, the outcome table, and the threads that deliver."""

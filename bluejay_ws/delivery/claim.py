@@ -1,0 +1,216 @@
+"""A sealed file of the spool that this process, and no other, works on."""
+
+# ruff: noqa: PTH104, PTH108, PTH113, PTH114, PTH116 - plain strings: a Path costs more than the system call
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import stat
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from bluejay_ws.delivery.callfile import reason_of
+from bluejay_ws.delivery.names import NO_ID, SENT, Name
+from bluejay_ws.version import VERSION
+from bluejay_ws.wire import journal
+
+if TYPE_CHECKING:
+    from bluejay_ws.counters import Counters
+
+__all__ = ["Claim", "GoneError", "quarantine"]
+
+QUARANTINE = "quarantine"
+FILE_LIMIT = 64 * 1024 * 1024
+_FLAGS = os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+
+
+class GoneError(OSError):
+    """The file is not there any more under this name, or is none of ours: a link, a pipe, somebody else's."""
+
+
+class Claim:
+    """Hold the lock of one file: read it, note what happened to it, give it its next state.
+
+    Args:
+        directory: the spool.
+        name: the file's.
+        counters: where failures are counted.
+
+    Raises:
+        GoneError: it is not there under this name any more, or not a plain file of this user.
+        BlockingIOError: another process, or a running call, holds its lock.
+        OSError: it cannot be opened.
+    """
+
+    __slots__ = ("_counters", "_directory", "_fd", "bodies", "facts", "modified_at", "name")
+
+    def __init__(self, directory: str, name: Name, *, counters: Counters) -> None:
+        self._directory = directory
+        self._counters = counters
+        self.name = name
+        self._fd = _open(f"{directory}/{name}")
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self.modified_at = _check(self._fd, f"{directory}/{name}")
+            self.bodies = self._read()
+            self.facts = journal.facts(self.bodies)
+        except BaseException:
+            os.close(self._fd)
+            raise
+
+    @property
+    def identity(self) -> str:
+        """The simulation result id; `NO_ID` if the call never had one."""
+        return self.facts.simulation_result_id or self.name.identity
+
+    @property
+    def noted(self) -> dict[str, Any]:
+        """What was noted last about its delivery."""
+        return self.facts.delivery or {}
+
+    def _read(self) -> list[bytes]:
+        data = _read_all(self._fd)
+        parsed = journal.parse(data)
+        if parsed.torn or parsed.damaged:
+            self._mend(data, parsed)
+        bodies = parsed.bodies
+        if not any(body.startswith(b'["call"') for body in bodies):
+            bodies = [self._header(), *bodies]
+        return bodies
+
+    def _mend(self, data: bytes, parsed: journal.Parsed) -> None:
+        """Drop a line that was being written when its process died; move damaged ones out of the way."""
+        if parsed.damaged:
+            self._counters.add("spool.damaged_lines", len(parsed.damaged))
+            quarantine(self._directory, str(self.name), b"\n".join(parsed.damaged) + b"\n")
+        if parsed.torn:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._fd, len(data) - len(parsed.torn))
+
+    def _header(self) -> bytes:
+        """Return the first line as far as the file's name tells it; the file's own was lost."""
+        return journal.header(
+            report_id=self.name.report_id,
+            simulation_result_id=None if self.name.identity == NO_ID else self.name.identity,
+            started_at=self.modified_at,
+            version=VERSION,
+            server="unknown",
+        )
+
+    def note(self, **facts: object) -> bool:
+        """Append what happened to the delivery; return whether the disk took it."""
+        return self._write(journal.line(journal.delivery(facts)))
+
+    def move(self, state: str) -> bool:
+        """Give the file its next state by renaming it; return whether that worked."""
+        return self.rename(self.name.become(state))
+
+    def rename(self, name: Name) -> bool:
+        """Give the file another name; return whether that worked."""
+        if name == self.name:
+            return True
+        try:
+            os.rename(f"{self._directory}/{self.name}", f"{self._directory}/{name}")
+        except OSError as error:
+            self._counters.add(f"spool.rename_{reason_of(error)}")
+            return False
+        self.name = name
+        return True
+
+    def entomb(self, facts: dict[str, object]) -> bool:
+        """Mark the report as delivered, and keep no more of it than that; return whether the mark was made.
+
+        Works on a full disk: the mark is the name.
+        """
+        self.note(**facts)
+        if not self.move(SENT):
+            return False
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._fd, 0)
+            self._write(journal.line(self.bodies[0]) + journal.line(journal.delivery(facts)))
+        return True
+
+    def remove(self) -> bool:
+        """Remove the file; return whether that worked."""
+        try:
+            os.unlink(f"{self._directory}/{self.name}")
+        except OSError as error:
+            self._counters.add(f"spool.unlink_{reason_of(error)}")
+            return False
+        return True
+
+    def sync(self) -> None:
+        """Bring the file to the disk, where it may wait for long."""
+        with contextlib.suppress(OSError):
+            os.fsync(self._fd)
+
+    def release(self) -> None:
+        """Let go of the lock: whoever comes next may work on the file."""
+        fd, self._fd = self._fd, -1
+        if fd != -1:
+            with contextlib.suppress(OSError):
+                fcntl.flock(fd, fcntl.LOCK_UN)
+            os.close(fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def _write(self, data: bytes) -> bool:
+        try:
+            return os.write(self._fd, data) == len(data)
+        except OSError as error:
+            self._counters.add(f"spool.note_{reason_of(error)}")
+            return False
+
+
+def _open(path: str) -> int:
+    try:
+        return os.open(path, os.O_RDWR | _FLAGS)
+    except FileNotFoundError as error:
+        raise GoneError(*error.args) from error
+    except OSError as error:
+        if os.path.islink(path) or not os.path.isfile(path):
+            raise GoneError(*error.args) from error
+        if reason_of(error) in {"erofs", "eacces"}:
+            return os.open(path, os.O_RDONLY | _FLAGS)
+        raise
+
+
+def _check(fd: int, path: str) -> float:
+    """Return when the file was last written, if it is a plain file of ours and still has this name."""
+    facts = os.fstat(fd)
+    try:
+        named = os.stat(path, follow_symlinks=False)
+    except FileNotFoundError as error:
+        raise GoneError(*error.args) from error
+    if (facts.st_ino, facts.st_dev) != (named.st_ino, named.st_dev):
+        raise GoneError(path)
+    if not stat.S_ISREG(facts.st_mode) or facts.st_uid != os.geteuid():
+        raise GoneError(path)
+    return facts.st_mtime
+
+
+def _read_all(fd: int) -> bytes:
+    chunks: list[bytes] = []
+    offset = 0
+    while offset < FILE_LIMIT and (chunk := os.pread(fd, min(1 << 20, FILE_LIMIT - offset), offset)):
+        chunks.append(chunk)
+        offset += len(chunk)
+    return b"".join(chunks)
+
+
+def quarantine(directory: str, name: str, data: bytes) -> None:
+    """Keep bytes that are no sound report lines where nobody stumbles over them: ``quarantine/<name>``."""
+    place = Path(directory, QUARANTINE)
+    with contextlib.suppress(OSError):
+        place.mkdir(mode=0o700, exist_ok=True)
+        fd = os.open(place / f"{name}.{time.time_ns()}", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        try:
+            os.write(fd, data)
+        finally:
+            os.close(fd)

@@ -1,0 +1,203 @@
+"""The one place that speaks HTTP: a blocking httpx client that tells how far a failed exchange came.
+
+httpx is imported when the first client is made, on a thread of delivery's own.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import time
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from bluejay_ws.delivery.verdict import Answer, Failure, Phase
+from bluejay_ws.version import VERSION
+from bluejay_ws.wire import API_KEY_HEADER, RETRIEVE_PATH, UPDATE_PATH
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import httpx
+
+    from bluejay_ws.settings import Settings
+
+__all__ = ["HttpExchange", "tls_context"]
+
+ANSWER_LIMIT = 64 * 1024
+# A result holds the platform's own transcript and scores beside what we look for; the shorter limit would
+# leave long calls unreadable for ever.
+RESULT_LIMIT = 8 * 1024 * 1024
+# Shorter than any server keeps an idle connection: a request that meets a closing one has an unknown outcome.
+KEEPALIVE = 2.0
+# The whole exchange may take so many times the limit for each of its steps.
+STEPS = 3.0
+
+
+def tls_context(settings: Settings) -> ssl.SSLContext:
+    """Return the TLS context for all clients; honours ``SSL_CERT_FILE`` and ``SSL_CERT_DIR``. Takes up to 0.3 s.
+
+    Plain http to this machine gets one that trusts nobody, which costs nothing.
+    """
+    import httpx  # noqa: PLC0415 - costs a quarter of a second, on this thread
+
+    if settings.base_url.startswith("https:"):
+        return httpx.create_ssl_context()
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+class HttpExchange:
+    """Carry requests to the platform, one at a time; each delivering thread has its own.
+
+    Proxies are taken from the environment as httpx does. Redirects are never followed: the key would travel.
+
+    Args:
+        settings: where the platform is, the key and the timeout.
+        context: from `tls_context`.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self, settings: Settings, context: ssl.SSLContext, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        import httpx  # noqa: PLC0415 - see tls_context
+
+        self._settings = settings
+        self._clock = clock
+        self._client = httpx.Client(
+            verify=context,
+            timeout=settings.timeout,
+            follow_redirects=False,
+            limits=httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=KEEPALIVE),
+            headers={
+                "User-Agent": f"bluejay_ws/{VERSION}",
+                "Accept": "application/json",
+                "Accept-Encoding": "identity",
+            },
+        )
+        self._progress = Progress()
+        self._deadline: float | None = None
+
+    def post(self, body: bytes) -> Answer | Failure:
+        """Send a report; never raises."""
+        return self._exchange("POST", UPDATE_PATH, body, ANSWER_LIMIT)
+
+    def look(self, simulation_result_id: str) -> Answer | Failure:
+        """Read a result back; never raises."""
+        return self._exchange("GET", RETRIEVE_PATH + quote(simulation_result_id, safe=""), None, RESULT_LIMIT)
+
+    def abort_if_late(self, now: float) -> None:
+        """End an exchange that takes longer than it may in total, such as one that drips; for another thread."""
+        deadline = self._deadline
+        if deadline is not None and now > deadline:
+            self._progress.cut_off()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def _exchange(self, method: str, path: str, body: bytes | None, limit: int) -> Answer | Failure:
+        self._progress.begin()
+        self._deadline = self._clock() + self._settings.timeout * STEPS
+        try:
+            return self._request(method, path, body, limit)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it says how far the exchange came
+            return failure_of(error, self._progress)
+        finally:
+            self._deadline = None
+
+    def _request(self, method: str, path: str, body: bytes | None, limit: int) -> Answer:
+        request = self._client.build_request(
+            method, self._settings.base_url + path, content=body, extensions={"trace": self._progress.trace}
+        )
+        key = self._settings.api_key
+        if key is not None:
+            request.headers[API_KEY_HEADER] = key.reveal()
+        if body is not None:
+            request.headers["Content-Type"] = "application/json"
+        response = self._client.send(request, stream=True)
+        try:
+            data, complete = _read(response, limit)
+        finally:
+            response.close()
+        retry_after = response.headers.get("Retry-After")
+        return Answer(response.status_code, data, retry_after, self._progress.body_sent, complete)
+
+
+def _read(response: httpx.Response, limit: int) -> tuple[bytes, bool]:
+    """Return as much of the body as there is, up to ``limit``, and whether that is all."""
+    data = bytearray()
+    try:
+        for chunk in response.iter_raw(16 * 1024):
+            data += chunk
+            if len(data) > limit:
+                return bytes(data[:limit]), False
+    except Exception:  # noqa: BLE001 - the status is known, and counts; the body is incomplete
+        return bytes(data), False
+    return bytes(data), True
+
+
+class Progress:
+    """Follow one exchange by the events of httpx's ``trace`` extension."""
+
+    __slots__ = ("_stream", "body_sent", "started")
+
+    def __init__(self) -> None:
+        self._stream: Any = None
+        self.begin()
+
+    def begin(self) -> None:
+        """Note that a new exchange begins, perhaps on the connection of the last one."""
+        self.started = False
+        self.body_sent = False
+
+    def trace(self, event: str, info: dict[str, Any]) -> None:
+        """Take an event in; called by httpx."""
+        if event in {"connection.connect_tcp.complete", "connection.start_tls.complete"}:
+            self._stream = info["return_value"]
+        elif event == "http11.send_request_headers.started":
+            # A proxy is asked for a tunnel in the same way; that carries nothing of ours.
+            self.started = info["request"].method != b"CONNECT"
+        elif event == "http11.send_request_body.complete":
+            self.body_sent = self.started
+
+    def cut_off(self) -> None:
+        """End the connection under the thread that waits for it, which then sees it as closed by the peer."""
+        sock = self._stream.get_extra_info("socket") if self._stream is not None else None
+        try:
+            # Not SSLSocket's own shutdown, which would change the object under the other thread.
+            if sock is not None:
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+        except OSError:
+            return
+
+
+def failure_of(error: Exception, progress: Progress) -> Failure:
+    """Return what an exception says about how far the exchange came."""
+    import httpx  # noqa: PLC0415 - see tls_context
+
+    if progress.body_sent:
+        return Failure(Phase.UNKNOWN, _word(error))
+    if isinstance(error, (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError)):
+        return Failure(Phase.CONFIGURATION, "bad_request_settings")
+    if isinstance(error, httpx.ProxyError) and "407" in str(error):
+        return Failure(Phase.CONFIGURATION, "proxy_refuses_us")
+    if progress.started:
+        return Failure(Phase.BODY_INCOMPLETE, _word(error))
+    if _has_cause(error, ssl.SSLCertVerificationError):
+        return Failure(Phase.CERTIFICATE, "certificate_not_trusted")
+    return Failure(Phase.NOT_SENT, "dns" if _has_cause(error, socket.gaierror) else _word(error))
+
+
+def _word(error: Exception) -> str:
+    """Return the error's type as a word for counts: ``connect_error``, ``read_timeout``."""
+    name = type(error).__name__
+    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name).lstrip("_")
+
+
+def _has_cause(error: BaseException | None, kind: type[BaseException]) -> bool:
+    while error is not None:
+        if isinstance(error, kind):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

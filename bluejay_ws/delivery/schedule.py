@@ -1,0 +1,195 @@
+"""When to try again: pure arithmetic on a clock and a random source that are passed in.
+
+`backoff` and `retry_after` say how long one report waits. `Gate` looks after the platform as a whole: it
+stops asking a platform that is down, and lets what has waited come back as a ramp and not as a wave.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bluejay_ws.settings import Retry
+
+__all__ = ["Gate", "backoff", "retry_after"]
+
+_SECONDS = re.compile(r"[+-]?[0-9]{1,300}(\.[0-9]{0,300})?", re.ASCII)
+
+FAILURES_TO_CLOSE = 5
+FIRST_PROBE = 1.0
+PROBE_CEILING = 30.0
+HELD_PROBE_CEILING = 300.0
+FRESH_PROBE = 2.0
+PROBE_LASTS = 30.0
+LOCKED_WAIT = 3600.0
+SLOWEST = 2.0
+RAMP_START = 5.0
+FASTEST = 100.0
+BURST = 20.0
+
+
+def backoff(attempts: int, retry: Retry, random: Callable[[], float]) -> float:
+    """Return the seconds to wait after so many failed attempts: none after the first, then full jitter.
+
+    Args:
+        attempts: how often the report has been tried, 1 or more.
+        retry: the bounds; the first jittered wait is at most ``retry.first``, each later one at most double.
+        random: returns a float in [0, 1).
+    """
+    if attempts <= 1:
+        return 0.0
+    doublings = min(attempts - 2, 64)
+    return random() * min(retry.ceiling, retry.first * 2.0**doublings)
+
+
+def retry_after(value: str | None, *, now: float, ceiling: float) -> float | None:
+    """Return the seconds a ``Retry-After`` header asks for, between 0 and ``ceiling``; None if it says nothing.
+
+    Never raises. What is in the past or negative is 0; what is neither seconds nor a date is None.
+
+    Args:
+        value: the header's value, as it came.
+        now: wall-clock seconds.
+        ceiling: the longest wait that is believed, in seconds.
+    """
+    if value is None:
+        return None
+    text = value.strip()
+    seconds = float(text) if _SECONDS.fullmatch(text) else _seconds_until(text, now)
+    return None if seconds is None else min(max(seconds, 0.0), ceiling)
+
+
+def _seconds_until(date: str, now: float) -> float | None:
+    try:
+        moment = parsedate_to_datetime(date)
+        seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - now
+    except (ValueError, TypeError, OverflowError, IndexError, AttributeError):
+        return None
+    return None if math.isnan(seconds) else seconds
+
+
+class Gate:
+    """Decide whether anything may be asked of the platform now.
+
+    Open: fresh reports pass at once; those that come again share a quota (`BURST`, refilled at a rate that
+    doubles each second in which the platform accepts, and halves when it does not). Closed, after
+    `FAILURES_TO_CLOSE` failures in a row or at once by `hold`: one probe at a time, at growing intervals; a
+    fresh report may be the probe every `FRESH_PROBE` seconds, so that a platform that is back is noticed
+    by the next call. When a probe passes, the gate opens with an empty quota and a low rate: the ramp.
+
+    Not thread-safe: the sender calls it under its lock.
+
+    Args:
+        random: returns a float in [0, 1).
+    """
+
+    def __init__(self, random: Callable[[], float]) -> None:
+        self.reason: str | None = None
+        self.held = False
+        self.locked = False
+        self._random = random
+        self._failures = 0
+        self._rate = RAMP_START
+        self._tokens = BURST
+        self._refilled_at = self._grown_at = -math.inf
+        self._interval = FIRST_PROBE
+        self._probed_at = -math.inf
+        self._next_probe = -math.inf
+        self._probing_until = -math.inf
+
+    def wait(self, now: float, *, fresh: bool) -> float:
+        """Return 0.0 if one exchange may start now, which uses up its share; else the seconds to ask again after.
+
+        Args:
+            now: monotonic seconds.
+            fresh: whether this report has never been tried.
+        """
+        if self.locked:
+            return LOCKED_WAIT
+        if self.reason is None:
+            return 0.0 if fresh else self._take_token(now)
+        if now < self._probing_until:
+            return min(self._probing_until - now, 1.0)
+        due = min(self._probed_at + FRESH_PROBE, self._next_probe) if fresh else self._next_probe
+        if now < due:
+            return due - now
+        self._probed_at = now
+        self._probing_until = now + PROBE_LASTS
+        return 0.0
+
+    def passed(self, now: float) -> bool:
+        """Note that the platform judged a report, whichever way; return whether that opened a closed gate."""
+        self._failures = 0
+        if self.reason is not None:
+            self._open(now)
+            return True
+        if now - self._grown_at >= 1.0:
+            self._grown_at = now
+            self._rate = min(FASTEST, self._rate * 2.0)
+        return False
+
+    def half_passed(self, now: float) -> None:
+        """Note that the platform could be read: if the gate is closed, the next probe may go at once."""
+        if self.reason is not None and not self.held:
+            self._probing_until = -math.inf
+            self._probed_at = now - FRESH_PROBE
+            self._next_probe = now
+
+    def unused(self) -> None:
+        """Note that what was let through did not ask the platform anything: another may be the probe."""
+        self._probing_until = -math.inf
+        self._probed_at = -math.inf
+
+    def failed(self, now: float, reason: str) -> bool:
+        """Note that the platform failed; return whether that closed the gate.
+
+        Args:
+            now: monotonic seconds.
+            reason: what happened, for the log.
+        """
+        self._failures += 1
+        self._rate = max(SLOWEST, self._rate / 2.0)
+        if self.reason is None and self._failures < FAILURES_TO_CLOSE:
+            return False
+        return self._close(now, reason, held=self.held)
+
+    def hold(self, now: float, reason: str) -> bool:
+        """Close the gate at once: the key or the configuration is wrong; return whether it was open."""
+        return self._close(now, reason, held=True)
+
+    def lock(self, reason: str) -> None:
+        """Close the gate for good: there is no key, and asking without one is of no use."""
+        self.reason, self.held, self.locked = reason, True, True
+
+    def _close(self, now: float, reason: str, *, held: bool) -> bool:
+        was_open = self.reason is None
+        self.reason, self.held = reason, held
+        if not was_open and now >= self._probing_until:
+            return False  # left over from before the gate closed: says nothing new
+        ceiling = HELD_PROBE_CEILING if held else PROBE_CEILING
+        self._interval = FIRST_PROBE if was_open else min(ceiling, self._interval * 2.0)
+        self._probing_until = -math.inf
+        self._probed_at = now
+        self._next_probe = now + self._interval * (0.5 + self._random())
+        return was_open
+
+    def _open(self, now: float) -> None:
+        self.reason, self.held = None, False
+        self._rate, self._tokens = RAMP_START, 0.0
+        self._refilled_at = self._grown_at = now
+        self._probing_until = -math.inf
+
+    def _take_token(self, now: float) -> float:
+        elapsed = max(0.0, min(now - self._refilled_at, 3600.0))
+        self._refilled_at = now
+        self._tokens = min(BURST, self._tokens + elapsed * self._rate)
+        if self._tokens >= 1.0:
+            self._tokens -= 1.0
+            return 0.0
+        return max((1.0 - self._tokens) / self._rate, 0.001)
