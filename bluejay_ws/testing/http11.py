@@ -92,6 +92,11 @@ class Stream:
         self._head_limit = head_limit
         self._body_limit = body_limit
 
+    def rests(self) -> bool:
+        """Return whether nothing of the next request is there yet, and be `idle` until it is."""
+        self.idle = not self._buffer
+        return self.idle
+
     def begins(self, timeout: float | None) -> bytes:
         """Wait for the next request and return its first bytes; empty when the peer closed instead.
 
@@ -99,10 +104,9 @@ class Stream:
             timeout: seconds to wait for each read from now on; None waits as long as it takes.
         """
         self.sock.settimeout(timeout)
-        self.idle = not self._buffer
-        if not self._buffer:
+        if self.rests():
             self._buffer += self.sock.recv(RECEIVE_SIZE)
-        self.idle = False
+            self.idle = False
         return bytes(self._buffer[:16])
 
     def head(self) -> Request:

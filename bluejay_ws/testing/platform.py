@@ -306,6 +306,9 @@ class FakePlatform:
 
     def _exchange(self, stream: Stream) -> bool:
         """Take part in one exchange; return whether another may follow on this connection."""
+        # Idle first, then the look at the plan: whoever changes the plan looks the other way round.
+        if stream.rests() and self._needs_new_connection():
+            return False
         first = stream.begins(IDLE_SECONDS)
         if not first:
             return False
@@ -334,8 +337,7 @@ class FakePlatform:
             return end_badly(stream.sock, step)
         stream.body(request)
         judged = self._router.judge(request, step)
-        if not self._listener.listening or self._plan.comes("connect", "tls"):
-            request.keep_alive = False  # the next step needs a new connection
+        request.keep_alive = request.keep_alive and not self._needs_new_connection()
         return carry_out(stream, request, step, judged, self._closed)
 
     def _take(self, plan: Plan, *stages: str) -> Step | None:
@@ -348,8 +350,11 @@ class FakePlatform:
         refusals = list(iter(lambda: self._plan.take("refuse"), None))
         if refusals:
             self._listener.refuse(sum(step.seconds for step in refusals if isinstance(step, Refuse)))
-        if refusals or self._plan.comes("connect", "tls"):
+        if self._needs_new_connection():
             self._hang_up_idle()
+
+    def _needs_new_connection(self) -> bool:
+        return not self._listener.listening or self._plan.comes("connect", "tls")
 
     def _hang_up_idle(self) -> None:
         for stream in list(self._streams):
