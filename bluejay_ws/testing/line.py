@@ -227,6 +227,7 @@ class Line:
             self._note("barge_in", {"utterance_id": utterance_id, "dropped_ms": dropped_ms})
             for name in marks:
                 self._note("mark.dropped", {"name": name})
+            self._fall_quiet(now)
         self._speaking, self._announced, self._interrupted = True, False, False
         self._note("user.audio", {"utterance_id": utterance_id})
 

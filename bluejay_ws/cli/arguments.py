@@ -1,0 +1,44 @@
+"""Arguments that several commands share, and how they are read."""
+
+from __future__ import annotations
+
+import argparse
+import math
+
+__all__ = ["Commands", "add_parser", "pace", "port", "seconds"]
+
+Commands = argparse._SubParsersAction  # noqa: SLF001 - the only name argparse has for it
+
+
+def add_parser(
+    commands: Commands[argparse.ArgumentParser], name: str, summary: str, text: str
+) -> argparse.ArgumentParser:
+    """Add one command; ``text`` is shown below its options as it stands."""
+    return commands.add_parser(
+        name,
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}.",
+        epilog=text,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def seconds(text: str) -> float:
+    """Read a number of seconds, zero or more."""
+    value = float(text)
+    if not 0 <= value < math.inf:
+        raise ValueError(text)
+    return value
+
+
+def pace(text: str) -> float:
+    """Read a pace: seconds that one second of audio takes, zero or more."""
+    return seconds(text)
+
+
+def port(text: str) -> int:
+    """Read a port; 0 stands for a free one."""
+    value = int(text)
+    if not 0 <= value <= 65_535:
+        raise ValueError(text)
+    return value

@@ -1,0 +1,137 @@
+"""`bluejay-ws demo`: an agent, a caller and a platform on this machine, and the report of their call."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, cast
+
+from bluejay_ws.cli.arguments import add_parser, pace
+from bluejay_ws.cli.conversation import Conversation, new_id, receive_report, went_well
+from bluejay_ws.cli.terminal import Problem, Terminal, clean
+from bluejay_ws.testing.platform import FakePlatform
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+    from bluejay_ws.cli.arguments import Commands
+
+__all__ = ["add_to", "run"]
+
+AGENT = ("-m", "bluejay_ws.cli.demo_agent", "0")
+START_SECONDS = 30.0
+STOP_SECONDS = 15.0  # more than the agent's budget for delivering what is left
+TEXT = """\
+Nothing is sent anywhere else, and no account is needed. The agent is a process
+of its own, wrapped with @record; the caller speaks real audio; the platform
+checks the report against the published schema.
+
+Exit code 0 means that the platform accepted exactly one report for the call.
+"""
+
+
+def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
+    """Add the command to the command line."""
+    parser = add_parser(commands, "demo", "show a whole simulated call and its report, on this machine", TEXT)
+    parser.add_argument(
+        "--pace", metavar="N", type=pace, default=1.0, help="seconds that one second of audio takes (1: real time)"
+    )
+    parser.set_defaults(run=run, agent=AGENT)
+
+
+def run(args: argparse.Namespace, terminal: Terminal) -> int:
+    """Hold the call and show its report; return the exit code.
+
+    Args:
+        args: ``pace``, and ``agent``: the arguments of the Python that runs the agent.
+        terminal: where all is shown.
+
+    Raises:
+        Problem: the agent did not start, or its report did not come in exactly once.
+    """
+    identity = new_id()
+    with FakePlatform() as platform:
+        with _agent(args.agent, platform) as url:
+            terminal.say(f"  platform  {platform.url:<24}  takes the report and checks it")
+            terminal.say(f"  agent     {url:<24}  an example under @record, in its own process")
+            terminal.say(f"  caller    {identity:<24}  says two sentences")
+            conversation = Conversation(url=url, simulation_result_id=identity, pace=args.pace)
+            well = went_well(conversation.hold(terminal), terminal)
+            receive_report(platform, conversation, terminal)
+        _check(platform, identity)
+    verdict = f"The platform accepted exactly one report for call {identity}."
+    terminal.say()
+    terminal.say(terminal.paint(verdict, "green"))
+    return 0 if well else 1
+
+
+def _check(platform: FakePlatform, identity: str) -> None:
+    """See that nothing came in but the one report; the agent has ended and can send no more."""
+    reports = len(platform.accepted)
+    if reports != 1 or platform.rejected or platform.errors:
+        counts = f"{reports} accepted, {len(platform.rejected)} rejected, {len(platform.errors)} errors"
+        raise Problem(f"call {identity} should have come in as exactly one report: {counts}")
+
+
+@contextlib.contextmanager
+def _agent(command: tuple[str, ...], platform: FakePlatform) -> Iterator[str]:
+    """Run the agent as a child process with a spool of its own, and give its URL.
+
+    The child ends when its standard input does, so it cannot outlive this process, however that ends.
+    """
+    with tempfile.TemporaryDirectory(prefix="bluejay-ws-demo-") as directory:
+        log = Path(directory, "agent.log")
+        with log.open("wb") as stderr, _start(command, _environment(platform, directory), stderr) as process:
+            try:
+                yield _url(process, log)
+            finally:
+                _stop(process)
+
+
+def _start(command: tuple[str, ...], environment: dict[str, str], stderr: IO[bytes]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(  # noqa: S603 - our own agent
+        [sys.executable, "-P", *command],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        start_new_session=True,  # Ctrl-C is for this process; the agent is asked to stop
+    )
+
+
+def _environment(platform: FakePlatform, directory: str) -> dict[str, str]:
+    paths = [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]
+    return {
+        **os.environ,
+        "BLUEJAY_API_URL": platform.url,
+        "BLUEJAY_API_KEY": platform.api_key,
+        "BLUEJAY_SPOOL": str(Path(directory, "spool")),
+        "PYTHONPATH": os.pathsep.join(path for path in paths if path),
+    }
+
+
+def _url(process: subprocess.Popen[bytes], log: Path) -> str:
+    """Wait until the agent says where it listens."""
+    stdout = cast("IO[bytes]", process.stdout)
+    ready, _, _ = select.select([stdout], [], [], START_SECONDS)
+    line = stdout.readline().decode().strip() if ready else ""
+    if not line.startswith("ws://"):
+        said = log.read_text("utf-8", "replace").strip().rpartition("\n")[2]
+        raise Problem("the demo's agent did not start", clean(said) or "it said nothing about it")
+    return line
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """Ask the agent to stop, and make sure that it has."""
+    try:
+        process.communicate(timeout=STOP_SECONDS)  # closes its standard input
+    except subprocess.TimeoutExpired:
+        pass  # it is killed, as it is when Ctrl-C ends the waiting
+    finally:
+        process.kill()

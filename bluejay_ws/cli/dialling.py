@@ -1,0 +1,108 @@
+"""Dial an agent, and say kindly why it did not work."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import ssl
+import time
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from websockets.exceptions import InvalidHandshake, InvalidMessage, InvalidStatus, InvalidURI, WebSocketException
+
+from bluejay_ws.cli.terminal import Problem, clean
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bluejay_ws.testing.caller import CallLog
+
+__all__ = ["BAD_USAGE", "REFUSED", "UNREACHABLE", "check_url", "dial"]
+
+BAD_USAGE, UNREACHABLE, REFUSED = 2, 3, 4
+EXAMPLE = "ws://localhost:8765"
+BETWEEN_TRIES = 0.25
+REFUSALS = {
+    401: ("the agent wants credentials, or others", "give --user and --password"),
+    403: ("the agent refuses the connection", "check its path, its origin rules and its credentials"),
+    404: ("there is nothing at that path", "check the path of the URL"),
+}
+
+
+def check_url(url: str) -> str:
+    """Return the URL if an agent can be dialled with it.
+
+    Raises:
+        Problem: it is none.
+    """
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in {"ws", "wss"} and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise Problem(f"{clean(url)!r} is not a websocket URL", f"write it like {EXAMPLE}", exit_code=BAD_USAGE)
+    return url
+
+
+def dial(call: Callable[[], CallLog], url: str, *, wait: float = 0.0) -> CallLog:
+    """Make the call and return its log.
+
+    Args:
+        call: makes it; called again while the agent is not up yet.
+        url: for the messages.
+        wait: seconds in which a refused connection means that the agent is not up yet.
+
+    Raises:
+        Problem: the call could not begin.
+    """
+    deadline = time.monotonic() + wait
+    while True:
+        try:
+            return call()
+        except (OSError, TimeoutError, WebSocketException, asyncio.IncompleteReadError, EOFError) as error:
+            if not _is_refused(error) or time.monotonic() >= deadline:
+                raise _problem(error, url) from None
+            time.sleep(BETWEEN_TRIES)
+
+
+def _problem(error: Exception, url: str) -> Problem:
+    """Say what an exception of dialling means for the person who dialled."""
+    if isinstance(error, InvalidStatus):
+        return _refusal(error.response.status_code)
+    if isinstance(error, InvalidURI):
+        return Problem(f"{clean(url)!r} is not a websocket URL", f"write it like {EXAMPLE}", exit_code=BAD_USAGE)
+    if isinstance(error, InvalidMessage | EOFError):
+        remedy = "is another service listening there, or does the agent want wss:// ?"
+        return Problem(f"what listens at {url} does not answer as a websocket server", remedy, exit_code=UNREACHABLE)
+    if isinstance(error, InvalidHandshake | WebSocketException):
+        return Problem(f"no websocket handshake with {url}: {clean(str(error))}", exit_code=UNREACHABLE)
+    message, remedy = _unreachable(error, url)
+    return Problem(message, remedy, exit_code=UNREACHABLE)
+
+
+def _refusal(status: int) -> Problem:
+    words, remedy = REFUSALS.get(status, ("the agent does not upgrade the connection", "look into the agent's log"))
+    return Problem(f"{words} (HTTP {status} at the upgrade)", remedy, exit_code=REFUSED)
+
+
+def _unreachable(error: Exception, url: str) -> tuple[str, str]:
+    if _is_refused(error):
+        return f"nobody listens at {url} (connection refused)", "start the agent first, or check host and port"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        remedy = "point SSL_CERT_FILE to the certificate of the authority that issued it"
+        return f"the agent's certificate is not trusted: {error.verify_message}", remedy
+    if isinstance(error, ssl.SSLError):
+        return f"no TLS with {url}: {error.reason or error}", "if the agent does not use TLS, write ws://"
+    if isinstance(error, TimeoutError):
+        return f"no answer from {url} in time", "does the agent hang, or does a firewall drop the packets?"
+    if isinstance(error, socket.gaierror):
+        return f"the host of {url} is unknown", "check its spelling"
+    return f"cannot reach {url}: {clean(str(error))}", ""
+
+
+def _is_refused(error: Exception) -> bool:
+    # asyncio puts the refusals of several addresses (::1 and 127.0.0.1) into the text of one OSError.
+    return isinstance(error, ConnectionRefusedError) or f"[Errno {errno.ECONNREFUSED}]" in str(error)

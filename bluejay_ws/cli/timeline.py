@@ -1,0 +1,87 @@
+"""An accepted report, as a person reads it: one line of time, who, what."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from bluejay_ws.cli.terminal import clean
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from bluejay_ws.cli.terminal import Terminal
+
+__all__ = ["count_items", "show_report"]
+
+SPEAKERS = {"USER": ("caller", "cyan"), "AGENT": ("agent", "green")}
+INDENT = " " * 25
+KEY = f"{INDENT}{{:<12}}"
+
+
+def show_report(report: Mapping[str, Any], terminal: Terminal) -> None:
+    """Write the whole report: what belongs to the call, then everything that happened, in order of time."""
+    for key in ("tags", "trace_ids"):
+        if report.get(key):
+            terminal.wrapped(f"  {key:<12}", ", ".join(report[key]))
+    if report.get("metadata"):
+        terminal.wrapped(f"  {'metadata':<12}", _json(report["metadata"]))
+    for kind, item in sorted(_items(report), key=lambda pair: pair[1]["start_offset_ms"]):
+        {"recorded_transcript": _utterance, "tool_calls": _tool_call, "events": _event}[kind](item, terminal)
+
+
+def count_items(report: Mapping[str, Any]) -> str:
+    """Return how much the report holds, in words."""
+    counts = {
+        "tool call": len(report.get("tool_calls") or []),
+        "utterance": len(report.get("recorded_transcript") or []),
+        "event": len(report.get("events") or []),
+    }
+    return ", ".join(f"{count} {name}{'' if count == 1 else 's'}" for name, count in counts.items())
+
+
+def _items(report: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for kind in ("recorded_transcript", "tool_calls", "events"):
+        for item in report.get(kind) or []:
+            yield kind, item
+
+
+def _utterance(item: Mapping[str, Any], terminal: Terminal) -> None:
+    who, style = SPEAKERS[item["speaker"]]
+    filler = " (filler)" if item.get("filler_utterance") else ""
+    _line(item, who, item["utterance"] + filler, terminal, style)
+
+
+def _tool_call(item: Mapping[str, Any], terminal: Terminal) -> None:
+    _line(item, "tool", item["name"], terminal, "yellow")
+    for key in ("parameters", "output"):
+        if key in item:
+            terminal.wrapped(KEY.format(key), _json(item[key]), style="dim")
+
+
+def _event(item: Mapping[str, Any], terminal: Terminal) -> None:
+    tags = " ".join(f"#{tag}" for tag in item.get("tags") or [])
+    _line(item, "event", f"{item['title']} {tags}".rstrip(), terminal, "dim")
+    if item.get("description"):
+        terminal.wrapped(INDENT, item["description"])
+    for key, value in _flat(item.get("metadata") or {}):
+        terminal.wrapped(KEY.format(f"{key} "), value if isinstance(value, str) else _json(value), style="dim", lines=3)
+
+
+def _flat(metadata: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the metadata; what the library itself has noted stands in a drawer of its own, and is taken out."""
+    for key, value in metadata.items():
+        if key == "bluejay_ws" and isinstance(value, dict):
+            yield from value.items()
+        else:
+            yield key, value
+
+
+def _line(item: Mapping[str, Any], who: str, text: str, terminal: Terminal, style: str) -> None:
+    start, end = item["start_offset_ms"], item.get("end_offset_ms")
+    until = "" if end is None or end == start else f"- {end / 1000:6.2f}"
+    terminal.wrapped(f"{start / 1000:7.2f} {until:<8}  {who:<6} ", clean(text), style=style)
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
