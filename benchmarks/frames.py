@@ -56,13 +56,20 @@ async def _sent(connection: ServerConnection) -> float:
 
 
 class _Held(Agent):
-    """Leave the connection to the benchmark: its handler reads nothing."""
+    """Leave the connection to the benchmark: its handler reads nothing until it is let go."""
+
+    let_go: asyncio.Event
 
     async def _handle(self, websocket: ServerConnection) -> None:
+        self.let_go = asyncio.Event()
+        original, without = websocket.transport, _NoTransport(websocket.transport)
+        self._swap(websocket, without)
         self.connections.append(websocket)
-        without: Any = _NoTransport(websocket.transport)
-        websocket.transport = without
-        await asyncio.Event().wait()
+        await self.let_go.wait()
+        self._swap(websocket, original)
+
+    def _swap(self, websocket: ServerConnection, transport: Any) -> None:
+        websocket.transport = transport
 
 
 async def _open(stack: AsyncExitStack, agent: Agent, prefix: str) -> Peer:
@@ -75,13 +82,16 @@ async def _in_process(client: Bluejay, effort: Effort) -> dict[str, list[float]]
     found: dict[str, list[float]] = {}
     async with AsyncExitStack() as stack:
         connections: dict[str, ServerConnection] = {}
+        agents: list[_Held] = []
         for name, recorder, prefix in (
             ("bare", None, "-"),
             ("bare again", None, "-"),
             ("no header", client, "-"),
             ("recorded", client, "frames"),
         ):
-            agent = await stack.enter_async_context(_Held(recorder).served())
+            agent = _Held(recorder)
+            agents.append(agent)
+            await stack.enter_async_context(agent.served())
             await _open(stack, agent, prefix)
             (connections[name],) = await agent.connected(1)
         for number in range(effort.rounds + 1):
@@ -91,9 +101,8 @@ async def _in_process(client: Bluejay, effort: Effort) -> dict[str, list[float]]
                 if number:
                     found.setdefault(f"in, {name}", []).append(received)
                     found.setdefault(f"out, {name}", []).append(sent)
-        for connection in connections.values():
-            connection.protocol.fail(1000, "")
-            connection.connection_lost(None)
+        for agent in agents:
+            agent.let_go.set()
     return found
 
 

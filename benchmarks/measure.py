@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["Effort", "Result", "difference", "in_turns", "per_call", "percentile", "spread"]
+__all__ = ["Effort", "Result", "difference", "in_turns", "per_call", "percentile", "short", "spread"]
 
 
 @dataclass(frozen=True)
@@ -105,9 +105,14 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
+def short(value: float) -> str:
+    """Return a number with three digits that count."""
+    return f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:.3g}"
+
+
 def spread(values: Sequence[float], scale: float = 1.0) -> str:
     """Return the quartiles as text; empty for fewer than four values."""
     if len(values) < 4:
         return ""
     low, _, high = statistics.quantiles(values, n=4)
-    return f"{low * scale:.3g} to {high * scale:.3g}"
+    return f"{short(low * scale)} to {short(high * scale)}"

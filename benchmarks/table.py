@@ -9,6 +9,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks.measure import short
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -31,8 +33,8 @@ How to read it:
 
 - A *tool call* has small parameters and a small output: `{{"last4": "4242"}}`, `{{"status": "frozen"}}`.
   With the spool on it is encoded, check-summed and written to the call's file before `add_tool_call` returns.
-- The *OpenTelemetry span* carries the tool's name, its parameters and its output as three attributes, in a batch
-  processor whose exporter does nothing.
+- The *OpenTelemetry span* is an `execute_tool` span with the attributes that the semantic conventions give it
+  (operation, tool name and type, arguments, result), in a batch processor whose exporter does nothing.
 - *CPU added to a frame* is measured on real connection objects of `websockets` whose transport writes nowhere: on a
   real socket the system calls cost so much more that the difference cannot be seen, as the loopback lines show.
 - *Without the header*: no simulation, your production traffic. The handler is given the untouched connection; what is
@@ -43,9 +45,9 @@ How to read it:
 
 
 def _cells(one: Result) -> tuple[str, ...]:
-    limit = "" if one.limit is None else f"{'at least' if one.at_least else 'at most'} {one.limit:.3g} {one.unit}"
+    limit = "" if one.limit is None else f"{'at least' if one.at_least else 'at most'} {short(one.limit)} {one.unit}"
     verdict = {None: "", True: "reached", False: "NOT reached"}[one.reached]
-    return (one.what, f"{one.value:.3g} {one.unit}", one.spread, one.compared, limit, verdict)
+    return (one.what, f"{short(one.value)} {one.unit}", one.spread, one.compared, limit, verdict)
 
 
 def lines(results: Sequence[Result]) -> Iterator[str]:
