@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import socket
 import ssl
@@ -10,7 +9,7 @@ import time
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from websockets.exceptions import InvalidHandshake, InvalidMessage, InvalidStatus, InvalidURI, WebSocketException
+from websockets.exceptions import InvalidMessage, InvalidStatus, InvalidURI, WebSocketException
 
 from bluejay_ws.cli.terminal import Problem, clean
 
@@ -39,11 +38,11 @@ def check_url(url: str) -> str:
     """
     try:
         parts = urlsplit(url)
-        usable = parts.scheme in {"ws", "wss"} and parts.hostname and parts.port != 0
+        usable = parts.scheme in {"ws", "wss"} and bool(parts.hostname) and parts.port != 0
     except ValueError:
         usable = False
     if not usable:
-        raise Problem(f"{clean(url)!r} is not a websocket URL", f"write it like {EXAMPLE}", exit_code=BAD_USAGE)
+        raise _no_url(url)
     return url
 
 
@@ -62,7 +61,7 @@ def dial(call: Callable[[], CallLog], url: str, *, wait: float = 0.0) -> CallLog
     while True:
         try:
             return call()
-        except (OSError, TimeoutError, WebSocketException, asyncio.IncompleteReadError, EOFError) as error:
+        except (OSError, UnicodeError, ImportError, WebSocketException) as error:
             if not _is_refused(error) or time.monotonic() >= deadline:
                 raise _problem(error, url) from None
             time.sleep(BETWEEN_TRIES)
@@ -70,17 +69,16 @@ def dial(call: Callable[[], CallLog], url: str, *, wait: float = 0.0) -> CallLog
 
 def _problem(error: Exception, url: str) -> Problem:
     """Say what an exception of dialling means for the person who dialled."""
+    if isinstance(error, InvalidURI):
+        return _no_url(url)
     if isinstance(error, InvalidStatus):
         return _refusal(error.response.status_code)
-    if isinstance(error, InvalidURI):
-        return Problem(f"{clean(url)!r} is not a websocket URL", f"write it like {EXAMPLE}", exit_code=BAD_USAGE)
-    if isinstance(error, InvalidMessage | EOFError):
-        remedy = "is another service listening there, or does the agent want wss:// ?"
-        return Problem(f"what listens at {url} does not answer as a websocket server", remedy, exit_code=UNREACHABLE)
-    if isinstance(error, InvalidHandshake | WebSocketException):
-        return Problem(f"no websocket handshake with {url}: {clean(str(error))}", exit_code=UNREACHABLE)
-    message, remedy = _unreachable(error, url)
+    message, remedy = _tls(error, url) if isinstance(error, ssl.SSLError) else _unreachable(error, url)
     return Problem(message, remedy, exit_code=UNREACHABLE)
+
+
+def _no_url(url: str) -> Problem:
+    return Problem(f"{clean(url)!r} is not a websocket URL", f"write it like {EXAMPLE}", exit_code=BAD_USAGE)
 
 
 def _refusal(status: int) -> Problem:
@@ -88,19 +86,24 @@ def _refusal(status: int) -> Problem:
     return Problem(f"{words} (HTTP {status} at the upgrade)", remedy, exit_code=REFUSED)
 
 
-def _unreachable(error: Exception, url: str) -> tuple[str, str]:
-    if _is_refused(error):
-        return f"nobody listens at {url} (connection refused)", "start the agent first, or check host and port"
+def _tls(error: ssl.SSLError, url: str) -> tuple[str, str]:
     if isinstance(error, ssl.SSLCertVerificationError):
         remedy = "point SSL_CERT_FILE to the certificate of the authority that issued it"
         return f"the agent's certificate is not trusted: {error.verify_message}", remedy
-    if isinstance(error, ssl.SSLError):
-        return f"no TLS with {url}: {error.reason or error}", "if the agent does not use TLS, write ws://"
+    return f"no TLS with {url}: {error.reason or error}", "if the agent does not use TLS, write ws://"
+
+
+def _unreachable(error: Exception, url: str) -> tuple[str, str]:
+    if _is_refused(error):
+        return f"nobody listens at {url} (connection refused)", "start the agent first, or check host and port"
     if isinstance(error, TimeoutError):
         return f"no answer from {url} in time", "does the agent hang, or does a firewall drop the packets?"
-    if isinstance(error, socket.gaierror):
+    if isinstance(error, socket.gaierror | UnicodeError):
         return f"the host of {url} is unknown", "check its spelling"
-    return f"cannot reach {url}: {clean(str(error))}", ""
+    if isinstance(error, InvalidMessage | ConnectionError):
+        remedy = "does another service listen there, or does the agent want wss:// ?"
+        return f"what listens at {url} does not answer as a websocket server", remedy
+    return f"cannot call {url}: {error}", ""
 
 
 def _is_refused(error: Exception) -> bool:

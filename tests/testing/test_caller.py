@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trustme
-from websockets.asyncio.server import basic_auth
 from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
+from websockets.version import version as websockets_version
 
 from bluejay_ws.testing.audio import FRAME_BYTES, tone
 from bluejay_ws.testing.caller import CallEvent, DigitalHuman
@@ -20,6 +20,7 @@ from tests.testing.agents import AnsweringAgent, serving, silent_agent
 
 if TYPE_CHECKING:
     from websockets.asyncio.server import ServerConnection
+    from websockets.http11 import Request, Response
 
 
 # The connect request
@@ -64,7 +65,7 @@ def test_hostile_ids_leave_as_they_are() -> None:
             url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
             await DigitalHuman(url, ["1\x1b[31m", "2\0"], user="bluejay").call([])
 
-    with pytest.raises(InvalidMessage):
+    with pytest.raises((InvalidMessage, ConnectionError)):  # the latter before websockets 15
         asyncio.run(main())
     assert b"\r\nX-Simulation-Result-Id: 1\x1b[31m\r\nX-Simulation-Result-Id: 2\0\r\n\r\n" in received
     assert received.count(b"Authorization: Basic ") == 1
@@ -87,8 +88,11 @@ def test_basic_credentials_and_further_headers_are_sent() -> None:
 def test_wrong_credentials_are_refused_at_the_upgrade() -> None:
     """A 401 of the agent's server reaches whoever dialled."""
 
+    def check(connection: ServerConnection, request: Request) -> Response | None:
+        right = base64.b64encode(b"bluejay:right").decode()
+        return None if request.headers["Authorization"] == f"Basic {right}" else connection.respond(401, "wrong")
+
     async def main() -> None:
-        check = basic_auth(realm="agent", credentials=("bluejay", "right"))
         async with serving(silent_agent, process_request=check) as url:
             await DigitalHuman(url, user="bluejay", password="right", pace=0).call([])
             await DigitalHuman(url, user="bluejay", password="wrong", pace=0).call([])
@@ -140,6 +144,7 @@ def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(host: str, mon
     asyncio.run(main())
 
 
+@pytest.mark.skipif(int(websockets_version.split(".")[0]) < 15, reason="this websockets knows no proxies")
 def test_a_foreign_host_may_be_reached_through_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     """For other machines the environment's proxy is asked."""
     with socket.socket() as unheard:
