@@ -67,7 +67,7 @@ class Retry:
         first: upper bound of the first wait after the immediate second try; doubles with each try.
         ceiling: upper bound of any wait between two tries.
         retry_after_ceiling: the longest ``Retry-After`` of the platform that is believed.
-        read_back: waits before each of the looks at the platform after an unknown outcome.
+        read_back: seconds after an unknown outcome at which the platform is looked at, rising.
         resends: how often a report whose outcome stayed unknown may be sent again.
     """
 
@@ -179,7 +179,7 @@ class _Environment:
 
     def __init__(self, environ: Mapping[str, str] | None) -> None:
         source = os.environ if environ is None else environ
-        self.get: Callable[[str], str | None] = lambda name: source.get(name)
+        self.get: Callable[[str], str | None] = source.get
 
     def __repr__(self) -> str:
         return "<environment>"
@@ -205,7 +205,7 @@ def _checked_url(base_url: str | None, env: _Environment) -> str:
     except (ValueError, AttributeError):
         raise ConfigurationError(setting, "is not a URL", f"write it like {DEFAULT_BASE_URL}") from None
     if url.username is not None or url.password is not None:
-        raise ConfigurationError(setting, "holds a user name or password", "leave them out; the key is sent as a header")
+        raise ConfigurationError(setting, "holds a user name or password", "leave them out; the key goes in a header")
     if not host or url.scheme not in {"http", "https"} or url.query or url.fragment:
         raise ConfigurationError(setting, f"is {given!r}", f"write it like {DEFAULT_BASE_URL}")
     if url.scheme == "http" and host not in LOOPBACK_HOSTS:
@@ -214,7 +214,10 @@ def _checked_url(base_url: str | None, env: _Environment) -> str:
     return f"{url.scheme}://{url.netloc}{path}"
 
 
-def _spool_directory(spool: str | os.PathLike[str] | bool | None, env: _Environment) -> Path | None:
+def _spool_directory(
+    spool: str | os.PathLike[str] | bool | None,  # noqa: FBT001 - False is a setting of its own
+    env: _Environment,
+) -> Path | None:
     if spool is False:
         return None
     if spool is None or spool is True:

@@ -1,0 +1,1 @@
+"""One module for each voice framework; imported only when it is used."""

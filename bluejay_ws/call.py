@@ -1,0 +1,311 @@
+"""One connection, from its handshake to its report: the only thing a server adapter needs to know."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from typing import TYPE_CHECKING, Any, Protocol
+
+from bluejay_ws.chirp import ChirpObserver
+from bluejay_ws.current import INERT, enter
+from bluejay_ws.delivery.parcel import Parcel
+from bluejay_ws.recorder import DECORATED_TOOLS, Recorder
+from bluejay_ws.version import VERSION
+from bluejay_ws.wire import journal, usable_id
+from bluejay_ws.wire.identity import ids_in_message
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from bluejay_ws.counters import Counters
+    from bluejay_ws.delivery.sender import Sender
+    from bluejay_ws.delivery.spool import CallFile, Spool
+    from bluejay_ws.settings import Settings
+
+__all__ = ["GRACE", "Call", "CallContext"]
+
+logger = logging.getLogger("bluejay_ws")
+
+# How long a handler may go on recording after its socket has closed, before the report leaves without it.
+GRACE = 0.05
+
+
+class Host(Protocol):
+    """What a call needs of its client."""
+
+    settings: Settings
+    counters: Counters
+    spool: Spool | None
+    sender: Sender
+    clock: Callable[[], int]
+
+    def remember(self, name: str, call: Call) -> None:
+        """Let the call be found by ``name``."""
+
+    def forget(self, call: Call) -> None:
+        """Take the call off the books."""
+
+    def failed(self, where: str, error: Exception, simulation_result_id: str | None) -> None:
+        """Count an error of ours."""
+
+
+class Call:
+    """One connection: its recorder, its observer and its file, from the handshake to the report.
+
+    Made by `Bluejay.open_call`. None of its methods raises. The call ends once, by whichever comes last:
+    the end of its connection (`connection_closed`) or of its handler (`handler_ended`); a handler that
+    goes on after its connection has `GRACE` seconds to record its last words.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_client",
+        "_file",
+        "_handlers",
+        "_outcome",
+        "_started_at",
+        "closed_facts",
+        "ended",
+        "looking",
+        "observer",
+        "recorder",
+        "server",
+        "started",
+    )
+
+    def __init__(self, client: Host, simulation_result_id: str | None, server: str) -> None:
+        started_ns = client.clock()
+        self.started = started_ns / 1e9
+        self._started_at = time.time()
+        self._client = client
+        self.server = server
+        self.ended = False
+        self.looking = 0
+        self.closed_facts: dict[str, Any] | None = None
+        self._handlers = 0
+        self._outcome: dict[str, Any] | None = None
+        self._file: CallFile | None = None
+        self.recorder = Recorder(
+            clock=client.clock,
+            started_ns=started_ns,
+            report_id=uuid.uuid4().hex,
+            simulation_result_id=simulation_result_id,
+            counters=client.counters,
+            owner=self,
+            redact=client.settings.redact,
+        )
+        self.observer = ChirpObserver(self.recorder.add_event)
+        self.recorder.heard = self.observer
+        if simulation_result_id is not None:
+            self._open_file(simulation_result_id)
+
+    def now_ms(self) -> float:
+        """Return the milliseconds since the handshake, for the observer."""
+        return (self._client.clock() / 1e9 - self.started) * 1e3
+
+    def look_for_id(self, data: bytes | bytearray | memoryview | str) -> None:
+        """Look for the call's id in a text message from the caller; after `MESSAGES` of them it is no simulation."""
+        self.looking -= 1
+        identity = usable_id(ids_in_message(data))
+        if identity is not None:
+            self.looking = 0
+            self.recorder.bind(identity)
+        elif self.looking == 0 and self.recorder.simulation_result_id is None:
+            self._client.counters.add("dropped.never_bound")
+            self.recorder.leave_out()
+
+    # -- told by the server adapter -----------------------------------------------------------------------------
+
+    def handshake_done(self) -> None:
+        """Count offsets from now on; for servers that let the handler itself complete the handshake."""
+        started_ns = self._client.clock()
+        self.started = started_ns / 1e9
+        self.recorder.restart(started_ns)
+
+    def refused(self, *, crashed: bool) -> None:
+        """End a call whose handshake was never completed: nothing is sent, unless its handler crashed."""
+        if crashed:
+            self.connection_closed({"closed_by": "agent", "accepted": False})
+        elif not self.recorder.closed:
+            self._client.counters.add("dropped.refused")
+            self.recorder.leave_out()
+
+    def handler_started(self) -> Callable[[], None]:
+        """Make this call's recorder the current one; call the result where the handler ends, in its context."""
+        self._handlers += 1
+        return enter(self.recorder)
+
+    def handler_ended(self, error: BaseException | None = None) -> None:
+        """Note that the handler ended, by ``error`` if it is not None; ends the call if its connection is over."""
+        self._handlers -= 1
+        if error is not None and self._outcome is None:
+            self._outcome = _outcome_of(error)
+        if self.closed_facts is not None and self._handlers <= 0:
+            self.end()
+
+    def connection_closed(
+        self, facts: dict[str, Any], later: Callable[[float, Callable[[], None]], object] | None = None
+    ) -> None:
+        """Note how the connection ended; ends the call, at once or when its handler has ended.
+
+        Args:
+            facts: ``close_code``, ``close_reason``, ``closed_by`` as far as they are known.
+            later: runs a function after so many seconds; without it a handler that still runs is not waited for.
+        """
+        if self.closed_facts is not None:
+            return
+        self.closed_facts = facts
+        if self._handlers <= 0 or later is None:
+            self.end()
+        else:
+            later(GRACE, self.end)
+
+    def ends_with_handler(self) -> None:
+        """Note that nobody will tell how the connection ends: the call ends where its handler does."""
+        self.closed_facts = {"closed_by": "unknown"}
+
+    def failed(self, where: str, error: Exception) -> None:
+        """Count an error of ours beside the frame path; of the error only the type is told."""
+        self._client.failed(where, error, self.recorder.simulation_result_id)
+
+    def end(self) -> None:
+        """End the call and hand its report over to delivery. Twice is once; takes microseconds."""
+        if self.ended:
+            return
+        self.ended = True
+        try:
+            self._end()
+        except Exception as error:  # noqa: BLE001 - no error of ours reaches the agent
+            self.failed("end", error)
+
+    def _end(self) -> None:
+        self._client.forget(self)
+        if self.recorder.closed:  # discarded, or a forked child's copy
+            return
+        self.observer.close(self.now_ms())
+        self.recorder.close(self._facts(), self.observer.summary())
+        identity = self.recorder.simulation_result_id
+        if identity is None:
+            self._client.counters.add("dropped.never_bound")
+            return
+        self._warn_if_no_tools()
+        self._client.sender.submit(self._parcel(identity))
+
+    def _facts(self) -> dict[str, Any]:
+        facts = {"version": VERSION, "server": self.server, **(self.closed_facts or {"closed_by": "process_exit"})}
+        return {**facts, **(self._outcome or {"outcome": "completed"})}
+
+    def _parcel(self, simulation_result_id: str) -> Parcel:
+        if self._file is not None and self._file.broken is None:
+            return self._file.seal()
+        bodies = [self._header(simulation_result_id), *self.recorder.bodies]
+        if self._file is not None:
+            self._file.discard()
+        return Parcel.from_memory(self.recorder.report_id, simulation_result_id, bodies)
+
+    def _warn_if_no_tools(self) -> None:
+        has_tools = any(body.startswith((b'["tool_calls"', b'["open"')) for body in self.recorder.bodies)
+        if DECORATED_TOOLS and not has_tools:
+            logger.warning(
+                "call %s ended without a tool call although %d tools are decorated with @record_tool",
+                self.recorder.simulation_result_id,
+                len(DECORATED_TOOLS),
+                extra={"simulation_result_id": self.recorder.simulation_result_id},
+            )
+
+    # -- told by the recorder (recorder.Owner) ------------------------------------------------------------------
+
+    def bound(self, simulation_result_id: str) -> None:
+        """Open the call's file now that it has an id, with everything recorded before."""
+        bodies = list(self.recorder.bodies)
+        self._client.counters.add("recorded")
+        self._client.remember(simulation_result_id, self)
+        self._open_file(simulation_result_id)
+        if self._file is not None:
+            for body in bodies:
+                self._file.append(body)
+
+    def aliased(self, alias: str) -> None:
+        """Let the client find this call by ``alias`` too."""
+        self._client.remember(alias, self)
+
+    def discarded(self) -> None:
+        """Remove the call's file: its user wants nothing sent."""
+        self._client.forget(self)
+        if self._file is not None:
+            self._file.discard()
+            self._file = None
+        self.recorder.write = None
+
+    def abandon(self) -> None:
+        """Let go of a call that belongs to the parent process; nothing is sent from this one."""
+        self.ended = True
+        self.recorder.closed = True
+        self.recorder.write = None
+        if self._file is not None:
+            self._file.abandon()
+            self._file = None
+
+    # -- inside -------------------------------------------------------------------------------------------------
+
+    def _open_file(self, simulation_result_id: str) -> None:
+        spool = self._client.spool
+        if spool is None:
+            return
+        self._file = spool.open_call(
+            report_id=self.recorder.report_id,
+            simulation_result_id=simulation_result_id,
+            header=self._header(simulation_result_id),
+        )
+        if self._file is not None:
+            self.recorder.write = self._file.append
+
+    def _header(self, simulation_result_id: str) -> bytes:
+        return journal.header(
+            report_id=self.recorder.report_id,
+            simulation_result_id=simulation_result_id,
+            started_at=self._started_at,
+            version=VERSION,
+            server=self.server,
+        )
+
+
+def _outcome_of(error: BaseException) -> dict[str, Any]:
+    if type(error).__name__ in {"CancelledError", "Cancelled"}:
+        return {"outcome": "handler_cancelled"}
+    return {"outcome": "handler_failed", "error": type(error).__name__}
+
+
+class CallContext:
+    """What `Bluejay.call` returns: enter it (``with`` or ``async with``) for the call's recorder."""
+
+    __slots__ = ("_call", "_leave")
+
+    def __init__(self, call: Call | None) -> None:
+        self._call = call
+        self._leave: Callable[[], None] | None = None
+
+    def __enter__(self) -> Recorder:
+        if self._call is None:
+            return INERT
+        self._leave = self._call.handler_started()
+        return self._call.recorder
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._call is None or self._leave is None:
+            return
+        self._leave()
+        self._call.handler_ended(error)
+        self._call.connection_closed({"closed_by": "unknown"})
+
+    async def __aenter__(self) -> Recorder:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, traceback)

@@ -1,0 +1,324 @@
+"""What a user configures: one client for the whole process, which opens calls and sees to their delivery."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import threading
+import time
+import weakref
+from typing import TYPE_CHECKING, Any, Self
+
+from bluejay_ws.call import Call, CallContext
+from bluejay_ws.counters import Counters
+from bluejay_ws.current import INERT
+from bluejay_ws.delivery.sender import Sender
+from bluejay_ws.delivery.spool import Spool
+from bluejay_ws.exceptions import DeliveryError, SpoolError
+from bluejay_ws.settings import Retry, Secret, Settings
+from bluejay_ws.wire import ID_HEADER, usable_id
+from bluejay_ws.wire.headers import header_values
+from bluejay_ws.wire.identity import MESSAGES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from os import PathLike
+
+    from bluejay_ws.recorder import Recorder
+
+__all__ = ["Bluejay", "Call", "default_client"]
+
+logger = logging.getLogger("bluejay_ws")
+
+_WARNING_EVERY = 60.0
+
+
+class Bluejay:
+    """Configure recording and delivery; one object serves a whole process.
+
+    Nothing is started, imported or connected before the first recorded call. Also a context manager
+    (``with`` and ``async with``): leaving it is `close`.
+
+    Args:
+        api_key: default ``BLUEJAY_API_KEY``. Without a key calls are recorded and wait in the spool.
+        base_url: default ``BLUEJAY_API_URL``, then the platform's own; a trailing ``/v1`` is ignored.
+        timeout: seconds for each step of an HTTP exchange.
+        retry: how a report that was not accepted is tried again; see `Retry`.
+        spool: directory where reports are kept until they are delivered; default ``BLUEJAY_SPOOL``, then
+            ``bluejay_ws/spool`` in the user's state directory; ``False`` keeps them in memory only.
+        redact: called as ``redact(kind, value)`` before anything is kept; its result is kept instead.
+        flush_timeout: seconds that `close`, and the end of the process, may wait for delivery.
+        redial_wait: seconds after a crash in which the platform may dial the same call again.
+        clock: monotonic nanoseconds; for tests.
+        sender: what delivers; for tests. Default: a `Sender` with these settings.
+
+    Raises:
+        ConfigurationError: a value cannot be used.
+    """
+
+    def __init__(
+        self,
+        api_key: str | Secret | None = None,
+        *,
+        base_url: str | None = None,
+        timeout: float = 10.0,
+        retry: Retry | None = None,
+        spool: str | PathLike[str] | bool | None = None,
+        redact: Callable[[str, Any], Any] | None = None,
+        flush_timeout: float = 10.0,
+        redial_wait: float = 2.0,
+        clock: Callable[[], int] = time.monotonic_ns,
+        sender: Callable[[Settings, Spool | None, Counters], Sender] | None = None,
+    ) -> None:
+        api_key = Secret.wrap(api_key)
+        self.settings = Settings.load(
+            api_key=api_key,
+            base_url=base_url,
+            timeout=timeout,
+            retry=retry,
+            spool=spool,
+            redact=redact,
+            flush_timeout=flush_timeout,
+            redial_wait=redial_wait,
+        )
+        self.clock = clock
+        self.counters = Counters()
+        self.spool = self._usable_spool()
+        self.sender = (sender or _sender)(self.settings, self.spool, self.counters)
+        self._calls: dict[Call, None] = {}
+        self._names: dict[str, Call] = {}
+        self._started = False
+        self._warned_at = float("-inf")
+        if self.settings.api_key is None:
+            logger.warning("BLUEJAY_API_KEY is not set: calls are recorded, and their reports wait until it is")
+        _clients.add(self)
+
+    def __repr__(self) -> str:
+        return f"Bluejay(base_url={self.settings.base_url!r}, spool={str(self.settings.spool)!r})"
+
+    def _usable_spool(self) -> Spool | None:
+        if self.settings.spool is None:
+            return None
+        spool = Spool(self.settings.spool, counters=self.counters, redial_wait=self.settings.redial_wait)
+        try:
+            spool.prepare()
+        except SpoolError as error:
+            self.counters.add("spool.unusable")
+            logger.warning("%s; until then reports are kept in memory only, and a crash loses them", error)
+            return None
+        return spool
+
+    # -- calls --------------------------------------------------------------------------------------------------
+
+    def call(self, headers: object = None, *, late_id: bool = False) -> CallContext:
+        """Return a context manager for one call on any server: ``with bluejay.call(headers) as recorder:``.
+
+        Enter it where the connection's handler begins and leave it where the connection ends. Without a
+        usable id in the headers the recorder is the inert one. Works with ``async with`` as well.
+
+        Args:
+            headers: the connect request's headers: a mapping, an object with ``get_all``, ``getall`` or
+                ``getlist``, or pairs of names and values (text or bytes).
+            late_id: record even without an id, for ``recorder.bind`` to bring it later; a call that never
+                gets one is dropped at its end.
+        """
+        return CallContext(self.open_call(header_values(headers, ID_HEADER), server="call", late_id=late_id))
+
+    def open_call(
+        self, values: Iterable[str], *, server: str, late_id: bool = False, look: bool = False
+    ) -> Call | None:
+        """Return a new call if the header's values name one, else None. Never raises; for server adapters.
+
+        Args:
+            values: every value of the id header in the connect request; none means no simulation.
+            server: the adapter's name, for the report.
+            late_id: see `call`.
+            look: as `late_id`, and the adapter will hand the caller's first text messages to `Call.look_for_id`.
+        """
+        try:
+            call = self._open_call(tuple(values), server, late_id or look)
+        except Exception as error:  # noqa: BLE001 - no error of ours reaches the agent
+            self.failed("open", error, None)
+            return None
+        if look and call is not None and call.recorder.simulation_result_id is None:
+            call.looking = MESSAGES
+        return call
+
+    def _open_call(self, values: tuple[str, ...], server: str, late_id: bool) -> Call | None:  # noqa: FBT001
+        identity = usable_id(values)
+        if identity is None and values:
+            self._warn_unusable(len(values))
+        if identity is None and not late_id:
+            return None
+        if not self._started:
+            self._started = True
+            self.sender.start()
+        call = Call(self, identity, server)
+        self._calls[call] = None
+        if identity is not None:
+            self.counters.add("recorded")
+            self._names[identity] = call
+        return call
+
+    def _warn_unusable(self, count: int) -> None:
+        self.counters.add("dropped.no_usable_id")
+        now = time.monotonic()
+        if now - self._warned_at < _WARNING_EVERY:
+            return
+        self._warned_at = now
+        logger.warning(
+            "a connect request has %d %s value(s) but no usable id among them; the call goes on unrecorded",
+            count,
+            ID_HEADER,
+        )
+
+    def find(self, name: str) -> Recorder:
+        """Return the recorder of the live call with this id or alias; else the inert one, counted.
+
+        For threads, executors and webhooks. It never answers with "the latest call".
+        """
+        call = self._names.get(name)
+        if call is None or call.ended:
+            self.counters.add("dropped.unknown_call")
+            return INERT
+        return call.recorder
+
+    def remember(self, name: str, call: Call) -> None:
+        """Let `find` answer to ``name`` with ``call``."""
+        self._names[name] = call
+
+    def forget(self, call: Call) -> None:
+        """Take a call that is over off the books."""
+        self._calls.pop(call, None)
+        for name in [name for name, one in self._names.items() if one is call]:
+            del self._names[name]
+
+    def failed(self, where: str, error: Exception, simulation_result_id: str | None) -> None:
+        """Count an error of ours and log its type; its text may quote the caller."""
+        self.counters.add(f"internal_error.{where}")
+        logger.error(
+            "internal error at %s of a call (%s); the call itself goes on",
+            where,
+            type(error).__name__,
+            extra={"simulation_result_id": simulation_result_id},
+        )
+
+    # -- delivery -----------------------------------------------------------------------------------------------
+
+    def flush(self, timeout: float | None = None, *, strict: bool = False) -> bool:
+        """Wait until every report of an ended call is settled; return whether that is so.
+
+        Args:
+            timeout: seconds at the most; default the client's ``flush_timeout``.
+            strict: raise instead of returning False.
+
+        Raises:
+            DeliveryError: with ``strict``, if reports are still undelivered.
+        """
+        done = self.sender.flush(self.settings.flush_timeout if timeout is None else timeout)
+        if strict and not done:
+            raise self._undelivered()
+        return done
+
+    async def aflush(self, timeout: float | None = None, *, strict: bool = False) -> bool:  # noqa: ASYNC109
+        """Do what `flush` does without blocking the event loop (asyncio and trio); cancelling it loses nothing."""
+        import anyio  # noqa: PLC0415 - it costs import time that no call should pay for
+
+        with anyio.move_on_after(self.settings.flush_timeout if timeout is None else timeout):
+            while self.sender.pending():  # noqa: ASYNC110 - the threads that deliver know no event loop
+                await anyio.sleep(0.01)
+        done = not self.sender.pending()
+        if strict and not done:
+            raise self._undelivered()
+        return done
+
+    def _undelivered(self) -> DeliveryError:
+        counts = {"waiting": self.sender.pending(), "held": self.counters["held"], "parked": self.counters["parked"]}
+        return DeliveryError(counts, "see the log of bluejay_ws for each of them")
+
+    def close(self, timeout: float | None = None) -> bool:
+        """End all live calls, wait for delivery and stop. What is left stays in the spool for the next start.
+
+        Closing twice, or recording after it, is allowed: a later call starts delivery again.
+
+        Returns:
+            Whether everything was delivered.
+        """
+        self._end_calls()
+        return self.sender.close(self.settings.flush_timeout if timeout is None else timeout)
+
+    async def aclose(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109
+        """Do what `close` does without blocking the event loop (asyncio and trio)."""
+        self._end_calls()
+        done = await self.aflush(timeout)
+        self.sender.close(0.0)
+        return done
+
+    def _end_calls(self) -> None:
+        for call in list(self._calls):
+            call.end()
+
+    def stats(self) -> dict[str, int]:
+        """Return the counts so far, by name, and the gauges ``live`` and ``waiting``."""
+        always = dict.fromkeys(("recorded", "delivered", "retried", "held", "parked"), 0)
+        gauges = {"live": len(self._calls), "waiting": self.sender.pending()}
+        return {**gauges, **always, **self.counters.snapshot()}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    def reset_after_fork(self) -> None:
+        """Own nothing in a forked child: its copies of live calls and waiting reports are the parent's."""
+        for call in list(self._calls):
+            call.abandon()
+        self._calls = {}
+        self._names = {}
+        self._started = False
+        self.counters.reset_after_fork()
+        self.sender.reset_after_fork()
+
+
+def _sender(settings: Settings, spool: Spool | None, counters: Counters) -> Sender:
+    return Sender(settings, spool=spool, counters=counters)
+
+
+_clients: weakref.WeakSet[Bluejay] = weakref.WeakSet()
+_default: Bluejay | None = None
+_default_lock = threading.Lock()
+
+
+def default_client() -> Bluejay:
+    """Return the process's own client, made from the environment when it is first needed."""
+    global _default  # noqa: PLW0603 - one for each process is what a bare @record means
+    if _default is None:
+        with _default_lock:
+            if _default is None:
+                _default = Bluejay()
+    return _default
+
+
+def _at_exit() -> None:
+    for client in list(_clients):
+        client.close()
+
+
+def _after_fork() -> None:
+    global _default_lock  # noqa: PLW0603 - the parent may have held it
+    _default_lock = threading.Lock()
+    for client in list(_clients):
+        client.reset_after_fork()
+
+
+atexit.register(_at_exit)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,210 @@
+"""What a recorder keeps: lines of the journal, encoded at record time, redacted, within limits, counted."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, Protocol
+
+from bluejay_ws.wire import fragments
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bluejay_ws.counters import Counters
+    from bluejay_ws.utterances import Heard
+
+__all__ = ["Ledger", "Owner"]
+
+logger = logging.getLogger("bluejay_ws")
+
+_REDACTION_FAILED = "[redaction failed]"
+_SMALLEST_ALLOWANCE = 512
+
+
+class Owner(Protocol):
+    """Who carries a recorder's journal to its end: told of what changes more than the journal."""
+
+    def bound(self, simulation_result_id: str) -> None:
+        """Learn that the call's id became known after connect."""
+
+    def aliased(self, alias: str) -> None:
+        """Learn a further name under which the call is to be found."""
+
+    def discarded(self) -> None:
+        """Learn that nothing of this call is to be sent."""
+
+
+class Ledger:
+    """Keep the facts of one call, in memory and in the journal; never raises into its user.
+
+    Args:
+        clock: monotonic nanoseconds.
+        started_ns: the clock's value at the handshake.
+        report_id: what tells this report apart from any other.
+        simulation_result_id: the platform's id of the call; None while it is not known.
+        counters: where cuts, mappings and drops are counted.
+        write: given each line's body at once; None keeps it in memory only.
+        owner: told of a late id, an alias and a discard.
+        heard: places utterances that come without offsets.
+        redact: called as ``redact(kind, value)`` before anything is kept, kind being one of ``parameters``,
+            ``output``, ``utterance``, ``description``, ``metadata``, ``tags``; where it raises,
+            ``"[redaction failed]"`` is kept instead.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_bodies",
+        "_clock",
+        "_counters",
+        "_redact",
+        "_size",
+        "_started",
+        "closed",
+        "heard",
+        "owner",
+        "report_id",
+        "simulation_result_id",
+        "write",
+    )
+
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], int],
+        started_ns: int,
+        report_id: str,
+        simulation_result_id: str | None,
+        counters: Counters,
+        write: Callable[[bytes], None] | None = None,
+        owner: Owner | None = None,
+        heard: Heard | None = None,
+        redact: Callable[[str, Any], Any] | None = None,
+    ) -> None:
+        self._clock = clock
+        self._started = started_ns
+        self.report_id = report_id
+        self.simulation_result_id = simulation_result_id
+        self._counters = counters
+        self.write = write
+        self.owner = owner
+        self.heard = heard
+        self._redact = redact
+        self._bodies: list[bytes] = []
+        self._size = 0
+        self.closed = False
+
+    @property
+    def active(self) -> bool:
+        """Whether what is recorded now goes into a report: false outside a simulation and after its end."""
+        return not self.closed
+
+    @property
+    def bodies(self) -> list[bytes]:
+        """The journal's lines so far, without check sums."""
+        return self._bodies
+
+    def offset_ms(self) -> int:
+        """Return the whole milliseconds since the handshake."""
+        return max(0, (self._clock() - self._started) // 1_000_000)
+
+    def restart(self, started_ns: int) -> None:
+        """Count offsets from ``started_ns`` on; for the library itself, where the handshake ends after its start."""
+        self._started = started_ns
+
+    def _utterance_fragment(self, role: str, words: str, start: int, end: int, *, filler: bool | None) -> bytes:
+        notes: list[str] = []
+        fragment = fragments.utterance(start, end, role, words, filler, notes, limit=self._allowance())
+        self._count(notes)
+        return fragment
+
+    def _tool_call(self, start: int, name: str, parameters: object, output: object, description: str | None) -> bytes:
+        notes: list[str] = []
+        if self._redact is not None:
+            parameters = None if parameters is None else self._redacted("parameters", parameters)
+            output = output if output is fragments.OMITTED else self._redacted("output", output)
+            description = None if description is None else self._redacted("description", description)
+        fragment = fragments.tool_call(start, name, parameters, output, description, notes, limit=self._allowance())
+        if notes:
+            self._count(notes)
+        return fragment
+
+    def _event(
+        self, start: int, end: int | None, title: str, description: str | None, tags: object, metadata: object
+    ) -> bytes:
+        notes: list[str] = []
+        if self._redact is not None:
+            description = None if description is None else self._redacted("description", description)
+            metadata = None if metadata is None else self._redacted("metadata", metadata)
+            tags = None if tags is None else self._redacted("tags", tags)
+        fragment = fragments.event(start, title, end, description, tags, metadata, notes, limit=self._allowance())
+        self._count(notes)
+        return fragment
+
+    def _redacted(self, kind: str, value: Any) -> Any:
+        if self._redact is None:
+            return value
+        try:
+            return self._redact(kind, value)
+        except Exception:  # noqa: BLE001 - the hook's failure must neither leak the value nor reach the agent
+            self._counters.add("redaction_failed")
+            return (_REDACTION_FAILED,) if kind == "tags" else _REDACTION_FAILED
+
+    def _at(self, offset_ms: int | None) -> int:
+        """Return a given offset as the wire has it: whole, not negative, now if it is no number."""
+        if offset_ms is None:
+            return self.offset_ms()
+        try:
+            return min(max(0, int(offset_ms)), 2**53)
+        except (TypeError, ValueError, OverflowError):
+            self._counters.add("mapped.offset")
+            return self.offset_ms()
+
+    def _allowance(self) -> int:
+        """Return the bytes that the next item may take: less and less in the second half of the call's share."""
+        if self._size * 2 < fragments.CALL_LIMIT:
+            return fragments.ITEM_LIMIT
+        return max(_SMALLEST_ALLOWANCE, min(fragments.ITEM_LIMIT, (fragments.CALL_LIMIT - self._size) // 16))
+
+    def _keep(self, body: bytes) -> None:
+        if len(self._bodies) >= fragments.ITEMS_LIMIT or self._size > 2 * fragments.CALL_LIMIT:
+            return self._counters.add("dropped.items")
+        return self._append(body)
+
+    def _append(self, body: bytes) -> None:
+        self._bodies.append(body)
+        self._size += len(body)
+        if self.write is not None:
+            self.write(body)
+
+    def _count(self, notes: list[str]) -> None:
+        for note in notes:
+            self._counters.add(note)
+
+    def _late(self) -> None:
+        self._counters.add("dropped.after_close")
+
+    def _drop(self, reason: str, message: str) -> None:
+        self._counters.add(f"dropped.{reason}")
+        logger.warning(message, extra={"simulation_result_id": self.simulation_result_id})
+
+    def _unless_closed(self, what: str, action: Callable[..., None], *args: object) -> None:
+        if self.closed:
+            self._late()
+        else:
+            self._guarded(what, action, *args)
+
+    def _guarded(self, what: str, action: Callable[..., None], *args: object) -> None:
+        try:
+            action(*args)
+        except Exception as error:  # noqa: BLE001 - no error of ours reaches the agent
+            self._failed(what, error)
+
+    def _failed(self, what: str, error: Exception) -> None:
+        """Count what could not be recorded; of the error only the type is told: its text may quote the caller."""
+        self._counters.add(f"dropped.failed_{what}")
+        logger.error(
+            "recording of one %s failed (%s)",
+            what,
+            type(error).__name__,
+            extra={"simulation_result_id": self.simulation_result_id},
+        )

@@ -1,0 +1,393 @@
+"""What happened in one call, encoded once, at the moment it happened.
+
+A `Recorder` turns every fact into a line of the journal at record time: later changes to a value cannot
+alter history, what was journaled is byte for byte what is sent, and closing a call is a join. It is pure:
+its clock, its journal and its ear for who was heard when are handed in, and it knows no socket, file or thread.
+It may be used from any thread; it only ever adds; and it never raises: what cannot be kept is counted.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+from bluejay_ws.blocks import Block, EventBlock, ToolCallBlock, UtteranceBlock
+from bluejay_ws.ledger import Ledger
+from bluejay_ws.utterances import Unplaced, shares
+from bluejay_ws.wire import fragments, journal, usable_id
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from bluejay_ws.utterances import Heard, HeardSpan
+
+__all__ = ["DECORATED_TOOLS", "Recorder"]
+
+# Names of the functions under @record_tool, so that a call which ends without any tool call can be told apart.
+DECORATED_TOOLS: set[str] = set()
+
+_SPEAKERS = {"agent": "AGENT", "user": "USER"}
+_TOOL_CALL = b'["tool_calls",'
+# One count for all calls: `next` is atomic, so blocks opened by two threads at once never share a number.
+_numbers = itertools.count(1)
+
+
+class Recorder(Ledger):
+    """Record what happened in one call; reach it with `current_recorder`.
+
+    Offsets are whole milliseconds since the websocket handshake, on a monotonic clock. Left out, they mean
+    "now"; an utterance without offsets is placed where its audio was heard. After the end of the call, and
+    after `discard`, everything is ignored and counted as ``dropped.after_close``.
+    """
+
+    __slots__ = ("_blocks", "_unplaced")
+
+    def __init__(self, **handed_in: Any) -> None:
+        super().__init__(**handed_in)
+        self._blocks: dict[int, Block] | None = None
+        self._unplaced: list[Unplaced] | None = None
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else "active"
+        return f"<{type(self).__name__} of call {self.simulation_result_id or 'without id'}, {state}>"
+
+    # -- what was said ------------------------------------------------------------------------------------------
+
+    def agent_said(
+        self,
+        text: str,
+        *,
+        start_offset_ms: int | None = None,
+        end_offset_ms: int | None = None,
+        filler: bool | None = None,
+    ) -> None:
+        """Record what the agent said; see `add_utterance`."""
+        self.add_utterance("agent", text, start_offset_ms=start_offset_ms, end_offset_ms=end_offset_ms, filler=filler)
+
+    def user_said(
+        self,
+        text: str,
+        *,
+        start_offset_ms: int | None = None,
+        end_offset_ms: int | None = None,
+        filler: bool | None = None,
+    ) -> None:
+        """Record what the agent understood the caller to say; see `add_utterance`."""
+        self.add_utterance("user", text, start_offset_ms=start_offset_ms, end_offset_ms=end_offset_ms, filler=filler)
+
+    def add_utterance(
+        self,
+        speaker: str,
+        text: str,
+        *,
+        start_offset_ms: int | None = None,
+        end_offset_ms: int | None = None,
+        filler: bool | None = None,
+    ) -> None:
+        """Record one utterance; an empty one is dropped and counted.
+
+        Without offsets it takes the span in which its audio was heard: for the agent the audio that is
+        playing, has just been played or comes next; for the caller the last speech that has no text yet.
+
+        Args:
+            speaker: ``"agent"`` or ``"user"``.
+            text: the words. For the agent: what was said; for the user: what speech-to-text understood.
+            start_offset_ms: milliseconds since the handshake.
+            end_offset_ms: milliseconds since the handshake; never before the start.
+            filler: whether it only fills a pause ("one moment please").
+        """
+        try:
+            self._utterance(speaker, text, start_offset_ms, end_offset_ms, filler=filler)
+        except Exception as error:  # noqa: BLE001 - no error of ours reaches the agent
+            self._failed("utterance", error)
+
+    def utterance(self, speaker: str, *, filler: bool | None = None) -> UtteranceBlock:
+        """Return a block that times one utterance: ``with recorder.utterance("agent") as u: u.text += "..."``.
+
+        The block's own times count, not those of the audio.
+        """
+        return UtteranceBlock(self, speaker, filler=filler)
+
+    # -- tool calls ---------------------------------------------------------------------------------------------
+
+    def add_tool_call(
+        self,
+        name: str,
+        *,
+        parameters: Mapping[str, Any] | None = None,
+        output: Any = fragments.OMITTED,
+        description: str | None = None,
+        start_offset_ms: int | None = None,
+    ) -> None:
+        """Record a tool call that is over.
+
+        Args:
+            name: the tool's name; the platform compares it exactly.
+            parameters: what it was called with.
+            output: what it answered, any Python value; left out, the report says nothing about it.
+            description: what the tool does.
+            start_offset_ms: when it began; default now.
+        """
+        if self.closed:
+            return self._late()
+        try:
+            start = self.offset_ms() if start_offset_ms is None else self._at(start_offset_ms)
+            self._keep(_TOOL_CALL + self._tool_call(start, name, parameters, output, description))
+        except Exception as error:  # noqa: BLE001 - no error of ours reaches the agent
+            self._failed("tool_call", error)
+        return None
+
+    def tool_call(
+        self, name: str, parameters: Mapping[str, Any] | None = None, description: str | None = None
+    ) -> ToolCallBlock:
+        """Return a block that times one tool call: ``with recorder.tool_call("f", {...}) as call: call.output = ...``.
+
+        Tool calls of the same name may run at once; each keeps its own time and output.
+        """
+        return ToolCallBlock(self, name, parameters, description)
+
+    # -- events -------------------------------------------------------------------------------------------------
+
+    def add_event(
+        self,
+        title: str,
+        *,
+        description: str | None = None,
+        start_offset_ms: int | None = None,
+        end_offset_ms: int | None = None,
+        tags: Iterable[str] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Record an event.
+
+        Args:
+            title: what happened, in a few words.
+            description: more of it.
+            start_offset_ms: default now.
+            end_offset_ms: default none: the event has no length. Never before the start.
+            tags: words to find it by.
+            metadata: anything else, as a mapping.
+        """
+        if self.closed:
+            return self._late()
+        try:
+            start = self._at(start_offset_ms)
+            end = None if end_offset_ms is None else max(start, self._at(end_offset_ms))
+            self._keep(journal.item("events", self._event(start, end, title, description, tags, metadata)))
+        except Exception as error:  # noqa: BLE001 - no error of ours reaches the agent
+            self._failed("event", error)
+        return None
+
+    def event(
+        self,
+        title: str,
+        *,
+        description: str | None = None,
+        tags: Iterable[str] | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> EventBlock:
+        """Return a block that records one event with the block's start and end."""
+        return EventBlock(self, title, description, tags, metadata)
+
+    # -- the whole call -----------------------------------------------------------------------------------------
+
+    def add_tags(self, *tags: str) -> None:
+        """Add words to find the call by; a tag given twice counts once."""
+        self._unless_closed("tags", self._add_texts, "tags", tags)
+
+    def add_trace_id(self, trace_id: str) -> None:
+        """Link an OpenTelemetry trace (32 hexadecimal digits) to the call."""
+        self._unless_closed("trace_id", self._add_texts, "trace_ids", (trace_id,))
+
+    def add_metadata(self, **values: Any) -> None:
+        """Add values that fill ``{{placeholders}}`` in custom metrics; of equal names the later one counts."""
+        self._unless_closed("metadata", self._add_metadata, values)
+
+    def bind(self, simulation_result_id: str) -> None:
+        """Give the call its id after connect; offsets still count from connect.
+
+        The same id again changes nothing; another id, or one that cannot be an id, is refused and counted.
+        """
+        self._unless_closed("bind", self._bind, simulation_result_id)
+
+    def add_alias(self, alias: str) -> None:
+        """Let ``bluejay.find(alias)`` answer with this recorder while the call lasts."""
+        if self.owner is not None and not self.closed:
+            self._guarded("alias", self.owner.aliased, alias)
+
+    def discard(self) -> None:
+        """Leave this call out: nothing recorded before or after is sent. Twice is once."""
+        if not self.closed:
+            self._counters.add("dropped.discarded")
+            self.leave_out()
+
+    def leave_out(self) -> None:
+        """Forget everything and tell the owner: what `discard` does, uncounted; for the library itself."""
+        self.closed = True
+        self._bodies = []
+        self._blocks = self._unplaced = None
+        if self.owner is not None:
+            self._guarded("discard", self.owner.discarded)
+
+    # -- the end ------------------------------------------------------------------------------------------------
+
+    def close(self, facts: Mapping[str, Any], summary: Mapping[str, Any]) -> None:
+        """End the call: close what is open, add the closing event and the journal's last line. Twice is once.
+
+        Args:
+            facts: how the connection ended, such as ``close_code`` and ``outcome``.
+            summary: what was observed on the way, for the closing event.
+        """
+        if self.closed:
+            return
+        for block in list((self._blocks or {}).values()):
+            self._guarded("block", self._interrupt, block)
+        self._guarded("utterance", self._place_all)
+        self.closed = True
+        self._guarded("close", self._closing_lines, dict(facts), dict(summary))
+
+    def _closing_lines(self, facts: dict[str, Any], summary: dict[str, Any]) -> None:
+        marker = {"report_id": self.report_id, **facts, **summary}
+        event = fragments.event(self.offset_ms(), "Connection closed", None, None, None, {"bluejay_ws": marker}, [])
+        self._append(journal.item("events", event))
+        self._append(journal.closed({"offset_ms": self.offset_ms(), **facts}))
+
+    # -- inside -------------------------------------------------------------------------------------------------
+
+    def _enter_block(self, block: Block) -> None:
+        """Note that ``block`` began; part of `blocks.Blocks`."""
+        if not self.closed:
+            self._guarded("block", self._open_block, block)
+
+    def _leave_block(self, block: Block, error: BaseException | None) -> None:
+        """Note that ``block`` ended, by ``error`` if it is not None; part of `blocks.Blocks`."""
+        if self._blocks is None or self._blocks.pop(block.number, None) is None:
+            return self._late()
+        return self._guarded("block", self._end_block, block, error)
+
+    def _open_block(self, block: Block) -> None:
+        block.number = next(_numbers)
+        block.start_offset_ms = self.offset_ms()
+        if self._blocks is None:
+            self._blocks = {}
+        if len(self._bodies) + len(self._blocks) >= fragments.ITEMS_LIMIT:
+            return self._counters.add("dropped.items")
+        self._blocks[block.number] = block
+        if isinstance(block, ToolCallBlock):
+            self._append(journal.opened(block.number, "tool_calls", self._unfinished(block, {"status": "interrupted"})))
+        elif isinstance(block, EventBlock):
+            self._append(journal.opened(block.number, "events", self._event_block(block, None)))
+        return None
+
+    def _unfinished(self, block: ToolCallBlock, output: object) -> bytes:
+        return self._tool_call(block.start_offset_ms, block.name, block.parameters, output, block.description)
+
+    def _event_block(self, block: EventBlock, end: int | None) -> bytes:
+        return self._event(block.start_offset_ms, end, block.title, block.description, block.tags, block.metadata)
+
+    def _end_block(self, block: Block, error: BaseException | None) -> None:
+        now = self.offset_ms()
+        if isinstance(block, ToolCallBlock):
+            fragment = self._unfinished(block, block.result(error))
+            self._append(journal.done(block.number, "tool_calls", fragment))
+        elif isinstance(block, EventBlock):
+            self._append(journal.done(block.number, "events", self._event_block(block, now)))
+        elif isinstance(block, UtteranceBlock):
+            self._utterance(block.speaker, block.text, block.start_offset_ms, now, filler=block.filler)
+
+    def _interrupt(self, block: Block) -> None:
+        """Close a block that outlived its call; a tool call's own opening line already says `interrupted`."""
+        if self._blocks is None or self._blocks.pop(block.number, None) is None:
+            return
+        if isinstance(block, EventBlock):
+            metadata = {**(block.metadata or {}), "bluejay_ws": {"interrupted": True}}
+            block.metadata = metadata
+        if not isinstance(block, ToolCallBlock) or block.output is not fragments.OMITTED:
+            self._end_interrupted(block)
+
+    def _end_interrupted(self, block: Block) -> None:
+        if isinstance(block, ToolCallBlock):
+            output = {"status": "interrupted", "output": block.output}
+            self._append(journal.done(block.number, "tool_calls", self._unfinished(block, output)))
+        else:
+            self._end_block(block, None)
+
+    def _utterance(
+        self, speaker: str, text: str, start_offset_ms: int | None, end_offset_ms: int | None, *, filler: bool | None
+    ) -> None:
+        if self.closed:
+            return self._late()
+        role = _SPEAKERS.get(str(speaker).lower())
+        if role is None:
+            return self._drop("speaker", "an utterance was dropped: its speaker is neither 'agent' nor 'user'")
+        words = self._redacted("utterance", text)
+        if not words:
+            return self._counters.add("dropped.empty_utterance")
+        if start_offset_ms is None and end_offset_ms is None and self.heard is not None:
+            return self._hear(role, words, self.heard, filler=filler)
+        end = self._at(end_offset_ms)
+        start = min(end, self.offset_ms()) if start_offset_ms is None else self._at(start_offset_ms)
+        fragment = self._utterance_fragment(role, words, start, max(start, end), filler=filler)
+        return self._keep(journal.item("recorded_transcript", fragment))
+
+    def _hear(self, role: str, words: str, heard: Heard, *, filler: bool | None) -> None:
+        """Place an utterance where it was heard, now if that is over, else when it is (at the latest: at the end)."""
+        self._place(lambda span: span.end_ms is not None)
+        now = self.offset_ms()
+        span = heard.agent_utterance(now) if role == "AGENT" else heard.user_utterance(now)
+        waiting = Unplaced(next(_numbers), role, words, filler=filler, span=span, at_ms=now)
+        if self._unplaced is None:
+            self._unplaced = []
+        if len(self._bodies) >= fragments.ITEMS_LIMIT:
+            return self._counters.add("dropped.items")
+        self._unplaced.append(waiting)
+        start = now if span.start_ms is None else int(span.start_ms)
+        end = max(start, now if span.end_ms is None else int(span.end_ms))
+        body = journal.opened(
+            waiting.number, "recorded_transcript", self._utterance_fragment(role, words, start, end, filler=filler)
+        )
+        return self._append(body)
+
+    def _place_all(self) -> None:
+        self._place(lambda _: True)
+
+    def _place(self, is_over: Callable[[HeardSpan], bool]) -> None:
+        """Give their final times to the utterances whose span is over, sharing a span out among its texts."""
+        waiting = self._unplaced
+        if not waiting:
+            return
+        ready = [one for one in waiting if is_over(one.span)]
+        self._unplaced = [one for one in waiting if one not in ready]
+        for span in {id(one.span): one.span for one in ready}.values():
+            self._share_out(span, [one for one in ready if one.span is span])
+
+    def _share_out(self, span: HeardSpan, texts: list[Unplaced]) -> None:
+        if len(texts) > 1 or span.start_ms is None or span.end_ms is None:
+            self._counters.add("approximate.utterance", len(texts))
+        for one, (start, end) in zip(texts, shares(span, texts), strict=True):
+            fragment = self._utterance_fragment(one.speaker, one.text, start, end, filler=one.filler)
+            self._append(journal.done(one.number, "recorded_transcript", fragment))
+
+    def _add_texts(self, kind: str, values: tuple[str, ...]) -> None:
+        for value in self._redacted("tags", values) if kind == "tags" else values:
+            self._keep(journal.item(kind, fragments.text(value)))
+
+    def _add_metadata(self, values: dict[str, Any]) -> None:
+        notes: list[str] = []
+        fragment = fragments.mapping(self._redacted("metadata", values), notes, limit=self._allowance())
+        self._count(notes)
+        self._keep(journal.item("metadata", fragment))
+
+    def _bind(self, simulation_result_id: str) -> None:
+        found = usable_id((simulation_result_id,))
+        if found is None:
+            return self._drop("no_usable_id", "a late id was refused: it is not 1 to 64 letters or digits")
+        if self.simulation_result_id is not None:
+            if found != self.simulation_result_id:
+                self._drop("second_id", "a second simulation result id was refused: a call has one")
+            return None
+        self.simulation_result_id = found
+        self._append(journal.bound(found))
+        if self.owner is not None:
+            self.owner.bound(found)
+        return None

@@ -1,0 +1,287 @@
+"""Observe a connection of ``websockets`` (asyncio, sync and trio) where its frames really pass.
+
+Nothing in front of the connection: the handler gets the very object the server made. What is observed is
+the sans-I/O protocol object behind it, whose class is exchanged for a subclass that calls the original
+first and then keeps its own books. That sees every frame, whatever method sent or received it (iteration,
+`recv_streaming`, fragments, `broadcast`), after decompression and before compression, and it sees the real
+end of the connection without a task or a wait. (Why the class and not instance attributes: five attributes
+more turn the protocol's compact instance dictionary into a 2 kB one; see docs/decisions.md.)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import weakref
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from websockets.frames import Opcode
+
+from bluejay_ws.wire import ID_HEADER
+from bluejay_ws.wire.identity import ids_in_query
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bluejay_ws.call import Call
+    from bluejay_ws.client import Bluejay
+    from bluejay_ws.wire.identity import IdSource
+
+__all__ = ["open_call"]
+
+_CONTINUATION, _TEXT, _BINARY = 0, 1, 2
+_OPCODE_BINARY = Opcode.BINARY
+# A text message in fragments is put together up to this size; beyond it is no event of the protocol's.
+_TEXT_LIMIT = 1 << 16
+
+
+def open_call(
+    connection: Any, client: Callable[[], Bluejay], id_from: tuple[IdSource, ...] = ("header",)
+) -> Call | None:
+    """Return the call of a ``websockets`` server connection, observed from now on; None without a usable id.
+
+    Args:
+        connection: what the server hands to its handler.
+        client: gives the client; not called where the connection cannot be a call.
+        id_from: where the call's id may stand, in this order.
+    """
+    request = getattr(connection, "request", None)
+    if request is None:
+        return None
+    values = request.headers.get_all(ID_HEADER) if "header" in id_from else []
+    if not values and "query" in id_from:
+        values = ids_in_query(request.path)
+    look = "message" in id_from
+    if not values and not look:
+        return None
+    protocol = connection.protocol
+    known = getattr(protocol, "bluejay_tap", None)
+    if known is not None:  # decorated twice, or routed through two decorated handlers: one connection, one call
+        return known.call  # type: ignore[no-any-return]
+    call = client().open_call(values, server=type(connection).__module__.partition(".server")[0], look=look)
+    if call is not None:
+        _attach(connection, protocol, call)
+    return call
+
+
+def _attach(connection: Any, protocol: Any, call: Call) -> None:
+    try:
+        tap = _Tap(call, _later(connection))
+        mutex = getattr(connection, "protocol_mutex", None)
+        if mutex is None:
+            tap.attach(connection, protocol)
+        else:  # its reading thread runs already
+            with mutex:
+                tap.attach(connection, protocol)
+    except Exception as error:  # noqa: BLE001 - the call goes on, and is recorded without its frames
+        call.failed("attach", error)
+        call.ends_with_handler()
+
+
+def _later(connection: Any) -> Callable[[float, Callable[[], None]], object]:
+    if hasattr(connection, "loop"):
+        return _on_the_loop
+    return _in_a_thread
+
+
+def _on_the_loop(seconds: float, action: Callable[[], None]) -> None:
+    asyncio.get_running_loop().call_later(seconds, action)
+
+
+def _in_a_thread(seconds: float, action: Callable[[], None]) -> None:
+    timer = threading.Timer(seconds, action)
+    timer.daemon = True
+    timer.start()
+
+
+class _Tap:
+    """What the frames of one connection are told to: the books of `_observed`, outside its class."""
+
+    __slots__ = ("agent_fragments", "call", "later", "observer", "started", "user_fragments")
+
+    def __init__(self, call: Call, later: Callable[[float, Callable[[], None]], object]) -> None:
+        self.call = call
+        self.later = later
+        self.observer = call.observer
+        self.started = call.started
+        self.user_fragments: _Fragments | None = None
+        self.agent_fragments: _Fragments | None = None
+
+    def attach(self, connection: Any, protocol: Any) -> None:
+        protocol.bluejay_tap = self
+        protocol.__class__ = _observed(type(protocol))
+        for frame in _backlog(connection):
+            self.received(frame, 0.0)
+        if protocol.close_code is not None:  # the end is past already: sync and trio read ahead of the handler
+            self.closed(protocol)
+
+    def received(self, frame: Any, at_ms: float) -> None:
+        """Tell the observer of a frame from Bluejay that is no plain whole binary message."""
+        opcode = frame.opcode
+        if opcode in (_TEXT, _BINARY):
+            if frame.fin:
+                self._user_message(opcode, frame.data, len(frame.data), at_ms)
+            else:
+                self.user_fragments = _Fragments(opcode, frame.data)
+        elif opcode == _CONTINUATION and self.user_fragments is not None:
+            self.user_fragments.add(frame.data)
+            if frame.fin:
+                whole, self.user_fragments = self.user_fragments, None
+                self._user_message(whole.opcode, whole.text(), whole.size, at_ms)
+
+    def _user_message(self, opcode: int, data: bytes | bytearray | memoryview, size: int, at_ms: float) -> None:
+        if opcode == _BINARY:
+            self.observer.user_audio(size, at_ms)
+        else:
+            if self.call.looking:
+                self.call.look_for_id(data)
+            self.observer.user_text(data, at_ms)
+
+    def sent(self, opcode: int, data: Any, fin: bool, at_ms: float) -> None:  # noqa: FBT001
+        """Tell the observer of a frame to Bluejay that is no plain whole binary message."""
+        if opcode != _CONTINUATION and not fin:
+            self.agent_fragments = _Fragments(opcode, data)
+        elif opcode == _TEXT:
+            self.observer.agent_text(data, at_ms)
+        elif self.agent_fragments is not None:
+            self.agent_fragments.add(data)
+            if fin:
+                whole, self.agent_fragments = self.agent_fragments, None
+                self._agent_message(whole, at_ms)
+
+    def _agent_message(self, whole: _Fragments, at_ms: float) -> None:
+        if whole.opcode == _BINARY:
+            self.observer.agent_audio(whole.size, at_ms)
+        else:
+            self.observer.agent_text(whole.text(), at_ms)
+
+    def closed(self, protocol: Any) -> None:
+        """Pass on how the connection ended, and take the protocol object's own class back."""
+        facts = _close_facts(protocol)
+        protocol.__class__ = type(protocol).__mro__[1]
+        del protocol.bluejay_tap
+        self.call.connection_closed(facts, self.later)
+
+
+class _Fragments:
+    """A message that comes in several frames: its size, and its text as far as it is of a sane size."""
+
+    __slots__ = ("opcode", "parts", "size")
+
+    def __init__(self, opcode: int, data: Any) -> None:
+        self.opcode = opcode
+        self.size = 0
+        self.parts: list[bytes] = []
+        self.add(data)
+
+    def add(self, data: Any) -> None:
+        self.size += len(data)
+        if self.opcode == _TEXT and self.size <= _TEXT_LIMIT:
+            self.parts.append(bytes(data))
+
+    def text(self) -> bytes:
+        return b"".join(self.parts)
+
+
+def _close_facts(protocol: Any) -> dict[str, Any]:
+    received, sent = protocol.close_rcvd, protocol.close_sent
+    facts: dict[str, Any] = {"close_code": int(protocol.close_code)}
+    first = received if protocol.close_rcvd_then_sent else sent
+    if first is not None:
+        facts["close_code"] = int(first.code)
+        facts["close_reason"] = first.reason
+    if received is None or sent is None:
+        facts["close_code"] = 1006
+    facts["closed_by"] = "nobody" if first is None else "caller" if protocol.close_rcvd_then_sent else "agent"
+    return facts
+
+
+def _backlog(connection: Any) -> list[Any]:
+    """Return the frames that came in before the handler was called, leaving them where they are."""
+    messages = getattr(connection, "recv_messages", None)
+    frames = getattr(messages, "frames", None)
+    if hasattr(frames, "queue"):  # asyncio: a deque in a small queue of its own
+        return list(frames.queue)  # type: ignore[union-attr]
+    if hasattr(frames, "get_nowait"):  # sync: a queue.SimpleQueue, which can only be emptied and filled again
+        with messages.mutex:  # type: ignore[union-attr]
+            waiting = [frames.get_nowait() for _ in range(frames.qsize())]  # type: ignore[union-attr]
+            for frame in waiting:
+                frames.put(frame)  # type: ignore[union-attr]
+        return [frame for frame in waiting if frame is not None]
+    return []
+
+
+_classes: weakref.WeakKeyDictionary[type[Any], type[Any]] = weakref.WeakKeyDictionary()
+
+
+def _observed(original: type[Any]) -> type[Any]:
+    """Return the subclass of a protocol class that keeps `_Tap`'s books; made once for each class."""
+    found = _classes.get(original)
+    if found is None:
+        found = _classes[original] = _make_observed(original)
+    return found
+
+
+def _make_observed(original: type[Any]) -> type[Any]:  # noqa: C901 - five short methods that share `original`
+    # The originals are looked up on the class at each call: whoever patches them later is still heard.
+    def events_received(self: Any) -> list[Any]:
+        events: list[Any] = original.events_received(self)
+        if events:
+            try:
+                tap = self.bluejay_tap
+                at_ms = (monotonic() - tap.started) * 1e3
+                for event in events:
+                    if event.opcode is _OPCODE_BINARY and event.fin:
+                        tap.observer.user_audio(len(event.data), at_ms)
+                    else:
+                        tap.received(event, at_ms)
+            except Exception as error:  # noqa: BLE001
+                _failed(self, error)
+        return events
+
+    def send_binary(self: Any, data: Any, fin: bool = True) -> None:  # noqa: FBT001, FBT002
+        original.send_binary(self, data, fin)
+        try:
+            tap = self.bluejay_tap
+            if fin:
+                tap.observer.agent_audio(len(data), (monotonic() - tap.started) * 1e3)
+            else:
+                tap.sent(_BINARY, data, fin, 0.0)
+        except Exception as error:  # noqa: BLE001
+            _failed(self, error)
+
+    def send_text(self: Any, data: Any, fin: bool = True) -> None:  # noqa: FBT001, FBT002
+        original.send_text(self, data, fin)
+        _sent(self, _TEXT, data, fin)
+
+    def send_continuation(self: Any, data: Any, fin: bool) -> None:  # noqa: FBT001
+        original.send_continuation(self, data, fin)
+        _sent(self, _CONTINUATION, data, fin)
+
+    def receive_eof(self: Any) -> None:
+        original.receive_eof(self)
+        try:
+            if self.close_code is not None:
+                self.bluejay_tap.closed(self)
+        except Exception as error:  # noqa: BLE001
+            _failed(self, error)
+
+    methods = (events_received, send_binary, send_text, send_continuation, receive_eof)
+    names = {"__slots__": (), "__module__": original.__module__, "__qualname__": original.__qualname__}
+    return type(original.__name__, (original,), {**names, **{method.__name__: method for method in methods}})
+
+
+def _sent(protocol: Any, opcode: int, data: Any, fin: bool) -> None:  # noqa: FBT001
+    try:
+        tap = protocol.bluejay_tap
+        tap.sent(opcode, data, fin, (monotonic() - tap.started) * 1e3)
+    except Exception as error:  # noqa: BLE001
+        _failed(protocol, error)
+
+
+def _failed(protocol: Any, error: Exception) -> None:
+    """Count an error of ours on the frame path; the frame itself has passed already."""
+    tap = getattr(protocol, "bluejay_tap", None)
+    if tap is not None:
+        tap.call.failed("frame", error)

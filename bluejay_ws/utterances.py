@@ -1,0 +1,60 @@
+"""Where an utterance without offsets stands: in the span in which its audio was heard."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Protocol
+
+__all__ = ["Heard", "HeardSpan", "Unplaced", "shares"]
+
+
+class HeardSpan(Protocol):
+    """A stretch in which one side was heard; None where it has not begun or not ended yet."""
+
+    start_ms: float | None
+    end_ms: float | None
+
+
+class Heard(Protocol):
+    """Who was heard when: what a recorder asks when text comes without offsets."""
+
+    def agent_utterance(self, at_ms: float) -> HeardSpan:
+        """Return the span in which the agent's text recorded now was, is or will be heard."""
+
+    def user_utterance(self, at_ms: float) -> HeardSpan:
+        """Return the span in which the user's text recorded now was heard."""
+
+
+class Unplaced:
+    """An utterance whose text is known and whose time is still being heard."""
+
+    __slots__ = ("at_ms", "filler", "number", "span", "speaker", "text")
+
+    def __init__(
+        self, number: int, speaker: str, text: str, *, filler: bool | None, span: HeardSpan, at_ms: int
+    ) -> None:
+        self.number = number
+        self.speaker = speaker
+        self.text = text
+        self.filler = filler
+        self.span = span
+        self.at_ms = at_ms
+
+
+def shares(span: HeardSpan, texts: list[Unplaced]) -> list[tuple[int, int]]:
+    """Split a span among the texts heard in it, by their lengths.
+
+    A span that never began starts where the first text was recorded; one without end has no length.
+
+    Returns:
+        For each text its start and end in whole milliseconds; ``0 <= start <= end``.
+    """
+    start = max(0.0, float(texts[0].at_ms) if span.start_ms is None else span.start_ms)
+    length = max(0.0, (start if span.end_ms is None else span.end_ms) - start)
+    total = sum(len(one.text) for one in texts)
+    bounds = [int(start)]
+    said = 0
+    for one in texts:
+        said += len(one.text)
+        bounds.append(int(start + length * said / total))
+    return list(pairwise(bounds))

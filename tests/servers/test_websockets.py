@@ -1,0 +1,557 @@
+"""`record` on ``websockets`` servers: the call never notices, and its report is right."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import gc
+import inspect
+import logging
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from websockets.asyncio.client import connect
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+from websockets.server import ServerProtocol
+from websockets.sync.client import connect as sync_connect
+from websockets.sync.server import ServerConnection as SyncServerConnection
+from websockets.sync.server import serve as sync_serve
+
+from bluejay_ws import Bluejay, current_recorder, record
+from bluejay_ws.current import INERT
+from bluejay_ws.servers import websockets as adapter
+from bluejay_ws.testing.platform import FakePlatform
+from tests.servers import behaviours
+from tests.servers.behaviours import BEHAVIOURS, BINARY, HEADERS
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from pathlib import Path
+
+    from websockets.asyncio.client import ClientConnection
+
+    from bluejay_ws.testing.oracle import AcceptedReport
+
+
+@pytest.fixture
+def platform() -> Iterator[FakePlatform]:
+    """Give a platform that takes reports."""
+    with FakePlatform() as platform:
+        yield platform
+
+
+@pytest.fixture
+def client(platform: FakePlatform, tmp_path: Path) -> Iterator[Bluejay]:
+    """Give a client that reports to the platform."""
+    with Bluejay("test-key", base_url=platform.url, spool=tmp_path / "spool") as client:
+        yield client
+
+
+def report_of(platform: FakePlatform) -> AcceptedReport:
+    """Return the one report the platform has accepted."""
+    (report,) = platform.wait_for(1)
+    return report
+
+
+def closing(report: AcceptedReport) -> dict[str, Any]:
+    """Return what the closing event says of the connection."""
+    event = next(event for event in report.events if event["title"] == "Connection closed")
+    metadata: dict[str, Any] = event["metadata"]["bluejay_ws"]
+    return metadata
+
+
+@contextlib.asynccontextmanager
+async def agent(handler: Callable[..., Awaitable[Any]], **options: Any) -> AsyncIterator[str]:
+    """Serve a handler and give its URL."""
+    async with serve(handler, "127.0.0.1", 0, **options) as server:
+        yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+async def call(
+    handler: Callable[..., Awaitable[Any]],
+    caller: Callable[[ClientConnection], Awaitable[Any]] | None = None,
+    *,
+    headers: Any = HEADERS,
+    **options: Any,
+) -> None:
+    """Make one call to a handler and end it."""
+    async with agent(handler, **options) as url, connect(url, additional_headers=headers, proxy=None) as websocket:
+        with contextlib.suppress(ConnectionClosed):
+            await (caller or _until_the_end)(websocket)
+
+
+async def _until_the_end(websocket: ClientConnection) -> None:
+    async for _ in websocket:
+        pass
+
+
+@pytest.mark.parametrize("name", BEHAVIOURS)
+def test_nobody_can_tell_a_recorded_call_from_a_bare_one(name: str, client: Bluejay, platform: FakePlatform) -> None:
+    """Handler and caller see the same of each other with the decorator and without it."""
+    bare = asyncio.run(behaviours.run(BEHAVIOURS[name], lambda handler: handler))
+    recorded = asyncio.run(behaviours.run(BEHAVIOURS[name], record(client=client)))
+    assert recorded == bare
+    assert not [counted for counted in client.stats() if counted.startswith("internal_error")]
+    report_of(platform)
+
+
+@pytest.mark.parametrize("name", ["echo of every kind of message", "handler raises"])
+def test_without_a_header_the_handler_runs_on_the_untouched_connection(name: str, client: Bluejay) -> None:
+    """No id header: the same behaviour, and nothing of ours on the connection."""
+    touched: list[bool] = []
+
+    def spy(handler: Callable[..., Any]) -> Callable[..., Any]:
+        async def wrapper(websocket: ServerConnection) -> Any:
+            touched.append("bluejay_tap" in vars(websocket.protocol))
+            assert current_recorder() is INERT
+            return await handler(websocket)
+
+        return record(wrapper, client=client)
+
+    bare = asyncio.run(behaviours.run(BEHAVIOURS[name], lambda handler: handler, headers={}))
+    assert asyncio.run(behaviours.run(BEHAVIOURS[name], spy, headers={})) == bare
+    assert touched == [False]
+    assert client.stats()["recorded"] == 0
+
+
+def test_a_call_ends_in_one_report(client: Bluejay, platform: FakePlatform) -> None:
+    """What the handler recorded arrives, under the id of the header."""
+
+    @record(client=client)
+    async def handler(websocket: ServerConnection) -> None:
+        current_recorder().agent_said("Hello")
+        current_recorder().add_tool_call("freeze", parameters={"last4": "4242"}, output="ok")
+        async for _ in websocket:
+            pass
+
+    asyncio.run(call(handler, lambda websocket: websocket.close()))
+    report = report_of(platform)
+    assert report.simulation_result_id == "720488"
+    assert [tool["name"] for tool in report.tool_calls] == ["freeze"]
+    assert [said["utterance"] for said in report.transcript] == ["Hello"]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("echo of every kind of message", {"close_code": 4001, "close_reason": "bye", "closed_by": "caller"}),
+        ("handler closes with its own code", {"close_code": 4444, "close_reason": "own", "closed_by": "agent"}),
+        ("send every way", {"close_code": 1000, "closed_by": "agent", "outcome": "completed"}),
+        ("handler raises", {"close_code": 1011, "closed_by": "agent", "outcome": "handler_failed"}),
+        ("handler is cancelled", {"close_code": 1011, "closed_by": "agent", "outcome": "handler_cancelled"}),
+        ("caller drops while the handler waits", {"close_code": 1006, "closed_by": "nobody"}),
+    ],
+)
+def test_the_report_says_how_the_call_ended(
+    name: str, expected: dict[str, Any], client: Bluejay, platform: FakePlatform
+) -> None:
+    """Close code, reason, who closed and the handler's outcome stand in the closing event."""
+    asyncio.run(behaviours.run(BEHAVIOURS[name], record(client=client)))
+    seen = closing(report_of(platform))
+    assert {key: seen.get(key) for key in expected} == expected
+
+
+def test_the_handlers_exception_is_told_by_its_type_only(client: Bluejay, platform: FakePlatform) -> None:
+    """The report names the exception's type; its words stay in the agent's own log."""
+    asyncio.run(behaviours.run(BEHAVIOURS["handler raises"], record(client=client)))
+    assert closing(report_of(platform))["error"] == "ValueError"
+    assert b"broke" not in report_of(platform).body
+
+
+def test_a_server_shutdown_ends_the_call(client: Bluejay, platform: FakePlatform) -> None:
+    """A server that goes away closes with 1001, and the report says so."""
+
+    async def main() -> None:
+        @record(client=client)
+        async def handler(websocket: ServerConnection) -> None:
+            await websocket.wait_closed()
+
+        async with serve(handler, "127.0.0.1", 0) as server:
+            url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            async with connect(url, additional_headers=HEADERS, proxy=None) as websocket:
+                server.close()
+                await websocket.wait_closed()
+
+    asyncio.run(main())
+    assert closing(report_of(platform))["close_code"] == 1001
+
+
+def test_last_words_after_the_close_are_recorded(client: Bluejay, platform: FakePlatform) -> None:
+    """A handler may sum the call up after its loop has ended by the caller's hanging up."""
+
+    @record(client=client)
+    async def handler(websocket: ServerConnection) -> None:
+        async for _ in websocket:
+            pass
+        await asyncio.sleep(0)
+        current_recorder().add_metadata(resolved=True)
+
+    asyncio.run(call(handler, lambda websocket: websocket.close()))
+    assert report_of(platform).report["metadata"]["resolved"] is True
+
+
+def test_a_handler_that_goes_on_after_the_close_does_not_hold_the_report(
+    client: Bluejay, platform: FakePlatform
+) -> None:
+    """The report leaves while the handler is still busy; what it records later is dropped and counted."""
+
+    async def main() -> None:
+        delivered = asyncio.Event()
+
+        @record(client=client)
+        async def handler(websocket: ServerConnection) -> None:
+            with current_recorder().tool_call("slow"):
+                await delivered.wait()
+            current_recorder().add_event("too late")
+
+        async with agent(handler) as url:
+            async with connect(url, additional_headers=HEADERS, proxy=None):
+                pass
+            await platform.await_for(1)
+            delivered.set()
+
+    asyncio.run(main())
+    (tool,) = report_of(platform).tool_calls
+    assert tool["output"] == {"status": "interrupted"}
+    assert client.stats()["dropped.after_close"] == 2
+
+
+def test_two_calls_at_once_keep_their_facts_apart(client: Bluejay, platform: FakePlatform) -> None:
+    """Each tool call lands on the call it was made in."""
+
+    @record(client=client)
+    async def handler(websocket: ServerConnection) -> None:
+        async for message in websocket:
+            await asyncio.sleep(0)
+            current_recorder().add_tool_call(str(message))
+            await websocket.send(message)
+
+    async def caller(url: str, name: str) -> None:
+        headers = {"x-simulation-result-id": name}
+        async with connect(url, additional_headers=headers, proxy=None) as websocket:
+            for number in range(20):
+                await websocket.send(f"{name}-{number}")
+                await websocket.recv()
+
+    async def main() -> None:
+        async with agent(handler) as url:
+            await asyncio.gather(*(caller(url, f"call{number}") for number in range(5)))
+
+    asyncio.run(main())
+    for report in platform.wait_for(5):
+        names = [tool["name"] for tool in report.tool_calls]
+        assert names == [f"{report.simulation_result_id}-{number}" for number in range(20)]
+
+
+@pytest.mark.parametrize(
+    ("headers", "recorded"),
+    [
+        ([("X-Simulation-Result-Id", "1"), ("X-Simulation-Result-Id", "1")], 1),
+        ([("X-Simulation-Result-Id", "1"), ("X-Simulation-Result-Id", "2")], 0),
+        ([("X-Simulation-Result-Id", "")], 0),
+        ([("X-Simulation-Result-Id", "a b")], 0),
+        ([("X-Simulation-Result-Id", "x" * 5000)], 0),
+        ([("X-SIMULATION-RESULT-ID", "1")], 1),
+    ],
+)
+def test_header_values_name_a_call_only_when_they_agree(
+    headers: list[tuple[str, str]], recorded: int, client: Bluejay, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Equal values count as one; anything else goes on unrecorded, with a warning that quotes nothing of it."""
+
+    @record(client=client)
+    async def handler(websocket: ServerConnection) -> None:
+        await websocket.send("served")
+
+    async def caller(websocket: ClientConnection) -> None:
+        assert await websocket.recv() == "served"
+
+    asyncio.run(call(handler, caller, headers=headers))
+    assert client.stats()["recorded"] == recorded
+    ours = [record.getMessage() for record in caplog.records if record.name == "bluejay_ws" and record.levelno >= 30]
+    assert len([line for line in ours if "no usable id" in line]) == 1 - recorded
+    assert not any("xxx" in line or "a b" in line for line in ours)
+
+
+def test_the_frames_are_observed(client: Bluejay, platform: FakePlatform) -> None:
+    """Audio both ways and session errors are in the report without any code of the agent's."""
+
+    @record(client=client)
+    async def handler(websocket: ServerConnection) -> None:
+        await websocket.send([bytes(320), bytes(320)])
+        await websocket.send(['{"type": "session.error", "data": ', '{"code": "INTERNAL_ERROR", "message": "x"}}'])
+        async for _ in websocket:
+            pass
+
+    async def caller(websocket: ClientConnection) -> None:
+        await websocket.send(BINARY)
+        await websocket.send([BINARY[:100], BINARY[:102], BINARY[:104]])
+        await websocket.send(['{"type": "session.error", "data": {"code":', ' "INVALID_MESSAGE", "message": "x"}}'])
+
+    asyncio.run(call(handler, caller))
+    report = report_of(platform)
+    assert len([event for event in report.events if event["title"].startswith("Session error")]) == 2
+    summary = closing(report)
+    assert client.stats().get("internal_error.frame", 0) == 0
+    assert summary["user_frames"] == 2
+    assert summary["agent_frames"] == 1
+
+
+def test_decorating_twice_records_once(client: Bluejay, platform: FakePlatform) -> None:
+    """One connection is one call, however many decorators its handler has."""
+
+    @record(client=client)
+    @record(client=client)
+    async def handler(websocket: ServerConnection) -> None:
+        current_recorder().add_event("once")
+
+    asyncio.run(call(handler))
+    client.flush()
+    (report,) = platform.accepted
+    assert [event["title"] for event in report.events].count("once") == 1
+
+
+def test_methods_partials_and_objects_can_be_handlers(client: Bluejay, platform: FakePlatform) -> None:
+    """The connection is found among the arguments, and the handler stays a coroutine function."""
+
+    class Agent:
+        @record(client=client)
+        async def method(self, websocket: ServerConnection) -> None:
+            current_recorder().add_event("method")
+
+        async def __call__(self, websocket: ServerConnection) -> None:
+            current_recorder().add_event("object")
+
+    async def with_more(greeting: str, *, websocket: ServerConnection) -> None:
+        current_recorder().add_event(greeting)
+
+    by_keyword = record(with_more, client=client)
+    handlers: list[Callable[..., Awaitable[Any]]] = [
+        Agent().method,
+        record(Agent(), client=client),
+        lambda websocket: by_keyword("keyword", websocket=websocket),
+        record(functools.partial(Agent.__call__, Agent()), client=client),
+    ]
+    assert inspect.iscoroutinefunction(handlers[0])
+    assert inspect.iscoroutinefunction(handlers[1])
+    for number, handler in enumerate(handlers):
+        asyncio.run(call(handler, headers={"X-Simulation-Result-Id": str(number)}))
+    titles = [report.events[0]["title"] for report in platform.wait_for(4)]
+    assert sorted(titles) == ["keyword", "method", "object", "object"]
+
+
+def test_a_handler_without_a_connection_just_runs(client: Bluejay) -> None:
+    """Called with a stand-in, as users' unit tests do, the handler behaves as if it were bare."""
+
+    class StandIn:
+        request = None
+
+    @record(client=client)
+    async def handler(websocket: Any) -> Any:
+        return websocket
+
+    stand_in = StandIn()
+    assert asyncio.run(handler(stand_in)) is stand_in
+    assert asyncio.run(handler(websocket=None)) is None
+
+
+def test_the_connection_is_freed_and_looks_as_before_after_the_call(client: Bluejay, platform: FakePlatform) -> None:
+    """At the end the protocol object has its own class back, and nothing of ours keeps it alive."""
+    kept: list[Any] = []
+
+    @record(client=client)
+    async def handler(websocket: ServerConnection) -> None:
+        kept.append((weakref.ref(websocket), weakref.ref(websocket.protocol), type(websocket.protocol)))
+
+    asyncio.run(call(handler))
+    report_of(platform)
+    gc.collect()
+    websocket, protocol, kind = kept[0]
+    assert websocket() is None
+    assert protocol() is None
+    assert kind.__name__ == "ServerProtocol"
+    assert kind.__module__ == "websockets.server"
+
+
+def test_a_protocol_that_cannot_be_observed_is_recorded_without_its_frames(
+    client: Bluejay, platform: FakePlatform
+) -> None:
+    """Where the frames cannot be seen, the call goes on, is recorded, and ends with its handler."""
+
+    class Guarded(ServerProtocol):
+        def __setattr__(self, name: str, value: Any) -> None:
+            if name == "bluejay_tap":
+                raise AttributeError(name)
+            super().__setattr__(name, value)
+
+    class Stubborn(ServerConnection):
+        def __init__(self, protocol: ServerProtocol, *args: Any, **kwargs: Any) -> None:
+            protocol.__class__ = Guarded
+            super().__init__(protocol, *args, **kwargs)
+
+    @record(client=client)
+    async def handler(websocket: ServerConnection) -> None:
+        current_recorder().add_event("recorded")
+
+    asyncio.run(call(handler, create_connection=Stubborn))
+    assert report_of(platform).events[0]["title"] == "recorded"
+    assert client.stats()["internal_error.attach"] == 1
+
+
+def test_an_error_on_the_frame_path_is_counted_and_the_frame_passes(
+    client: Bluejay, platform: FakePlatform, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An observer that breaks costs its observations, never a frame."""
+
+    class Broken:
+        def __getattr__(self, name: str) -> Any:
+            message = "quotes the caller"
+            raise RuntimeError(message)
+
+    @record(client=client)
+    async def handler(websocket: ServerConnection) -> None:
+        websocket.protocol.bluejay_tap.observer = Broken()  # type: ignore[attr-defined]
+        async for message in websocket:
+            await websocket.send(message)
+            await websocket.send("text")
+
+    async def caller(websocket: ClientConnection) -> None:
+        await websocket.send(BINARY)
+        assert [await websocket.recv(), await websocket.recv()] == [BINARY, "text"]
+
+    asyncio.run(call(handler, caller))
+    report_of(platform)
+    assert client.stats()["internal_error.frame"] == 3
+    assert "quotes" not in caplog.text
+
+
+# -- threads --------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def sync_agent(handler: Callable[[SyncServerConnection], Any]) -> Iterator[str]:
+    """Serve a handler on threads and give its URL."""
+    with sync_serve(handler, "127.0.0.1", 0) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"ws://127.0.0.1:{server.socket.getsockname()[1]}"
+        server.shutdown()
+        thread.join()
+
+
+def test_a_threaded_handler_is_recorded(client: Bluejay, platform: FakePlatform) -> None:
+    """`websockets.sync` handlers get the same: recorder, frames, close code, report."""
+
+    @record(client=client)
+    def handler(websocket: SyncServerConnection) -> None:
+        for message in websocket:
+            current_recorder().add_tool_call("echo")
+            websocket.send(message)
+            websocket.send(["frag", "ments"])
+
+    with sync_agent(handler) as url, sync_connect(url, additional_headers=HEADERS, proxy=None) as websocket:
+        for message in (BINARY, "text"):
+            websocket.send(message)
+            assert [websocket.recv(), websocket.recv()] == [message, "fragments"]
+        websocket.close(4001, "bye")
+    report = report_of(platform)
+    assert [tool["name"] for tool in report.tool_calls] == ["echo", "echo"]
+    seen = closing(report)
+    assert (seen["close_code"], seen["closed_by"], seen["agent_frames"]) == (4001, "caller", 1)
+
+
+def test_a_threaded_handler_that_fails_fails_as_before(client: Bluejay, platform: FakePlatform) -> None:
+    """The exception goes on to the server, which closes with 1011, and the report says so."""
+
+    @record(client=client)
+    def handler(websocket: SyncServerConnection) -> None:
+        raise ValueError("broke")
+
+    logging.getLogger("websockets.server").setLevel(logging.CRITICAL)
+    with sync_agent(handler) as url, sync_connect(url, additional_headers=HEADERS, proxy=None) as websocket:
+        with pytest.raises(ConnectionClosed):
+            websocket.recv()
+    seen = closing(report_of(platform))
+    assert (seen["close_code"], seen["outcome"]) == (1011, "handler_failed")
+
+
+def test_a_threaded_handler_without_a_header_is_untouched(client: Bluejay) -> None:
+    """No id header, no recorder, on threads as well."""
+
+    @record(client=client)
+    def handler(websocket: SyncServerConnection) -> None:
+        websocket.send(str(current_recorder() is INERT))
+
+    with sync_agent(handler) as url, sync_connect(url, proxy=None) as websocket:
+        assert websocket.recv() == "True"
+    assert client.stats()["recorded"] == 0
+
+
+def test_a_busy_threaded_handler_does_not_hold_the_report(client: Bluejay, platform: FakePlatform) -> None:
+    """After the caller has gone the report leaves while the handler's thread still works."""
+    delivered = threading.Event()
+
+    @record(client=client)
+    def handler(websocket: SyncServerConnection) -> None:
+        delivered.wait(10)
+
+    with sync_agent(handler) as url:
+        with sync_connect(url, additional_headers=HEADERS, proxy=None):
+            pass
+        report_of(platform)
+        delivered.set()
+
+
+def test_frames_that_came_before_a_threaded_handler_are_counted(client: Bluejay, platform: FakePlatform) -> None:
+    """The reading thread runs ahead of the handler: its frames are observed and still delivered in order."""
+    connected = threading.Event()
+    sent = threading.Event()
+    inner_entered = threading.Event()
+
+    @record(client=client)
+    def recorded(websocket: SyncServerConnection) -> None:
+        inner_entered.set()
+        assert [websocket.recv() for _ in range(3)] == [BINARY, "text", b"ab"]
+
+    def handler(websocket: SyncServerConnection) -> None:
+        connected.set()
+        sent.wait(10)
+        while websocket.recv_messages.frames.qsize() < 3:
+            pass
+        recorded(websocket)
+
+    with sync_agent(handler) as url, sync_connect(url, additional_headers=HEADERS, proxy=None) as websocket:
+        connected.wait(10)
+        for message in (BINARY, "text", b"ab"):
+            websocket.send(message)
+        sent.set()
+        inner_entered.wait(10)
+    assert closing(report_of(platform))["user_frames"] == 2
+
+
+def test_a_connection_that_ended_before_its_threaded_handler_is_reported(
+    client: Bluejay, platform: FakePlatform
+) -> None:
+    """The end that is past already when the handler begins is not waited for."""
+    recorded = record(lambda websocket: None, client=client)
+
+    def handler(websocket: SyncServerConnection) -> None:
+        websocket.recv_events_thread.join(10)
+        recorded(websocket)
+
+    with sync_agent(handler) as url, sync_connect(url, additional_headers=HEADERS, proxy=None):
+        pass
+    assert closing(report_of(platform))["close_code"] == 1000
+
+
+def test_only_server_connections_are_calls() -> None:
+    """A connection without request, such as a stand-in, is no call."""
+
+    class NoRequest:
+        request = None
+
+    assert adapter.open_call(NoRequest(), lambda: pytest.fail("no client is needed")) is None

@@ -1,0 +1,95 @@
+"""What several test modules build on: a clock that stands still, and a recorder with all that is handed into it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bluejay_ws.counters import Counters
+from bluejay_ws.recorder import Recorder
+from bluejay_ws.wire import journal
+from bluejay_ws.wire.report import Report
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Clock:
+    """A clock that stands still until it is told to go on."""
+
+    def __init__(self) -> None:
+        self.ns = 1_000_000_000
+
+    def __call__(self) -> int:
+        return self.ns
+
+    def sleep(self, ms: float) -> None:
+        self.ns += int(ms * 1_000_000)
+
+
+class Owner:
+    """Note what a recorder tells its owner."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, str]] = []
+
+    def bound(self, simulation_result_id: str) -> None:
+        self.told.append(("bound", simulation_result_id))
+
+    def aliased(self, alias: str) -> None:
+        self.told.append(("aliased", alias))
+
+    def discarded(self) -> None:
+        self.told.append(("discarded", ""))
+
+
+class Span:
+    """A span in which somebody was heard, as the observer would tell it."""
+
+    def __init__(self, start_ms: float | None, end_ms: float | None) -> None:
+        self.start_ms = start_ms
+        self.end_ms = end_ms
+
+
+class Ear:
+    """An observer that answers with one prepared span for each side."""
+
+    def __init__(self, agent: Span, user: Span) -> None:
+        self.agent = agent
+        self.user = user
+
+    def agent_utterance(self, at_ms: float) -> Span:
+        return self.agent
+
+    def user_utterance(self, at_ms: float) -> Span:
+        return self.user
+
+
+class Call:
+    """A recorder with everything that is handed into it, and the report it would end in."""
+
+    def __init__(self, *, heard: Ear | None = None, redact: Callable[[str, Any], Any] | None = None) -> None:
+        self.clock = Clock()
+        self.counters = Counters()
+        self.owner = Owner()
+        self.journal: list[bytes] = []
+        self.recorder = Recorder(
+            clock=self.clock,
+            started_ns=self.clock(),
+            report_id="0" * 32,
+            simulation_result_id="720488",
+            counters=self.counters,
+            write=self.journal.append,
+            owner=self.owner,
+            heard=heard,
+            redact=redact,
+        )
+
+    def report(self) -> Report:
+        """Close the call and return the report as the platform reads it; memory and journal must agree."""
+        self.recorder.close({"close_code": 1000}, {})
+        assert self.journal == self.recorder.bodies
+        return self.unclosed()
+
+    def unclosed(self) -> Report:
+        """Return the report that recovery would make of the journal if the process died now."""
+        return Report.from_json(journal.assemble([self.journal], simulation_result_id="720488"))

@@ -1,0 +1,564 @@
+"""The recorder: what is recorded, when, and what it never does to the agent."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from typing import Any
+
+import anyio
+import pytest
+
+from bluejay_ws.counters import Counters
+from bluejay_ws.current import INERT, current_recorder, enter
+from bluejay_ws.recorder import Recorder
+from bluejay_ws.wire import fragments
+from tests.support import Call, Clock, Ear, Span
+
+
+@pytest.fixture
+def call() -> Call:
+    """Give a call that has just been connected."""
+    return Call()
+
+
+def test_a_tool_call_keeps_name_parameters_output_and_time(call: Call) -> None:
+    """A tool call recorded afterwards has what was given, at the time it was recorded."""
+    call.clock.sleep(1234.9)
+    call.recorder.add_tool_call("freeze", parameters={"last4": "4242"}, output={"ok": True}, description="Freeze it")
+    (tool,) = call.report().tool_calls or []
+    assert tool.model_dump() == {
+        "name": "freeze",
+        "start_offset_ms": 1234,
+        "description": "Freeze it",
+        "parameters": {"last4": "4242"},
+        "output": {"ok": True},
+    }
+
+
+def test_a_value_changed_after_recording_does_not_change_history(call: Call) -> None:
+    """What is reported is what the value was when it was recorded."""
+    parameters = {"items": [1]}
+    call.recorder.add_tool_call("order", parameters=parameters)
+    parameters["items"].append(2)
+    (tool,) = call.report().tool_calls or []
+    assert tool.parameters == {"items": [1]}
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [(5, 5), (-3, 0), (12.7, 12), ("7", 7), (float("nan"), 50), (float("inf"), 50), (object(), 50), (2**80, 2**53)],
+)
+def test_offsets_are_whole_and_never_negative(call: Call, given: Any, kept: int) -> None:
+    """Whatever is given as an offset, the wire gets a whole number that is not negative."""
+    call.clock.sleep(50)
+    call.recorder.add_tool_call("t", start_offset_ms=given)
+    (tool,) = call.report().tool_calls or []
+    assert tool.start_offset_ms == kept
+
+
+def test_parallel_tool_calls_of_one_name_keep_their_own_times_and_outputs(call: Call) -> None:
+    """Blocks of the same name that overlap do not mix."""
+    first = call.recorder.tool_call("lookup", {"id": 1})
+    second = call.recorder.tool_call("lookup", {"id": 2})
+    with first:
+        call.clock.sleep(10)
+        with second:
+            first.output = "one"
+            second.output = "two"
+    tools = call.report().tool_calls or []
+    assert [(t.parameters, t.output, t.start_offset_ms) for t in tools] == [
+        ({"id": 1}, "one", 0),
+        ({"id": 2}, "two", 10),
+    ]
+
+
+def test_a_failed_tool_call_is_kept_and_its_exception_goes_on(call: Call) -> None:
+    """The exception that leaves the block is the tool's own, and the output says what happened."""
+    error = ValueError("no such card")
+
+    def fail() -> None:
+        with call.recorder.tool_call("freeze") as block:
+            block.output = "half"
+            raise error
+
+    with pytest.raises(ValueError, match="no such card") as caught:
+        fail()
+    assert caught.value is error
+    assert error.__cause__ is None
+    assert error.__context__ is None
+    (tool,) = call.report().tool_calls or []
+    assert tool.output == {"status": "failed", "error": "ValueError", "message": "no such card", "output": "half"}
+
+
+def test_an_exception_that_cannot_be_read_is_told_by_its_type(call: Call) -> None:
+    """An exception with a broken __str__ still passes, and is noted."""
+
+    class BrokenError(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    with pytest.raises(BrokenError), call.recorder.tool_call("freeze"):
+        raise BrokenError
+    (tool,) = call.report().tool_calls or []
+    assert tool.output == {"status": "failed", "error": "BrokenError", "message": "(its message could not be read)"}
+
+
+async def _cancelled_tool(recorder: Recorder, entered: asyncio.Event) -> None:
+    async with recorder.tool_call("slow"):
+        entered.set()
+        await asyncio.sleep(3600)
+
+
+async def _cancel_a_tool(recorder: Recorder) -> None:
+    entered = asyncio.Event()
+    task = asyncio.create_task(_cancelled_tool(recorder, entered))
+    await entered.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+def test_a_cancelled_tool_call_is_kept_and_says_so(call: Call) -> None:
+    """Cancelling goes through the block and leaves a tool call with status cancelled."""
+    asyncio.run(_cancel_a_tool(call.recorder))
+    (tool,) = call.report().tool_calls or []
+    assert tool.output == {"status": "cancelled"}
+
+
+def test_a_tool_call_still_open_at_the_end_is_kept_as_interrupted(call: Call) -> None:
+    """A block that outlives its call is in the report, marked, with the output it had so far."""
+    bare = call.recorder.tool_call("slow", {"id": 7})
+    partial = call.recorder.tool_call("slower")
+    bare.__enter__()
+    partial.__enter__()
+    partial.output = "part"
+    tools = call.report().tool_calls or []
+    bare.__exit__(None, None, None)
+    assert [t.output for t in tools] == [{"status": "interrupted"}, {"status": "interrupted", "output": "part"}]
+    assert call.counters["dropped.after_close"] == 1
+
+
+def test_a_tool_call_is_in_the_journal_while_it_runs(call: Call) -> None:
+    """A process that dies inside a tool call leaves it behind, marked as interrupted."""
+    with call.recorder.tool_call("pay", {"amount": 5}):
+        (tool,) = call.unclosed().tool_calls or []
+    assert (tool.name, tool.parameters, tool.output) == ("pay", {"amount": 5}, {"status": "interrupted"})
+
+
+def test_a_block_left_twice_counts_once(call: Call) -> None:
+    """Leaving a block again changes nothing and is counted."""
+    block = call.recorder.tool_call("t")
+    with block:
+        pass
+    block.__exit__(None, None, None)
+    assert len(call.report().tool_calls or []) == 1
+    assert call.counters["dropped.after_close"] == 1
+
+
+def test_utterances_with_offsets_keep_them(call: Call) -> None:
+    """Explicit offsets win; an end before the start becomes the start."""
+    call.clock.sleep(900)
+    call.recorder.user_said("hi", start_offset_ms=100, end_offset_ms=400)
+    call.recorder.agent_said("hello", start_offset_ms=500, filler=True)
+    call.recorder.add_utterance("AGENT", "bye", start_offset_ms=800, end_offset_ms=700)
+    call.recorder.user_said("oh", end_offset_ms=950)
+    said = call.report().recorded_transcript or []
+    assert [(u.speaker, u.utterance, u.start_offset_ms, u.end_offset_ms, u.filler_utterance) for u in said] == [
+        ("USER", "hi", 100, 400, None),
+        ("AGENT", "hello", 500, 900, True),
+        ("AGENT", "bye", 800, 800, None),
+        ("USER", "oh", 900, 950, None),
+    ]
+
+
+def test_utterances_without_an_observer_are_placed_now(call: Call) -> None:
+    """With nobody listening to frames, an utterance without offsets stands at the time it was recorded."""
+    call.clock.sleep(40)
+    call.recorder.user_said("hi")
+    (said,) = call.report().recorded_transcript or []
+    assert (said.start_offset_ms, said.end_offset_ms) == (40, 40)
+
+
+def test_an_utterance_takes_the_span_in_which_it_was_heard() -> None:
+    """Text without offsets gets the times of its audio, also when those are known only later."""
+    agent = Span(None, None)
+    call = Call(heard=Ear(agent, Span(200.0, 700.0)))
+    call.clock.sleep(1000)
+    call.recorder.agent_said("hello")
+    call.recorder.user_said("hi")
+    agent.start_ms, agent.end_ms = 1100.0, 1900.0
+    said = {u.speaker: (u.start_offset_ms, u.end_offset_ms) for u in call.report().recorded_transcript or []}
+    assert said == {"AGENT": (1100, 1900), "USER": (200, 700)}
+
+
+def test_texts_in_one_span_share_it_by_their_lengths() -> None:
+    """Sentences recorded one by one over one stretch of audio follow each other in it, and count as approximate."""
+    agent = Span(1000.0, None)
+    call = Call(heard=Ear(agent, Span(0.0, 0.0)))
+    call.recorder.agent_said("aaa")
+    call.recorder.agent_said("b")
+    agent.end_ms = 2000.0
+    said = [(u.start_offset_ms, u.end_offset_ms) for u in call.report().recorded_transcript or []]
+    assert said == [(1000, 1750), (1750, 2000)]
+    assert call.counters["approximate.utterance"] == 2
+
+
+def test_an_utterance_whose_audio_never_came_stands_where_it_was_recorded() -> None:
+    """A span that never began gives the time of recording, counted as approximate."""
+    call = Call(heard=Ear(Span(None, None), Span(None, None)))
+    call.clock.sleep(300)
+    call.recorder.agent_said("never spoken")
+    (said,) = call.report().recorded_transcript or []
+    assert (said.start_offset_ms, said.end_offset_ms) == (300, 300)
+    assert call.counters["approximate.utterance"] == 1
+
+
+def test_an_utterance_waiting_for_its_span_is_in_the_journal() -> None:
+    """A process that dies before the span is over leaves the utterance with the times known by then."""
+    call = Call(heard=Ear(Span(100.0, None), Span(None, None)))
+    call.clock.sleep(150)
+    call.recorder.agent_said("hello")
+    (said,) = call.unclosed().recorded_transcript or []
+    assert (said.utterance, said.start_offset_ms, said.end_offset_ms) == ("hello", 100, 150)
+
+
+def test_an_utterance_block_has_the_times_of_the_block(call: Call) -> None:
+    """Text added in a block is one utterance from the block's start to its end."""
+    call.clock.sleep(10)
+    with call.recorder.utterance("agent", filler=False) as utterance:
+        utterance.text += "one "
+        call.clock.sleep(20)
+        utterance.text += "moment"
+    (said,) = call.report().recorded_transcript or []
+    assert said.model_dump() == {
+        "start_offset_ms": 10,
+        "end_offset_ms": 30,
+        "speaker": "AGENT",
+        "utterance": "one moment",
+        "filler_utterance": False,
+    }
+
+
+def test_an_utterance_block_still_open_at_the_end_keeps_its_text(call: Call) -> None:
+    """What was said before the line went dead is reported."""
+    block = call.recorder.utterance("user")
+    block.__enter__()
+    block.text = "I would like"
+    (said,) = call.report().recorded_transcript or []
+    assert said.utterance == "I would like"
+
+
+def test_empty_utterances_and_unknown_speakers_are_dropped_and_counted(
+    call: Call, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing is guessed; the log line holds no words of the call."""
+    call.recorder.agent_said("")
+    call.recorder.add_utterance("robot", "secret words")
+    assert not call.report().recorded_transcript
+    assert call.counters["dropped.empty_utterance"] == 1
+    assert call.counters["dropped.speaker"] == 1
+    assert "secret" not in caplog.text
+
+
+def test_events_have_a_start_and_may_have_an_end(call: Call) -> None:
+    """An event is a point unless an end is given; an end before the start becomes the start."""
+    call.clock.sleep(70)
+    call.recorder.add_event("point")
+    call.recorder.add_event("span", start_offset_ms=5, end_offset_ms=9, tags=("a",), metadata={"k": 1}, description="d")
+    call.recorder.add_event("odd", start_offset_ms=80, end_offset_ms=3)
+    events = [e for e in call.report().events or [] if e.title != "Connection closed"]
+    assert [(e.title, e.start_offset_ms, e.end_offset_ms) for e in events] == [
+        ("span", 5, 9),
+        ("point", 70, None),
+        ("odd", 80, 80),
+    ]
+    assert (events[0].tags, events[0].metadata, events[0].description) == (["a"], {"k": 1}, "d")
+
+
+def test_an_event_block_lasts_as_long_as_its_block(call: Call) -> None:
+    """An event block may be described until it ends."""
+    with call.recorder.event("Lookup", metadata={"id": 1}) as event:
+        call.clock.sleep(25)
+        event.description = "found"
+    (event_seen, _) = call.report().events or []
+    assert (event_seen.start_offset_ms, event_seen.end_offset_ms, event_seen.description) == (0, 25, "found")
+
+
+def test_an_event_block_still_open_at_the_end_is_marked_interrupted(call: Call) -> None:
+    """An event that outlives its call ends with it and says so."""
+    call.recorder.event("Transfer").__enter__()
+    call.clock.sleep(30)
+    transfer = (call.report().events or [])[0]
+    assert (transfer.title, transfer.end_offset_ms) == ("Transfer", 30)
+    assert transfer.metadata == {"bluejay_ws": {"interrupted": True}}
+
+
+def test_tags_metadata_and_traces_only_add(call: Call) -> None:
+    """Tags count once, of equal metadata names the later value counts, traces are linked."""
+    call.recorder.add_tags("vip", "de")
+    call.recorder.add_tags("vip")
+    call.recorder.add_metadata(tier="silver", region="eu")
+    call.recorder.add_metadata(tier="gold")
+    call.recorder.add_trace_id("0af7651916cd43dd8448eb211c80319c")
+    report = call.report()
+    assert report.tags == ["vip", "de"]
+    assert report.metadata == {"tier": "gold", "region": "eu"}
+    assert report.trace_ids == ["0af7651916cd43dd8448eb211c80319c"]
+
+
+def test_the_closing_event_carries_the_marker(call: Call) -> None:
+    """The report can be recognised when it is read back: its id stands in the closing event."""
+    call.recorder.close({"close_code": 1000, "version": "1"}, {"barge_ins": 2})
+    (event,) = call.unclosed().events or []
+    assert event.title == "Connection closed"
+    assert event.metadata == {"bluejay_ws": {"report_id": "0" * 32, "close_code": 1000, "version": "1", "barge_ins": 2}}
+
+
+def test_closing_twice_is_closing_once(call: Call) -> None:
+    """Only the first close has an effect."""
+    call.recorder.close({}, {})
+    before = list(call.journal)
+    call.recorder.close({}, {})
+    assert call.journal == before
+    assert not call.recorder.active
+
+
+def test_after_the_end_everything_is_dropped_and_counted(call: Call) -> None:
+    """A task that outlives the call records nothing, quietly but not unseen."""
+    recorder = call.recorder
+    recorder.close({}, {})
+    before = list(call.journal)
+    recorder.add_tool_call("t")
+    recorder.add_event("e")
+    recorder.agent_said("a")
+    recorder.add_tags("x")
+    recorder.add_metadata(a=1)
+    recorder.add_trace_id("1")
+    recorder.add_alias("a")
+    recorder.bind("1")
+    recorder.discard()
+    with recorder.tool_call("t"), recorder.event("e"), recorder.utterance("user"):
+        pass
+    assert call.journal == before
+    assert call.counters["dropped.after_close"] == 10
+    assert call.owner.told == []
+
+
+def test_a_late_id_is_taken_once(caplog: pytest.LogCaptureFixture) -> None:
+    """The first good id counts; the same again is nothing, another one and a bad one are refused and counted."""
+    call = Call()
+    call.recorder.simulation_result_id = None
+    for given in ("no id!", "720488", "720488", "999"):
+        call.recorder.bind(given)
+    assert call.recorder.simulation_result_id == "720488"
+    assert call.owner.told == [("bound", "720488")]
+    assert call.counters["dropped.no_usable_id"] == 1
+    assert call.counters["dropped.second_id"] == 1
+    assert "no id!" not in caplog.text
+
+
+def test_a_discarded_call_keeps_nothing(call: Call) -> None:
+    """Discarding forgets what was recorded, tells the owner once and lets nothing in afterwards."""
+    call.recorder.add_event("e")
+    call.recorder.discard()
+    call.recorder.discard()
+    call.recorder.add_event("e")
+    assert call.recorder.bodies == []
+    assert call.owner.told == [("discarded", "")]
+
+
+def test_an_alias_is_passed_on(call: Call) -> None:
+    """The owner learns by what other names the call is to be found."""
+    call.recorder.add_alias("CA123")
+    assert call.owner.told == [("aliased", "CA123")]
+
+
+def test_a_recorder_without_owner_and_journal_works() -> None:
+    """Everything that is handed in is optional but the clock."""
+    recorder = Recorder(
+        clock=Clock(), started_ns=0, report_id="r", simulation_result_id=None, counters=Counters(), write=None
+    )
+    recorder.add_alias("a")
+    recorder.bind("720488")
+    recorder.add_event("e")
+    assert repr(recorder) == "<Recorder of call 720488, active>"
+    recorder.discard()
+    assert repr(recorder) == "<Recorder of call 720488, closed>"
+
+
+def test_redaction_comes_before_anything_is_kept() -> None:
+    """The hook sees each kind of value, and only its answer is kept."""
+    seen: list[str] = []
+
+    def redact(kind: str, value: Any) -> Any:
+        seen.append(kind)
+        return ["x"] if kind == "tags" else {"x": kind} if kind in {"parameters", "metadata"} else f"<{kind}>"
+
+    call = Call(redact=redact)
+    call.recorder.add_tool_call("t", parameters={"a": "secret"}, output="secret", description="secret")
+    call.recorder.add_event("e", description="secret", metadata={"a": "secret"}, tags=["secret"])
+    call.recorder.user_said("secret")
+    call.recorder.add_tags("secret")
+    call.recorder.add_metadata(a="secret")
+    with call.recorder.tool_call("u"):
+        pass
+    call.report()
+    assert b"secret" not in b"".join(call.journal)
+    assert set(seen) == {"parameters", "output", "utterance", "description", "metadata", "tags"}
+
+
+def test_a_redaction_that_fails_leaves_a_marker_and_no_value() -> None:
+    """The hook's exception reaches nobody, and the value it failed on is not kept."""
+
+    def redact(kind: str, value: Any) -> Any:
+        raise RuntimeError(kind)
+
+    call = Call(redact=redact)
+    call.recorder.add_tool_call("t", parameters={"a": "secret"}, output="secret")
+    call.recorder.user_said("secret")
+    call.recorder.add_tags("secret")
+    report = call.report()
+    (tool,) = report.tool_calls or []
+    assert tool.output == "[redaction failed]"
+    assert tool.parameters == {"value": "[redaction failed]"}
+    assert [u.utterance for u in report.recorded_transcript or []] == ["[redaction failed]"]
+    assert report.tags == ["[redaction failed]"]
+    assert call.counters["redaction_failed"] == 4
+    assert b"secret" not in b"".join(call.journal)
+
+
+def test_no_error_of_the_journal_reaches_the_agent(caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever breaks below the recorder is counted and logged by type only."""
+    call = Call()
+
+    def broken(body: bytes) -> None:
+        message = "quotes the caller"
+        raise OSError(message)
+
+    call.recorder.write = broken
+    call.recorder.add_tool_call("t")
+    call.recorder.add_event("e")
+    call.recorder.agent_said("a")
+    call.recorder.add_tags("x")
+    with call.recorder.tool_call("t"):
+        pass
+    call.recorder.close({}, {})
+    assert call.counters["dropped.failed_tool_call"] == 1
+    assert call.counters["dropped.failed_block"] == 2
+    assert "OSError" in caplog.text
+    assert "quotes" not in caplog.text
+
+
+def test_beyond_the_limit_of_items_the_rest_is_dropped_and_counted(call: Call) -> None:
+    """The twenty-thousand-and-first item does not grow the report; the closing event still comes."""
+    for _ in range(fragments.ITEMS_LIMIT + 3):
+        call.recorder.add_tool_call("t")
+    call.recorder.tool_call("block").__enter__()
+    report = call.report()
+    assert len(report.tool_calls or []) == fragments.ITEMS_LIMIT
+    assert call.counters["dropped.items"] == 4
+    assert (report.events or [])[-1].title == "Connection closed"
+
+
+def test_beyond_the_limit_of_utterances_waiting_the_rest_is_dropped() -> None:
+    """Utterances that wait for their span count as items."""
+    call = Call(heard=Ear(Span(None, None), Span(None, None)))
+    for _ in range(fragments.ITEMS_LIMIT):
+        call.recorder.add_tool_call("t")
+    call.recorder.agent_said("too late")
+    assert call.counters["dropped.items"] == 1
+
+
+def test_a_call_near_its_share_of_memory_cuts_outputs_but_keeps_names(call: Call) -> None:
+    """The more a call has used, the less one output may take; names and offsets stay."""
+    for _ in range(200):
+        call.recorder.add_tool_call("big", output="x" * 200_000)
+    assert sum(map(len, call.journal)) < 1.1 * fragments.CALL_LIMIT
+    assert call.counters["cut.output"] > 0
+    assert [t.name for t in call.report().tool_calls or []] == ["big"] * 200
+
+
+def test_many_threads_may_record_at_once(call: Call) -> None:
+    """Nothing recorded from several threads is lost."""
+
+    def work(thread: int) -> None:
+        for number in range(50):
+            call.recorder.add_tool_call(f"t{thread}", parameters={"n": number})
+            with call.recorder.tool_call(f"b{thread}"):
+                pass
+
+    threads = [threading.Thread(target=work, args=(thread,)) for thread in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    tools = call.report().tool_calls or []
+    assert len(tools) == 8 * 50 * 2
+    assert all(tool.output is None for tool in tools)
+
+
+def test_outside_a_call_the_inert_recorder_answers() -> None:
+    """Without a simulation every method works, keeps nothing and counts nothing."""
+    recorder = current_recorder()
+    assert recorder is INERT
+    assert not recorder.active
+    assert recorder.offset_ms() == 0
+    assert repr(recorder) == "<InertRecorder: no simulation here>"
+    recorder.agent_said("a")
+    recorder.user_said("a")
+    recorder.add_tool_call("t", output=1)
+    recorder.add_event("e")
+    recorder.add_tags("x")
+    recorder.add_metadata(a=1)
+    recorder.add_trace_id("1")
+    recorder.add_alias("a")
+    recorder.bind("720488")
+    recorder.discard()
+    recorder.close({}, {})
+    with recorder.tool_call("t") as call, recorder.utterance("agent") as utterance, recorder.event("e"):
+        call.output = 1
+        utterance.text += "a"
+    assert recorder.bodies == []
+    assert recorder.simulation_result_id is None
+
+
+async def _everywhere(found: dict[str, Recorder]) -> None:
+    async def note(name: str) -> None:
+        found[name] = current_recorder()
+
+    def note_plainly(name: str) -> None:
+        found[name] = current_recorder()
+
+    await asyncio.create_task(note("task"))
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(note("task group"))
+    async with anyio.create_task_group() as group:
+        group.start_soon(note, "anyio task group")
+    await asyncio.to_thread(note_plainly, "to_thread")
+    await anyio.to_thread.run_sync(note_plainly, "anyio thread")
+    loop = asyncio.get_running_loop()
+    with ThreadPoolExecutor(1) as pool:
+        await loop.run_in_executor(pool, copy_context().run, note_plainly, "copied context")
+        await loop.run_in_executor(pool, note_plainly, "bare executor")
+
+
+def test_the_recorder_follows_the_context(call: Call) -> None:
+    """Tasks, task groups and to_thread see the recorder; a bare executor gets the inert one, never a guess."""
+    found: dict[str, Recorder] = {}
+    leave = enter(call.recorder)
+    asyncio.run(_everywhere(found))
+    leave()
+    assert found.pop("bare executor") is INERT
+    assert set(found.values()) == {call.recorder}
+    assert len(found) == 6
+    assert current_recorder() is INERT
+
+
+def test_leaving_in_another_context_is_harmless(call: Call) -> None:
+    """A generator closed elsewhere leaves in a context that never entered: nothing happens."""
+    leave = copy_context().run(enter, call.recorder)
+    leave()
+    assert current_recorder() is INERT

@@ -1,0 +1,346 @@
+"""`record_tool`: the tool itself does not change, and every call of it is in the report."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import inspect
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bluejay_ws.current import enter
+from bluejay_ws.recorder import DECORATED_TOOLS
+from bluejay_ws.tools import YIELDED_LIMIT, record_tool
+from tests.support import Call
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Generator, Iterator
+
+    from bluejay_ws.wire.report import ToolCall
+
+
+@pytest.fixture
+def call() -> Iterator[Call]:
+    """Give a call that is the current one."""
+    call = Call()
+    leave = enter(call.recorder)
+    yield call
+    leave()
+
+
+def tools_of(call: Call) -> list[ToolCall]:
+    """Return the tool calls of the report, after checking that there are some."""
+    tools = call.report().tool_calls
+    assert tools
+    return tools
+
+
+@record_tool
+def freeze_card(last4: str, *, reason: str = "lost") -> str:
+    """Freeze a card.
+
+    More about it.
+    """
+    return f"card {last4} frozen: {reason}"
+
+
+@record_tool
+async def lookup(customer_id: int) -> dict[str, int]:
+    """Look a customer up."""
+    await asyncio.sleep(0)
+    return {"id": customer_id}
+
+
+@record_tool(name="count_up", description="Counts")
+def numbers(count: int) -> Generator[int, str, str]:
+    """Yield numbers and return what was sent in."""
+    received = []
+    for number in range(count):
+        received.append((yield number))  # noqa: PERF401 - a comprehension cannot yield
+    return ",".join(received)
+
+
+@record_tool
+async def letters(text: str) -> AsyncGenerator[str, str]:
+    """Yield the letters of a text."""
+    for letter in text:
+        yield letter
+
+
+def test_a_plain_tool_is_recorded_with_its_arguments_by_name(call: Call) -> None:
+    """Positional arguments get the names the function gives them; description is the docstring's first line."""
+    assert freeze_card("4242", reason="stolen") == "card 4242 frozen: stolen"
+    assert freeze_card(last4="1") == "card 1 frozen: lost"
+    first, second = tools_of(call)
+    assert (first.name, first.parameters, first.output, first.description) == (
+        "freeze_card",
+        {"last4": "4242", "reason": "stolen"},
+        "card 4242 frozen: stolen",
+        "Freeze a card.",
+    )
+    assert second.parameters == {"last4": "1"}
+
+
+def test_an_async_tool_is_recorded_when_it_runs(call: Call) -> None:
+    """A coroutine function stays one, and its result is the output."""
+    assert inspect.iscoroutinefunction(lookup)
+    assert asyncio.run(lookup(7)) == {"id": 7}
+    (tool,) = tools_of(call)
+    assert (tool.name, tool.parameters, tool.output) == ("lookup", {"customer_id": 7}, {"id": 7})
+
+
+def test_parallel_async_tools_keep_their_own_outputs(call: Call) -> None:
+    """Tools that run at once do not mix."""
+
+    async def both() -> None:
+        await asyncio.gather(lookup(1), lookup(2), lookup(3))
+
+    asyncio.run(both())
+    assert [(t.parameters, t.output) for t in tools_of(call)] == [({"customer_id": n}, {"id": n}) for n in (1, 2, 3)]
+
+
+def test_a_generator_tool_yields_as_before_and_its_items_are_the_output(call: Call) -> None:
+    """Values sent in arrive, the return value comes out, and the list of what was yielded is recorded."""
+    assert inspect.isgeneratorfunction(numbers)
+    generator = numbers(2)
+    assert next(generator) == 0
+    assert generator.send("a") == 1
+    with pytest.raises(StopIteration) as stop:
+        generator.send("b")
+    assert stop.value.value == "a,b"
+    (tool,) = tools_of(call)
+    assert (tool.name, tool.output, tool.description) == ("count_up", [0, 1], "Counts")
+
+
+def test_a_generator_tool_that_is_closed_early_is_kept(call: Call) -> None:
+    """Closing reaches the tool's own generator; what was yielded so far is recorded, as cancelled."""
+    generator = numbers(5)
+    next(generator)
+    generator.close()
+    (tool,) = tools_of(call)
+    assert tool.output == {"status": "cancelled", "output": [0]}
+
+
+def test_an_exception_thrown_into_a_generator_tool_arrives_there(call: Call) -> None:
+    """The tool may handle what its consumer throws in."""
+
+    @record_tool
+    def patient() -> Generator[str, None, None]:
+        try:
+            yield "waiting"
+        except KeyError:
+            yield "handled"
+
+    generator = patient()
+    assert next(generator) == "waiting"
+    assert generator.throw(KeyError("x")) == "handled"
+    assert list(generator) == []
+    (tool,) = tools_of(call)
+    assert tool.output == ["waiting", "handled"]
+
+
+def test_a_generator_tool_that_fails_is_kept_with_what_it_yielded(call: Call) -> None:
+    """The exception goes on, and the output has both."""
+
+    @record_tool
+    def failing() -> Generator[int, None, None]:
+        yield 1
+        message = "broke"
+        raise ValueError(message)
+
+    with pytest.raises(ValueError, match="broke"):
+        list(failing())
+    (tool,) = tools_of(call)
+    assert tool.output == {"status": "failed", "error": "ValueError", "message": "broke", "output": [1]}
+
+
+def test_a_long_generator_is_counted_beyond_the_limit(call: Call) -> None:
+    """Memory is bounded: the items beyond the limit are told by their number only."""
+    assert len(list(numbers(YIELDED_LIMIT + 5))) == YIELDED_LIMIT + 5
+    (tool,) = tools_of(call)
+    assert isinstance(tool.output, list)
+    assert len(tool.output) == YIELDED_LIMIT + 1
+    assert tool.output[-1] == f"...[cut: {YIELDED_LIMIT + 5} items]"
+
+
+def test_an_async_generator_tool_is_recorded(call: Call) -> None:
+    """An async generator stays one; what it yielded is the output."""
+
+    async def consume() -> list[str]:
+        return [letter async for letter in letters("abc")]
+
+    assert inspect.isasyncgenfunction(letters)
+    assert asyncio.run(consume()) == ["a", "b", "c"]
+    (tool,) = tools_of(call)
+    assert (tool.name, tool.output) == ("letters", ["a", "b", "c"])
+
+
+def test_an_async_generator_tool_that_is_closed_early_is_kept(call: Call) -> None:
+    """Closing reaches the tool's own async generator."""
+    ended: list[str] = []
+
+    @record_tool
+    async def endless() -> AsyncGenerator[int, None]:
+        try:
+            while True:
+                yield 1
+        finally:
+            ended.append("closed")
+
+    async def consume() -> None:
+        async with contextlib.aclosing(endless()) as items:
+            async for _ in items:
+                break
+
+    asyncio.run(consume())
+    assert ended == ["closed"]
+    (tool,) = tools_of(call)
+    assert tool.output == {"status": "cancelled", "output": [1]}
+
+
+def test_values_and_exceptions_sent_into_an_async_generator_tool_arrive(call: Call) -> None:
+    """`asend` and `athrow` reach the tool as if it were bare."""
+
+    @record_tool
+    async def echo() -> AsyncGenerator[str, str]:
+        try:
+            got = yield "ready"
+            yield got
+        except KeyError:
+            yield "handled"
+
+    async def consume() -> list[str]:
+        generator = echo()
+        first = await anext(generator)
+        second = await generator.asend("hello")
+        third = await generator.athrow(KeyError("x"))
+        return [first, second, third, *[item async for item in generator]]
+
+    assert asyncio.run(consume()) == ["ready", "hello", "handled"]
+    (tool,) = tools_of(call)
+    assert tool.output == ["ready", "hello", "handled"]
+
+
+def test_a_failing_tool_raises_its_own_exception(call: Call) -> None:
+    """The exception object is the tool's own; the tool call says failed."""
+    error = LookupError("none")
+
+    @record_tool
+    def fails() -> None:
+        raise error
+
+    with pytest.raises(LookupError) as caught:
+        fails()
+    assert caught.value is error
+    (tool,) = tools_of(call)
+    assert tool.output == {"status": "failed", "error": "LookupError", "message": "none"}
+
+
+def test_methods_do_not_report_self_or_cls(call: Call) -> None:
+    """Methods, class methods and static methods work in either order of decorators, without self."""
+
+    class Bank:
+        @record_tool
+        def plain(self, amount: int) -> int:
+            return amount
+
+        @record_tool
+        @classmethod
+        def of_class(cls, amount: int) -> str:
+            return f"{cls.__name__} {amount}"
+
+        @staticmethod
+        @record_tool
+        def inner(amount: int) -> int:
+            return amount
+
+        @record_tool
+        @staticmethod
+        def outer(amount: int) -> int:
+            return amount
+
+    assert [Bank().plain(1), Bank().of_class(2), Bank().inner(3), Bank().outer(4)] == [1, "Bank 2", 3, 4]
+    assert [tool.parameters for tool in tools_of(call)] == [{"amount": n} for n in (1, 2, 3, 4)]
+
+
+def test_star_arguments_are_reported(call: Call) -> None:
+    """Further positional arguments stand under their name, further keywords among the parameters."""
+
+    @record_tool
+    def many(first: int, *rest: int, **options: str) -> None: ...
+
+    many(1, 2, 3, colour="red")
+    (tool,) = tools_of(call)
+    assert tool.parameters == {"first": 1, "rest": [2, 3], "colour": "red"}
+
+
+def test_wrong_arguments_fail_as_they_would_bare(call: Call) -> None:
+    """The function's own TypeError reaches its caller, and the attempt is in the report."""
+    with pytest.raises(TypeError, match="positional argument"):
+        freeze_card("1", "2", "3")  # type: ignore[misc]
+    (tool,) = tools_of(call)
+    assert tool.parameters == {"args": ["1", "2", "3"]}
+
+
+def test_callables_without_signature_or_name_are_recorded(call: Call) -> None:
+    """Builtins and partials are tools too."""
+    assert record_tool(max, name="largest")(1, 2) == 2  # type: ignore[call-overload]
+    assert record_tool(functools.partial(int, base=2))("11") == 3
+    first, second = tools_of(call)
+    assert (first.name, first.parameters) == ("largest", {"args": [1, 2]})
+    assert second.name == "partial"
+
+
+def test_an_async_callable_object_is_a_tool(call: Call) -> None:
+    """An object whose call is a coroutine function is awaited."""
+
+    class Tool:
+        async def __call__(self, x: int) -> int:
+            return x + 1
+
+    assert asyncio.run(record_tool(Tool())(1)) == 2
+    (tool,) = tools_of(call)
+    assert (tool.name, tool.parameters, tool.output) == ("Tool", {"x": 1}, 2)
+
+
+def test_names_and_docs_are_kept() -> None:
+    """The decorated function looks like the bare one, and is known among the decorated tools."""
+    assert freeze_card.__name__ == "freeze_card"
+    assert (freeze_card.__doc__ or "").startswith("Freeze a card.")
+    assert str(inspect.signature(freeze_card)) == "(last4: 'str', *, reason: 'str' = 'lost') -> 'str'"
+    assert {"freeze_card", "count_up"} <= DECORATED_TOOLS
+
+
+def test_outside_a_call_tools_just_run() -> None:
+    """Without a simulation nothing is recorded and everything works."""
+
+    async def consume() -> tuple[dict[str, int], list[str]]:
+        return await lookup(1), [letter async for letter in letters("ab")]
+
+    assert freeze_card("1") == "card 1 frozen: lost"
+    assert list(numbers(2)) == [0, 1]
+    assert asyncio.run(consume()) == ({"id": 1}, ["a", "b"])
+
+
+def test_parameters_that_cannot_be_read_do_not_stop_the_tool(call: Call) -> None:
+    """A value that fights back is recorded by its type; the tool gets it untouched."""
+
+    class Hostile:
+        def __repr__(self) -> str:
+            raise RuntimeError
+
+        def __eq__(self, other: object) -> bool:
+            raise RuntimeError
+
+        __hash__ = None  # type: ignore[assignment]
+
+    hostile: Any = Hostile()
+
+    @record_tool
+    def takes(value: Any) -> Any:
+        return value
+
+    assert takes(hostile) is hostile
+    assert len(tools_of(call)) == 1
