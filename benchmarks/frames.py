@@ -131,12 +131,11 @@ async def _loopback(client: Bluejay, effort: Effort) -> dict[str, list[float]]:
 
 def run(effort: Effort) -> list[Result]:
     """Measure a 640-byte frame, 20 ms of audio, through `websockets.asyncio`."""
-    with (
-        tempfile.TemporaryDirectory() as directory,
-        Bluejay("benchmark", base_url="http://127.0.0.1:9", spool=directory, flush_timeout=0) as client,
-    ):
-        inside = asyncio.run(_in_process(client, effort))
-        echoed = asyncio.run(_loopback(client, effort))
+    with peer("platform") as platform, tempfile.TemporaryDirectory() as directory:
+        url, key = platform.answer().split()
+        with Bluejay(key, base_url=url, spool=directory) as client:
+            inside = asyncio.run(_in_process(client, effort))
+            echoed = asyncio.run(_loopback(client, effort))
     return [
         *(line for way in ("in", "out") for line in _lines(inside, way)),
         _loopback_line(echoed, "recorded"),

@@ -39,16 +39,19 @@ async def _connections(agent: Agent, callers: Peer, prefix: str, count: int) -> 
 
 
 async def _idle(client: Bluejay, effort: Effort) -> tuple[list[float], list[float]]:
+    """Return, round by round, the bytes of a connection to a bare server and of one that is recorded."""
     count = max(10, effort.crowd // 5)
     bare: list[float] = []
     recorded: list[float] = []
     with peer("callers") as callers:
-        async with Agent(client).served() as agent:
+        async with Agent(None).served() as agent, Agent(client).served() as observed:
             await _connections(agent, callers, "warm", 5)
+            await _connections(observed, callers, "warm", 5)
             await asyncio.sleep(2.0)  # the sender's thread imports its HTTP client meanwhile
             for number in range(effort.few):
-                bare.append(await _connections(agent, callers, "-", count))
-                recorded.append(await _connections(agent, callers, f"idle{number}", count))
+                bare.append(await _connections(agent, callers, f"idle{number}", count))
+                recorded.append(await _connections(observed, callers, f"idle{number}", count))
+                assert await client.aflush(60)
     return bare, recorded
 
 
@@ -69,16 +72,15 @@ def run(effort: Effort) -> list[Result]:
     """Measure with the spool on, as it is used."""
     more_descriptors()
     tracemalloc.start()
-    with (
-        tempfile.TemporaryDirectory() as directory,
-        Bluejay("benchmark", base_url="http://127.0.0.1:9", spool=directory, flush_timeout=0) as client,
-    ):
-        bare, recorded = asyncio.run(_idle(client, effort))
-        items = _items(client)
-        sizes = [items() for _ in range(effort.few)]
+    with peer("platform") as platform, tempfile.TemporaryDirectory() as directory:
+        url, key = platform.answer().split()
+        with Bluejay(key, base_url=url, spool=directory) as client:
+            bare, recorded = asyncio.run(_idle(client, effort))
+            items = _items(client)
+            sizes = [items() for _ in range(effort.few)]
     tracemalloc.stop()
     added = difference(recorded, bare)
-    base = f"`websockets` itself: {median(bare) / 1e3:.1f} kB"
+    base = f"bare `websockets`, same request: {median(bare) / 1e3:.1f} kB"
     return [
         Result("memory added to an idle recorded connection", median(added), "bytes", spread(added), base, 1_000),
         Result("memory of a tool call with small parameters", median(sizes), "bytes", spread(sizes), "", 250),

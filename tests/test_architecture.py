@@ -24,7 +24,7 @@ ROWS = (
     {"chirp", "turns", "heard", "taps", "delivery"},  # in and out
     {"call", "client"},  # join
     {"record", "servers", "frameworks", "tools"},  # edges
-    {"", "cli", "pytest_plugin"},  # face; "" is the package root
+    {"", "__main__", "cli", "pytest_plugin"},  # face; "" is the package root
 )
 BESIDE = "testing"
 OPEN_ROWS = (0, 1, 3)  # small rows without strangers
