@@ -340,7 +340,8 @@ class Courier:
     def _not_found(self, job: Job, uncertain: list[Part], sight: Sight) -> Step:
         job.looks += 1
         if job.looks < len(self._retry.read_back):
-            return Step(self._retry.read_back[job.looks], pinned=True, signal=Signal.READABLE, reason="read_back")
+            earlier, later = self._retry.read_back[job.looks - 1 : job.looks + 1]
+            return Step(max(0.0, later - earlier), pinned=True, signal=Signal.READABLE, reason="read_back")
         if sight is Sight.UNCLEAR or job.resends >= self._retry.resends:
             self._hold(job, uncertain, UNSETTLED)
             return Step(None, signal=Signal.READABLE, reason=UNSETTLED)

@@ -22,7 +22,8 @@ __all__ = ["Chore", "Client", "Crew"]
 
 logger = logging.getLogger("bluejay_ws")
 
-WORKERS = 2
+# One is gentlest to the agent's loop, which competes for the interpreter; more are hired while the platform is slow.
+WORKERS = 1
 WORKERS_MOST = 8
 THREADS_MOST = 32
 SLOW_EXCHANGE = 0.1
@@ -74,19 +75,17 @@ class NoClient:
 
 @dataclass(slots=True)
 class Chore:
-    """Something to be done now and then, on a worker.
+    """Something to be done now and then, by the keeper.
 
     Args:
         run: what; may raise.
         every: seconds.
         due: monotonic seconds of the next time.
-        running: whether it is being done.
     """
 
     run: Callable[[], object]
     every: float
     due: float = float("-inf")
-    running: bool = False
 
 
 class Worker:
@@ -128,8 +127,6 @@ class Worker:
             self._crew.wake()
         if isinstance(item, Parcel | Job):
             self._crew.desk.handle(item, client)
-        elif isinstance(item, Chore):
-            self._crew.do(item)
         self.busy_since = None
         return True
 
@@ -200,21 +197,13 @@ class Crew:
         """Take a worker off the list as its thread ends."""
         self._workers.remove(worker)
 
-    def do(self, chore: Chore) -> None:
-        """Do a chore; its error is counted and stops nothing."""
-        try:
-            chore.run()
-        except Exception as error:  # noqa: BLE001 - housekeeping must not end the thread that delivers
-            self._failed(error)
-        chore.due = self.clock() + chore.every
-        chore.running = False
-
     @property
     def spare(self) -> bool:
         """Whether there are more workers than an idle process needs."""
         return len(self._workers) > WORKERS
 
     def _keep(self) -> None:
+        """Run until stopped. The workers come first: the first of them builds what a report needs to leave at once."""
         for _ in range(WORKERS):
             self._hire()
         while not self.stopped:
@@ -228,7 +217,8 @@ class Crew:
     def _round(self) -> float:
         """Hand out what is due; return the seconds after which to look again."""
         now = self.clock()
-        wait = min(TICK, self._hand_out_chores(now))
+        self._do_chores(now)
+        wait = min((chore.due - now for chore in self._chores), default=TICK)
         room = max(0, 2 * len(self._workers) - self.desk.inbox.qsize())
         jobs, due = self.desk.due(room) if room else ([], BUSY_TICK)
         for job in jobs:
@@ -239,12 +229,14 @@ class Crew:
             wait = min(wait, BUSY_TICK)
         return min(wait, due)
 
-    def _hand_out_chores(self, now: float) -> float:
+    def _do_chores(self, now: float) -> None:
         for chore in self._chores:
-            if chore.due <= now and not chore.running:
-                chore.running = True
-                self.desk.inbox.put(chore)
-        return min((chore.due - now for chore in self._chores if not chore.running), default=TICK)
+            if chore.due <= now:
+                chore.due = now + chore.every
+                try:
+                    chore.run()
+                except Exception as error:  # noqa: BLE001 - housekeeping must not end the thread all depend on
+                    self._failed(error)
 
     def _mind_workers(self, now: float) -> bool:
         """End exchanges that take too long, and hire where all workers wait for the platform.

@@ -1,9 +1,9 @@
 """Delivery as the rest of the package sees it: reports go in, and nobody is held up.
 
 * The *keeper* and the *workers* (see `crew`) are daemon threads.
-* The *guardian* is not, and lives only while something is undelivered: the interpreter waits for it at its end, and
-  it waits for the workers no longer than ``flush_timeout``. So even what cannot be interrupted (a name server that
-  does not answer) never holds up the end of a process.
+* The *guardian* is not. It waits for the end of the main thread, and then for the workers, as long as something is
+  undelivered but no longer than ``flush_timeout``; the interpreter waits for it. So what is on its way is delivered,
+  and what cannot be interrupted (a name server that does not answer) never holds up the end of a process.
 
 The agent's loop puts reports on a queue that never blocks. Nothing starts at import, and a forked child owns nothing.
 """
@@ -38,7 +38,7 @@ TIDY_EVERY = 30.0
 RECOVER_EVERY = 30.0
 UNTOUCHED = 60.0
 POLL = 0.01
-GUARD_POLL = 0.25
+GUARD_POLL = 0.5
 
 
 class Sender:
@@ -114,6 +114,7 @@ class Sender:
                 self._counters.add("errors.no_thread")
                 return
             self._crew = crew
+        self._start_guardian()
 
     def submit(self, parcel: Parcel) -> None:
         """Take a report over. Never raises, and takes microseconds.
@@ -250,19 +251,11 @@ class Sender:
 
     def _guard(self) -> None:
         main = threading.main_thread()
-        while True:
-            while self._desk.pending and main.is_alive() and self._crew is not None:
-                main.join(GUARD_POLL)
-            if not main.is_alive():
-                self._see_off()
-            self._guarded = False
-            # A report that was submitted just now may have relied on this thread.
-            if not self._desk.pending or self._crew is None or not main.is_alive():
-                return
-            with self._lock:
-                if self._guarded:
-                    return
-                self._guarded = True
+        while main.is_alive() and self._crew is not None:
+            main.join(GUARD_POLL)
+        if self._crew is not None:
+            self._see_off()
+        self._guarded = False
 
     def _see_off(self) -> None:
         """Wait for the workers at the end of the process, as long as it can be of use; or do their work."""
@@ -280,15 +273,14 @@ class Sender:
 
     def _tell_rest(self) -> None:
         rest = len(self._desk.pending)
-        if rest and self._spool is None:
-            text = f"{rest} reports are undelivered, and without a spool they are lost when the process ends"
+        if not rest:
+            return
+        if self._spool is None:
+            text = f"reports undelivered: {rest}; without a spool they are lost when the process ends"
             self._desk.notices.say(logging.ERROR, text)
-        elif rest:
-            text = f"{rest} reports are undelivered; they wait in {self._spool_path()} for the next start"
+        else:
+            text = f"reports undelivered: {rest}; they wait in {self._spool.directory} for the next start"
             self._desk.notices.say(logging.WARNING, text)
-
-    def _spool_path(self) -> str:
-        return str(self._spool.directory) if self._spool is not None else ""
 
 
 _senders: weakref.WeakSet[Sender] = weakref.WeakSet()
