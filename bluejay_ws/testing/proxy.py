@@ -297,16 +297,18 @@ def _join(threads: list[threading.Thread], seconds: float) -> None:
 
 
 def _pump(link: Link, direction: Direction, source: socket.socket, sink: socket.socket) -> None:
+    passage = link.passage
     try:
-        if _forward(link, direction, source, sink):
+        ended = _forward(link, direction, source, sink)
+        if isinstance(passage, Stall):
+            if not ended:
+                _wait_for_hang_up(link, source)
+            link.end()  # half a connection is of no use to anybody who waits for the other half
+        elif not ended:
+            link.end(abrupt=isinstance(passage, Cut) and passage.reset)
+        elif not link.over:  # else the reader was only woken
             _shut(socket.SHUT_WR, sink)
             link.direction_done()
-        elif isinstance(link.passage, Stall):
-            _wait_for_hang_up(link, source)
-        elif isinstance(link.passage, Cut):
-            link.end(abrupt=link.passage.reset)
-        if isinstance(link.passage, Stall):  # half a connection is of no use to anybody who waits for the other half
-            link.end()
     except OSError:  # a reset on one side becomes a reset on the other
         link.end()
 
@@ -322,8 +324,8 @@ def _forward(link: Link, direction: Direction, source: socket.socket, sink: sock
         data = source.recv(size if room is None else min(size, room))
         if not data:
             return True
+        setattr(link, direction, getattr(link, direction) + len(data))  # before anybody can know by other means
         sink.sendall(data)
-        setattr(link, direction, getattr(link, direction) + len(data))
         if rate is not None:
             link.rest(len(data) / rate)
     return False

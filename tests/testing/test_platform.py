@@ -234,9 +234,7 @@ def test_an_exchange_fails_as_planned(platform: FakePlatform, step: Step, expect
 
 
 @pytest.mark.parametrize("step", [Close(at="connect"), Close(at="tls"), Close(at="tls", reset=False)], ids=str)
-def test_a_tls_handshake_fails_as_planned(
-    certificates: tuple[ssl.SSLContext, ssl.SSLContext], step: Step
-) -> None:
+def test_a_tls_handshake_fails_as_planned(certificates: tuple[ssl.SSLContext, ssl.SSLContext], step: Step) -> None:
     """Before it, or in its midst."""
     server, client = certificates
     with FakePlatform(ssl_context=server) as platform:
