@@ -1,15 +1,21 @@
 """The items of a report, each as the JSON that is journaled and posted: encoded once, when it is recorded.
 
-Every builder takes the list ``notes`` last and appends to it what it had to do: ``cut.output``, ``mapped.parameters``.
-The offset is always the first key, so that items can be sorted without being parsed.
+Every builder appends to ``notes`` what it had to do, such as ``cut.output`` or ``mapped.parameters``, and never
+raises, whatever it is given. The offset is always the first key: items can be sorted without being parsed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final, Literal, TypeAlias
+from numbers import Real
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
-from bluejay_ws.wire.values import DEPTH_LIMIT, ITEM_LIMIT, Encoded, cut_json, dump, encode, plain_json
+from pydantic_core import from_json, to_json
+
+from bluejay_ws.wire.plain import DEPTH_LIMIT, NUL, plain_json, room_left
+from bluejay_ws.wire.values import ITEM_LIMIT, Encoded, cut_json, encode
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = [
     "CALL_LIMIT",
@@ -27,23 +33,26 @@ __all__ = [
 ]
 
 Fragment: TypeAlias = bytes
+"""One JSON value, compact, UTF-8, without line end."""
 
 CALL_LIMIT = 4 * 1024 * 1024
 """Bytes of JSON that all items of one call may take."""
 
 ITEMS_LIMIT = 20_000
-"""Items of one call."""
+"""Items that one call may have."""
 
 NAME_LIMIT = 1024
-"""Characters of a tool's name or an event's title."""
+"""Characters that the name of a tool or the title of an event may have."""
 
 OMITTED: Final = object()
-"""Stands for an output that was not given: the key is left out (None is ``null``)."""
+"""Stands for an output that was not given: its key is left out, where None is ``null``."""
 
-_DEEPEST = DEPTH_LIMIT + 1  # the item itself is around its values
+_BACKSLASH = 0x5C
+_DEEPEST = DEPTH_LIMIT + 1  # the item itself lies around its values
 _MARKER_ROOM = 96
+_NAME_ROOM = 8 * NAME_LIMIT
 _OFFSET_LIMIT = 2**53
-_SPEAKERS = {"agent": b'"AGENT"', "user": b'"USER"'}
+_SPEAKERS = {"AGENT": b'"AGENT"', "USER": b'"USER"', "agent": b'"AGENT"', "user": b'"USER"'}
 
 
 def tool_call(
@@ -67,26 +76,45 @@ def tool_call(
         output: anything; `OMITTED` is left out.
         description: text; None is left out.
         notes: gets what was cut or mapped.
-        limit: bytes that the item may take.
+        limit: bytes that the item may take; held to from 8 KiB on.
     """
-    if type(name) is str and type(start_offset_ms) is int and start_offset_ms >= 0 and len(name) <= NAME_LIMIT:
-        item: dict[str, object] = {"start_offset_ms": start_offset_ms, "name": name}
-        if description is not None:
-            item["description"] = description
-        if parameters is not None:
-            item["parameters"] = parameters
-        if output is not OMITTED:
-            item["output"] = output
-        if (type(parameters) is dict or parameters is None) and (description is None or type(description) is str):
-            data = plain_json(item, limit, _DEEPEST)
-            if data is not None:
-                return data
+    # The hottest path of all: `plain.plain_json` written out, so that nothing is built or called in vain.
+    item: dict[str, object] = {"start_offset_ms": start_offset_ms, "name": name}
+    if description is not None:
+        item["description"] = description
+    if parameters is not None:
+        item["parameters"] = parameters
+    if output is not OMITTED:
+        item["output"] = output
+    if (
+        type(start_offset_ms) is int
+        and start_offset_ms >= 0
+        and type(name) is str
+        and len(name) <= NAME_LIMIT
+        and (parameters is None or type(parameters) is dict)
+        and (description is None or (type(description) is str and len(description) <= limit))
+    ):
+        try:
+            room = room_left(parameters, limit, DEPTH_LIMIT)
+            if output is not OMITTED:
+                room = room_left(output, room, DEPTH_LIMIT)
+            if room >= 0:
+                data = to_json(item, inf_nan_mode="null")
+                if len(data) <= limit and (_BACKSLASH not in data or NUL not in data):
+                    return data
+        except Exception:  # noqa: BLE001 - as in `plain.plain_json`
+            return _careful_tool_call(item, limit, notes)
+    return _careful_tool_call(item, limit, notes)
+
+
+def _careful_tool_call(item: dict[str, object], limit: int, notes: list[str]) -> Fragment:
     builder = _Builder(limit, notes)
-    builder.offset("start_offset_ms", start_offset_ms)
-    builder.label("name", name)
-    builder.text("description", description, later=2)
-    builder.object("parameters", parameters, later=1)
-    builder.any("output", output)
+    builder.put_offset("start_offset_ms", item["start_offset_ms"])
+    builder.put_name("name", item["name"])
+    builder.put_text("description", item.get("description"), later=2)
+    builder.put_object("parameters", item.get("parameters"), later=1)
+    if "output" in item:
+        builder.put_value("output", item["output"])
     return builder.fragment()
 
 
@@ -110,19 +138,43 @@ def event(
         title: its first 1,024 characters are kept.
         end_offset_ms: milliseconds since the handshake, not below the start; None is left out.
         description: text; None is left out.
-        tags: texts; a single one is taken as a list of one; None is left out.
+        tags: texts, or a single one; None is left out.
         metadata: a mapping; anything else becomes ``{"value": ...}``; None is left out.
         notes: gets what was cut or mapped.
-        limit: bytes that the item may take.
+        limit: bytes that the item may take; held to from 8 KiB on.
     """
-    builder = _Builder(limit, notes)
-    start = builder.offset("start_offset_ms", start_offset_ms)
+    item: dict[str, object] = {"start_offset_ms": start_offset_ms}
     if end_offset_ms is not None:
-        builder.offset("end_offset_ms", end_offset_ms, least=start)
-    builder.label("title", title)
-    builder.tags("tags", tags, later=2)
-    builder.text("description", description, later=1)
-    builder.object("metadata", metadata)
+        item["end_offset_ms"] = end_offset_ms
+    item["title"] = title
+    if tags is not None:
+        item["tags"] = tags
+    if description is not None:
+        item["description"] = description
+    if metadata is not None:
+        item["metadata"] = metadata
+    data = None
+    if (
+        type(title) is str
+        and len(title) <= NAME_LIMIT
+        and (tags is None or (type(tags) is list and all(type(tag) is str for tag in tags)))
+        and (description is None or type(description) is str)
+        and (metadata is None or type(metadata) is dict)
+        and _ordered(start_offset_ms, start_offset_ms if end_offset_ms is None else end_offset_ms)
+    ):
+        data = plain_json(item, limit, _DEEPEST)
+    return _careful_event(item, limit, notes) if data is None else data
+
+
+def _careful_event(item: dict[str, object], limit: int, notes: list[str]) -> Fragment:
+    builder = _Builder(limit, notes)
+    start = builder.put_offset("start_offset_ms", item["start_offset_ms"])
+    if "end_offset_ms" in item:
+        builder.put_offset("end_offset_ms", item["end_offset_ms"], least=start)
+    builder.put_name("title", item["title"])
+    builder.put_texts("tags", item.get("tags"), later=2)
+    builder.put_text("description", item.get("description"), later=1)
+    builder.put_object("metadata", item.get("metadata"))
     return builder.fragment()
 
 
@@ -131,7 +183,7 @@ def utterance(
     end_offset_ms: int,
     speaker: Literal["AGENT", "USER"],
     text: str,
-    filler: bool | None,  # noqa: FBT001 - the wire's own field
+    filler: bool | None,  # noqa: FBT001 - one of the wire's fields
     notes: list[str],
     *,
     limit: int = ITEM_LIMIT,
@@ -141,19 +193,34 @@ def utterance(
     Args:
         start_offset_ms: milliseconds since the handshake, not negative.
         end_offset_ms: milliseconds since the handshake, not below the start.
-        speaker: whose words they are; what is neither is taken for the agent.
+        speaker: whose words they are, in any case; what is neither is taken for the agent.
         text: the words.
         filler: whether they only filled a silence; None is left out.
         notes: gets what was cut or mapped.
-        limit: bytes that the item may take.
+        limit: bytes that the item may take; held to from 8 KiB on.
     """
-    builder = _Builder(limit, notes)
-    start = builder.offset("start_offset_ms", start_offset_ms)
-    builder.offset("end_offset_ms", end_offset_ms, least=start)
-    builder.speaker(speaker)
-    builder.text("utterance", "" if text is None else text, later=1)
+    item = {"start_offset_ms": start_offset_ms, "end_offset_ms": end_offset_ms, "speaker": speaker, "utterance": text}
     if filler is not None:
-        builder.add("filler_utterance", b"true" if filler is True else b"false")
+        item["filler_utterance"] = filler
+    data = None
+    if (
+        type(text) is str
+        and type(speaker) is str
+        and (speaker == "AGENT" or speaker == "USER")  # noqa: PLR1714 - a tuple would be looked through more slowly
+        and (filler is None or type(filler) is bool)
+        and _ordered(start_offset_ms, end_offset_ms)
+    ):
+        data = plain_json(item, limit)
+    return _careful_utterance(item, limit, notes) if data is None else data
+
+
+def _careful_utterance(item: dict[str, Any], limit: int, notes: list[str]) -> Fragment:
+    builder = _Builder(limit, notes)
+    start = builder.put_offset("start_offset_ms", item["start_offset_ms"])
+    builder.put_offset("end_offset_ms", item["end_offset_ms"], least=start)
+    builder.put_speaker("speaker", item["speaker"])
+    builder.put_text("utterance", item["utterance"], later=1)
+    builder.put_flag("filler_utterance", item.get("filler_utterance"))
     return builder.fragment()
 
 
@@ -184,7 +251,7 @@ def mapping(value: Mapping[str, Any], notes: list[str] | None = None, *, limit: 
 
 
 class _Builder:
-    """Put one item together, key by key; what is added last is what is cut first."""
+    """Put an item together key by key, from whatever it is given; what comes last is cut first."""
 
     __slots__ = ("_notes", "_parts", "_room")
 
@@ -193,60 +260,66 @@ class _Builder:
         self._room = limit - 2
         self._notes = notes
 
-    def add(self, key: str, data: bytes) -> None:
+    def fragment(self) -> Fragment:
+        return b"{" + b",".join(self._parts) + b"}"
+
+    def put_offset(self, key: str, value: object, least: int = 0) -> int:
+        whole = _whole(value)
+        offset = min(max(least, whole), _OFFSET_LIMIT)
+        if type(value) is not int or offset != value:
+            self._notes.append(f"mapped.{key}")
+        self._add(key, b"%d" % offset)
+        return offset
+
+    def put_name(self, key: str, value: object) -> None:
+        known = _text(value, _NAME_ROOM)
+        name: str = from_json(known.json)
+        cut = known.cut or len(name) > NAME_LIMIT
+        self._keep(key, Encoded(to_json(name[:NAME_LIMIT]), known.mapped, cut))
+
+    def put_speaker(self, key: str, value: object) -> None:
+        known = _SPEAKERS.get(value) if type(value) is str else None
+        if known is None:
+            self._notes.append(f"mapped.{key}")
+        self._add(key, known or _SPEAKERS["AGENT"])
+
+    def put_text(self, key: str, value: object, *, later: int) -> None:
+        if value is not None:
+            self._keep(key, _text(value, self._left(key, later)))
+
+    def put_texts(self, key: str, value: object, *, later: int) -> None:
+        if value is not None:
+            self._keep(key, _texts(value, self._left(key, later)))
+
+    def put_object(self, key: str, value: object, *, later: int = 0) -> None:
+        if value is not None:
+            self._keep(key, _object(value, self._left(key, later)))
+
+    def put_value(self, key: str, value: object) -> None:
+        self._keep(key, encode(value, limit=self._left(key, 0)))
+
+    def put_flag(self, key: str, value: object) -> None:
+        if type(value) is bool:
+            self._add(key, b"true" if value else b"false")
+        elif value is not None:
+            self._notes.append(f"dropped.{key}")
+
+    def _left(self, key: str, later: int) -> int:
+        """Return the room for a value when ``later`` more keys must find room for a marker at least."""
+        return max(_MARKER_ROOM, self._room - len(key) - 4 - later * (_MARKER_ROOM + len("description") + 4))
+
+    def _keep(self, key: str, found: Encoded) -> None:
+        _note(self._notes, key, found)
+        self._add(key, found.json)
+
+    def _add(self, key: str, data: bytes) -> None:
         part = b'"%b":%b' % (key.encode(), data)
         self._parts.append(part)
         self._room -= len(part) + 1
 
-    def fragment(self) -> Fragment:
-        return b"{" + b",".join(self._parts) + b"}"
 
-    def offset(self, key: str, value: object, least: int = 0) -> int:
-        offset = _whole(value)
-        if offset is None:
-            self._notes.append(f"mapped.{key}")
-        offset = min(max(least, offset or 0), _OFFSET_LIMIT)
-        self.add(key, b"%d" % offset)
-        return offset
-
-    def label(self, key: str, value: object) -> None:
-        found = encode(value, limit=16 * NAME_LIMIT)
-        name = json_text(found)
-        if found.cut or len(name) > NAME_LIMIT:
-            self._notes.append(f"cut.{key}")
-        if found.mapped or type(value) is not str:
-            self._notes.append(f"mapped.{key}")
-        self.add(key, dump(name[:NAME_LIMIT]))
-
-    def speaker(self, value: object) -> None:
-        found = _SPEAKERS.get(value.lower()) if type(value) is str else None
-        if found is None:
-            self._notes.append("mapped.speaker")
-        self.add("speaker", found or _SPEAKERS["agent"])
-
-    def text(self, key: str, value: object, *, later: int = 0) -> None:
-        if value is not None:
-            self._keep(key, _text(value, self._left(key, later)))
-
-    def tags(self, key: str, value: object, *, later: int = 0) -> None:
-        if value is not None:
-            self._keep(key, _tags(value, self._left(key, later)))
-
-    def object(self, key: str, value: object, *, later: int = 0) -> None:
-        if value is not None:
-            self._keep(key, _object(value, self._left(key, later)))
-
-    def any(self, key: str, value: object) -> None:
-        if value is not OMITTED:
-            self._keep(key, encode(value, limit=self._left(key, 0)))
-
-    def _left(self, key: str, later: int) -> int:
-        """Return the room for a value, when ``later`` keys must still find room for a marker."""
-        return max(_MARKER_ROOM, self._room - len(key) - 4 - later * _MARKER_ROOM)
-
-    def _keep(self, key: str, found: Encoded) -> None:
-        _note(self._notes, key, found)
-        self.add(key, found.json)
+def _ordered(start: object, end: object) -> bool:
+    return type(start) is int and type(end) is int and 0 <= start <= end
 
 
 def _note(notes: list[str] | None, key: str, found: Encoded) -> None:
@@ -256,52 +329,41 @@ def _note(notes: list[str] | None, key: str, found: Encoded) -> None:
         notes.append(f"mapped.{key}")
 
 
-def _whole(value: object) -> int | None:
-    """Return a number of milliseconds, or None when there is none in ``value``."""
-    if type(value) is int:
-        return value
+def _whole(value: Any) -> int:
+    """Return a number as a whole one; 0 if it is none."""
     try:
-        return int(json_number(encode(value)))
-    except (TypeError, ValueError, OverflowError):
-        return None
-
-
-def json_number(found: Encoded) -> float:
-    """Return the number that ``found`` is; raises ValueError when it is none."""
-    return float(found.json)
-
-
-def json_text(found: Encoded) -> str:
-    """Return the string that ``found`` is, or the text of its JSON."""
-    import json  # noqa: PLC0415
-
-    loaded = json.loads(found.json) if found.json.startswith(b'"') else None
-    return loaded if isinstance(loaded, str) else found.json.decode()
+        return int(value) if issubclass(type(value), Real) else 0
+    except Exception:  # noqa: BLE001 - NaN, infinity, and numbers that only say they are
+        return 0
 
 
 def _text(value: object, limit: int) -> Encoded:
+    """Return a value as a JSON string; the text of its JSON, if it is none."""
     found = encode(value, limit=limit)
     if found.json.startswith(b'"'):
         return found
-    data = dump(json_text(found))
+    data = to_json(found.json.decode())
     return Encoded(cut_json(data, limit), mapped=True, cut=len(data) > limit)
 
 
 def _object(value: object, limit: int) -> Encoded:
-    found = encode(value, limit=limit - 10)
+    """Return a value as a JSON object; as the only member of one, if it is none."""
+    found = encode(value, limit=limit - len('{"value":}'))
     if found.json.startswith(b"{"):
         return found
-    return Encoded(b'{"value":%b}' % found.json, mapped=found.mapped or not found.cut, cut=found.cut)
+    return Encoded(b'{"value":%b}' % found.json, found.mapped or not found.cut, found.cut)
 
 
-def _tags(value: object, limit: int) -> Encoded:
-    import json  # noqa: PLC0415
-
+def _texts(value: object, limit: int) -> Encoded:
+    """Return a value as a JSON array of strings."""
     found = encode(value, limit=limit - 2)
-    loaded = json.loads(found.json)
-    if not isinstance(loaded, list):
-        return Encoded(dump([json_text(found)]), mapped=found.mapped or type(value) is not str, cut=found.cut)
-    if all(isinstance(tag, str) for tag in loaded):
+    if not found.json.startswith(b"["):
+        one = _text(value, limit - 2)
+        return Encoded(b"[%b]" % one.json, one.mapped, one.cut)
+    texts: list[Any] = from_json(found.json)
+    if all(type(one) is str for one in texts):
         return found
-    texts = [tag if isinstance(tag, str) else dump(tag).decode() for tag in loaded]
-    return Encoded(dump(texts), mapped=True)
+    data = to_json([one if type(one) is str else to_json(one).decode() for one in texts])
+    if len(data) <= limit:
+        return Encoded(data, mapped=True)
+    return Encoded(b"[%b]" % cut_json(data, limit - 2), mapped=True, cut=True)

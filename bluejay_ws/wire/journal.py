@@ -25,7 +25,7 @@ from bluejay_ws.wire.fragments import Fragment, mapping, text
 from bluejay_ws.wire.values import cut_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 __all__ = [
     "LINE_LIMIT",
