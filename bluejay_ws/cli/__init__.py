@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from bluejay_ws.cli import call, demo
-from bluejay_ws.cli.terminal import Problem, Terminal
+from bluejay_ws.cli.terminal import Problem, ReaderLeftError, Terminal, clean
 from bluejay_ws.version import VERSION
 
 if TYPE_CHECKING:
@@ -40,16 +40,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         problems.say()
         problems.say("stopped")
         return STOPPED
-    except BrokenPipeError:  # `bluejay-ws demo | head`: whoever read has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except ReaderLeftError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes at exit
         return 1
     return code
 
 
 def _explain(problem: Problem, terminal: Terminal) -> int:
-    terminal.wrapped("bluejay-ws: ", problem.message, style="red")
+    terminal.say(terminal.paint("bluejay-ws: ", "red") + clean(problem.message))
     if problem.remedy:
-        terminal.wrapped("            ", problem.remedy)
+        terminal.say("            " + clean(problem.remedy))
     return problem.exit_code
 
 

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Conversation", "new_id", "receive_report", "went_well"]
 
-REPORT_SECONDS = 10.0
-
 
 @dataclass(frozen=True, kw_only=True)
 class Conversation:
@@ -40,6 +38,7 @@ class Conversation:
         barge_in_ms: interrupt each answer but the last after so much of it.
         seconds: hang up after so long.
         pace: seconds that one second of audio takes.
+        frames: show text frames too, beside what can be heard.
     """
 
     url: str
@@ -51,6 +50,7 @@ class Conversation:
     barge_in_ms: float | None = None
     seconds: float | None = None
     pace: float = 1.0
+    frames: bool = True
 
     def hold(self, terminal: Terminal, *, wait: float = 0.0) -> CallLog:
         """Make the call, with one line for each event, and return its log.
@@ -72,7 +72,7 @@ class Conversation:
             if event.kind == "connected":
                 terminal.title(f"The call {clean(self.simulation_result_id)}")
                 terminal.say()
-            show_event(event, terminal)
+            show_event(event, terminal, frames=self.frames)
 
         options: dict[str, Any] = {"user": self.user, "password": self.password, "pace": self.pace}
         human = DigitalHuman(self.url, self.simulation_result_id, on_event=show, close_timeout=2.0, **options)
@@ -80,16 +80,24 @@ class Conversation:
         return await human.call(utterances, greeting=self.greeting, barge_in_ms=self.barge_in_ms, seconds=self.seconds)
 
 
-def receive_report(platform: FakePlatform, conversation: Conversation, terminal: Terminal) -> AcceptedReport:
+def receive_report(
+    platform: FakePlatform, conversation: Conversation, terminal: Terminal, *, patience: float = 10.0
+) -> AcceptedReport:
     """Wait for the report of a call that has just ended, write it as a timeline, and return it.
 
+    Args:
+        platform: where it comes in.
+        conversation: the call.
+        terminal: where it is written.
+        patience: seconds to wait for it.
+
     Raises:
-        Problem: none was accepted within ten seconds.
+        Problem: none was accepted in time.
     """
     ended_at = time.monotonic()
     identity = conversation.simulation_result_id
     try:
-        accepted = platform.wait_for(1, REPORT_SECONDS, simulation_result_id=identity)[0]
+        accepted = platform.wait_for(1, patience, simulation_result_id=identity)[0]
     except TimeoutError:
         raise _missing(platform) from None
     terminal.title(f"The report of call {clean(identity)}")

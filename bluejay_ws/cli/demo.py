@@ -59,9 +59,9 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
     with FakePlatform() as platform:
         with _agent(args.agent, platform) as url:
             terminal.say(f"  platform  {platform.url:<24}  takes the report and checks it")
-            terminal.say(f"  agent     {url:<24}  an example under @record, in its own process")
+            terminal.say(f"  agent     {url:<24}  an example under @record, a process of its own")
             terminal.say(f"  caller    {identity:<24}  says two sentences")
-            conversation = Conversation(url=url, simulation_result_id=identity, pace=args.pace)
+            conversation = Conversation(url=url, simulation_result_id=identity, pace=args.pace, frames=False)
             well = went_well(conversation.hold(terminal), terminal)
             receive_report(platform, conversation, terminal)
         _check(platform, identity)

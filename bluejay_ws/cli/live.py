@@ -16,6 +16,9 @@ __all__ = ["describe", "show_event", "summarise"]
 
 CLOSE_CODES = {1000: "normal", 1001: "going away", 1002: "protocol error", 1008: "policy", 1011: "internal error"}
 STYLES = {"caller": "cyan", "agent": "green"}
+FRAMES = {f"{who}.speech.{what}" for who in ("user", "agent") for what in ("started", "completed")} | {
+    f"mark.{what}" for what in ("received", "echoed", "dropped")
+}
 WORDS = {
     "connected": ("caller", "is connected"),
     "user.audio": ("caller", "speaks"),
@@ -43,13 +46,14 @@ def describe(event: CallEvent) -> tuple[str, str]:
     return who, clean(words.format(**event.detail))
 
 
-def show_event(event: CallEvent, terminal: Terminal) -> None:
-    """Write one event as one line."""
+def show_event(event: CallEvent, terminal: Terminal, *, frames: bool = True) -> None:
+    """Write one event as one line; with ``frames=False`` only what can be heard."""
+    is_frame = event.kind in FRAMES
+    if is_frame and not frames:
+        return
     who, words = describe(event)
-    style = "dim" if " sends " in f" {words}" or "mark" in words else ""
-    terminal.say(
-        f"{event.at_ms / 1000:9.2f}  {terminal.paint(f'{who:<6}', STYLES[who])}  {terminal.paint(words, style)}"
-    )
+    name = terminal.paint(f"{who:<6}", STYLES[who])
+    terminal.say(f"{event.at_ms / 1000:9.2f}  {name}  {terminal.paint(words, 'dim' if is_frame else '')}")
 
 
 def summarise(log: CallLog) -> str:

@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING, TextIO
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Problem", "Terminal", "clean"]
+__all__ = ["Problem", "ReaderLeftError", "Terminal", "clean"]
 
 STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 NARROWEST, WIDEST = 60, 100
+
+
+class ReaderLeftError(Exception):
+    """Say that whoever read the output has seen enough, as ``head`` does."""
 
 
 class Problem(Exception):  # noqa: N818 - it ends a command in order, it is no defect
@@ -57,10 +61,17 @@ class Terminal:
         return f"\033[{STYLES[style]}m{text}\033[0m" if self._colour and style else text
 
     def say(self, line: str = "") -> None:
-        """Write one line at once; characters that the stream cannot take become ``?``."""
+        """Write one line at once; characters that the stream cannot take become ``?``.
+
+        Raises:
+            ReaderLeftError: nobody reads any more.
+        """
         encoding = self._out.encoding or "utf-8"
-        self._out.write(line.encode(encoding, "replace").decode(encoding) + "\n")
-        self._out.flush()
+        try:
+            self._out.write(line.encode(encoding, "replace").decode(encoding) + "\n")
+            self._out.flush()
+        except BrokenPipeError:
+            raise ReaderLeftError from None  # an OSError would be taken for the agent's
 
     def title(self, text: str) -> None:
         """Write a heading, with an empty line before it."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["count_items", "show_report"]
 
 SPEAKERS = {"USER": ("caller", "cyan"), "AGENT": ("agent", "green")}
-INDENT = " " * 25
+INDENT = " " * 26
 KEY = f"{INDENT}{{:<12}}"
 
 
@@ -64,15 +64,16 @@ def _event(item: Mapping[str, Any], terminal: Terminal) -> None:
     _line(item, "event", f"{item['title']} {tags}".rstrip(), terminal, "dim")
     if item.get("description"):
         terminal.wrapped(INDENT, item["description"])
-    for key, value in _flat(item.get("metadata") or {}):
-        terminal.wrapped(KEY.format(f"{key} "), value if isinstance(value, str) else _json(value), style="dim", lines=3)
+    facts = [f"{key} {value if isinstance(value, str) else _json(value)}" for key, value in _facts(item)]
+    if facts:
+        terminal.wrapped(INDENT, ", ".join(facts))
 
 
-def _flat(metadata: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield the metadata; what the library itself has noted stands in a drawer of its own, and is taken out."""
-    for key, value in metadata.items():
+def _facts(item: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield an event's metadata; of the library's own notes, which stand in one drawer, those that say something."""
+    for key, value in (item.get("metadata") or {}).items():
         if key == "bluejay_ws" and isinstance(value, dict):
-            yield from value.items()
+            yield from ((name, note) for name, note in value.items() if note)
         else:
             yield key, value
 
@@ -80,7 +81,7 @@ def _flat(metadata: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 def _line(item: Mapping[str, Any], who: str, text: str, terminal: Terminal, style: str) -> None:
     start, end = item["start_offset_ms"], item.get("end_offset_ms")
     until = "" if end is None or end == start else f"- {end / 1000:6.2f}"
-    terminal.wrapped(f"{start / 1000:7.2f} {until:<8}  {who:<6} ", clean(text), style=style)
+    terminal.wrapped(f"{start / 1000:7.2f} {until:<8}  {who:<6}  ", clean(text), style=style)
 
 
 def _json(value: object) -> str:

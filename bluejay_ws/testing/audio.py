@@ -43,7 +43,7 @@ def read_wav(path: str | os.PathLike[str]) -> bytes:
             found = (wav.getframerate(), wav.getnchannels(), wav.getsampwidth())
             pcm = wav.readframes(wav.getnframes())
     except (wave.Error, EOFError) as error:
-        raise ValueError(f"{str(path)!r} is not a PCM WAV file ({error})") from error
+        raise ValueError(f"{str(path)!r} is not a PCM WAV file ({str(error) or 'it ends too early'})") from error
     if found != (SAMPLE_RATE, 1, 2):
         rate, channels, width = found
         message = (

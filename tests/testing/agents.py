@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @contextlib.asynccontextmanager
 async def serving(handler: Callable[[ServerConnection], Awaitable[None]], **options: Any) -> AsyncIterator[str]:
     """Serve an agent on a free port; give its URL."""
-    async with serve(handler, "127.0.0.1", 0, **options) as server:
+    async with serve(handler, "127.0.0.1", options.pop("port", 0), **options) as server:
         scheme = "wss" if options.get("ssl") else "ws"
         yield f"{scheme}://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"
 
@@ -34,7 +34,7 @@ class AnsweringAgent:
     """Answer each utterance with a tone and a mark; keep the headers and what was received."""
 
     def __init__(self, answer_ms: float = 100, *, greets: bool = False) -> None:
-        self.answer_ms = answer_ms
+        self.voice = list(frames(tone(answer_ms)))
         self.greets = greets
         self.headers: list[tuple[str, str]] = []
         self.received: list[bytes | str] = []
@@ -54,7 +54,7 @@ class AnsweringAgent:
 
     async def answer(self, connection: ServerConnection, name: str) -> None:
         await connection.send(text_frame("speech.started", utterance_id=name))
-        for frame in frames(tone(self.answer_ms)):
+        for frame in self.voice:
             await connection.send(frame)
         await connection.send(text_frame("mark", name=name))
         await connection.send(text_frame("speech.completed", utterance_id=name))

@@ -45,7 +45,7 @@ def test_a_wav_of_another_format_is_refused_with_the_way_to_convert_it(
         read_wav(path)
 
 
-@pytest.mark.parametrize("content", [b"", b"ID3 this is an MP3, or so"])
+@pytest.mark.parametrize("content", [b"", b"RIFF", b"ID3 this is an MP3, or so"])
 def test_a_file_that_is_no_wav_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
     """Truncated and foreign files give the same kind of error."""
     path = tmp_path / "song.wav"

@@ -1,0 +1,38 @@
+"""`bluejay_ws.cli.arguments`: numbers on the command line."""
+
+from __future__ import annotations
+
+import argparse
+
+import pytest
+
+from bluejay_ws.cli.arguments import add_parser, pace, port, seconds
+
+
+def test_numbers_are_read() -> None:
+    """Whole and broken numbers of seconds, paces from zero, ports from zero."""
+    assert (seconds("2.5"), pace("0"), port("8766")) == (2.5, 0.0, 8766)
+
+
+@pytest.mark.parametrize("text", ["-1", "nan", "inf", "soon", ""])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    """Negative, endless and unreadable durations are wrong usage."""
+    for read in (seconds, pace):
+        with pytest.raises(ValueError, match=r".*"):
+            read(text)
+
+
+@pytest.mark.parametrize("text", ["-1", "65536", "http"])
+def test_what_is_no_port_is_refused(text: str) -> None:
+    """A port is a number up to 65535."""
+    with pytest.raises(ValueError, match=r".*"):
+        port(text)
+
+
+def test_a_command_explains_itself() -> None:
+    """The summary is both in the list of commands and on top of the command's own help, the text below it as it is."""
+    parser = argparse.ArgumentParser()
+    command = add_parser(parser.add_subparsers(), "hum", "hum a tune", "It hums:\n  la  la")
+    assert "hum a tune" in parser.format_help()
+    assert "Hum a tune." in command.format_help()
+    assert "It hums:\n  la  la" in command.format_help()

@@ -1,0 +1,100 @@
+"""`bluejay_ws.cli`: the command line as a whole."""
+
+from __future__ import annotations
+
+import importlib
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bluejay_ws.cli import main
+from bluejay_ws.version import VERSION
+from tests.cli.serving import agent_thread
+from tests.testing.agents import silent_agent
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from websockets.asyncio.server import ServerConnection
+
+
+def start(root: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Run the command line in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "bluejay_ws", *arguments],
+        cwd=root,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    """`--version` prints the one version there is."""
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"bluejay-ws {VERSION}\n"
+
+
+@pytest.mark.parametrize("arguments", [(), ("call",), ("demo",)])
+def test_help_fits_a_terminal(
+    arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every command has help, within 80 columns."""
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit) as ended:
+        main([*arguments, "--help"])
+    assert ended.value.code == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(" ".join(["usage: bluejay-ws", *arguments]))
+    assert max(map(len, lines)) <= 80
+
+
+@pytest.mark.parametrize("arguments", [[], ["hum"], ["call"], ["call", "ws://a", "--pace", "-1"]])
+def test_wrong_usage_exits_with_two(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """No command, an unknown one, a missing or a wrong argument."""
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert "usage: bluejay-ws" in capsys.readouterr().err
+
+
+def test_ctrl_c_ends_a_call_without_a_traceback(root: Path) -> None:
+    """The call is hung up in order, one word is said, and the exit code is the usual one."""
+    codes: list[int | None] = []
+
+    async def listening(connection: ServerConnection) -> None:
+        await silent_agent(connection)
+        codes.append(connection.protocol.close_code)
+
+    with agent_thread(listening) as url, start(root, "call", url, "--greeting", "0") as process:
+        assert process.stdout is not None
+        while "speaks" not in process.stdout.readline():
+            pass
+        process.send_signal(signal.SIGINT)
+        _, problems = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert problems == "\nstopped\n"
+    assert codes == [1000]
+
+
+def test_a_reader_that_leaves_ends_it_quietly(root: Path) -> None:
+    """`bluejay-ws call ... | head -1` ends without a traceback."""
+    with agent_thread(silent_agent) as url, start(root, "call", url, "--pace", "0.1", "--greeting", "0") as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdout.close()
+        process.wait(timeout=20)
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+    assert process.returncode == 1
+
+
+def test_importing_the_module_entry_point_runs_nothing() -> None:
+    """Tools that import every module of a package do not start a command."""
+    assert importlib.import_module("bluejay_ws.__main__").main is main
