@@ -72,6 +72,11 @@ class CallFile:
                 os.unlink(self._path(name))
             raise
 
+    @property
+    def report_id(self) -> str:
+        """The id of the connection that is recorded."""
+        return self._name.report_id
+
     def append(self, body: bytes) -> None:
         """Write one line. After the first failure, counted and told loudly once, nothing is written any more."""
         with self._lock:

@@ -1,0 +1,151 @@
+"""What the tests of delivery build on: calls in a spool, a platform that follows a script, a clock that is moved by hand."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from bluejay_ws.counters import Counters
+from bluejay_ws.delivery.courier import Courier
+from bluejay_ws.delivery.notices import Notices
+from bluejay_ws.delivery.parcel import Parcel
+from bluejay_ws.delivery.spool import Spool
+from bluejay_ws.delivery.verdict import Answer, Failure
+from bluejay_ws.settings import Retry, Settings
+from bluejay_ws.wire import fragments, journal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from bluejay_ws.delivery.callfile import CallFile
+
+SUCCESS = Answer(200, b'{"status": "success", "message": null}')
+QUICK = Retry(first=0.01, ceiling=0.05, read_back=(0.01, 0.03, 0.08))
+
+
+def header(report_id: str, identity: str | None, started_at: float = 1000.0) -> bytes:
+    """Return a call's first line."""
+    return journal.header(
+        report_id=report_id, simulation_result_id=identity, started_at=started_at, version="0.1.0", server="test"
+    )
+
+
+def tool(name: str = "freeze_card", at: int = 5) -> bytes:
+    """Return the line of one tool call."""
+    return journal.item("tool_calls", fragments.tool_call(at, name, {"last4": "4242"}, {"status": "frozen"}, None, []))
+
+
+def end(report_id: str) -> list[bytes]:
+    """Return the lines that a recorder writes at the close."""
+    marker = {"bluejay_ws": {"report_id": report_id, "version": "0.1.0"}}
+    event = fragments.event(9, "Connection closed", None, None, None, marker, [])
+    return [journal.item("events", event), journal.closed({"close_code": 1000})]
+
+
+def bodies(report_id: str, identity: str, *tools: str, started_at: float = 1000.0) -> list[bytes]:
+    """Return every line of a call with these tool calls."""
+    return [header(report_id, identity, started_at), *(tool(name) for name in tools), *end(report_id)]
+
+
+def new_id() -> str:
+    """Return a report id."""
+    return uuid.uuid4().hex
+
+
+def spool_at(directory: Path, counters: Counters | None = None, **more: float) -> Spool:
+    """Return a prepared spool."""
+    spool = Spool(directory, counters=counters or Counters(), **more)  # type: ignore[arg-type]
+    spool.prepare()
+    return spool
+
+
+def open_call(spool: Spool, identity: str | None, *tools: str, started_at: float = 1000.0) -> CallFile:
+    """Return the file of a call that goes on."""
+    report_id = new_id()
+    file = spool.open_call(
+        report_id=report_id, simulation_result_id=identity, header=header(report_id, identity, started_at)
+    )
+    assert file is not None
+    for name in tools:
+        file.append(tool(name))
+    return file
+
+
+def finished_call(spool: Spool, identity: str, *tools: str, started_at: float = 1000.0) -> Parcel:
+    """Return a sealed call."""
+    file = open_call(spool, identity, *tools, started_at=started_at)
+    for body in end(file.report_id):
+        file.append(body)
+    return file.seal()
+
+
+def abandoned_call(spool: Spool, identity: str | None, *tools: str, started_at: float = 1000.0) -> str:
+    """Leave a file as a process leaves it that is killed; return the report id."""
+    file = open_call(spool, identity, *tools, started_at=started_at)
+    spool.reset_after_fork()
+    return file.report_id
+
+
+def states(directory: Path) -> list[str]:
+    """Return ``identity.state`` of every file of a spool, sorted."""
+    names = (path.name.split(".") for path in directory.iterdir() if path.is_file())
+    return sorted(f"{parts[0]}.{parts[-1]}" for parts in names)
+
+
+def settings(url: str = "http://127.0.0.1:1", spool: Path | None = None, retry: Retry = QUICK, **more: float) -> Settings:
+    """Return settings with a key."""
+    wait = {"redial_wait": 0.0, "timeout": 1.0, "flush_timeout": 5.0} | more
+    return Settings.load(
+        api_key="test-key", base_url=url, spool=spool or False, retry=retry, environ={}, **wait  # type: ignore[arg-type]
+    )
+
+
+@dataclass
+class Script:
+    """An exchange that gives the answers it was told to give, the last one for ever."""
+
+    posts: deque[Answer | Failure] = field(default_factory=deque)
+    looks: deque[Answer | Failure] = field(default_factory=deque)
+    posted: list[bytes] = field(default_factory=list)
+    looked: list[str] = field(default_factory=list)
+    during_post: Callable[[], object] = lambda: None
+
+    def post(self, body: bytes) -> Answer | Failure:
+        self.posted.append(body)
+        self.during_post()
+        return self.posts.popleft() if self.posts else SUCCESS
+
+    def look(self, simulation_result_id: str) -> Answer | Failure:
+        self.looked.append(simulation_result_id)
+        return self.looks.popleft() if self.looks else result()
+
+    def abort_if_late(self, now: float) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def result(*, events: object = (), tool_calls: object = ()) -> Answer:
+    """Return the answer to a GET."""
+    import json  # noqa: PLC0415
+
+    body = {"status": "200", "simulation_result": {"id": 1, "events": events, "tool_calls": tool_calls}}
+    return Answer(200, json.dumps(body).encode())
+
+
+def courier(spool: Spool | None, counters: Counters, retry: Retry = QUICK) -> Courier:
+    """Return a courier whose jitter is none."""
+    return Courier(
+        settings(retry=retry),
+        spool,
+        counters=counters,
+        notices=Notices(time.monotonic),
+        clock=time.monotonic,
+        wall=time.time,
+        random=lambda: 0.5,
+    )

@@ -1,0 +1,30 @@
+"""The names of spool files."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bluejay_ws.delivery.names import LIVE, READY, Name
+from tests.delivery.kit import new_id
+
+
+def test_a_name_is_read_as_it_is_written() -> None:
+    """Parts to text and back is the same."""
+    name = Name.of("720488", new_id(), LIVE)
+    assert Name.parse(str(name)) == name
+    assert str(name.become(READY)).endswith(".ready")
+
+
+@pytest.mark.parametrize("identity", [None, "", "a/b", "..", "a b", "x" * 65, "é"])
+def test_an_id_that_cannot_stand_in_a_name_is_left_out(identity: str | None) -> None:
+    """No id from outside can leave the directory or forge another name."""
+    assert Name.of(identity, new_id(), LIVE).identity == "_"
+
+
+@given(st.text() | st.from_regex(r"\A.{1,70}\.[0-9a-f]{32}\.(live|ready|sent|new)\Z"))
+def test_only_our_names_are_read(text: str) -> None:
+    """A file in the directory that is not ours is not touched."""
+    name = Name.parse(text)
+    assert name is None or str(name) == text

@@ -1,0 +1,39 @@
+"""What is said about delivery, and how often."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from bluejay_ws.delivery.notices import Notices
+
+
+def test_each_settled_call_is_one_line_with_its_id(caplog: pytest.LogCaptureFixture) -> None:
+    """The id stands in the text and in the record, for people and for machines."""
+    with caplog.at_level(logging.INFO, "bluejay_ws"):
+        Notices(lambda: 0.0).settled("720488", "report delivered")
+    assert caplog.messages == ["call 720488: report delivered"]
+    assert caplog.records[0].__dict__["simulation_result_id"] == "720488"
+
+
+def test_five_thousand_waiting_reports_are_one_line_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    """What repeats is counted, and the count is told with the next line of its kind."""
+    now = 0.0
+    notices = Notices(lambda: now)
+    for number in range(5000):
+        notices.trouble(logging.WARNING, "again.refused", str(number), "not delivered yet")
+    notices.trouble(logging.WARNING, "again.http.503", "x", "not delivered yet")
+    now = 61.0
+    notices.trouble(logging.WARNING, "again.refused", "y", "not delivered yet")
+    assert caplog.messages == [
+        "call 0: not delivered yet",
+        "call x: not delivered yet",
+        "call y: not delivered yet (and 4999 more like it)",
+    ]
+
+
+def test_what_is_about_no_call_names_none(caplog: pytest.LogCaptureFixture) -> None:
+    """A line about the platform stands alone."""
+    Notices(lambda: 0.0).say(logging.WARNING, "the platform does not take reports")
+    assert caplog.messages == ["the platform does not take reports"]
