@@ -52,6 +52,7 @@ _DEEPEST = DEPTH_LIMIT + 1  # the item itself lies around its values
 _MARKER_ROOM = 96
 _NAME_ROOM = 8 * NAME_LIMIT
 _OFFSET_LIMIT = 2**53
+_SPEAKERS_OF_THE_WIRE = ("AGENT", "USER")
 _SPEAKERS = {"AGENT": b'"AGENT"', "USER": b'"USER"', "agent": b'"AGENT"', "user": b'"USER"'}
 
 
@@ -199,19 +200,25 @@ def utterance(
         notes: gets what was cut or mapped.
         limit: bytes that the item may take; held to from 8 KiB on.
     """
-    item = {"start_offset_ms": start_offset_ms, "end_offset_ms": end_offset_ms, "speaker": speaker, "utterance": text}
+    item: dict[str, Any] = {
+        "start_offset_ms": start_offset_ms,
+        "end_offset_ms": end_offset_ms,
+        "speaker": speaker,
+        "utterance": text,
+    }
     if filler is not None:
         item["filler_utterance"] = filler
-    data = None
-    if (
-        type(text) is str
-        and type(speaker) is str
-        and (speaker == "AGENT" or speaker == "USER")  # noqa: PLR1714 - a tuple would be looked through more slowly
-        and (filler is None or type(filler) is bool)
-        and _ordered(start_offset_ms, end_offset_ms)
-    ):
-        data = plain_json(item, limit)
+    data = plain_json(item, limit) if _is_utterance(item) and _ordered(start_offset_ms, end_offset_ms) else None
     return _careful_utterance(item, limit, notes) if data is None else data
+
+
+def _is_utterance(item: dict[str, Any]) -> bool:
+    return (
+        type(item["utterance"]) is str
+        and type(item["speaker"]) is str
+        and item["speaker"] in _SPEAKERS_OF_THE_WIRE
+        and type(item.get("filler_utterance", False)) is bool
+    )
 
 
 def _careful_utterance(item: dict[str, Any], limit: int, notes: list[str]) -> Fragment:
