@@ -78,7 +78,7 @@ class Client:
         return self.reply()
 
     def get(self, path: str, **headers: str) -> Reply:
-        self.send(request("GET", path, **headers))
+        self.send(request("GET", path, b"", **headers))
         return self.reply()
 
     def reply(self) -> Reply:

@@ -18,6 +18,7 @@ def echo(sock: socket.socket) -> None:
 
 
 def dial(listener: Listener) -> socket.socket:
+    """Return a connection to it."""
     return socket.create_connection((listener.host, listener.port), 5)
 
 
@@ -45,6 +46,8 @@ def test_a_refused_connection_is_refused_by_the_kernel_and_the_port_stays() -> N
     with closing(Listener(echo)) as listener:
         listener.listen()
         with dial(listener) as old:
+            old.sendall(b"x")
+            assert old.recv(1) == b"x"
             for _ in range(2):
                 listener.refuse()
                 assert not listener.listening
@@ -213,11 +216,14 @@ def test_finishing_loses_nothing_that_was_sent() -> None:
 
 def test_finishing_does_not_wait_for_ever() -> None:
     """A peer that never closes its side, or closed long ago, cannot hold the thread."""
+    ours, theirs = socket.socketpair()
     for seconds in (0.01, 0):
+        ours.close()
+        theirs.close()
         ours, theirs = socket.socketpair()
-        with theirs:
-            finish(ours, seconds=seconds)
-            assert theirs.recv(1) == b""
+        finish(ours, seconds=seconds)
+        assert theirs.recv(1) == b""
+    theirs.close()
     finish(ours)
 
 

@@ -101,7 +101,11 @@ def test_events_come_back_with_or_without_their_metadata(echo: bool) -> None:
     book.accept(events=[{"title": "t", "start_offset_ms": 1, "tags": ["x"], "metadata": {"k": 1}, "odd": 1}])
     assert book.result()["events"] == [
         {
-            **{"title": "t", "start_offset_ms": 1, "end_offset_ms": None, "description": None, "tags": ["x"]},
+            "title": "t",
+            "start_offset_ms": 1,
+            "end_offset_ms": None,
+            "description": None,
+            "tags": ["x"],
             "metadata": {"k": 1} if echo else None,
         }
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -165,7 +166,7 @@ def test_waiting_in_vain_says_what_came_instead(platform: FakePlatform) -> None:
 async def test_waiting_does_not_block_an_event_loop() -> None:
     """On asyncio and on trio."""
     async with FakePlatform() as platform, anyio.create_task_group() as tasks:
-        tasks.start_soon(anyio.to_thread.run_sync, post, platform.url)
+        tasks.start_soon(partial(anyio.to_thread.run_sync, partial(post, platform.url)))
         assert len(await platform.await_for(1)) == 1
         assert len(await platform.await_for(1, simulation_result_id="720488")) == 1
 

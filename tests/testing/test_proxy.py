@@ -6,7 +6,7 @@ import contextlib
 import socket
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import pytest
 
@@ -35,7 +35,7 @@ class Street:
         self.server.listen()
         self.proxy = Proxy("127.0.0.1", self.server.port)
 
-    def __enter__(self) -> Street:
+    def __enter__(self) -> Self:
         self.proxy.__enter__()
         return self
 
@@ -99,7 +99,12 @@ def test_everything_passes_in_both_directions(street: Street) -> None:
     """And one side's end of sending reaches the other, while the answer still comes."""
     data = bytes(range(256)) * 4000
     with street.dial() as sock:
-        sender = threading.Thread(target=lambda: [sock.sendall(data), sock.shutdown(socket.SHUT_WR)])
+
+        def send() -> None:
+            sock.sendall(data)
+            sock.shutdown(socket.SHUT_WR)
+
+        sender = threading.Thread(target=send)
         sender.start()
         assert heard(sock) == data
         sender.join()
@@ -262,7 +267,7 @@ def test_each_connection_has_its_own_plan(street: Street) -> None:
     """In order, then the rest."""
     street.proxy.plan(Cut(reset=False), Pass())
     street.proxy.otherwise(Cut())
-    ends = []
+    ends: list[bytes] = []
     for _ in range(4):
         with street.dial() as sock:
             if len(ends) == 1:
@@ -307,7 +312,7 @@ def test_a_server_that_is_not_there_resets_the_client() -> None:
 
 def test_closing_ends_every_connection() -> None:
     """Also those that are stuck in every way; no thread is left."""
-    passages = [Pass(), Stall(), Stall(up=0), Stall(down=0), Pass(up=1), Pass(down=1)]
+    passages: list[Passage] = [Pass(), Stall(), Stall(up=0), Stall(down=0), Pass(up=1), Pass(down=1)]
     with Street(lambda sock: sock.sendall(b"x" * 20_000_000)) as street:
         socks = [street.dial(passage) for passage in passages]
         for sock in socks:

@@ -18,7 +18,11 @@ FULL: dict[str, Any] = {
     "simulation_result_id": "720488",
     "events": [
         {
-            **{"title": "Connected", "start_offset_ms": -5, "end_offset_ms": 10, "description": "d", "tags": ["a"]},
+            "title": "Connected",
+            "start_offset_ms": -5,
+            "end_offset_ms": 10,
+            "description": "d",
+            "tags": ["a"],
             "metadata": {"deep": [{"er": None}]},
         },
         {"title": "", "start_offset_ms": 0, "end_offset_ms": None, "description": None, "tags": None, "metadata": None},

@@ -1,0 +1,238 @@
+"""`bluejay_ws.pytest_plugin`: what an agent's own test-suite gets, in runs of pytest inside this one."""
+
+from __future__ import annotations
+
+import textwrap
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bluejay_ws import client, pytest_plugin
+from bluejay_ws.testing.platform import FakePlatform
+from tests.testing.raw_client import post, report
+
+if TYPE_CHECKING:
+    from bluejay_ws.testing.platform import AcceptedReport
+
+pytest_plugins = ["pytester"]
+
+CONFTEST = """
+    import contextlib, json, os, threading, urllib.request
+    import pytest
+    from websockets.exceptions import ConnectionClosed
+    from websockets.sync.server import serve
+
+    def post(name, **fields):
+        body = json.dumps({"simulation_result_id": name, **fields}).encode()
+        headers = {"X-API-Key": os.environ["BLUEJAY_API_KEY"], "Content-Type": "application/json"}
+        url = os.environ["BLUEJAY_API_URL"] + "/v1/update-simulation-result"
+        with contextlib.suppress(OSError):
+            urllib.request.urlopen(urllib.request.Request(url, body, headers)).close()
+
+    def agent(connection):
+        with contextlib.suppress(ConnectionClosed):
+            for _ in connection:
+                pass
+        name = connection.request.headers["X-Simulation-Result-Id"]
+        event = {"title": str(connection.protocol.close_code), "start_offset_ms": 0}
+        post(name, tags=[str(connection.request.headers.get("Authorization"))], events=[event])
+
+    @pytest.fixture
+    def agent_url():
+        with serve(agent, "127.0.0.1", 0) as server:
+            thread = threading.Thread(target=server.serve_forever)
+            thread.start()
+            yield "ws://127.0.0.1:%d" % server.socket.getsockname()[1]
+            server.shutdown()
+            thread.join()
+"""
+
+
+@pytest.fixture(autouse=True)
+def _only_this_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the other plugins that happen to be installed out of the inner runs."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+
+
+def run(pytester: pytest.Pytester, source: str) -> pytest.RunResult:
+    """Run tests that have an agent at hand."""
+    pytester.makeconftest(textwrap.dedent(CONFTEST))
+    pytester.makepyfile(textwrap.dedent(source))
+    return pytester.runpytest_inprocess("--strict-markers", "-p", "bluejay_ws.pytest_plugin")
+
+
+def test_a_plain_test_gets_the_report_of_its_call(pytester: pytest.Pytester) -> None:
+    """No event loop, no account: dial, and look at what was reported; each call has an id of its own."""
+    result = run(
+        pytester,
+        """
+        def test_agent(bluejay_call, bluejay_platform, agent_url):
+            first = bluejay_call(agent_url, utterances=[])
+            second = bluejay_call(agent_url, utterances=[], close_code=None, caller={"user": "u", "password": "p"})
+            named = bluejay_call(agent_url, "mine", utterances=[])
+            assert first.simulation_result_id != second.simulation_result_id
+            assert named.simulation_result_id == "mine"
+            assert [report.events[0]["title"] for report in (first, second)] == ["1000", "1006"]
+            assert (first.report["tags"], second.report["tags"]) == (["None"], ["Basic dTpw"])
+            assert [log.close_code for log in bluejay_call.logs] == [1000, 1006, 1000]
+            assert bluejay_platform.accepted == [first, second, named]
+        """,
+    )
+    result.assert_outcomes(passed=1)
+
+
+def test_a_test_on_an_event_loop_gets_it_too(pytester: pytest.Pytester) -> None:
+    """On asyncio, with the agent on the test's own loop, and on trio."""
+    result = run(
+        pytester,
+        """
+        import asyncio
+        import pytest, trio
+        from conftest import post
+        from websockets.asyncio.server import serve
+
+        async def agent(connection):
+            async for _ in connection:
+                pass
+            await asyncio.to_thread(post, connection.request.headers["X-Simulation-Result-Id"], tags=["async"])
+
+        def test_asyncio(bluejay_call):
+            async def main():
+                async with serve(agent, "127.0.0.1", 0) as server:
+                    url = "ws://127.0.0.1:%d" % next(iter(server.sockets)).getsockname()[1]
+                    return await bluejay_call.acall(url, utterances=[])
+            assert asyncio.run(main()).report["tags"] == ["async"]
+
+        def test_trio(bluejay_call, agent_url):
+            async def main():
+                return await bluejay_call.acall(agent_url, "7", utterances=[])
+            assert trio.run(main).simulation_result_id == "7"
+
+        def test_blocking_call(bluejay_call):
+            async def main():
+                with pytest.raises(RuntimeError, match="await bluejay_call.acall"):
+                    bluejay_call("ws://127.0.0.1:9")
+            asyncio.run(main())
+            trio.run(main)
+        """,
+    )
+    result.assert_outcomes(passed=3)
+
+
+def test_a_call_without_a_report_fails(pytester: pytest.Pytester) -> None:
+    """With what the platform saw instead; an agent that cannot be reached fails at once."""
+    result = run(
+        pytester,
+        """
+        import pytest
+
+        def test_agent(bluejay_call, bluejay_platform, agent_url):
+            bluejay_platform.otherwise(__import__("bluejay_ws.testing.platform", fromlist="*").Answer(status=503))
+            with pytest.raises(TimeoutError, match="0 of 1 reports accepted"):
+                bluejay_call(agent_url, utterances=[], timeout=0.05)
+            with pytest.raises(OSError):
+                bluejay_call("ws://127.0.0.1:9")
+        """,
+    )
+    result.assert_outcomes(passed=1)
+
+
+def test_what_the_real_platform_would_punish_fails_the_test(pytester: pytest.Pytester) -> None:
+    """On the way out, with every reason; the marker switches it off."""
+    result = run(
+        pytester,
+        """
+        import pytest
+        from conftest import post
+
+        def wrong():
+            post("1")
+            post("1")
+            post("2", tags=[5])
+
+        def test_verified(bluejay_platform):
+            wrong()
+
+        @pytest.mark.bluejay(verify=True)
+        def test_verified_too(bluejay_platform):
+            wrong()
+
+        @pytest.mark.bluejay(verify=False)
+        def test_unverified(bluejay_platform):
+            wrong()
+        """,
+    )
+    result.assert_outcomes(passed=3, errors=2)
+    result.stdout.fnmatch_lines(
+        ["*call 1: 2 reports were accepted*", "*rejected: body.tags.0 Input should be a valid string*"]
+    )
+
+
+@pytest.mark.skipif(not entry_points(group="pytest11", name="bluejay_ws"), reason="bluejay_ws is not installed here")
+def test_pytest_finds_the_plugin_by_itself(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the package is installed, its fixtures and its marker are there."""
+    monkeypatch.delenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD")
+    pytester.runpytest_inprocess("--markers").stdout.fnmatch_lines(["@pytest.mark.bluejay(verify=True): *"])
+    pytester.runpytest_inprocess("--fixtures").stdout.fnmatch_lines_random(["bluejay_platform *", "bluejay_call *"])
+
+
+def failure(platform: FakePlatform) -> str:
+    """Return why a test would fail on the way out."""
+    with pytest.raises(pytest.fail.Exception) as caught:
+        pytest_plugin.verify(platform)
+    return str(caught.value)
+
+
+def test_verifying_finds_everything() -> None:
+    """Duplicates, rejected bodies, fields that would be forgotten, and errors of the platform itself."""
+
+    def on_report(accepted: AcceptedReport) -> None:
+        if accepted.simulation_result_id == "bad":
+            raise ValueError("a bug")
+
+    with FakePlatform(on_report=on_report) as platform:
+        post(platform.url, report("good"))
+        pytest_plugin.verify(platform)
+        for body in (report("twice"), report("twice"), report("odd", outputs=1), report("bad"), b"\xff", b"{}"):
+            post(platform.url, body)
+    assert failure(platform).splitlines() == [
+        "bluejay_platform:",
+        "call twice: 2 reports were accepted",
+        "a report was rejected: body There was an error parsing the body",
+        "a report was rejected: body.simulation_result_id Field required",
+        "call odd: unknown fields outputs",
+        "the platform failed: ValueError('a bug')",
+    ]
+
+
+def test_a_bare_record_reports_to_the_platform_of_the_test(pytester: pytest.Pytester) -> None:
+    """By the environment, test after test, though each has a platform of its own; afterwards all is as before."""
+    before = client._default
+    result = run(
+        pytester,
+        """
+        import asyncio
+        import pytest
+        from bluejay_ws import current_recorder, record
+        from websockets.asyncio.server import serve
+
+        @record
+        async def agent(connection):
+            current_recorder().add_tool_call("freeze_card", parameters={"last4": "4242"})
+            async for _ in connection:
+                pass
+
+        @pytest.mark.parametrize("number", ["1", "2"])
+        def test_agent(bluejay_call, number):
+            async def main():
+                async with serve(agent, "127.0.0.1", 0) as server:
+                    url = "ws://127.0.0.1:%d" % next(iter(server.sockets)).getsockname()[1]
+                    return await bluejay_call.acall(url, number, utterances=[])
+            report = asyncio.run(main())
+            assert [call["name"] for call in report.tool_calls] == ["freeze_card"]
+            assert report.simulation_result_id == number
+        """,
+    )
+    result.assert_outcomes(passed=2)
+    assert client._default is before
