@@ -9,7 +9,7 @@ import pytest
 
 # Loaded here and not by its entry point (see pyproject.toml), so that coverage sees its import lines.
 ROOT = Path(__file__).resolve().parent.parent
-pytest_plugins = ["bluejay_ws.pytest_plugin"] if (ROOT / "bluejay_ws" / "pytest_plugin.py").exists() else []
+pytest_plugins = ["bluejay_ws.pytest_plugin"]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -17,6 +17,7 @@ def _own_environment(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Keep the developer's key, URL and spool out of every test, and out of the processes that tests start."""
     for name in [name for name in os.environ if name.startswith("BLUEJAY_")]:
         del os.environ[name]
+    os.environ["no_proxy"] = "*"  # every peer is on this machine
     os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
 
 

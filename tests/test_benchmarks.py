@@ -1,0 +1,66 @@
+"""The benchmarks run, and their table says whether a figure was reached."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks.measure import Result, difference, in_turns, percentile, spread
+from benchmarks.table import lines, markdown
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_the_benchmarks_run() -> None:
+    """``python -m benchmarks`` measures and prints its table; a quick run promises nothing."""
+    command = [sys.executable, "-m", "benchmarks", "recording", "throughput", "--quick"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, timeout=60)
+    assert "`add_tool_call`, spool on" in done.stdout
+    assert "reports a second" in done.stdout
+
+
+def test_part_of_a_run_is_not_published() -> None:
+    """The page of figures is written from one whole run only."""
+    command = [sys.executable, "-m", "benchmarks", "recording", "--write"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=60)
+    assert done.returncode == 2
+    assert "leave out the names" in done.stderr
+
+
+def test_a_figure_is_a_ceiling_or_a_floor() -> None:
+    """A cost must not be above its figure, a gain not below; without a figure there is no verdict."""
+    assert Result("cost", 5.0, "us", limit=6.0).reached is True
+    assert Result("cost", 7.0, "us", limit=6.0).reached is False
+    assert Result("gain", 7.0, "times", limit=8.0, at_least=True).reached is False
+    assert Result("gain", 9.0, "times", limit=8.0, at_least=True).reached is True
+    assert Result("other", 1.0, "us").reached is None
+
+
+def test_the_table_shows_the_figure_beside_the_value() -> None:
+    """Both forms of the table say what was to be reached and whether it was; the page names no host."""
+    results = [Result("cost", 7.0, "us", limit=6.0), Result("gain", 9.0, "times", limit=8.0, at_least=True)]
+    printed = "\n".join(lines(results))
+    assert "at most 6 us     NOT reached" in printed
+    assert "at least 8 times  reached" in printed
+    assert "| cost | 7 us |  |  | at most 6 us | NOT reached |" in markdown(results)
+
+
+def test_cases_are_measured_in_turns() -> None:
+    """Each case is measured once in each round, after one round that does not count."""
+    calls = {"a": 0, "b": 0}
+
+    def case(name: str) -> float:
+        calls[name] += 1
+        return float(calls[name])
+
+    found = in_turns({"a": lambda: case("a"), "b": lambda: case("b")}, rounds=3)
+    assert found == {"a": [2.0, 3.0, 4.0], "b": [2.0, 3.0, 4.0]}
+
+
+def test_differences_and_quartiles() -> None:
+    """Values are compared round by round, and their spread is told where there is enough to tell."""
+    assert difference([3.0, 5.0], [1.0, 1.0]) == [2.0, 4.0]
+    assert percentile([1.0, 2.0, 3.0, 4.0], 0.99) == 4.0
+    assert spread([1.0, 2.0, 3.0]) == ""
+    assert spread([1_000.0, 2_000.0, 3_000.0, 4_000.0]) == "1,250 to 3,750"
