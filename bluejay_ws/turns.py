@@ -219,7 +219,7 @@ class Turns:
             self._agent_interrupted(interrupted, end)
         elif answered is None:
             self.waiting_from = end if self.agent.sounding(end) is None else None
-        elif end - answered < OVERLAP_MS:
+        elif answered >= end or (user.events and end - answered < OVERLAP_MS):
             self._response(end, max(answered, end))
         elif user.events:
             self._agent_interrupted(answered, end)
@@ -266,8 +266,8 @@ class Turns:
     def _event(self, title: str, start: float, end: float | None, metadata: dict[str, Any]) -> None:
         self.events += 1
         if self.events <= EVENTS_LIMIT:
-            ends = None if end is None else round(end)
-            self.add_event(title, start_offset_ms=round(start), end_offset_ms=ends, metadata=metadata)
+            ends = None if end is None else int(end)  # as the recorder cuts: never later than the end of the call
+            self.add_event(title, start_offset_ms=int(start), end_offset_ms=ends, metadata=metadata)
 
     def summary(self) -> dict[str, object]:
         """Return what was counted."""

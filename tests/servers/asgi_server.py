@@ -1,0 +1,66 @@
+"""Serve an ASGI application in the test's own event loop, and drive one by hand, without any server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, MutableMapping
+
+HEADERS = {"X-Simulation-Result-Id": "720488"}
+
+
+@contextlib.asynccontextmanager
+async def uvicorn_server(app: Any, ws: str = "websockets-sansio") -> AsyncIterator[str]:
+    """Serve ``app`` with uvicorn on a free port, lifespan included; give its URL, and shut it down on the way out."""
+    config = uvicorn.Config(app, host="127.0.0.1", port=0, ws=ws, log_config=None, lifespan="auto")
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+    server = uvicorn.Server(config)
+    task = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.005)
+    try:
+        yield f"ws://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        await task
+
+
+def websocket_scope(*values: str, **more: Any) -> dict[str, Any]:
+    """Return the scope of a websocket whose connect request carries the id header with these values."""
+    headers = [(b"host", b"localhost"), *((b"x-simulation-result-id", value.encode("latin-1")) for value in values)]
+    return {"type": "websocket", "path": "/", "query_string": b"", "headers": headers, **more}
+
+
+class Peer:
+    """Both ends of an ASGI application without a server: what it receives is given, what it sends is kept."""
+
+    def __init__(self, *messages: dict[str, Any]) -> None:
+        self.messages = [{"type": "websocket.connect"}, *messages]
+        self.sent: list[MutableMapping[str, Any]] = []
+
+    async def receive(self) -> MutableMapping[str, Any]:
+        return self.messages.pop(0)
+
+    async def send(self, message: MutableMapping[str, Any]) -> None:
+        self.sent.append(message)
+
+
+def audio(size: int = 640) -> dict[str, Any]:
+    """Return a binary message as a server hands it to the application."""
+    return {"type": "websocket.receive", "bytes": bytes(size)}
+
+
+def text(text: str) -> dict[str, Any]:
+    """Return a text message as a server hands it to the application."""
+    return {"type": "websocket.receive", "bytes": None, "text": text}
+
+
+def hang_up(code: int | None = 1000, reason: str | None = "") -> dict[str, Any]:
+    """Return the end of the connection as a server tells it to the application."""
+    return {"type": "websocket.disconnect", "code": code, "reason": reason}
