@@ -132,6 +132,11 @@ class Call:
             self._client.counters.add("dropped.refused")
             self.recorder.leave_out()
 
+    @property
+    def crashed(self) -> str | None:
+        """The type of the error with which a handler ended, cancellation aside; None without one."""
+        return None if self._outcome is None else self._outcome.get("error")
+
     def handler_started(self) -> Callable[[], None]:
         """Make this call's recorder the current one; call the result where the handler ends, in its context."""
         self._handlers += 1

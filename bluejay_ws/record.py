@@ -33,6 +33,7 @@ _ADAPTERS = {
     "websockets.trio.": "bluejay_ws.servers.websockets",
     "starlette.websockets": "bluejay_ws.servers.starlette",
     "aiohttp.web_request": "bluejay_ws.servers.aiohttp",
+    "aiohttp.web_urldispatcher": "bluejay_ws.servers.aiohttp",  # a View, which has the request
 }
 
 
