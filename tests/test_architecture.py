@@ -46,7 +46,7 @@ class Module:
 
     @property
     def top(self) -> str:
-        return self.name.partition(".")[0]
+        return "cli" if self.name == "__main__" else self.name.partition(".")[0]  # `python -m bluejay_ws`
 
     @property
     def row(self) -> int:

@@ -64,7 +64,7 @@ class Conversation:
         """
         log = dial(lambda: asyncio.run(self._call(terminal)), self.url, wait=wait)
         terminal.say()
-        terminal.say(f"  {summarise(log)}.")
+        terminal.wrapped("  ", f"{summarise(log)}.")
         return log
 
     async def _call(self, terminal: Terminal) -> CallLog:
@@ -106,7 +106,7 @@ def receive_report(
     terminal.say()
     delay_ms = max(0.0, accepted.received_at - ended_at) * 1000
     size = f"{len(accepted.body):,} bytes, received {delay_ms:.0f} ms after the call"
-    terminal.say(f"  {count_items(accepted.report)}; {size}.")
+    terminal.wrapped("  ", f"{count_items(accepted.report)}; {size}.")
     return accepted
 
 

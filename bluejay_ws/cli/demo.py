@@ -26,6 +26,7 @@ __all__ = ["add_to", "run"]
 
 AGENT = ("-m", "bluejay_ws.cli.demo_agent", "0")
 START_SECONDS = 30.0
+GREETING_SECONDS = 5.0
 STOP_SECONDS = 15.0  # more than the agent's budget for delivering what is left
 TEXT = """\
 Nothing is sent anywhere else, and no account is needed. The agent is a process
@@ -42,14 +43,15 @@ def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--pace", metavar="N", type=pace, default=1.0, help="seconds that one second of audio takes (1: real time)"
     )
-    parser.set_defaults(run=run, agent=AGENT)
+    parser.set_defaults(run=run, agent=AGENT, greeting=GREETING_SECONDS, stop_seconds=STOP_SECONDS)
 
 
 def run(args: argparse.Namespace, terminal: Terminal) -> int:
     """Hold the call and show its report; return the exit code.
 
     Args:
-        args: ``pace``, and ``agent``: the arguments of the Python that runs the agent.
+        args: ``pace``; ``agent``: the arguments of the Python that runs the agent; ``greeting``: seconds that it may
+            take to speak first; ``stop_seconds``: how long it may take to end before it is killed.
         terminal: where all is shown.
 
     Raises:
@@ -57,11 +59,13 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
     """
     identity = new_id()
     with FakePlatform() as platform:
-        with _agent(args.agent, platform) as url:
+        with _agent(args.agent, platform, args.stop_seconds) as url:
             terminal.say(f"  platform  {platform.url:<24}  takes the report and checks it")
-            terminal.say(f"  agent     {url:<24}  an example under @record, a process of its own")
+            terminal.say(f"  agent     {url:<24}  an example under @record")
             terminal.say(f"  caller    {identity:<24}  says two sentences")
-            conversation = Conversation(url=url, simulation_result_id=identity, pace=args.pace, frames=False)
+            conversation = Conversation(
+                url=url, simulation_result_id=identity, greeting=args.greeting, pace=args.pace, frames=False
+            )
             well = went_well(conversation.hold(terminal), terminal)
             receive_report(platform, conversation, terminal)
         _check(platform, identity)
@@ -80,7 +84,7 @@ def _check(platform: FakePlatform, identity: str) -> None:
 
 
 @contextlib.contextmanager
-def _agent(command: tuple[str, ...], platform: FakePlatform) -> Iterator[str]:
+def _agent(command: tuple[str, ...], platform: FakePlatform, stop_seconds: float) -> Iterator[str]:
     """Run the agent as a child process with a spool of its own, and give its URL.
 
     The child ends when its standard input does, so it cannot outlive this process, however that ends.
@@ -91,7 +95,7 @@ def _agent(command: tuple[str, ...], platform: FakePlatform) -> Iterator[str]:
             try:
                 yield _url(process, log)
             finally:
-                _stop(process)
+                _stop(process, stop_seconds)
 
 
 def _start(command: tuple[str, ...], environment: dict[str, str], stderr: IO[bytes]) -> subprocess.Popen[bytes]:
@@ -127,10 +131,10 @@ def _url(process: subprocess.Popen[bytes], log: Path) -> str:
     return line
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
+def _stop(process: subprocess.Popen[bytes], stop_seconds: float) -> None:
     """Ask the agent to stop, and make sure that it has."""
     try:
-        process.communicate(timeout=STOP_SECONDS)  # closes its standard input
+        process.communicate(timeout=stop_seconds)  # closes its standard input
     except subprocess.TimeoutExpired:
         pass  # it is killed, as it is when Ctrl-C ends the waiting
     finally:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from websockets.asyncio.server import serve
 
+from bluejay_ws.client import Bluejay
 from bluejay_ws.current import current_recorder
 from bluejay_ws.record import record
 from bluejay_ws.tools import record_tool
@@ -48,7 +49,6 @@ async def freeze_card(last4: str) -> dict[str, str]:
     return {"last4": last4, "status": "frozen"}
 
 
-@record
 async def agent(websocket: ServerConnection) -> None:
     """Greet, then answer each utterance of the caller."""
     await say(websocket, "Good morning, this is the bank. How can I help?")
@@ -68,7 +68,7 @@ async def answer(websocket: ServerConnection, understood: str) -> None:
     elif "freeze" in understood:
         await freeze_card("4242")
         recorder.add_event("Card frozen", description="A new card goes out by mail", tags=["card"])
-        await say(websocket, "Done. Your card is frozen, and a new one is on its way.")
+        await say(websocket, "Done. Your card is frozen, and a new one is coming.")
     else:
         await say(websocket, "Sorry, I did not understand.")
 
@@ -99,7 +99,8 @@ def tone(duration_ms: int) -> bytes:
 async def main(port: int) -> None:
     """Serve until standard input ends: whoever started this process holds its other end."""
     loop, stopped = asyncio.get_running_loop(), asyncio.Event()
-    async with serve(agent, "127.0.0.1", port) as server:
+    bluejay = Bluejay(flush_timeout=1.0)  # when the demo is gone, so is its platform
+    async with serve(record(agent, client=bluejay), "127.0.0.1", port) as server:
         address: Sequence[Any] = next(iter(server.sockets)).getsockname()
         print(f"ws://127.0.0.1:{address[1]}", flush=True)
         loop.add_reader(sys.stdin.fileno(), stopped.set)

@@ -64,7 +64,7 @@ def _event(item: Mapping[str, Any], terminal: Terminal) -> None:
     _line(item, "event", f"{item['title']} {tags}".rstrip(), terminal, "dim")
     if item.get("description"):
         terminal.wrapped(INDENT, item["description"])
-    facts = [f"{key} {value if isinstance(value, str) else _json(value)}" for key, value in _facts(item)]
+    facts = [f"{key}={value if isinstance(value, str) else _json(value)}" for key, value in _facts(item)]
     if facts:
         terminal.wrapped(INDENT, ", ".join(facts))
 

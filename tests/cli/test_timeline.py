@@ -66,7 +66,7 @@ def test_a_report_is_a_timeline() -> None:
         "                          Done. Done. Done.",
         "   5.00           tool    end_call",
         "   6.00           event   Connection closed",
-        "                          line 2, close_code 1000",
+        "                          line=2, close_code=1000",
     ]
 
 
