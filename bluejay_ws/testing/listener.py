@@ -111,7 +111,9 @@ class Listener:
             if self._bound is not None:
                 self._bound.close()
                 self._bound = None
-            live = {thread: sock for thread, sock in self._live.copy().items() if thread is not threading.current_thread()}
+            live = {
+                thread: sock for thread, sock in self._live.copy().items() if thread is not threading.current_thread()
+            }
         for sock in live.values():
             wake(sock)
         deadline = time.monotonic() + JOIN_SECONDS

@@ -112,6 +112,10 @@ class Oracle:
             return [entry.accepted for entry in self._entries]
         return [entry.accepted for entry in self._by_id.get(simulation_result_id, [])]
 
+    def count(self, simulation_result_id: str | None = None) -> int:
+        """Return how many reports were accepted; of one call, if its id is given."""
+        return len(self._entries if simulation_result_id is None else self._by_id.get(simulation_result_id, []))
+
     def duplicates(self) -> dict[str, int]:
         """Return how many reports were accepted for each call that has more than one."""
         return {name: len(entries) for name, entries in self._by_id.items() if len(entries) > 1}

@@ -261,7 +261,7 @@ class FakePlatform:
             TimeoutError: with what was seen instead.
         """
         with self._changed:
-            enough = self._changed.wait_for(lambda: len(self._oracle.accepted(simulation_result_id)) >= count, timeout)
+            enough = self._changed.wait_for(lambda: self._oracle.count(simulation_result_id) >= count, timeout)
             accepted = self._oracle.accepted(simulation_result_id)
             if not enough:
                 raise TimeoutError(f"{len(accepted)} of {count} reports accepted after {timeout:g} s ({self._seen()})")

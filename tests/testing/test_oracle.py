@@ -39,6 +39,7 @@ def test_an_accepted_report_is_kept_byte_for_byte() -> None:
     assert [call["name"] for call in accepted.tool_calls] == ["a"]
     assert (accepted.events, accepted.transcript) == ([], [])
     assert book.oracle.accepted() == [accepted]
+    assert (book.oracle.count(), book.oracle.count("720488"), book.oracle.count("other")) == (1, 1, 0)
 
 
 def test_a_report_shows_no_text_in_its_repr() -> None:
