@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 # Loaded here and not by its entry point (see pyproject.toml), so that coverage sees its import lines.
-ROOT = Path(__file__).resolve().parent.parent
 pytest_plugins = ["bluejay_ws.pytest_plugin"]
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="session", autouse=True)
