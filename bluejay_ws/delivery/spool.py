@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -274,7 +275,7 @@ class Spool:
             facts = os.stat(f"{self._path}/{name}", follow_symlinks=False)
         except OSError:
             return False
-        return facts.st_size == 0 and self._wall() - facts.st_mtime < JUST_MADE
+        return stat.S_ISREG(facts.st_mode) and facts.st_size == 0 and self._wall() - facts.st_mtime < JUST_MADE
 
     # -- what others left ---------------------------------------------------------------------------------------
 

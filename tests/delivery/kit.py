@@ -96,11 +96,18 @@ def states(directory: Path) -> list[str]:
     return sorted(f"{parts[0]}.{parts[-1]}" for parts in names)
 
 
-def settings(url: str = "http://127.0.0.1:1", spool: Path | None = None, retry: Retry = QUICK, **more: float) -> Settings:
+def settings(
+    url: str = "http://127.0.0.1:1", spool: Path | None = None, retry: Retry = QUICK, **more: float
+) -> Settings:
     """Return settings with a key."""
     wait = {"redial_wait": 0.0, "timeout": 1.0, "flush_timeout": 5.0} | more
     return Settings.load(
-        api_key="test-key", base_url=url, spool=spool or False, retry=retry, environ={}, **wait  # type: ignore[arg-type]
+        api_key="test-key",
+        base_url=url,
+        spool=spool or False,
+        retry=retry,
+        environ={},
+        **wait,  # type: ignore[arg-type]
     )
 
 
@@ -132,7 +139,7 @@ class Script:
 
 def result(*, events: object = (), tool_calls: object = ()) -> Answer:
     """Return the answer to a GET."""
-    import json  # noqa: PLC0415
+    import json
 
     body = {"status": "200", "simulation_result": {"id": 1, "events": events, "tool_calls": tool_calls}}
     return Answer(200, json.dumps(body).encode())

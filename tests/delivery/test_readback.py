@@ -107,7 +107,10 @@ def test_anything_else_is_unreadable(outcome: Answer | Failure) -> None:
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(["events", "tool_calls", "name", "actual", "metadata"]), inner),
+    lambda inner: (
+        st.lists(inner)
+        | st.dictionaries(st.sampled_from(["events", "tool_calls", "name", "actual", "metadata"]), inner)
+    ),
     max_leaves=20,
 )
 

@@ -55,7 +55,16 @@ def test_success_is_a_2xx_that_says_so(status: int) -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"<html>OK</html>", b"[]", b'{"status": "error"}', b'"success"', b'{"status": "succ', b"\xff", b"[" * 100_000],
+    [
+        b"",
+        b"<html>OK</html>",
+        b"[]",
+        b'{"status": "error"}',
+        b'"success"',
+        b'{"status": "succ',
+        b"\xff",
+        b"[" * 100_000,
+    ],
 )
 def test_a_200_with_another_body_is_an_unknown_outcome(body: bytes) -> None:
     """A captive portal or a proxy's page is no acceptance, and no refusal either."""
@@ -91,7 +100,12 @@ def test_retry_after_is_handed_on(status: int) -> None:
 def test_of_a_422_only_place_and_kind_are_kept() -> None:
     """The platform echoes what was sent; neither that nor its message may reach a log."""
     detail = [
-        {"loc": ["body", "tool_calls", 3, "start_offset_ms"], "msg": "secret msg", "type": "greater_than", "input": "hush"},
+        {
+            "loc": ["body", "tool_calls", 3, "start_offset_ms"],
+            "msg": "secret msg",
+            "type": "greater_than",
+            "input": "hush",
+        },
         {"loc": ["body", "a caller said this"], "type": "x\x1b[31m"},
         {"loc": "body", "type": None},
         {"loc": [None], "type": "y" * 41},
