@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import ssl
 import threading
 import time
@@ -11,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 import trustme
+from hypothesis import given, settings
 
 from bluejay_ws.testing.platform import Answer, Close, FakePlatform, Hang, Raw, ReadBack, Refuse
+from tests.testing import bodies, published
 from tests.testing.raw_client import RETRIEVE, UPDATE, Client, ClosedEarlyError, get, post, read_back, report, request
 
 if TYPE_CHECKING:
@@ -27,6 +30,20 @@ def platform() -> Iterator[FakePlatform]:
     with FakePlatform() as running:
         yield running
         assert running.errors == []
+
+
+@pytest.fixture(scope="module")
+def busy_platform() -> Iterator[FakePlatform]:
+    """Return a platform that lasts for many examples."""
+    with FakePlatform() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def busy_client(busy_platform: FakePlatform) -> Iterator[Client]:
+    """Return a connection that does so, too."""
+    with Client(busy_platform.url) as client:
+        yield client
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +71,18 @@ def test_a_report_is_accepted_and_can_be_read_back(platform: FakePlatform) -> No
     assert platform.reports_for("720488") == [accepted]
     assert platform.reports_for("other") == []
     assert read_back(platform)["tool_calls"][0]["actual"][0]["start_offset_ms"] == 5
+
+
+@settings(max_examples=40)
+@given(value=bodies.mutated_reports() | bodies.ANY_JSON)
+def test_a_body_is_accepted_exactly_when_the_published_schema_takes_it(
+    busy_platform: FakePlatform, busy_client: Client, value: Any
+) -> None:
+    """Answered with 200 and kept, or with 422 and not."""
+    before = len(busy_platform.accepted)
+    sound = not published.problems(value)
+    assert busy_client.post(json.dumps(value).encode()).status == (200 if sound else 422)
+    assert len(busy_platform.accepted) == before + sound
 
 
 def test_the_same_over_tls(certificates: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
@@ -173,6 +202,7 @@ async def test_waiting_does_not_block_an_event_loop() -> None:
 
 def test_closing_ends_whatever_is_going_on() -> None:
     """Hanging exchanges, too; closing twice is allowed, and no thread is left."""
+    before = set(threading.enumerate())
     platform = FakePlatform().start()
     platform.plan(Hang(), Hang(at="connect"), Refuse(60))
     with Client(platform.url) as first:
@@ -186,7 +216,7 @@ def test_closing_ends_whatever_is_going_on() -> None:
             platform.close()
             assert first.gone()
             assert second.gone()
-    assert not any(thread.name.startswith("fake-platform") for thread in threading.enumerate())
+    assert set(threading.enumerate()) <= before
 
 
 # ----------------------------------------------------------------------------------------------------- faults

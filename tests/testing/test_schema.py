@@ -8,36 +8,11 @@ from typing import Any
 
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
 from bluejay_ws.testing.schema import BodyRejectedError, SimulationReport, read, unknown_fields
-from tests.testing import published
+from tests.testing import bodies, published
 
 JSON = "application/json"
-FULL: dict[str, Any] = {
-    "simulation_result_id": "720488",
-    "events": [
-        {
-            "title": "Connected",
-            "start_offset_ms": -5,
-            "end_offset_ms": 10,
-            "description": "d",
-            "tags": ["a"],
-            "metadata": {"deep": [{"er": None}]},
-        },
-        {"title": "", "start_offset_ms": 0, "end_offset_ms": None, "description": None, "tags": None, "metadata": None},
-    ],
-    "tool_calls": [
-        {"name": "freeze_card", "start_offset_ms": 0, "description": "d", "parameters": {"a": 1}, "output": [1, "x"]},
-        {"name": "", "start_offset_ms": 2**70, "description": None, "parameters": None, "output": None},
-    ],
-    "recorded_transcript": [
-        {"start_offset_ms": 0, "end_offset_ms": -1, "speaker": "AGENT", "utterance": "hi", "filler_utterance": True},
-        {"start_offset_ms": 1.0, "end_offset_ms": 2, "speaker": "USER", "utterance": "", "filler_utterance": None},
-    ],
-    "tags": ["vip"],
-    "metadata": {"tier": "gold"},
-}
 
 
 def takes(value: object) -> bool:
@@ -58,8 +33,8 @@ def rejection(body: bytes, content_type: str | None = JSON) -> BodyRejectedError
 
 def test_a_full_report_is_read() -> None:
     """Every field of the published schema has its place."""
-    report = read(json.dumps(FULL).encode(), JSON)
-    assert published.problems(FULL) == []
+    report = read(json.dumps(bodies.FULL).encode(), JSON)
+    assert published.problems(bodies.FULL) == []
     assert report.simulation_result_id == "720488"
     assert report.tool_calls is not None
     assert report.tool_calls[0].output == [1, "x"]
@@ -69,9 +44,9 @@ def test_a_full_report_is_read() -> None:
 
 def test_trace_ids_are_a_list_of_texts() -> None:
     """They are in the documentation and in live use, though not in the published description."""
-    assert read(json.dumps({**FULL, "trace_ids": ["a"]}).encode(), JSON).trace_ids == ["a"]
-    assert not takes({**FULL, "trace_ids": [1]})
-    assert not takes({**FULL, "trace_ids": None})
+    assert read(json.dumps({**bodies.FULL, "trace_ids": ["a"]}).encode(), JSON).trace_ids == ["a"]
+    assert not takes({**bodies.FULL, "trace_ids": [1]})
+    assert not takes({**bodies.FULL, "trace_ids": None})
 
 
 @pytest.mark.parametrize(
@@ -139,18 +114,18 @@ def test_what_cannot_even_be_parsed_is_a_bad_request(body: bytes) -> None:
 @pytest.mark.parametrize("content_type", ["application/json", "Application/JSON; charset=utf-8", "application/a+json"])
 def test_json_has_to_be_declared(content_type: str) -> None:
     """Any spelling of the media type will do."""
-    assert read(json.dumps(FULL).encode(), content_type).tags == ["vip"]
+    assert read(json.dumps(bodies.FULL).encode(), content_type).tags == ["vip"]
 
 
 @pytest.mark.parametrize("content_type", [None, "", "text/plain", "text/a+json", "application/octet-stream"])
 def test_undeclared_json_is_rejected(content_type: str | None) -> None:
     """As the platform's framework does."""
-    assert rejection(json.dumps(FULL).encode(), content_type).problems[0]["type"] == "model_attributes_type"
+    assert rejection(json.dumps(bodies.FULL).encode(), content_type).problems[0]["type"] == "model_attributes_type"
 
 
 def test_fields_beyond_the_schema_are_found() -> None:
     """The platform takes them and forgets them: a misspelt field would be lost in silence."""
-    value = copy.deepcopy(FULL)
+    value = copy.deepcopy(bodies.FULL)
     value["tool_call"] = []
     value["events"][1]["end"] = 5
     value["tool_calls"][0]["outputs"] = {}
@@ -159,39 +134,7 @@ def test_fields_beyond_the_schema_are_found() -> None:
     assert unknown_fields(SimulationReport(simulation_result_id="1")) == []
 
 
-def paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Return the path of every value inside a value."""
-    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return [path, *(found for key, item in inner for found in paths(item, (*path, key)))]
-
-
-ANY_JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=8,
-)
-NEAR_MISSES = st.sampled_from([None, "AGENT", "1", -1, 0, 1.0, 1.5, -0.0, True, [], {}, [None], ["x"], {"a": 1}, 1e300])
-
-
-@st.composite
-def mutated_reports(draw: st.DrawFn) -> Any:
-    """Return a full report of which some values are replaced, or gone."""
-    value = copy.deepcopy(FULL)
-    for _ in range(draw(st.integers(0, 3))):
-        path = draw(st.sampled_from(paths(value)))
-        if not path:
-            return draw(ANY_JSON)
-        parent = value
-        for key in path[:-1]:
-            parent = parent[key]
-        if draw(st.booleans()) and isinstance(parent, dict):
-            del parent[path[-1]]
-        else:
-            parent[path[-1]] = copy.deepcopy(draw(NEAR_MISSES | ANY_JSON))
-    return value
-
-
-@given(mutated_reports() | ANY_JSON)
+@given(bodies.mutated_reports() | bodies.ANY_JSON)
 def test_bodies_are_taken_exactly_when_the_published_schema_takes_them(value: Any) -> None:
     """The models and the published JSON schema agree on every value."""
     if isinstance(value, dict) and "trace_ids" in value:
