@@ -13,15 +13,11 @@ COPY --from=build /opt/agent /opt/agent
 COPY examples/websockets_agent.py /app/agent.py
 ENV PATH=/opt/agent/bin:$PATH \
     PYTHONUNBUFFERED=1 \
-    BLUEJAY_SPOOL=/var/lib/agent/spool \
-    HOST=0.0.0.0 \
-    PORT=8765
+    BLUEJAY_SPOOL=/var/lib/agent/spool
 USER 10001
 # Reports that wait for the platform outlive the container here.
 VOLUME /var/lib/agent
 EXPOSE 8765
-# A whole websocket handshake, without an id: to the agent it is no simulation.
 HEALTHCHECK --interval=15s --timeout=5s --start-period=10s --retries=3 \
-    CMD ["python", "-c", "import os; from websockets.sync.client import connect; connect('ws://127.0.0.1:' + os.environ['PORT'], open_timeout=4).close()"]
-STOPSIGNAL SIGINT
-CMD ["python", "/app/agent.py"]
+    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8765/health', timeout=4)"]
+CMD ["python", "/app/agent.py", "8765", "0.0.0.0"]

@@ -56,8 +56,9 @@ def test_what_is_copied_exists() -> None:
 
 def test_the_commands_are_complete() -> None:
     """The container has something to run, without a shell in between, and a health check that compiles."""
-    command = json.loads(_last("CMD"))
-    assert Path(command[-1]).name == "agent.py"
+    interpreter, script, port, host = json.loads(_last("CMD"))
+    assert (interpreter, port, host) == ("python", _last("EXPOSE"), "0.0.0.0")
+    assert f" {script}" in [text for name, text in LAST_STAGE if name == "COPY"][-1]
     interpreter, option, code = json.loads(_last("HEALTHCHECK").partition("CMD ")[2])
     assert (interpreter, option) == ("python", "-c")
     compile(code, "health check", "exec")
