@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from dataclasses import dataclass, field
@@ -30,7 +31,10 @@ class Secret:
     __slots__ = ("_reveal",)
 
     def __init__(self, value: str) -> None:
-        self._reveal = lambda: value
+        def reveal() -> str:
+            return value
+
+        self._reveal = reveal
 
     @classmethod
     def wrap(cls, value: str | Secret | None) -> Secret | None:
@@ -43,7 +47,7 @@ class Secret:
 
     def fits_a_header(self) -> bool:
         """Return whether the key is text of visible ASCII characters only."""
-        return re.fullmatch(r"[\x21-\x7e]+", self._reveal() or "") is not None
+        return isinstance(self._reveal(), str) and re.fullmatch(r"[\x21-\x7e]+", self._reveal()) is not None
 
     def __repr__(self) -> str:
         return "Secret('**********')"
@@ -79,10 +83,13 @@ class Retry:
 
     def __post_init__(self) -> None:
         for name in ("first", "ceiling", "retry_after_ceiling"):
-            if not getattr(self, name) > 0:
-                raise ConfigurationError(f"Retry.{name}", "is not above zero", "give a number of seconds, such as 0.5")
-        if not self.read_back or self.resends < 0:
-            raise ConfigurationError("Retry.read_back", "is empty or resends is below zero", "leave them out")
+            _check_seconds(f"Retry.{name}", getattr(self, name))
+        if not self.read_back:
+            raise ConfigurationError("Retry.read_back", "is empty", "give at least one number of seconds")
+        for wait in self.read_back:
+            _check_seconds("Retry.read_back", wait, zero=True)
+        if self.resends < 0:
+            raise ConfigurationError("Retry.resends", f"is {self.resends!r}", "give a number, zero or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,11 +149,10 @@ class Settings:
         """
         env = _Environment(environ)
         api_key = Secret.wrap(api_key)  # from here on no frame of ours has the plain key among its locals
-        if not timeout > 0:
-            raise ConfigurationError("timeout", f"is {timeout!r}", "give a number of seconds above zero")
-        for name, value in (("flush_timeout", flush_timeout), ("redial_wait", redial_wait)):
-            if not value >= 0:
-                raise ConfigurationError(name, f"is {value!r}", "give a number of seconds, zero or more")
+        del environ
+        _check_seconds("timeout", timeout)
+        _check_seconds("flush_timeout", flush_timeout, zero=True)
+        _check_seconds("redial_wait", redial_wait, zero=True)
         if redact is not None and not callable(redact):
             raise ConfigurationError("redact", "is not callable", "give a function redact(kind, value)")
         return cls(
@@ -161,15 +167,27 @@ class Settings:
         )
 
 
+def _check_seconds(setting: str, value: Any, *, zero: bool = False) -> None:
+    sound = isinstance(value, int | float) and math.isfinite(value) and (value >= 0 if zero else value > 0)
+    if not sound:
+        remedy = "zero or more" if zero else "above zero"
+        raise ConfigurationError(setting, f"is {value!r}", f"give a number of seconds, {remedy}")
+
+
 def default_spool(environ: Mapping[str, str] | None = None) -> Path:
-    """Return the spool directory used when none is given: below the user's state directory."""
+    """Return the spool directory used when none is given: below the user's state directory.
+
+    Raises:
+        ConfigurationError: the user has no home directory.
+    """
     return _default_spool(_Environment(environ))
 
 
 def _default_spool(env: _Environment) -> Path:
     state = env.get("XDG_STATE_HOME") or ""
-    home = Path(state) if state.startswith("/") else Path(env.get("HOME") or Path.home()) / ".local" / "state"
-    return home / "bluejay_ws" / "spool"
+    if not state.startswith("/"):  # the XDG specification has relative ones ignored
+        state = f"{env.get('HOME') or '~'}/.local/state"
+    return _directory("BLUEJAY_SPOOL", state) / "bluejay_ws" / "spool"
 
 
 class _Environment:
@@ -198,20 +216,30 @@ def _checked_key(given: Secret | None, env: _Environment) -> Secret | None:
 
 def _checked_url(base_url: str | None, env: _Environment) -> str:
     setting = "BLUEJAY_API_URL" if base_url is None else "base_url"
-    given = env.get("BLUEJAY_API_URL") or DEFAULT_BASE_URL if base_url is None else base_url
+    url, problem = _plain_url(base_url, env)
+    if problem:
+        remedy = f"write it like {DEFAULT_BASE_URL}; plain http is for localhost only, and the key goes elsewhere"
+        raise ConfigurationError(setting, problem, remedy)
+    return url
+
+
+def _plain_url(base_url: str | None, env: _Environment) -> tuple[str, str]:
+    """Return the URL and what is wrong with it; a wrong one is not quoted: it may hold a password, or be the key."""
+    given: Any = env.get("BLUEJAY_API_URL") or DEFAULT_BASE_URL if base_url is None else base_url
+    if not isinstance(given, str) or re.search(r"[\x00-\x20\x7f]", given.strip()):
+        return "", "is not a URL"
     try:
         url = urlsplit(given.strip())
         host, _ = url.hostname, url.port
-    except (ValueError, AttributeError):
-        raise ConfigurationError(setting, "is not a URL", f"write it like {DEFAULT_BASE_URL}") from None
+    except ValueError:
+        return "", "is not a URL"
     if url.username is not None or url.password is not None:
-        raise ConfigurationError(setting, "holds a user name or password", "leave them out; the key goes in a header")
+        return "", "holds a user name or password"
     if not host or url.scheme not in {"http", "https"} or url.query or url.fragment:
-        raise ConfigurationError(setting, f"is {given!r}", f"write it like {DEFAULT_BASE_URL}")
+        return "", "is not a plain http(s) URL"
     if url.scheme == "http" and host not in LOOPBACK_HOSTS:
-        raise ConfigurationError(setting, f"is plain http to {host!r}", "use https (http is for localhost only)")
-    path = url.path.rstrip("/").removesuffix("/v1").rstrip("/")
-    return f"{url.scheme}://{url.netloc}{path}"
+        return "", f"is plain http to {host!r}"
+    return f"{url.scheme}://{url.netloc}{url.path.rstrip('/').removesuffix('/v1').rstrip('/')}", ""
 
 
 def _spool_directory(
@@ -222,5 +250,19 @@ def _spool_directory(
         return None
     if spool is None or spool is True:
         given = env.get("BLUEJAY_SPOOL")
-        return Path(given).expanduser() if given else _default_spool(env)
-    return Path(spool).expanduser()
+        return _directory("BLUEJAY_SPOOL", given) if given else _default_spool(env)
+    return _directory("spool", spool)
+
+
+def _directory(setting: str, given: str | os.PathLike[str]) -> Path:
+    """Return a path that stays the same when the process changes its directory."""
+    remedy = "give the path of a directory on a local disk"
+    try:
+        text = os.fspath(given)
+        if not text or "\0" in text:
+            raise ConfigurationError(setting, "is empty" if not text else "holds a NUL", remedy)
+        return Path(text).expanduser().absolute()
+    except (TypeError, OSError) as error:
+        raise ConfigurationError(setting, f"is no path ({type(error).__name__})", remedy) from None
+    except RuntimeError:
+        raise ConfigurationError(setting, "needs a home directory, and there is none", remedy) from None

@@ -1,0 +1,54 @@
+"""Counts from any thread."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+from bluejay_ws.counters import Counters
+
+
+def test_counts_add_up_by_name() -> None:
+    """Each name has its own count; a name nobody counted under is zero."""
+    counters = Counters()
+    counters.add("delivered")
+    counters.add("delivered", 2)
+    counters.add("dropped.items")
+    assert counters["delivered"] == 3
+    assert counters["dropped.items"] == 1
+    assert counters["never"] == 0
+
+
+def test_a_snapshot_is_sorted_leaves_out_zeros_and_stands_still() -> None:
+    """What is returned is a copy of the moment."""
+    counters = Counters()
+    counters.add("b")
+    counters.add("a", 2)
+    counters.add("zero", 0)
+    assert counters["asked for"] == 0
+    snapshot = counters.snapshot()
+    counters.add("a")
+    assert list(snapshot.items()) == [("a", 2), ("b", 1)]
+
+
+def test_no_count_is_lost_between_threads() -> None:
+    """A thousand additions from eight threads are eight thousand."""
+    counters = Counters()
+
+    def count(_: int) -> None:
+        for _ in range(1000):
+            counters.add("x")
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(count, range(8)))
+    assert counters["x"] == 8000
+
+
+def test_after_a_fork_counting_starts_at_zero_even_if_the_lock_was_held() -> None:
+    """The child has counted nothing, and the parent's lock, held at the moment of the fork, is not waited for."""
+    counters = Counters()
+    counters.add("x")
+    counters._lock.acquire()
+    counters.reset_after_fork()
+    assert counters.snapshot() == {}
+    counters.add("x")
+    assert counters["x"] == 1

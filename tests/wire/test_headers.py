@@ -1,0 +1,67 @@
+"""Reading the id header out of whatever a server calls its headers."""
+
+from __future__ import annotations
+
+from email.message import Message
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from multidict import CIMultiDict
+from starlette.datastructures import Headers as StarletteHeaders
+from websockets.datastructures import Headers
+
+from bluejay_ws.wire import ID_HEADER
+from bluejay_ws.wire.headers import header_values
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ONE = ("x-simulation-result-id", "720488")
+TWO = ("X-Simulation-Result-Id", "720489")
+OTHER = ("Authorization", "Basic c2VjcmV0")
+
+
+def _email(*pairs: tuple[str, str]) -> Message:
+    message = Message()
+    for name, value in pairs:
+        message[name] = value
+    return message
+
+
+def _asgi(*pairs: tuple[str, str]) -> list[tuple[bytes, bytes]]:
+    return [(name.lower().encode(), value.encode()) for name, value in pairs]
+
+
+KINDS: dict[str, Callable[..., Any]] = {
+    "websockets": lambda *pairs: Headers(pairs),
+    "email": _email,
+    "aiohttp": lambda *pairs: CIMultiDict(pairs),
+    "starlette": lambda *pairs: StarletteHeaders(raw=_asgi(*pairs)),
+    "asgi": _asgi,
+    "pairs": lambda *pairs: iter(pairs),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("pairs", [(), (OTHER,), (OTHER, ONE), (ONE, OTHER, TWO), (ONE, ONE)])
+def test_every_value_is_found_in_every_kind_of_headers(kind: str, pairs: tuple[tuple[str, str], ...]) -> None:
+    """None, one or several values, whatever the case of the name, in their order."""
+    expected = [value for name, value in pairs if name != "Authorization"]
+    assert header_values(KINDS[kind](*pairs), ID_HEADER) == expected
+
+
+@pytest.mark.parametrize(
+    ("headers", "values"),
+    [
+        (None, []),
+        ({}, []),
+        ({"X-SIMULATION-RESULT-ID": "1"}, ["1"]),
+        (MappingProxyType({b"x-simulation-result-id": b"1"}), ["1"]),
+        ([(bytearray(b"X-Simulation-Result-Id"), bytearray(b"\xff"))], ["\xff"]),
+        ({"X-Simulation-Result-Id": 720488}, ["720488"]),
+    ],
+)
+def test_mappings_and_odd_values_are_read_as_text(headers: Any, values: list[str]) -> None:
+    """Bytes are Latin-1 as HTTP has it; a number that someone put into a dict is its digits."""
+    assert header_values(headers, ID_HEADER) == values
