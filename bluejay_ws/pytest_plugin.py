@@ -138,12 +138,13 @@ class AgentCaller:
         caller: Mapping[str, Any] | None = None,
         **call: Any,
     ) -> AcceptedReport:
-        """Do what calling the object does without blocking the event loop, on asyncio and trio."""
+        """Do what calling the object does without blocking the event loop, on asyncio and trio.
+
+        Cancelling it takes effect when the call is over: it cannot be hung up from outside.
+        """
         import anyio.to_thread  # noqa: PLC0415 - plugins are imported in every test session
 
-        return await anyio.to_thread.run_sync(
-            self._call, url, simulation_result_id, timeout, caller or {}, call, abandon_on_cancel=True
-        )
+        return await anyio.to_thread.run_sync(self._call, url, simulation_result_id, timeout, caller or {}, call)
 
     def _call(
         self,

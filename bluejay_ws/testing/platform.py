@@ -12,7 +12,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import threading
 import time
@@ -45,6 +44,7 @@ __all__ = [
 ]
 
 IDLE_SECONDS = 60.0
+LOOK_SECONDS = 0.005
 
 
 class FakePlatform:
@@ -261,24 +261,30 @@ class FakePlatform:
             TimeoutError: with what was seen instead.
         """
         with self._changed:
-            enough = self._changed.wait_for(lambda: self._oracle.count(simulation_result_id) >= count, timeout)
-            accepted = self._oracle.accepted(simulation_result_id)
-            if not enough:
-                raise TimeoutError(f"{len(accepted)} of {count} reports accepted after {timeout:g} s ({self._seen()})")
-            return accepted
+            self._changed.wait_for(lambda: self._oracle.count(simulation_result_id) >= count, timeout)
+            return self._enough(count, timeout, simulation_result_id)
 
     async def await_for(
         self,
         count: int = 1,
-        timeout: float = 10.0,  # noqa: ASYNC109 - a thread waits, and it wants to know
+        timeout: float = 10.0,  # noqa: ASYNC109 - as `wait_for` has it
         *,
         simulation_result_id: str | None = None,
     ) -> list[AcceptedReport]:
         """Do what `wait_for` does without blocking the event loop, on asyncio and trio."""
-        import anyio.to_thread  # noqa: PLC0415 - the platform itself needs no event loop
+        import anyio  # noqa: PLC0415 - the platform itself needs no event loop
 
-        wait = functools.partial(self.wait_for, count, timeout, simulation_result_id=simulation_result_id)
-        return await anyio.to_thread.run_sync(wait, abandon_on_cancel=True)
+        with anyio.move_on_after(timeout):
+            while self._oracle.count(simulation_result_id) < count:  # noqa: ASYNC110 - its threads know no event loop
+                await anyio.sleep(LOOK_SECONDS)
+        with self._changed:
+            return self._enough(count, timeout, simulation_result_id)
+
+    def _enough(self, count: int, timeout: float, simulation_result_id: str | None) -> list[AcceptedReport]:
+        accepted = self._oracle.accepted(simulation_result_id)
+        if len(accepted) < count:
+            raise TimeoutError(f"{len(accepted)} of {count} reports accepted after {timeout:g} s ({self._seen()})")
+        return accepted
 
     def _seen(self) -> str:
         last = [f"{request.method} {request.path}: {request.answer}" for request in self._requests[-5:]]

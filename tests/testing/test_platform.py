@@ -198,6 +198,8 @@ async def test_waiting_does_not_block_an_event_loop() -> None:
         tasks.start_soon(partial(anyio.to_thread.run_sync, partial(post, platform.url)))
         assert len(await platform.await_for(1)) == 1
         assert len(await platform.await_for(1, simulation_result_id="720488")) == 1
+        with pytest.raises(TimeoutError, match=r"1 of 2 reports accepted after 0.01 s"):
+            await platform.await_for(2, timeout=0.01)
 
 
 def test_closing_ends_whatever_is_going_on() -> None:
