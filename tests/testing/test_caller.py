@@ -147,6 +147,8 @@ def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(host: str, mon
 @pytest.mark.skipif(int(websockets_version.split(".")[0]) < 15, reason="this websockets knows no proxies")
 def test_a_foreign_host_may_be_reached_through_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     """For other machines the environment's proxy is asked."""
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
     with socket.socket() as unheard:
         unheard.bind(("127.0.0.1", 0))
         monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{unheard.getsockname()[1]}")

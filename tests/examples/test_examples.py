@@ -1,0 +1,164 @@
+"""Each example, run by its one command, called as Bluejay calls, and stopped as containers are stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bluejay_ws.testing.audio import tone
+from bluejay_ws.testing.caller import DigitalHuman
+from bluejay_ws.testing.platform import FakePlatform
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from bluejay_ws.testing.caller import CallLog
+    from bluejay_ws.testing.platform import AcceptedReport
+
+RECORDED = ("websockets_agent.py", "wrap_existing_agent.py", "threaded_agent.py")
+
+
+@dataclass
+class Example:
+    """A running example and the platform that it reports to."""
+
+    process: subprocess.Popen[str]
+    platform: FakePlatform
+    port: int
+
+    def call(self, identity: str | None = "720488", *, pace: float = 0.05, **options: Any) -> CallLog:
+        """Call it, with two utterances."""
+        human = DigitalHuman(f"ws://localhost:{self.port}", identity, pace=pace)
+        return asyncio.run(human.call([tone(500), tone(300)], **options))
+
+    def report(self) -> AcceptedReport:
+        """Return the one report of the call."""
+        (report,) = self.platform.wait_for(1, simulation_result_id="720488")
+        return report
+
+    def stop(self) -> tuple[int, str]:
+        """Stop it as containers are stopped; return its exit code and what it wrote on standard error."""
+        self.process.send_signal(signal.SIGTERM)
+        _, problems = self.process.communicate(timeout=30)
+        return self.process.returncode, problems
+
+
+@contextlib.contextmanager
+def running(root: Path, spool: Path, name: str) -> Iterator[Example]:
+    """Run an example on a free port."""
+    with FakePlatform() as platform:
+        reporting = {"BLUEJAY_API_URL": platform.url, "BLUEJAY_API_KEY": platform.api_key, "BLUEJAY_SPOOL": str(spool)}
+        process = subprocess.Popen(
+            [sys.executable, f"examples/{name}", "0"],
+            cwd=root,
+            env={**os.environ, "PYTHONPATH": str(root), **reporting},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        with process:
+            try:
+                assert process.stdout is not None
+                port = int(process.stdout.readline().removeprefix("listening on port "))
+                yield Example(process, platform, port)
+            finally:
+                process.kill()
+
+
+def said_by(speaker: str, report: AcceptedReport) -> list[str]:
+    """Return what one side said, in order."""
+    return [said["utterance"] for said in report.transcript if said["speaker"] == speaker]
+
+
+def test_the_websockets_agent_reports_what_was_said_and_which_tools_it_called(root: Path, tmp_path: Path) -> None:
+    """Two utterances give two tools with parameters and outputs, and what both sides said, in order."""
+    with running(root, tmp_path, "websockets_agent.py") as example:
+        log = example.call()
+        report = example.report()
+        assert example.stop() == (0, "")
+        assert example.platform.duplicates == {}
+    assert [(call["name"], call["parameters"], call["output"]["status"]) for call in report.tool_calls] == [
+        ("lookup_card", {"last4": "4242"}, "active"),
+        ("freeze_card", {"last4": "4242"}, "frozen"),
+    ]
+    # Twenty times faster than real time, what both sides say overlaps: each side is in order on its own.
+    assert said_by("USER", report) == ["Hi, I lost my card. It ends in 4242.", "Yes, please freeze it."]
+    assert said_by("AGENT", report) == [
+        "I found the card ending in 4242. Shall I freeze it?",
+        "Your card is frozen. Goodbye!",
+    ]
+    assert len(log.of("mark.echoed")) == 2
+
+
+def test_the_websockets_agent_falls_silent_when_it_is_interrupted(root: Path, tmp_path: Path) -> None:
+    """A caller who barges in is not spoken over: the answer breaks off, without its end being announced."""
+    with running(root, tmp_path, "websockets_agent.py") as example:
+        log = example.call(barge_in_ms=200)
+        example.report()
+    assert len(log.of("barge_in")) == 1
+    assert len(log.of("agent.speech.started")) == 2
+    assert len(log.of("agent.speech.completed")) == 1
+
+
+def test_the_websockets_agent_answers_a_health_check(root: Path, tmp_path: Path) -> None:
+    """A container's health check is plain HTTP, and is no call."""
+    with running(root, tmp_path, "websockets_agent.py") as example:
+        with urllib.request.urlopen(f"http://localhost:{example.port}/health") as answer:
+            assert answer.status == 200
+        assert example.stop() == (0, "")
+        assert example.platform.requests == []
+
+
+def test_an_existing_agent_is_recorded_without_being_touched(root: Path, tmp_path: Path) -> None:
+    """The wrapping script reports the tool and the sentences of an agent that knows nothing of it."""
+    with running(root, tmp_path, "wrap_existing_agent.py") as example:
+        example.call()
+        report = example.report()
+        assert example.stop() == (0, "")
+    assert [(call["name"], call["parameters"], call["output"]) for call in report.tool_calls] == [
+        ("order_status", {"number": "7"}, "on its way")
+    ]
+    assert said_by("AGENT", report) == ["Your order is on its way.", "Goodbye."]
+    assert "bluejay" not in (root / "examples" / "existing_agent.py").read_text().partition('"""\n\n')[2]
+
+
+def test_the_existing_agent_runs_on_its_own(root: Path, tmp_path: Path) -> None:
+    """What is wrapped works without the wrapping, and reports nothing."""
+    with running(root, tmp_path, "existing_agent.py") as example:
+        log = example.call()
+        example.process.send_signal(signal.SIGINT)
+        assert example.process.communicate(timeout=30)[1] == ""
+        assert example.platform.requests == []
+    assert log.close_code == 1000
+    assert log.heard_ms > 0
+
+
+def test_the_threaded_agent_reports_from_its_threads(root: Path, tmp_path: Path) -> None:
+    """Tools, sentences and events recorded on a connection's thread are those of its call."""
+    with running(root, tmp_path, "threaded_agent.py") as example:
+        example.call(greeting=10)
+        report = example.report()
+        assert example.stop() == (0, "")
+    assert [(call["name"], call["output"]["table"]) for call in report.tool_calls] == [("book_table", 10)] * 2
+    assert said_by("AGENT", report) == ["Hello!", "Table 10 is yours.", "Table 10 is yours."]
+    assert "Greeting" in [event["title"] for event in report.events]
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_production_calls_are_not_recorded(root: Path, tmp_path: Path, name: str) -> None:
+    """Without the header the same agent answers, and nothing is sent or written."""
+    with running(root, tmp_path / "spool", name) as example:
+        assert example.call(None).heard_ms > 0
+        assert example.stop() == (0, "")
+        assert example.platform.requests == []
+    assert not list(tmp_path.rglob("*.live*")) + list(tmp_path.rglob("*.ready"))
