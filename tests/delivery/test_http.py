@@ -1,0 +1,400 @@
+"""HTTP against a platform that misbehaves: what each failure is taken for, on real sockets."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+import trustme
+
+from bluejay_ws.delivery import http
+from bluejay_ws.delivery.http import HttpExchange, tls_context
+from bluejay_ws.delivery.verdict import Action, Answer, Failure, Phase, judge
+from bluejay_ws.testing.platform import Answer as Says
+from bluejay_ws.testing.platform import Close, FakePlatform, Hang, Raw, Refuse
+from bluejay_ws.testing.proxy import Cut, Proxy, Stall
+from bluejay_ws.wire import journal
+from tests.delivery.kit import bodies, new_id, settings
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from bluejay_ws.testing.platform import Step
+    from bluejay_ws.testing.proxy import Passage
+
+
+def report(identity: str = "720488", *tools: str) -> bytes:
+    """Return a body to post."""
+    report_id = new_id()
+    return journal.assemble([bodies(report_id, identity, *tools)], simulation_result_id=identity)
+
+
+def exchange(url: str, timeout: float = 0.3) -> HttpExchange:
+    """Return an exchange that gives up soon."""
+    chosen = settings(url, timeout=timeout)
+    return HttpExchange(chosen, tls_context(chosen))
+
+
+@pytest.fixture
+def platform() -> Iterator[FakePlatform]:
+    """Return a platform."""
+    with FakePlatform() as platform:
+        yield platform
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    """Return a certificate authority that nobody trusts."""
+    return trustme.CA()
+
+
+@pytest.fixture
+def server_context(authority: trustme.CA) -> ssl.SSLContext:
+    """Return the server's side of TLS."""
+    import ssl  # noqa: PLC0415
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost", "127.0.0.1").configure_cert(context)
+    return context
+
+
+@pytest.fixture
+def trusted(authority: trustme.CA, tmp_path: Path) -> Iterator[None]:
+    """Let the authority be trusted, the way a user does it."""
+    path = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(path))
+    os.environ["SSL_CERT_FILE"] = str(path)
+    yield
+    del os.environ["SSL_CERT_FILE"]
+
+
+def test_a_report_arrives_as_it_is(platform: FakePlatform) -> None:
+    """Byte for byte, with the key, as JSON, and with a name to find us by."""
+    body = report("720488", "freeze_card")
+    client = exchange(platform.url)
+    assert judge(client.post(body)).action is Action.DELIVERED
+    client.close()
+    assert platform.accepted[0].body == body
+    request = platform.requests[0]
+    assert (request.method, request.path) == ("POST", "/v1/update-simulation-result")
+    assert request.header("X-API-Key") == "test-key"
+    assert request.header("Content-Type") == "application/json"
+    assert (request.header("User-Agent") or "").startswith("bluejay_ws/")
+
+
+def test_a_result_is_read_back(platform: FakePlatform) -> None:
+    """The id is one step of the path, whatever is in it."""
+    client = exchange(platform.url)
+    answer = client.look("720/488?x")
+    assert isinstance(answer, Answer)
+    assert platform.requests[0].path == "/v1/retrieve-simulation-result/720%2F488%3Fx"
+    client.close()
+
+
+def test_without_a_key_none_is_sent(platform: FakePlatform) -> None:
+    """No header is better than an empty one."""
+    import dataclasses  # noqa: PLC0415
+
+    chosen = dataclasses.replace(settings(platform.url), api_key=None)
+    client = HttpExchange(chosen, tls_context(chosen))
+    assert judge(client.post(report())).reason == "http.401"
+    assert platform.requests[0].header("X-API-Key") is None
+    client.close()
+
+
+LOST = (Phase.UNKNOWN, Action.READ_BACK)
+RETRY = (Phase.BODY_INCOMPLETE, Action.RETRY)
+
+
+@pytest.mark.parametrize(
+    ("step", "phases", "action"),
+    [
+        (Refuse(0.3), {Phase.NOT_SENT}, Action.RETRY),
+        (Close(at="connect"), {Phase.NOT_SENT, Phase.BODY_INCOMPLETE, Phase.UNKNOWN}, None),
+        (Close(at="answer"), {Phase.UNKNOWN}, Action.READ_BACK),
+        (Close(at="answer", reset=False), {Phase.UNKNOWN}, Action.READ_BACK),
+        (Close(at="answer", accept=True), {Phase.UNKNOWN}, Action.READ_BACK),
+        (Close(at="status_line"), {Phase.UNKNOWN}, Action.READ_BACK),
+        (Hang(at="answer"), {Phase.UNKNOWN}, Action.READ_BACK),
+        (Hang(at="connect"), {Phase.UNKNOWN}, Action.READ_BACK),
+        (Raw(b"HTTP/1.1 2"), {Phase.UNKNOWN}, Action.READ_BACK),
+        (Raw(b"\x00\xff garbage\r\n\r\n"), {Phase.UNKNOWN}, Action.READ_BACK),
+    ],
+)
+def test_without_an_answer_it_counts_how_far_the_report_came(
+    platform: FakePlatform, step: Step, phases: set[Phase], action: Action | None
+) -> None:
+    """What the platform may have read as a whole is asked about; the rest goes out again."""
+    platform.plan(step)
+    client = exchange(platform.url)
+    outcome = client.post(report())
+    client.close()
+    assert isinstance(outcome, Failure)
+    assert outcome.phase in phases
+    assert action is None or judge(outcome).action is action
+
+
+@pytest.mark.parametrize("passage", [Stall(up=5000), Cut(up=5000), Cut(up=5000, reset=False)])
+def test_a_report_that_the_network_stopped_half_way_was_not_processed(platform: FakePlatform, passage: Passage) -> None:
+    """The rest of it is still here: it cannot have been taken in."""
+    with Proxy.before(platform.url) as proxy:
+        proxy.plan(passage)
+        client = exchange(proxy.url)
+        outcome = client.post(report() + b" " * 30_000_000)
+        client.close()
+    assert isinstance(outcome, Failure)
+    assert outcome.phase is Phase.BODY_INCOMPLETE
+
+
+@pytest.mark.parametrize("step", [Close(at="body"), Close(at="headers")])
+def test_a_report_that_was_not_sent_whole_was_not_processed(platform: FakePlatform, step: Step) -> None:
+    """A long body meets a connection that ends or stops: there is nothing to ask about."""
+    platform.plan(step)
+    client = exchange(platform.url)
+    outcome = client.post(report("1", "x" * 1000) + b" " * 30_000_000)
+    client.close()
+    assert isinstance(outcome, Failure)
+    assert outcome.phase is Phase.BODY_INCOMPLETE
+    assert judge(outcome).action is Action.RETRY
+
+
+@pytest.mark.parametrize(
+    ("step", "status", "complete"),
+    [
+        (Close(at="answer_body"), 200, False),
+        (Says(body=b"<html>sign in</html>"), 200, True),
+        (Says(status=204, body=b""), 204, True),
+        (Says(status=307, headers={"Location": "http://127.0.0.1:1/elsewhere"}), 307, True),
+        (Says(status=503, headers={"Retry-After": "7"}), 503, True),
+        (Says(status=422), 422, True),
+        (Says(headers={"Content-Encoding": "gzip"}, body=gzip.compress(b"x" * 10**6)), 200, True),
+        (Says(body=b"x" * 200_000), 200, False),
+    ],
+)
+def test_an_answer_is_read_as_far_as_it_goes(
+    platform: FakePlatform, step: Step, status: int, complete: bool
+) -> None:
+    """The status counts even if the body breaks off, lies, is packed or does not end."""
+    platform.plan(step)
+    client = exchange(platform.url)
+    outcome = client.post(report())
+    client.close()
+    assert isinstance(outcome, Answer)
+    assert (outcome.status, outcome.complete) == (status, complete)
+    assert len(outcome.body) <= http.ANSWER_LIMIT
+    assert judge(outcome).action is not Action.DELIVERED
+    assert len(platform.requests) == 1  # no redirect was followed
+
+
+def test_retry_after_comes_with_the_answer(platform: FakePlatform) -> None:
+    """As it was sent: what it means is decided elsewhere."""
+    platform.plan(Says(status=429, headers={"Retry-After": "Fri, 31 Dec 9999 23:59:59 GMT"}))
+    client = exchange(platform.url)
+    outcome = client.post(report())
+    client.close()
+    assert isinstance(outcome, Answer)
+    assert outcome.retry_after == "Fri, 31 Dec 9999 23:59:59 GMT"
+
+
+def test_a_long_result_is_read_whole(platform: FakePlatform) -> None:
+    """The platform's own transcript and scores come before what is looked for."""
+    platform.plan_reads(Says(body=b"x" * 500_000))
+    client = exchange(platform.url)
+    outcome = client.look("720488")
+    client.close()
+    assert isinstance(outcome, Answer)
+    assert (len(outcome.body), outcome.complete) == (500_000, True)
+
+
+@pytest.mark.parametrize("passage", [Cut(down=0), Stall(down=0), Cut(down=20)])
+def test_an_answer_that_the_network_swallowed_is_an_unknown_outcome(platform: FakePlatform, passage: Passage) -> None:
+    """The platform took the report in; only a look can tell."""
+    with Proxy.before(platform.url) as proxy:
+        proxy.plan(passage)
+        client = exchange(proxy.url)
+        outcome = client.post(report())
+        client.close()
+    assert isinstance(outcome, Failure)
+    assert outcome.phase is Phase.UNKNOWN
+    platform.wait_for(1)
+
+
+def test_an_answer_that_drips_is_ended(platform: FakePlatform) -> None:
+    """Each byte comes in time, the answer never: the exchange as a whole has a limit, kept by another thread."""
+    platform.plan(Says(drip=0.05))
+    client = exchange(platform.url, timeout=0.2)
+    ended = threading.Event()
+
+    def keep() -> None:
+        while not ended.wait(0.02):
+            client.abort_if_late(time.monotonic())
+
+    keeper = threading.Thread(target=keep)
+    keeper.start()
+    outcome = client.post(report())
+    ended.set()
+    keeper.join()
+    client.close()
+    assert isinstance(outcome, Failure)
+    assert outcome.phase is Phase.UNKNOWN
+
+
+def test_ending_nothing_is_harmless(platform: FakePlatform) -> None:
+    """Between two exchanges, before the first, and when the connection is gone already."""
+    client = exchange(platform.url)
+    client.abort_if_late(time.monotonic() + 1e9)
+    client._progress.cut_off()
+    client.post(report())
+    client.close()
+    client._progress.cut_off()
+
+
+def test_a_name_that_does_not_resolve_was_not_sent() -> None:
+    """DNS is the most usual outage of all."""
+    import dataclasses  # noqa: PLC0415
+
+    chosen = dataclasses.replace(settings(), base_url="http://name.invalid")
+    client = HttpExchange(chosen, tls_context(chosen))
+    assert client.post(report()) == Failure(Phase.NOT_SENT, "dns")
+    client.close()
+
+
+def test_a_connect_that_times_out_was_not_sent() -> None:
+    """The listener's queue is full: the handshake never ends."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        fill = [socket.socket() for _ in range(3)]
+        for one in fill:
+            one.setblocking(False)
+            one.connect_ex(listener.getsockname())
+        client = exchange(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        assert client.post(report()) == Failure(Phase.NOT_SENT, "connect_timeout")
+        client.close()
+        for one in fill:
+            one.close()
+
+
+@pytest.mark.parametrize("url", ["ftp://127.0.0.1"])
+def test_an_unusable_url_is_a_matter_of_configuration(url: str) -> None:
+    """Trying again would not change it."""
+    import dataclasses  # noqa: PLC0415
+
+    chosen = dataclasses.replace(settings(), base_url=url)
+    client = HttpExchange(chosen, tls_context(chosen))
+    outcome = client.post(report())
+    client.close()
+    assert isinstance(outcome, Failure)
+    assert judge(outcome).action is Action.HOLD_ALL
+
+
+# -- TLS --------------------------------------------------------------------------------------------------------
+
+
+def test_a_trusted_certificate_is_trusted(server_context: ssl.SSLContext, trusted: None) -> None:
+    """Who has an authority of their own says so in SSL_CERT_FILE, as everywhere."""
+    with FakePlatform(ssl_context=server_context) as platform:
+        client = exchange(platform.url, timeout=3.0)
+        assert judge(client.post(report())).action is Action.DELIVERED
+        assert judge(client.post(report())).action is Action.DELIVERED
+        client.close()
+        assert platform.connections == 1
+
+
+def test_a_certificate_that_is_not_trusted_is_a_matter_of_configuration(server_context: ssl.SSLContext) -> None:
+    """The key is not sent to somebody who cannot prove who they are."""
+    with FakePlatform(ssl_context=server_context) as platform:
+        client = exchange(platform.url, timeout=3.0)
+        assert client.post(report()) == Failure(Phase.CERTIFICATE, "certificate_not_trusted")
+        client.close()
+        assert platform.requests == []
+
+
+@pytest.mark.parametrize("step", [Close(at="tls"), Close(at="connect"), Hang(at="tls"), Close(at="tls", reset=False)])
+def test_tls_that_breaks_off_was_not_sent(server_context: ssl.SSLContext, trusted: None, step: Step) -> None:
+    """Nothing of the report travels before the handshake is complete."""
+    with FakePlatform(ssl_context=server_context) as platform:
+        platform.plan(step)
+        client = exchange(platform.url)
+        outcome = client.post(report())
+        client.close()
+    assert isinstance(outcome, Failure)
+    assert outcome.phase is Phase.NOT_SENT
+
+
+def test_tls_that_drips_is_ended(server_context: ssl.SSLContext, trusted: None) -> None:
+    """The socket under TLS can be shut down by another thread as well."""
+    with FakePlatform(ssl_context=server_context) as platform:
+        platform.plan(Hang(at="answer"))
+        client = exchange(platform.url, timeout=3.0)
+        timer = threading.Timer(0.3, lambda: client.abort_if_late(time.monotonic() + 100.0))
+        timer.start()
+        outcome = client.post(report())
+        client.close()
+        timer.join()
+    assert isinstance(outcome, Failure)
+    assert outcome.phase is Phase.UNKNOWN
+
+
+# -- proxies ----------------------------------------------------------------------------------------------------
+
+
+class TunnelProxy:
+    """A proxy that answers CONNECT with one line, then closes."""
+
+    def __init__(self, answer: bytes) -> None:
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self._socket.settimeout(5.0)
+        self._answer = answer
+        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        self.asked = b""
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        connection, _ = self._socket.accept()
+        self.asked = connection.recv(65536)
+        connection.sendall(self._answer)
+        connection.close()
+
+    def close(self) -> None:
+        self._thread.join()
+        self._socket.close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "failure"),
+    [
+        (b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", Failure(Phase.CONFIGURATION, "proxy_refuses_us")),
+        (b"HTTP/1.1 502 Bad Gateway\r\n\r\n", Failure(Phase.NOT_SENT, "proxy_error")),
+        (b"", Failure(Phase.NOT_SENT, "remote_protocol_error")),
+        (b"HTTP/1.1 200 OK\r\n\r\n", Failure(Phase.NOT_SENT, "connect_error")),
+    ],
+)
+def test_a_proxy_of_the_environment_is_used_and_its_failures_are_not_the_reports(
+    trusted: None, answer: bytes, failure: Failure
+) -> None:
+    """A tunnel that was asked for in full is still no report that was sent."""
+    import dataclasses  # noqa: PLC0415
+
+    proxy = TunnelProxy(answer)
+    before = os.environ.pop("no_proxy", "")
+    os.environ["HTTPS_PROXY"] = proxy.url
+    try:
+        chosen = dataclasses.replace(settings(timeout=3.0), base_url="https://platform.invalid")
+        client = HttpExchange(chosen, tls_context(chosen))
+        assert client.post(report()) == failure
+        client.close()
+    finally:
+        del os.environ["HTTPS_PROXY"]
+        os.environ["no_proxy"] = before
+        proxy.close()
+    assert proxy.asked.startswith(b"CONNECT platform.invalid:443")
+    assert b"test-key" not in proxy.asked
