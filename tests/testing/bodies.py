@@ -39,9 +39,10 @@ def paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [path, *(found for key, item in inner for found in paths(item, (*path, key)))]
 
 
+TEXT = st.text("aT é\0\u2028\U0001f426", max_size=5)
 ANY_JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
     max_leaves=8,
 )
 NEAR_MISSES = st.sampled_from([None, "AGENT", "1", -1, 0, 1.0, 1.5, -0.0, True, [], {}, [None], ["x"], {"a": 1}, 1e300])
