@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import re
+import threading
 import time
 import uuid
 from typing import TYPE_CHECKING, Any, Protocol
@@ -16,7 +18,7 @@ from bluejay_ws.wire import journal, usable_id
 from bluejay_ws.wire.identity import ids_in_message
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from types import TracebackType
 
     from bluejay_ws.counters import Counters
@@ -30,6 +32,8 @@ logger = logging.getLogger("bluejay_ws")
 
 # How long a handler may go on recording after its socket has closed, before the report leaves without it.
 GRACE = 0.05
+
+_TOOL_CALL = re.compile(rb'\["(?:tool_calls"|open",\d+,"tool_calls")')
 
 
 class Host(Protocol):
@@ -66,9 +70,11 @@ class Call:
         "_handlers",
         "_outcome",
         "_started_at",
+        "_waiting",
         "closed_facts",
         "ended",
         "looking",
+        "names",
         "observer",
         "recorder",
         "server",
@@ -87,6 +93,8 @@ class Call:
         self._handlers = 0
         self._outcome: dict[str, Any] | None = None
         self._file: CallFile | None = None
+        self._waiting: _Waiting | None = None
+        self.names: tuple[str, ...] = ()
         self.recorder = Recorder(
             clock=client.clock,
             started_ns=started_ns,
@@ -100,6 +108,9 @@ class Call:
         self.recorder.heard = self.observer
         if simulation_result_id is not None:
             self._open_file(simulation_result_id)
+        elif client.spool is not None:
+            self._waiting = _Waiting()
+            self.recorder.write = self._waiting.append
 
     def now_ms(self) -> float:
         """Return the milliseconds since the handshake, for the observer."""
@@ -189,14 +200,21 @@ class Call:
         self._client.forget(self)
         if self.recorder.closed:  # discarded, or a forked child's copy
             return
-        self.observer.close(self.now_ms())
-        self.recorder.close(self._facts(), self.observer.summary())
+        self.recorder.close(self._facts(), self._summary())
         identity = self.recorder.simulation_result_id
         if identity is None:
             self._client.counters.add("dropped.never_bound")
             return
-        self._warn_if_no_tools()
         self._client.sender.submit(self._parcel(identity))
+        self._warn_if_no_tools()
+
+    def _summary(self) -> Mapping[str, Any]:
+        try:
+            self.observer.close(self.now_ms())
+            return self.observer.summary()
+        except Exception as error:  # noqa: BLE001 - what was recorded is reported without what was observed
+            self.failed("observer", error)
+            return {}
 
     def _facts(self) -> dict[str, Any]:
         facts = {"version": VERSION, "server": self.server, **(self.closed_facts or {"closed_by": "process_exit"})}
@@ -211,8 +229,7 @@ class Call:
         return Parcel.from_memory(self.recorder.report_id, simulation_result_id, bodies)
 
     def _warn_if_no_tools(self) -> None:
-        has_tools = any(body.startswith((b'["tool_calls"', b'["open"')) for body in self.recorder.bodies)
-        if DECORATED_TOOLS and not has_tools:
+        if DECORATED_TOOLS and not any(map(_TOOL_CALL.match, self.recorder.bodies)):
             logger.warning(
                 "call %s ended without a tool call although %d tools are decorated with @record_tool",
                 self.recorder.simulation_result_id,
@@ -224,13 +241,10 @@ class Call:
 
     def bound(self, simulation_result_id: str) -> None:
         """Open the call's file now that it has an id, with everything recorded before."""
-        bodies = list(self.recorder.bodies)
         self._client.counters.add("recorded")
         self._client.remember(simulation_result_id, self)
-        self._open_file(simulation_result_id)
-        if self._file is not None:
-            for body in bodies:
-                self._file.append(body)
+        waiting, self._waiting = self._waiting, None
+        self._open_file(simulation_result_id, waiting)
 
     def aliased(self, alias: str) -> None:
         """Let the client find this call by ``alias`` too."""
@@ -255,17 +269,24 @@ class Call:
 
     # -- inside -------------------------------------------------------------------------------------------------
 
-    def _open_file(self, simulation_result_id: str) -> None:
-        spool = self._client.spool
-        if spool is None:
-            return
-        self._file = spool.open_call(
+    def _open_file(self, simulation_result_id: str, waiting: _Waiting | None = None) -> None:
+        """Write to a file from now on, and before that what was ``waiting`` for it; without one, memory has it all."""
+        try:
+            self._file = self._new_file(simulation_result_id)
+        except Exception as error:  # noqa: BLE001 - the call goes on, and is kept in memory
+            self.failed("spool", error)
+        if self._file is not None and waiting is not None:
+            waiting.release(self._file.append)
+        self.recorder.write = None if self._file is None else self._file.append
+
+    def _new_file(self, simulation_result_id: str) -> CallFile | None:
+        if self._client.spool is None:
+            return None
+        return self._client.spool.open_call(
             report_id=self.recorder.report_id,
             simulation_result_id=simulation_result_id,
             header=self._header(simulation_result_id),
         )
-        if self._file is not None:
-            self.recorder.write = self._file.append
 
     def _header(self, simulation_result_id: str) -> bytes:
         return journal.header(
@@ -275,6 +296,29 @@ class Call:
             version=VERSION,
             server=self.server,
         )
+
+
+class _Waiting:
+    """The lines of a call whose file cannot be opened before its id is known, from whichever thread they come."""
+
+    __slots__ = ("_lines", "_lock", "_write")
+
+    def __init__(self) -> None:
+        self._lines: list[bytes] = []
+        self._lock = threading.Lock()
+        self._write: Callable[[bytes], None] | None = None
+
+    def append(self, body: bytes) -> None:
+        with self._lock:
+            (self._write or self._lines.append)(body)
+
+    def release(self, write: Callable[[bytes], None]) -> None:
+        """Pass all lines on, and from now on each at once: none is lost, doubled or out of order."""
+        with self._lock:
+            for body in self._lines:
+                write(body)
+            self._lines.clear()
+            self._write = write
 
 
 def _outcome_of(error: BaseException) -> dict[str, Any]:

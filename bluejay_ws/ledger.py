@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bluejay_ws.wire import fragments
+from bluejay_ws.wire.fragments import CALL_LIMIT, ITEM_LIMIT, ITEMS_LIMIT, tool_call
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +20,8 @@ logger = logging.getLogger("bluejay_ws")
 
 _REDACTION_FAILED = "[redaction failed]"
 _SMALLEST_ALLOWANCE = 512
+_AMPLE = CALL_LIMIT // 2
+_FULL = 2 * CALL_LIMIT
 
 
 class Owner(Protocol):
@@ -123,7 +126,8 @@ class Ledger:
             parameters = None if parameters is None else self._redacted("parameters", parameters)
             output = output if output is fragments.OMITTED else self._redacted("output", output)
             description = None if description is None else self._redacted("description", description)
-        fragment = fragments.tool_call(start, name, parameters, output, description, notes, limit=self._allowance())
+        limit = ITEM_LIMIT if self._size < _AMPLE else self._allowance()
+        fragment = tool_call(start, name, parameters, output, description, notes, limit=limit)
         if notes:
             self._count(notes)
         return fragment
@@ -161,14 +165,19 @@ class Ledger:
 
     def _allowance(self) -> int:
         """Return the bytes that the next item may take: less and less in the second half of the call's share."""
-        if self._size * 2 < fragments.CALL_LIMIT:
-            return fragments.ITEM_LIMIT
-        return max(_SMALLEST_ALLOWANCE, min(fragments.ITEM_LIMIT, (fragments.CALL_LIMIT - self._size) // 16))
+        if self._size < _AMPLE:
+            return ITEM_LIMIT
+        return max(_SMALLEST_ALLOWANCE, min(ITEM_LIMIT, (CALL_LIMIT - self._size) // 16))
 
     def _keep(self, body: bytes) -> None:
-        if len(self._bodies) >= fragments.ITEMS_LIMIT or self._size > 2 * fragments.CALL_LIMIT:
+        bodies = self._bodies
+        if len(bodies) >= ITEMS_LIMIT or self._size > _FULL:
             return self._counters.add("dropped.items")
-        return self._append(body)
+        bodies.append(body)  # `_append`, spelled out: this is the path of every tool call
+        self._size += len(body)
+        if self.write is not None:
+            self.write(body)
+        return None
 
     def _append(self, body: bytes) -> None:
         self._bodies.append(body)
