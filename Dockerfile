@@ -7,7 +7,7 @@ RUN python -m venv /opt/agent && /opt/agent/bin/pip install --no-cache-dir .
 
 FROM python:3.13-slim-bookworm
 # Nobody's home: the agent writes to its spool and nowhere else.
-RUN useradd --system --uid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin agent \
+RUN useradd --uid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin agent \
     && install -d -o agent -g agent -m 0700 /var/lib/agent/spool
 COPY --from=build /opt/agent /opt/agent
 COPY examples/websockets_agent.py /app/agent.py
