@@ -123,7 +123,14 @@ class Bluejay:
             late_id: record even without an id, for ``recorder.bind`` to bring it later; a call that never
                 gets one is dropped at its end.
         """
-        return CallContext(self.open_call(header_values(headers, ID_HEADER), server="call", late_id=late_id))
+        return CallContext(self.open_call(self._values(headers), server="call", late_id=late_id))
+
+    def _values(self, headers: object) -> list[str]:
+        try:
+            return header_values(headers, ID_HEADER)
+        except Exception as error:  # noqa: BLE001 - the call goes on, unrecorded
+            self.failed("headers", error, None)
+            return []
 
     def open_call(
         self, values: Iterable[str], *, server: str, late_id: bool = False, look: bool = False
@@ -152,14 +159,20 @@ class Bluejay:
         if identity is None and not late_id:
             return None
         if not self._started:
-            self._started = True
-            self.sender.start()
+            self._start()
         call = Call(self, identity, server)
         self._calls[call] = None
         if identity is not None:
             self.counters.add("recorded")
-            self._names[identity] = call
+            self.remember(identity, call)
         return call
+
+    def _start(self) -> None:
+        self._started = True
+        try:
+            self.sender.start()
+        except Exception as error:  # noqa: BLE001 - the call is recorded; delivery tries again at its end
+            self.failed("start", error, None)
 
     def _warn_unusable(self, count: int) -> None:
         self.counters.add("dropped.no_usable_id")
@@ -178,7 +191,7 @@ class Bluejay:
 
         For threads, executors and webhooks. It never answers with "the latest call".
         """
-        call = self._names.get(name)
+        call = self._names.get(str(name))
         if call is None or call.ended:
             self.counters.add("dropped.unknown_call")
             return INERT
@@ -186,13 +199,15 @@ class Bluejay:
 
     def remember(self, name: str, call: Call) -> None:
         """Let `find` answer to ``name`` with ``call``."""
+        call.names += (name,)
         self._names[name] = call
 
     def forget(self, call: Call) -> None:
         """Take a call that is over off the books."""
         self._calls.pop(call, None)
-        for name in [name for name, one in self._names.items() if one is call]:
-            del self._names[name]
+        for name in call.names:
+            if self._names.get(name) is call:  # the platform may have dialled again
+                self._names.pop(name, None)
 
     def failed(self, where: str, error: Exception, simulation_result_id: str | None) -> None:
         """Count an error of ours and log its type; its text may quote the caller."""
@@ -211,31 +226,32 @@ class Bluejay:
 
         Args:
             timeout: seconds at the most; default the client's ``flush_timeout``.
-            strict: raise instead of returning False.
+            strict: raise if any report of this client was not accepted: is left, held, parked or lost.
 
         Raises:
-            DeliveryError: with ``strict``, if reports are still undelivered.
+            DeliveryError: with ``strict``; says how many.
         """
-        done = self.sender.flush(self.settings.flush_timeout if timeout is None else timeout)
-        if strict and not done:
-            raise self._undelivered()
+        done = self.sender.flush(self._budget(timeout))
+        if strict:
+            self._check_delivered()
         return done
 
     async def aflush(self, timeout: float | None = None, *, strict: bool = False) -> bool:  # noqa: ASYNC109
         """Do what `flush` does without blocking the event loop (asyncio and trio); cancelling it loses nothing."""
-        import anyio  # noqa: PLC0415 - it costs import time that no call should pay for
-
-        with anyio.move_on_after(self.settings.flush_timeout if timeout is None else timeout):
-            while self.sender.pending():  # noqa: ASYNC110 - the threads that deliver know no event loop
-                await anyio.sleep(0.01)
-        done = not self.sender.pending()
-        if strict and not done:
-            raise self._undelivered()
+        done = await _in_a_thread(self.sender.flush, self._budget(timeout))
+        if strict:
+            self._check_delivered()
         return done
 
-    def _undelivered(self) -> DeliveryError:
+    def _budget(self, timeout: float | None) -> float:
+        return self.settings.flush_timeout if timeout is None else timeout
+
+    def _check_delivered(self) -> None:
         counts = {"waiting": self.sender.pending(), "held": self.counters["held"], "parked": self.counters["parked"]}
-        return DeliveryError(counts, "see the log of bluejay_ws for each of them")
+        lost = ("dropped.held_without_spool", "dropped.parked_without_spool", "dropped.memory_full")
+        counts["lost"] = sum(self.counters[name] for name in lost)
+        if any(counts.values()):
+            raise DeliveryError(counts, "see the log of bluejay_ws for each of them")
 
     def close(self, timeout: float | None = None) -> bool:
         """End all live calls, wait for delivery and stop. What is left stays in the spool for the next start.
@@ -246,16 +262,15 @@ class Bluejay:
             Whether everything was delivered.
         """
         self._end_calls()
-        return self.sender.close(self.settings.flush_timeout if timeout is None else timeout)
+        return self.sender.close(self._budget(timeout))
 
     async def aclose(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109
         """Do what `close` does without blocking the event loop (asyncio and trio)."""
         self._end_calls()
-        done = await self.aflush(timeout)
-        self.sender.close(0.0)
-        return done
+        return await _in_a_thread(self.sender.close, self._budget(timeout))
 
     def _end_calls(self) -> None:
+        self._started = False
         for call in list(self._calls):
             call.end()
 
@@ -286,6 +301,13 @@ class Bluejay:
         self._started = False
         self.counters.reset_after_fork()
         self.sender.reset_after_fork()
+
+
+async def _in_a_thread(wait: Callable[[float], bool], seconds: float) -> bool:
+    from anyio import CapacityLimiter, to_thread  # noqa: PLC0415 - it costs import time that no call should pay for
+
+    # A limiter of its own: the agent's threads may all be busy.
+    return await to_thread.run_sync(wait, seconds, abandon_on_cancel=True, limiter=CapacityLimiter(1))
 
 
 def _sender(settings: Settings, spool: Spool | None, counters: Counters) -> Sender:

@@ -53,8 +53,8 @@ def enter(recorder: Recorder) -> Callable[[], None]:
     token: Token[Recorder] = _current.set(recorder)
 
     def leave() -> None:
-        # Left in another context (a generator closed elsewhere)? That context ends by itself.
-        with contextlib.suppress(ValueError):
+        # Left in another context (a generator closed elsewhere)? That context ends by itself. Left twice? Once.
+        with contextlib.suppress(ValueError, RuntimeError):
             _current.reset(token)
 
     return leave

@@ -13,6 +13,7 @@ from bluejay_ws.wire.identity import checked_sources
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from types import TracebackType
 
     from bluejay_ws.call import Call
     from bluejay_ws.wire.identity import IdSource
@@ -75,7 +76,7 @@ def record(
         ValueError: ``id_from`` names an unknown place.
     """
     if handler is None:
-        return functools.partial(record, client=client, id_from=id_from)  # type: ignore[return-value]
+        return functools.partial(record, client=client, id_from=id_from)
     if not callable(handler):
         message = f"record() takes a handler, got {type(handler).__name__}; give options by name: @record(client=...)"
         raise TypeError(message)
@@ -93,22 +94,32 @@ def _is_async(handler: Callable[..., Any]) -> bool:
     return inspect.iscoroutinefunction(plain) or inspect.iscoroutinefunction(getattr(plain, "__call__", None))  # noqa: B004
 
 
+class _Serving:
+    """While a handler is at work its call's recorder is the current one; at the end the call learns how it ended."""
+
+    __slots__ = ("_call", "_leave")
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+
+    def __enter__(self) -> None:
+        self._leave = self._call.handler_started()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._leave()
+        self._call.handler_ended(error)
+
+
 def _async_wrapper(handler: Callable[P, Awaitable[R]], opener: _Opener) -> Callable[P, Awaitable[R]]:
     @functools.wraps(handler)
     async def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
         call = opener(args, kwargs)
         if call is None:
             return await handler(*args, **kwargs)
-        leave = call.handler_started()
-        try:
-            result = await handler(*args, **kwargs)
-        except BaseException as error:
-            leave()
-            call.handler_ended(error)
-            raise
-        leave()
-        call.handler_ended()
-        return result
+        with _Serving(call):
+            return await handler(*args, **kwargs)
 
     return wrapper
 
@@ -119,18 +130,20 @@ def _wrapper(handler: Callable[P, R], opener: _Opener) -> Callable[P, R]:
         call = opener(args, kwargs)
         if call is None:
             return handler(*args, **kwargs)
-        leave = call.handler_started()
-        try:
+        with _Serving(call):
             result = handler(*args, **kwargs)
-        except BaseException as error:
-            leave()
-            call.handler_ended(error)
-            raise
-        leave()
-        call.handler_ended()
-        return result
+            if inspect.isawaitable(result):  # `lambda websocket: agent(websocket, more)`: its work is yet to come
+                call.handler_started()()
+                return _awaited(call, result)  # type: ignore[return-value]
+            return result
 
     return wrapper
+
+
+async def _awaited(call: Call, result: Awaitable[R]) -> R:
+    with _Serving(call):
+        call.handler_ended()  # one of the two that are counted for this handler
+        return await result
 
 
 def _open_call(
@@ -156,7 +169,7 @@ def _failed(clients: Callable[[], Bluejay], error: Exception) -> None:
 
 
 @functools.lru_cache(maxsize=256)
-def _adapter(kind: type[Any]) -> Any:
+def _adapter(kind: type[object]) -> Any:
     for base in kind.__mro__:
         for prefix, module in _ADAPTERS.items():
             if base.__module__.startswith(prefix):

@@ -59,7 +59,7 @@ def numbers(count: int) -> Generator[int, str, str]:
     received = []
     for number in range(count):
         received.append((yield number))  # noqa: PERF401 - a comprehension cannot yield
-    return ",".join(received)
+    return ",".join(map(str, received))
 
 
 @record_tool
