@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["CallEvent", "CallLog", "Habits", "Line"]
 
 LULL = 0.15  # seconds without audio, beyond what was queued, after which the agent counts as quiet
+LONGER_LULL = 1.0  # the same for an agent that has said that it began, and not that it is done
 FOREVER = float("inf")
 
 
@@ -113,6 +114,7 @@ class Line:
         self._announced = False  # its speech.started is out
         self._interrupted = False
         self._turn_from_ms = 0.0  # agent audio that belongs to earlier turns
+        self._turn_started = False
         self._turn_completed = False
         self._note("connected")
 
@@ -294,13 +296,14 @@ class Line:
             self._turn_completed = True
             return
         self._begin_turn()
+        self._turn_started = True
         if self._speaking and self._habits.yields:
             self._interrupted = True
             self._note("interrupted")
 
     def _begin_turn(self) -> None:
         self._turn_from_ms = self._playhead.received_ms
-        self._turn_completed = False
+        self._turn_started = self._turn_completed = False
 
     def _in_turn(self) -> bool:
         return self._turn_completed or self._playhead.received_ms > self._turn_from_ms
@@ -309,7 +312,8 @@ class Line:
         if not self._in_turn():
             return None
         reaction = self._habits.reaction * self._habits.pace
-        over = self._quiet_from() + (reaction if self._turn_completed else max(reaction, LULL))
+        lull = 0.0 if self._turn_completed else LONGER_LULL if self._turn_started else LULL
+        over = self._quiet_from() + max(reaction, lull)
         if heard_ms is not None:
             enough = self._playhead.heard_at(self._turn_from_ms - self._playhead.dropped_ms + heard_ms, now)
             over = over if enough is None else min(over, enough)

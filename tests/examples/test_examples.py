@@ -103,7 +103,7 @@ def test_the_websockets_agent_reports_what_was_said_and_which_tools_it_called(ro
 def test_the_websockets_agent_falls_silent_when_it_is_interrupted(root: Path, tmp_path: Path) -> None:
     """A caller who barges in is not spoken over: the answer breaks off, without its end being announced."""
     with running(root, tmp_path, "websockets_agent.py") as example:
-        log = example.call(barge_in_ms=200)
+        log = example.call(barge_in_ms=20)
         example.report()
     assert len(log.of("barge_in")) == 1
     assert len(log.of("agent.speech.started")) == 2

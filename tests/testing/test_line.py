@@ -190,6 +190,24 @@ def test_an_agent_without_speech_events_is_heard_out_by_its_silence() -> None:
     assert len(log.of("agent.heard")) == 1
 
 
+def test_an_agent_that_announces_its_turns_may_pause_in_them() -> None:
+    """After `speech.started` a pause is no end, unless it is a long one."""
+
+    async def pausing(connection: ServerConnection) -> None:
+        await connection.send(text_frame("speech.started", utterance_id="a"))
+        await connection.send(tone(20))
+        await asyncio.sleep(0.3)
+        await connection.send(tone(20))
+        await connection.wait_closed()
+
+    async def act(line: Line) -> None:
+        assert await line.listen()
+
+    log = make_call(pausing, act)
+    assert log.heard_ms == 40
+    assert log.duration_ms > 1_000
+
+
 def test_a_turn_of_text_only_counts_as_said() -> None:
     """`speech.completed` without audio ends a turn."""
 
