@@ -225,7 +225,9 @@ class _Wire:
         elif kind is WSMsgType.ERROR:
             self._closed({"close_code": 1006, "closed_by": "nobody"})
 
-    def _send(self, send: Callable[..., Awaitable[None]], note: Callable[[Any], None]) -> Callable[..., Awaitable[None]]:
+    def _send(
+        self, send: Callable[..., Awaitable[None]], note: Callable[[Any], None]
+    ) -> Callable[..., Awaitable[None]]:
         async def send_message(data: Any, *args: Any, **kwargs: Any) -> None:
             await self._passed_on(send(data, *args, **kwargs))
             self._guarded(note, data)

@@ -41,6 +41,7 @@ SCOPE_KEY = "bluejay_ws"
 _HEADER = ID_HEADER.lower().encode()
 _SERVER_CODES = frozenset({1012})  # sent by servers that shut down
 _VAGUE_CODES = frozenset({1005, 1006})  # of a dropped connection, and with some servers of a proper close too
+_REFUSALS = frozenset({None, "HTTPException", "WebSocketException"})  # ways of frameworks to say no, and no crash
 _SHUTDOWN = frozenset({"lifespan.shutdown.complete", "lifespan.shutdown.failed"})
 
 
@@ -256,7 +257,7 @@ class Wire:
             if self.accepted:
                 self.call.connection_closed({"closed_by": "agent"})  # the server closes for it, with a code of its own
             else:
-                self.call.refused(crashed=self.call.crashed is not None)
+                self.call.refused(crashed=self.call.crashed not in _REFUSALS)
 
     def _closed(self, code: int, reason: str | None, by: str) -> None:
         facts = {"close_code": int(code), "close_reason": reason or "", "closed_by": by}

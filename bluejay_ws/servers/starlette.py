@@ -9,6 +9,7 @@ the endpoint (a dependency that refuses, an error handler that closes) is seen a
 from __future__ import annotations
 
 import asyncio
+import functools
 from typing import TYPE_CHECKING, Any
 
 from bluejay_ws.servers.asgi import SCOPE_KEY, Wire, open_scope
@@ -50,10 +51,19 @@ def _attach(websocket: Any, call: Call) -> None:
     task = _current_task()  # None on trio, where nobody else will tell when the connection's task ends
     accepted = websocket.application_state.name == "CONNECTED"
     wire = Wire(call, accepted=accepted, ends_with_handler=task is None)
-    receive, send = wire.observed_receive(websocket.receive), wire.observed_send(websocket.send)
-    websocket.receive, websocket.send = receive, send
+    ours = {"receive": wire.observed_receive(websocket.receive), "send": wire.observed_send(websocket.send)}
+    vars(websocket).update(ours)
     if task is not None:
-        task.add_done_callback(lambda _: wire.ended())
+        task.add_done_callback(functools.partial(_ended, wire, websocket, ours))
+
+
+def _ended(wire: Wire, websocket: Any, ours: dict[str, Any], _: object) -> None:
+    """Note the end of the connection's task, and leave the websocket as it was made: in no cycle of references."""
+    wire.ended()
+    for name, method in ours.items():
+        if vars(websocket).get(name) is method:
+            del vars(websocket)[name]
+    ours.clear()
 
 
 def _current_task() -> asyncio.Task[Any] | None:

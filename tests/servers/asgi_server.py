@@ -5,12 +5,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # newer versions prefer an HTTP client that nothing else here needs
+    from starlette.testclient import TestClient, WebSocketDenialResponse
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, MutableMapping
+
+__all__ = [
+    "HEADERS",
+    "Peer",
+    "TestClient",
+    "WebSocketDenialResponse",
+    "audio",
+    "hang_up",
+    "text",
+    "uvicorn_server",
+    "websocket_scope",
+]
 
 HEADERS = {"X-Simulation-Result-Id": "720488"}
 

@@ -364,6 +364,7 @@ async def test_an_error_of_ours_on_the_frame_path_reaches_nobody(platform: FakeP
         await receive()
         await send({"type": "websocket.accept"})
         seen.append(await receive())
+        await send({"type": "websocket.nonsense"})
         await send({"type": "websocket.send", "bytes": 7})
         await receive()
 
