@@ -35,9 +35,10 @@ def lineage(cls: type) -> tuple[type, ...]:
 def kind_name(cls: type) -> str:
     """Return ``<module.Type>``, what stands for an object that cannot be read."""
     try:
-        return f"<{_module(cls)!s}.{_qualname(cls)!s}>"[:_NAME_LIMIT]
-    except Exception:  # noqa: BLE001 - a class may have anything, or nothing, for its module
+        module, name = _module(cls), _qualname(cls)
+    except AttributeError:
         return "<unknown>"
+    return f"<{module}.{name}>"[:_NAME_LIMIT] if type(module) is str and type(name) is str else "<unknown>"
 
 
 def error_name(error: BaseException) -> str:

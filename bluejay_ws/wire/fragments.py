@@ -89,7 +89,7 @@ def tool_call(
         item["output"] = output
     if (
         type(start_offset_ms) is int
-        and start_offset_ms >= 0
+        and 0 <= start_offset_ms <= _OFFSET_LIMIT
         and type(name) is str
         and len(name) <= NAME_LIMIT
         and (parameters is None or type(parameters) is dict)
@@ -226,7 +226,10 @@ def _careful_utterance(item: dict[str, Any], limit: int, notes: list[str]) -> Fr
     start = builder.put_offset("start_offset_ms", item["start_offset_ms"])
     builder.put_offset("end_offset_ms", item["end_offset_ms"], least=start)
     builder.put_speaker("speaker", item["speaker"])
-    builder.put_text("utterance", item["utterance"], later=1)
+    words = item["utterance"]
+    if words is None:
+        notes.append("mapped.utterance")
+    builder.put_text("utterance", "" if words is None else words, later=1)
     builder.put_flag("filler_utterance", item.get("filler_utterance"))
     return builder.fragment()
 
@@ -326,7 +329,7 @@ class _Builder:
 
 
 def _ordered(start: object, end: object) -> bool:
-    return type(start) is int and type(end) is int and 0 <= start <= end
+    return type(start) is int and type(end) is int and 0 <= start <= end <= _OFFSET_LIMIT
 
 
 def _note(notes: list[str] | None, key: str, found: Encoded) -> None:

@@ -29,6 +29,9 @@ class Encoded(NamedTuple):
     cut: bool = False
 
 
+_UNREADABLE = Encoded(b'"[unreadable]"', mapped=True)  # made while there is stack and memory to make it
+
+
 def encode(value: object, *, limit: int = ITEM_LIMIT) -> Encoded:
     """Return any Python object as strict JSON; never raises, never consumes an iterator.
 
@@ -39,22 +42,22 @@ def encode(value: object, *, limit: int = ITEM_LIMIT) -> Encoded:
         value: anything.
         limit: bytes that the JSON may take; only one too small for the marker is overstepped.
     """
-    data = plain_json(value, limit)
-    return _careful(value, limit) if data is None else Encoded(data)
+    try:
+        data = plain_json(value, limit)
+        return _careful(value, limit) if data is None else Encoded(data)
+    except Exception:  # noqa: BLE001 - nothing is left to try: the stack or the memory is at its end
+        return _UNREADABLE
 
 
 def _careful(value: object, limit: int) -> Encoded:
-    try:
-        writer = Writer(limit)
-        writer.write(value)
-        data = b"".join(writer.parts)
-        if len(data) <= limit and not writer.cut:
-            return Encoded(data, writer.mapped)
-        text = from_json(data) if data.startswith(b'"') else data.decode()
-        size = writer.size or (f"more than {limit} bytes" if writer.cut else f"{len(data)} bytes")
-        return Encoded(cut_text(text, limit, size), writer.mapped, cut=True)
-    except Exception:  # noqa: BLE001 - nothing is left to try: the stack or the memory is at its end
-        return Encoded(b'"[unreadable]"', mapped=True)
+    writer = Writer(limit)
+    writer.write(value)
+    data = b"".join(writer.parts)
+    if len(data) <= limit and not writer.cut:
+        return Encoded(data, writer.mapped)
+    text = from_json(data) if data.startswith(b'"') else data.decode()
+    size = writer.size or (f"more than {limit} bytes" if writer.cut else f"{len(data)} bytes")
+    return Encoded(cut_text(text, limit, size), writer.mapped, cut=True)
 
 
 def cut_text(text: str, limit: int, size: str) -> bytes:
