@@ -147,7 +147,7 @@ def test_a_report_that_the_network_stopped_half_way_was_not_processed(platform: 
     with Proxy.before(platform.url) as proxy:
         proxy.plan(passage)
         client = exchange(proxy.url)
-        outcome = client.post(report() + b" " * 30_000_000)
+        outcome = client.post(report() + b" " * 15_000_000)
         client.close()
     assert isinstance(outcome, Failure)
     assert outcome.phase is Phase.BODY_INCOMPLETE
@@ -158,7 +158,7 @@ def test_a_report_that_was_not_sent_whole_was_not_processed(platform: FakePlatfo
     """A long body meets a connection that ends or stops: there is nothing to ask about."""
     platform.plan(step)
     client = exchange(platform.url)
-    outcome = client.post(report("1", "x" * 1000) + b" " * 30_000_000)
+    outcome = client.post(report("1", "x" * 1000) + b" " * 15_000_000)
     client.close()
     assert isinstance(outcome, Failure)
     assert outcome.phase is Phase.BODY_INCOMPLETE

@@ -1,0 +1,469 @@
+"""The threads of delivery: what starts them, what ends them, and that they hold up nobody."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bluejay_ws.counters import Counters
+from bluejay_ws.delivery.parcel import Parcel
+from bluejay_ws.delivery.sender import Sender
+from bluejay_ws.delivery.verdict import Answer, Failure, Phase
+from bluejay_ws.settings import Retry, Settings
+from bluejay_ws.testing.platform import Answer as Says
+from bluejay_ws.testing.platform import Close, FakePlatform, Hang
+from tests.delivery.kit import (
+    SUCCESS,
+    Script,
+    abandoned_call,
+    bodies,
+    finished_call,
+    new_id,
+    open_call,
+    settings,
+    spool_at,
+    states,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from bluejay_ws.delivery.crew import Client
+    from bluejay_ws.delivery.spool import Spool
+
+
+@pytest.fixture
+def platform() -> Iterator[FakePlatform]:
+    """Return a platform."""
+    with FakePlatform() as platform:
+        yield platform
+
+
+class Station:
+    """A sender with its spool and counts, closed at the end."""
+
+    def __init__(
+        self, url: str, directory: Path | None, *, client: Callable[[], Client] | None = None, **more: float
+    ) -> None:
+        self.counters = Counters()
+        self.spool: Spool | None = spool_at(directory, self.counters) if directory else None
+        self.settings: Settings = settings(url, directory, **more)
+        self.sender = Sender(self.settings, spool=self.spool, counters=self.counters, make_client=client)
+
+    def __enter__(self) -> Station:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.sender.close(2.0)
+
+    def call(self, identity: str = "720488", *tools: str) -> Parcel:
+        assert self.spool is not None
+        return finished_call(self.spool, identity, *tools)
+
+    def submit(self, *identities: str) -> None:
+        for identity in identities:
+            self.sender.submit(self.call(identity))
+
+
+def in_memory(identity: str = "720488") -> Parcel:
+    """Return a report without a file."""
+    report_id = new_id()
+    return Parcel.from_memory(report_id, identity, bodies(report_id, identity))
+
+
+def ours() -> list[str]:
+    """Return the names of our threads that are alive."""
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("bluejay_ws")]
+
+
+def wait_until(true: Callable[[], object], seconds: float = 10.0) -> None:
+    """Wait for something to become true."""
+    until = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < until, "it did not happen"
+        time.sleep(0.005)
+
+
+# -- delivering -------------------------------------------------------------------------------------------------
+
+
+def test_making_one_starts_nothing(platform: FakePlatform, tmp_path: Path) -> None:
+    """A client can be made at import time of the user's module."""
+    before = ours()
+    station = Station(platform.url, tmp_path)
+    assert ours() == before
+    assert station.sender.close(1.0)
+    assert station.sender.flush(1.0)
+    assert ours() == before
+
+
+def test_a_report_is_delivered(platform: FakePlatform, tmp_path: Path) -> None:
+    """From the file to the platform, and the file is marked."""
+    with Station(platform.url, tmp_path) as station:
+        station.submit("720488")
+        assert station.sender.flush(10.0)
+        assert station.sender.pending() == 0
+        assert [report.simulation_result_id for report in platform.accepted] == ["720488"]
+        assert states(tmp_path) == ["720488.sent"]
+
+
+def test_so_is_one_without_a_spool(platform: FakePlatform) -> None:
+    """Memory is enough as long as the process lives."""
+    with Station(platform.url, None) as station:
+        station.sender.submit(in_memory())
+        assert station.sender.flush(10.0)
+    platform.wait_for(1)
+
+
+@pytest.mark.parametrize(
+    ("steps", "posts"),
+    [
+        ([Close(at="body")], 2),
+        ([Close(at="answer")], 2),
+        ([Close(at="answer", accept=True)], 1),
+        ([Close(at="answer_body", accept=True)], 1),
+        ([Close(at="status_line", accept=True)], 1),
+        ([Hang(at="answer", accept=True)], 1),
+        ([Hang(at="answer")], 2),
+        ([Says(status=502)], 2),
+        ([Says(status=503, accept=True)], 1),
+        ([Says(status=500), Says(status=504)], 3),
+        ([Says(status=429, headers={"Retry-After": "0"})], 2),
+        ([Says(status=429, headers={"Retry-After": "nonsense"})], 2),
+        ([Says(status=408), Says(status=425)], 3),
+        ([Says(status=404), Says(status=404)], 3),
+        ([Says(body=b"<html>", accept=True)], 1),
+        ([Says(body=b"<html>", accept=False)], 2),
+        ([Says(status=401)], 2),
+        ([Says(status=307, headers={"Location": "/v1/update-simulation-result"})], 2),
+    ],
+)
+@pytest.mark.parametrize("echo", [True, False])
+def test_after_any_fault_one_report_is_accepted(
+    platform: FakePlatform, tmp_path: Path, steps: list[object], posts: int, echo: bool
+) -> None:
+    """Neither none nor two, and no more tries than needed; with a platform that echoes metadata or does not."""
+    platform.read_back.echo_metadata = echo
+    platform.plan(*steps)  # type: ignore[arg-type]
+    with Station(platform.url, tmp_path, timeout=0.15) as station:
+        station.sender.submit(station.call("720488", "freeze_card"))
+        wait_until(lambda: not station.sender.pending())
+        assert len(platform.reports_for("720488")) == 1
+        assert sum(request.method == "POST" for request in platform.requests) == posts
+        assert states(tmp_path) == ["720488.sent"]
+
+
+def test_a_platform_that_lags_gets_no_second_report(platform: FakePlatform, tmp_path: Path) -> None:
+    """The report shows at the third look."""
+    platform.read_back.lag_reads = 2
+    platform.plan(Close(at="answer", accept=True))
+    with Station(platform.url, tmp_path) as station:
+        station.submit("720488")
+        assert station.sender.flush(10.0)
+        assert len(platform.accepted) == 1
+        assert station.counters["read_back.absent"] == 2
+        assert station.counters["read_back.found"] == 1
+
+
+def test_a_platform_that_was_down_gets_everything_once(platform: FakePlatform, tmp_path: Path) -> None:
+    """Refused for a while, then back: all reports, each once."""
+    platform.refuse()
+    with Station(platform.url, tmp_path) as station:
+        station.submit(*map(str, range(30)))
+        wait_until(lambda: station.counters["transport.connect_error"] >= 5)
+        platform.listen()
+        wait_until(lambda: not station.sender.pending(), 20.0)
+        assert len(platform.accepted) == 30
+        assert platform.duplicates == {}
+        assert states(tmp_path) == sorted(f"{number}.sent" for number in range(30))
+
+
+def test_a_fresh_call_is_delivered_soon_after_an_outage(platform: FakePlatform, tmp_path: Path) -> None:
+    """However long the gate has been closed, it does not wait for its turn behind those that wait."""
+    script = Script()
+    down = True
+    script.post = lambda body: Failure(Phase.NOT_SENT, "down") if down else SUCCESS  # type: ignore[method-assign]
+    with Station(platform.url, tmp_path, client=lambda: script) as station:
+        station.submit(*map(str, range(40)))
+        wait_until(lambda: station.counters["transport.down"] >= 6)
+        down = False
+        ended = time.monotonic()
+        station.submit("fresh")
+        wait_until(lambda: any(state == "fresh.sent" for state in states(tmp_path)))
+        assert time.monotonic() - ended < 5.0
+
+
+def test_a_hanging_platform_does_not_keep_a_later_call_waiting(platform: FakePlatform, tmp_path: Path) -> None:
+    """The workers that hang are not counted: another is hired."""
+    platform.plan(Hang(at="answer"), Hang(at="answer"))
+    with Station(platform.url, tmp_path, timeout=8.0, flush_timeout=0.2) as station:
+        station.submit("1", "2", "3", "4")
+        platform.wait_for(2, 5.0)
+        platform.close()
+
+
+def test_without_a_key_everything_waits(platform: FakePlatform, tmp_path: Path) -> None:
+    """Nothing is sent and nothing is lost; waiting for it is of no use and does not happen."""
+    counters = Counters()
+    spool = spool_at(tmp_path, counters)
+    sender = Sender(
+        Settings.load(base_url=platform.url, environ={}), spool=spool, counters=counters
+    )
+    sender.submit(finished_call(spool, "720488"))
+    assert not sender.flush(30.0)
+    assert sender.pending() == 1
+    assert not sender.close(1.0)
+    assert platform.requests == []
+    assert states(tmp_path) == ["720488.ready"]
+
+
+def test_a_wrong_key_is_one_error_and_one_request(
+    platform: FakePlatform, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The others would get the same answer; flushing does not wait for a person to come."""
+    platform._router.api_key = "another"
+    with Station(platform.url, tmp_path) as station:
+        station.submit(*map(str, range(20)))
+        assert not station.sender.flush(30.0)
+        assert 1 <= len(platform.requests) <= 8
+        errors = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+        assert len(errors) == 1
+        assert "the platform refuses the API key" in errors[0]
+        assert "test-key" not in caplog.text
+        assert set(states(tmp_path)) == {f"{number}.ready" for number in range(20)}
+
+
+def test_no_client_can_be_made(platform: FakePlatform, tmp_path: Path) -> None:
+    """A certificate file that is not there is a matter of configuration, and is looked for again."""
+    broken = True
+    script = Script()
+
+    def make() -> Client:
+        if broken:
+            raise FileNotFoundError
+        return script
+
+    with Station(platform.url, tmp_path, client=make) as station:
+        station.submit("1")
+        wait_until(lambda: station.counters["transport.no_http_client_FileNotFoundError"])
+        broken = False
+        wait_until(lambda: not station.sender.pending())
+        assert script.posted
+
+
+def test_an_error_of_our_own_ends_nothing(platform: FakePlatform, tmp_path: Path) -> None:
+    """One report's trouble is counted and tried again; the thread goes on with the others."""
+    script = Script()
+    fails = [True]
+
+    def post(body: bytes) -> Answer:
+        if b'"1"' in body and fails:
+            fails.clear()
+            raise ZeroDivisionError
+        return SUCCESS
+
+    script.post = post  # type: ignore[method-assign]
+    with Station(platform.url, tmp_path, client=lambda: script) as station:
+        station.submit("1", "2")
+        wait_until(lambda: station.counters["delivered"] == 1)
+        assert station.counters["errors.delivery.ZeroDivisionError"] == 1
+        assert station.sender.pending() == 1
+
+
+def test_too_many_reports_in_memory_cost_the_oldest(
+    platform: FakePlatform, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Memory is bounded; what is given up is counted and told."""
+    script = Script()
+    script.post = lambda body: Failure(Phase.NOT_SENT, "down")  # type: ignore[method-assign]
+    with Station(platform.url, None, client=lambda: script) as station:
+        big = b'["metadata",{"x":"' + b"x" * 9_000_000 + b'"}'
+        for number in range(9):
+            report_id = new_id()
+            station.sender.submit(Parcel.from_memory(report_id, str(number), [*bodies(report_id, str(number)), big]))
+        wait_until(lambda: station.counters["dropped.memory_full"] >= 2)
+        assert station.sender.pending() == 9 - station.counters["dropped.memory_full"]
+    assert "report is lost" in caplog.text
+
+
+# -- what others left -------------------------------------------------------------------------------------------
+
+
+def test_what_a_dead_process_left_is_delivered(platform: FakePlatform, tmp_path: Path) -> None:
+    """At the start, after the time in which the platform may dial again."""
+    abandoned_call(spool_at(tmp_path), "720488", "freeze_card")
+    finished_call(spool_at(tmp_path), "720489")
+    with Station(platform.url, tmp_path) as station:
+        station.sender.start()
+        reports = platform.wait_for(2)
+        by_id = {report.simulation_result_id: report for report in reports}
+        marker = by_id["720488"].events[-1]["metadata"]["bluejay_ws"]
+        assert marker["incomplete"] == "process_lost"
+        wait_until(lambda: not station.sender.pending())
+        assert states(tmp_path) == ["720488.sent", "720489.sent"]
+
+
+def test_recovery_waits_for_the_platform_to_dial_again(platform: FakePlatform, tmp_path: Path) -> None:
+    """The second connection comes within the time: both are one report, sent when it ends."""
+    abandoned_call(spool_at(tmp_path), "720488", "before")
+    with Station(platform.url, tmp_path, redial_wait=0.3) as station:
+        station.sender.start()
+        assert station.spool is not None
+        again = open_call(station.spool, "720488", "after", started_at=2000.0)
+        time.sleep(0.6)
+        assert platform.accepted == []
+        station.sender.submit(again.seal())
+        (report,) = platform.wait_for(1)
+        assert [call["name"] for call in report.tool_calls] == ["before", "after"]
+        wait_until(lambda: not station.sender.pending())
+
+
+def test_two_processes_share_a_spool(platform: FakePlatform, tmp_path: Path) -> None:
+    """Both take over the same files; each report is accepted once."""
+    for number in range(20):
+        finished_call(spool_at(tmp_path), str(number))
+    with Station(platform.url, tmp_path) as one, Station(platform.url, tmp_path) as two:
+        one.sender.start()
+        two.sender.start()
+        platform.wait_for(20, 20.0)
+        wait_until(lambda: not one.sender.pending() and not two.sender.pending())
+        assert platform.duplicates == {}
+        assert one.counters["delivered"] + two.counters["delivered"] == 20
+
+
+# -- life -------------------------------------------------------------------------------------------------------
+
+
+def test_closing_ends_the_threads_and_a_later_report_starts_them(platform: FakePlatform, tmp_path: Path) -> None:
+    """Closed is not broken: a server that starts again in the same process delivers again."""
+    before = ours()
+    station = Station(platform.url, tmp_path)
+    station.submit("1")
+    assert station.sender.close(10.0)
+    wait_until(lambda: ours() == before)
+    station.submit("2")
+    assert station.sender.flush(10.0)
+    assert station.sender.close(10.0)
+    assert len(platform.accepted) == 2
+
+
+def test_what_is_left_at_the_close_is_told_and_kept(
+    platform: FakePlatform, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The next start delivers it."""
+    platform.refuse()
+    with Station(platform.url, tmp_path) as station:
+        station.submit("1", "2")
+        assert not station.sender.close(0.1)
+        assert f"reports undelivered: 2; they wait in {tmp_path}" in caplog.text
+    platform.listen()
+    with Station(platform.url, tmp_path) as station:
+        station.sender.start()
+        platform.wait_for(2)
+
+
+def test_without_a_spool_what_is_left_is_said_to_be_lost(caplog: pytest.LogCaptureFixture) -> None:
+    """There is nowhere to keep it beyond the process."""
+    script = Script()
+    script.post = lambda body: Failure(Phase.NOT_SENT, "down")  # type: ignore[method-assign]
+    station = Station("http://127.0.0.1:1", None, client=lambda: script)
+    station.sender.submit(in_memory())
+    assert not station.sender.close(0.05)
+    assert "without a spool they are lost" in caplog.text
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_a_forked_child_owns_nothing_and_works(platform: FakePlatform, tmp_path: Path) -> None:
+    """What the parent had queued is the parent's; the child's own reports are delivered by the child."""
+    with Station(platform.url, tmp_path) as station:
+        station.submit("parent")
+        child = os.fork()
+        if not child:
+            code = 1
+            try:
+                assert station.sender.pending() == 0
+                station.submit("child")
+                code = 0 if station.sender.flush(10.0) else 2
+            finally:
+                os._exit(code)
+        _, status = os.waitpid(child, 0)
+        assert os.waitstatus_to_exitcode(status) == 0
+        assert station.sender.flush(10.0)
+        assert sorted(report.simulation_result_id for report in platform.accepted) == ["child", "parent"]
+
+
+PROGRAM = """
+import sys, logging, pathlib
+logging.basicConfig(level="INFO")
+from tests.delivery.test_sender import Station
+station = Station(sys.argv[1], pathlib.Path(sys.argv[2]), flush_timeout=float(sys.argv[3]), timeout=30.0)
+def go():
+    station.submit("1", "2", "3")
+"""
+
+
+def run(program: str, url: str, directory: Path, budget: float = 5.0) -> str:
+    """Run a program to its end; return what it logged."""
+    process = subprocess.run(
+        [sys.executable, "-X", "faulthandler", "-c", PROGRAM + program, url, str(directory), str(budget)],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    return process.stderr
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        "go()",
+        "import atexit; atexit.register(go)",
+        "import threading; threading.Thread(target=lambda: (time.sleep(0.2), go())).start()",
+        "import multiprocessing as mp; p = mp.get_context('fork').Process(target=go); p.start(); p.join()",
+    ],
+)
+def test_a_process_that_ends_delivers_first(platform: FakePlatform, tmp_path: Path, end: str) -> None:
+    """At the end of main, from atexit, from a thread that outlives main, and in a forked child."""
+    run("import time\n" + end, platform.url, tmp_path)
+    assert len(platform.accepted) == 3
+    assert set(states(tmp_path)) == {"1.sent", "2.sent", "3.sent"}
+
+
+def test_a_platform_that_hangs_holds_the_end_up_no_longer_than_the_budget(tmp_path: Path) -> None:
+    """Not even in an exchange that nothing can interrupt; what is left is in the spool, and one line says so."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        began = time.monotonic()
+        log = run("go()", f"http://127.0.0.1:{silent.getsockname()[1]}", tmp_path, 0.5)
+        assert time.monotonic() - began < 15.0  # the exchange itself would have taken 90
+    assert len(states(tmp_path)) == 3
+    assert "reports undelivered: 3; they wait in" in log
+
+
+def test_a_platform_that_is_down_costs_no_report(tmp_path: Path) -> None:
+    """The next start has them all."""
+    run("go()", "http://127.0.0.1:1", tmp_path, 0.3)
+    assert set(states(tmp_path)) == {"1.ready", "2.ready", "3.ready"}
+
+
+def test_the_retry_settings_are_the_users(platform: FakePlatform, tmp_path: Path) -> None:
+    """Whoever wants no second report for an unknown outcome gets none."""
+    platform.plan(*[Says(status=502)] * 5)
+    counters = Counters()
+    spool = spool_at(tmp_path, counters)
+    chosen = settings(platform.url, tmp_path, retry=Retry(read_back=(0.01,), resends=0))
+    sender = Sender(chosen, spool=spool, counters=counters)
+    sender.submit(finished_call(spool, "720488"))
+    assert sender.flush(10.0)
+    sender.close(1.0)
+    assert states(tmp_path) == ["720488.held"]
+    assert counters["http.502"] == 1
