@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from bluejay_ws.recorder import Recorder
 
-__all__ = ["Bluejay", "Call", "default_client"]
+__all__ = ["Bluejay", "Call", "default_client", "opening_failed"]
 
 logger = logging.getLogger("bluejay_ws")
 
@@ -327,6 +327,14 @@ def default_client() -> Bluejay:
             if _default is None:
                 _default = Bluejay()
     return _default
+
+
+def opening_failed(clients: Callable[[], Bluejay], error: Exception) -> None:
+    """Say that a call cannot be recorded, by the client's counts or, where there is none to be had, by the log."""
+    try:
+        clients().failed("open", error, None)
+    except Exception as worse:  # noqa: BLE001 - not even a client can be had: say it the plain way
+        logger.error("calls are not recorded (%s): %s", type(worse).__name__, worse)  # noqa: TRY400
 
 
 def _at_exit() -> None:

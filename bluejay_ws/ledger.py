@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bluejay_ws.counters import Counters
-    from bluejay_ws.utterances import Heard
+    from bluejay_ws.utterances import Heard, Speaker
 
 __all__ = ["Ledger", "Owner"]
 
@@ -114,7 +114,7 @@ class Ledger:
         """Count offsets from ``started_ns`` on; for the library itself, where the handshake ends after its start."""
         self._started = started_ns
 
-    def _utterance_fragment(self, role: str, words: str, start: int, end: int, *, filler: bool | None) -> bytes:
+    def _utterance_fragment(self, role: Speaker, words: str, start: int, end: int, *, filler: bool | None) -> bytes:
         notes: list[str] = []
         fragment = fragments.utterance(start, end, role, words, filler, notes, limit=self._allowance())
         self._count(notes)

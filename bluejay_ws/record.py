@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import functools
 import inspect
-import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar, overload
 
-from bluejay_ws.client import Bluejay, default_client
+from bluejay_ws.client import Bluejay, default_client, opening_failed
 from bluejay_ws.wire.identity import checked_sources
 
 if TYPE_CHECKING:
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     _Opener: TypeAlias = Callable[[tuple[Any, ...], dict[str, Any]], Call | None]
 
 __all__ = ["record"]
-
-logger = logging.getLogger("bluejay_ws")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -152,24 +149,18 @@ def _open_call(
     """Return the call of the first argument that is a connection; None if there is none, or no id. Never raises."""
     try:
         for value in (*args, *kwargs.values()):
-            adapter = _adapter(type(value))
+            kind: Any = type(value)
+            adapter = _adapter(kind)
             if adapter is not None:
                 call: Call | None = adapter.open_call(value, clients, id_from)
                 return call
     except Exception as error:  # noqa: BLE001 - no error of ours reaches the agent
-        _failed(clients, error)
+        opening_failed(clients, error)
     return None
 
 
-def _failed(clients: Callable[[], Bluejay], error: Exception) -> None:
-    try:
-        clients().failed("open", error, None)
-    except Exception as worse:  # noqa: BLE001 - not even a client can be had: say it the plain way
-        logger.error("calls are not recorded (%s): %s", type(worse).__name__, worse)  # noqa: TRY400
-
-
 @functools.lru_cache(maxsize=256)
-def _adapter(kind: type[object]) -> Any:
+def _adapter(kind: type[Any]) -> Any:
     for base in kind.__mro__:
         for prefix, module in _ADAPTERS.items():
             if base.__module__.startswith(prefix):

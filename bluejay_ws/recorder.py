@@ -19,14 +19,14 @@ from bluejay_ws.wire import fragments, journal, usable_id
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from bluejay_ws.utterances import Heard, HeardSpan
+    from bluejay_ws.utterances import Heard, HeardSpan, Speaker
 
 __all__ = ["DECORATED_TOOLS", "Recorder"]
 
 # Names of the functions under @record_tool, so that a call which ends without any tool call can be told apart.
 DECORATED_TOOLS: set[str] = set()
 
-_SPEAKERS = {"agent": "AGENT", "user": "USER"}
+_SPEAKERS: dict[str, Speaker] = {"agent": "AGENT", "user": "USER"}
 _TOOL_CALL = b'["tool_calls",'
 # One count for all calls: `next` is atomic, so blocks opened by two threads at once never share a number.
 _numbers = itertools.count(1)
@@ -294,7 +294,7 @@ class Recorder(Ledger):
             self._append(journal.done(block.number, "tool_calls", fragment))
         elif isinstance(block, EventBlock):
             self._append(journal.done(block.number, "events", self._event_block(block, now)))
-        elif isinstance(block, UtteranceBlock):
+        elif isinstance(block, UtteranceBlock):  # pragma: no branch - there are three kinds
             self._utterance(block.speaker, block.text, block.start_offset_ms, now, filler=block.filler)
 
     def _interrupt(self, block: Block) -> None:
@@ -332,7 +332,7 @@ class Recorder(Ledger):
         fragment = self._utterance_fragment(role, words, start, max(start, end), filler=filler)
         return self._keep(journal.item("recorded_transcript", fragment))
 
-    def _hear(self, role: str, words: str, heard: Heard, *, filler: bool | None) -> None:
+    def _hear(self, role: Speaker, words: str, heard: Heard, *, filler: bool | None) -> None:
         """Place an utterance where it was heard, now if that is over, else when it is (at the latest: at the end)."""
         self._place(lambda span: span.end_ms is not None)
         now = self.offset_ms()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
 
 from bluejay_ws.current import current_recorder
 from bluejay_ws.recorder import DECORATED_TOOLS
@@ -49,13 +49,14 @@ def record_tool(
         description: default the first line of the function's docstring.
     """
     if isinstance(function, staticmethod | classmethod):
-        inner = record_tool(function.__func__, name=name, description=description)  # type: ignore[call-overload]
-        return type(function)(inner)  # type: ignore[return-value]
+        inner: Any = record_tool(name=name, description=description)(function.__func__)
+        return cast("Callable[..., Any]", type(function)(inner))
     if function is None:
-        return functools.partial(record_tool, name=name, description=description)  # type: ignore[return-value]
+        return cast("Callable[..., Any]", functools.partial(record_tool, name=name, description=description))
     tool = _Tool(function, name, description)
     DECORATED_TOOLS.add(tool.name)
-    return _wrapper(tool, function)
+    wrapper: Callable[P, R] = _wrapper(tool, function)
+    return wrapper
 
 
 class _Tool:
@@ -64,7 +65,7 @@ class _Tool:
     __slots__ = ("description", "name", "signature")
 
     def __init__(self, function: Callable[..., Any], name: str | None, description: str | None) -> None:
-        self.name = name or getattr(function, "__name__", type(function).__name__)
+        self.name: str = name or str(getattr(function, "__name__", type(function).__name__))
         doc = inspect.getdoc(function) or ""
         self.description = description or doc.partition("\n")[0] or None
         try:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Protocol
+from typing import Literal, Protocol, TypeAlias
 
-__all__ = ["Heard", "HeardSpan", "Unplaced", "shares"]
+__all__ = ["Heard", "HeardSpan", "Speaker", "Unplaced", "shares"]
+
+Speaker: TypeAlias = Literal["AGENT", "USER"]
 
 
 class HeardSpan(Protocol):
@@ -20,9 +22,11 @@ class Heard(Protocol):
 
     def agent_utterance(self, at_ms: float) -> HeardSpan:
         """Return the span in which the agent's text recorded now was, is or will be heard."""
+        ...
 
     def user_utterance(self, at_ms: float) -> HeardSpan:
         """Return the span in which the user's text recorded now was heard."""
+        ...
 
 
 class Unplaced:
@@ -31,10 +35,10 @@ class Unplaced:
     __slots__ = ("at_ms", "filler", "number", "span", "speaker", "text")
 
     def __init__(
-        self, number: int, speaker: str, text: str, *, filler: bool | None, span: HeardSpan, at_ms: int
+        self, number: int, speaker: Speaker, text: str, *, filler: bool | None, span: HeardSpan, at_ms: int
     ) -> None:
         self.number = number
-        self.speaker = speaker
+        self.speaker: Speaker = speaker
         self.text = text
         self.filler = filler
         self.span = span

@@ -279,7 +279,7 @@ def test_star_arguments_are_reported(call: Call) -> None:
 def test_wrong_arguments_fail_as_they_would_bare(call: Call) -> None:
     """The function's own TypeError reaches its caller, and the attempt is in the report."""
     with pytest.raises(TypeError, match="positional argument"):
-        freeze_card("1", "2", "3")  # type: ignore[misc]
+        freeze_card("1", "2", "3")  # type: ignore[call-arg]
     (tool,) = tools_of(call)
     assert tool.parameters == {"args": ["1", "2", "3"]}
 

@@ -8,7 +8,7 @@ from typing import Any
 __all__ = ["header_values"]
 
 
-def header_values(headers: Any, name: str) -> list[str]:  # noqa: ANN401 - every server has its own type
+def header_values(headers: Any, name: str) -> list[str]:
     """Return all values of the header ``name``, whatever its case; an empty list when there is none.
 
     Args:

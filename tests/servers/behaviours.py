@@ -128,7 +128,7 @@ async def send_every_way(websocket: ServerConnection, notes: Notes) -> None:
         await websocket.send(b"as text", text=True)
     broadcast([websocket], b"cast")
     with contextlib.suppress(TypeError):
-        await websocket.send({"no": "message"})  # type: ignore[arg-type]
+        await websocket.send({"no": "message"})
 
 
 async def raise_value_error(websocket: ServerConnection, notes: Notes) -> None:
