@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import asyncio
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 try:
     from aiohttp import WSMsgType, web
 except ImportError as missing:
     raise ImportError("bluejay_ws.servers.aiohttp needs aiohttp: pip install 'bluejay_ws[aiohttp]'") from missing
 
-from bluejay_ws.client import default_client
+from bluejay_ws.client import default_client, opening_failed
 from bluejay_ws.wire import ID_HEADER
 from bluejay_ws.wire.identity import checked_sources, ids_in_query
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BluejayMiddleware", "bluejay_middleware", "open_call", "setup"]
 
-_KEY = "bluejay_ws"  # in the request, where its call stands
+_CALL = "_bluejay_ws"  # the attribute of a request that is its call; a key of its storage would warn
 _HOOK = "_prepare_hook"  # what a request awaits when a response is about to be sent
 
 
@@ -83,7 +83,7 @@ class BluejayMiddleware:
 
     async def __call__(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Serve one request."""
-        call = open_call(request, self._its_client, self._id_from)
+        call = self._open_call(request)
         if call is None:
             return await handler(request)
         leave = call.handler_started()
@@ -105,6 +105,13 @@ class BluejayMiddleware:
             except Exception as error:  # noqa: BLE001 - no error of ours keeps an application from ending
                 self._client.failed("flush", error, None)
 
+    def _open_call(self, request: web.Request) -> Call | None:
+        try:
+            return open_call(request, self._its_client, self._id_from)
+        except Exception as error:  # noqa: BLE001 - no error of ours reaches the agent
+            opening_failed(self._its_client, error)
+            return None
+
     def _its_client(self) -> Bluejay:
         if self._client is None:
             self._client = default_client()
@@ -112,7 +119,7 @@ class BluejayMiddleware:
 
 
 def open_call(request: Any, client: Callable[[], Bluejay], id_from: tuple[IdSource, ...] = ("header",)) -> Call | None:
-    """Return the call of an aiohttp request, observed from now on; None without a usable id. Never raises.
+    """Return the call of an aiohttp request, observed from now on; None without a usable id.
 
     Args:
         request: what aiohttp hands to its handler, or the `View` that has it.
@@ -120,7 +127,7 @@ def open_call(request: Any, client: Callable[[], Bluejay], id_from: tuple[IdSour
         id_from: where the call's id may stand, in this order.
     """
     request = getattr(request, "request", request)
-    known: Call | None = request.get(_KEY)
+    known: Call | None = vars(request).get(_CALL)
     if known is not None or request.headers.get("Upgrade", "").lower() != "websocket":
         return known
     values = list(request.headers.getall(ID_HEADER, ())) if "header" in id_from else []
@@ -129,7 +136,7 @@ def open_call(request: Any, client: Callable[[], Bluejay], id_from: tuple[IdSour
     look = "message" in id_from
     call = client().open_call(values, server="aiohttp", look=look) if values or look else None
     if call is not None:
-        request[_KEY] = call
+        vars(request)[_CALL] = call
         try:
             _Wire(call, request).attach()
         except Exception as error:  # noqa: BLE001 - the call goes on, and is recorded without its frames
@@ -154,9 +161,7 @@ class _Wire:
 
     def attach(self) -> None:
         """Wait for the response that the handler prepares, and for the end of the request's task."""
-        task = asyncio.current_task()
-        if task is None:
-            raise RuntimeError("an aiohttp request is served outside a task")
+        task = cast("asyncio.Task[Any]", asyncio.current_task())  # the request's own
         prepare = getattr(self.request, _HOOK)
 
         async def prepare_and_observe(response: web.StreamResponse) -> None:

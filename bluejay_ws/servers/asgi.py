@@ -16,7 +16,7 @@ import threading
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from bluejay_ws.client import default_client
+from bluejay_ws.client import default_client, opening_failed
 from bluejay_ws.wire import ID_HEADER
 from bluejay_ws.wire.identity import checked_sources, ids_in_query
 
@@ -89,7 +89,11 @@ class BluejayMiddleware:
     def _open_call(self, scope: Scope) -> Call | None:
         if SCOPE_KEY in scope:  # another middleware, further out, has it
             return None
-        return open_scope(scope, self._its_client, self._id_from, server="asgi")
+        try:
+            return open_scope(scope, self._its_client, self._id_from, server="asgi")
+        except Exception as error:  # noqa: BLE001 - no error of ours reaches the agent
+            opening_failed(self._its_client, error)
+            return None
 
     def _its_client(self) -> Bluejay:
         if self._client is None:
@@ -140,7 +144,7 @@ def open_scope(
     """
     values = []
     if "header" in id_from:
-        values = [value.decode("latin-1") for name, value in scope["headers"] if name.lower() == _HEADER]
+        values = [value.decode("latin-1") for name, value in scope.get("headers", ()) if name.lower() == _HEADER]
     if not values and "query" in id_from:
         values = ids_in_query("?" + scope.get("query_string", b"").decode("latin-1"))
     look = "message" in id_from

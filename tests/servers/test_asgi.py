@@ -302,7 +302,7 @@ async def test_an_application_that_crashes_before_it_accepts_leaves_a_report_tha
 # -- what it lets through ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("scope", [{"type": "http"}, {"type": "other"}, websocket_scope()])
+@pytest.mark.parametrize("scope", [{"type": "http"}, {"type": "other"}, websocket_scope(), {"type": "websocket"}])
 @pytest.mark.anyio
 async def test_everything_else_passes_untouched(scope: dict[str, Any]) -> None:
     """Other scopes and websockets without the header get the server's own receive and send; no client is made."""
@@ -333,6 +333,18 @@ async def test_a_header_that_is_no_id_leaves_the_call_unrecorded(client: Bluejay
     await BluejayMiddleware(app, client)(websocket_scope(*values), receive, peer.send)
     assert seen == [receive, INERT]
     assert client.stats()["dropped.no_usable_id"] == 1
+
+
+@pytest.mark.anyio
+async def test_a_client_that_cannot_be_made_leaves_the_call_unrecorded(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A wrong setting in the environment is said in the log, and the call goes on."""
+    monkeypatch.setenv("BLUEJAY_API_URL", "http://far.example")
+    monkeypatch.setattr("bluejay_ws.client._default", None)
+    peer = Peer(hang_up())
+    await BluejayMiddleware(echo)(websocket_scope("720488"), peer.receive, peer.send)
+    assert [record.message for record in caplog.records if "BLUEJAY_API_URL" in record.message]
 
 
 @pytest.mark.anyio
