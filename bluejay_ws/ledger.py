@@ -108,7 +108,11 @@ class Ledger:
 
     def offset_ms(self) -> int:
         """Return the whole milliseconds since the handshake."""
-        return max(0, (self._clock() - self._started) // 1_000_000)
+        try:
+            return max(0, (self._clock() - self._started) // 1_000_000)
+        except Exception as error:  # noqa: BLE001 - no error of ours reaches the agent
+            self._failed("offset", error)
+            return 0
 
     def restart(self, started_ns: int) -> None:
         """Count offsets from ``started_ns`` on; for the library itself, where the handshake ends after its start."""

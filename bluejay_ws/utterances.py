@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-from typing import Literal, Protocol, TypeAlias
+from itertools import accumulate, pairwise
+from typing import Any, Literal, Protocol, TypeAlias
 
 __all__ = ["Heard", "HeardSpan", "Speaker", "Unplaced", "shares"]
 
@@ -35,11 +35,11 @@ class Unplaced:
     __slots__ = ("at_ms", "filler", "number", "span", "speaker", "text")
 
     def __init__(
-        self, number: int, speaker: Speaker, text: str, *, filler: bool | None, span: HeardSpan, at_ms: int
+        self, number: int, speaker: Speaker, text: Any, *, filler: bool | None, span: HeardSpan, at_ms: int
     ) -> None:
         self.number = number
         self.speaker: Speaker = speaker
-        self.text = text
+        self.text: Any = text
         self.filler = filler
         self.span = span
         self.at_ms = at_ms
@@ -55,10 +55,7 @@ def shares(span: HeardSpan, texts: list[Unplaced]) -> list[tuple[int, int]]:
     """
     start = max(0.0, float(texts[0].at_ms) if span.start_ms is None else span.start_ms)
     length = max(0.0, (start if span.end_ms is None else span.end_ms) - start)
-    total = sum(len(one.text) for one in texts)
-    bounds = [int(start)]
-    said = 0
-    for one in texts:
-        said += len(one.text)
-        bounds.append(int(start + length * said / total))
+    weights = [len(one.text) if isinstance(one.text, str) else 1 for one in texts]  # a redaction may leave no text
+    said = accumulate(weights, initial=0)
+    bounds = [int(start + length * before / sum(weights)) for before in said]
     return list(pairwise(bounds))

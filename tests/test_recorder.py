@@ -296,6 +296,24 @@ def test_an_event_block_still_open_at_the_end_is_marked_interrupted(call: Call) 
     assert transfer.metadata == {"bluejay_ws": {"interrupted": True}}
 
 
+def test_a_block_that_ends_while_the_call_is_closing_is_kept_once() -> None:
+    """One open block may end another on its way out, by the agent's own hook: it is not ended again."""
+    ended: list[Any] = []
+
+    def redact(kind: str, value: Any) -> Any:
+        if kind == "metadata" and ended:
+            ended.pop().__exit__(None, None, None)
+        return value
+
+    call = Call(redact=redact)
+    first, second = call.recorder.event("first"), call.recorder.event("second")
+    first.__enter__()
+    second.__enter__()
+    ended.append(second)
+    titles = [event.title for event in call.report().events or []]
+    assert sorted(titles) == ["Connection closed", "first", "second"]
+
+
 def test_tags_metadata_and_traces_only_add(call: Call) -> None:
     """Tags count once, of equal metadata names the later value counts, traces are linked."""
     call.recorder.add_tags("vip", "de")
