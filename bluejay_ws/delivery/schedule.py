@@ -95,7 +95,7 @@ class Gate:
         self.locked = False
         self._random = random
         self._failures = 0
-        self._rate = RAMP_START
+        self._rate = FASTEST
         self._tokens = BURST
         self._refilled_at = self._grown_at = -math.inf
         self._interval = FIRST_PROBE

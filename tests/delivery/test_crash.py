@@ -1,0 +1,225 @@
+"""Processes that are killed: nothing that was recorded is lost, nothing is reported twice."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, NoReturn
+
+import pytest
+
+from bluejay_ws.counters import Counters
+from bluejay_ws.delivery.part import Job
+from bluejay_ws.delivery.sender import Sender
+from bluejay_ws.delivery.verdict import Answer
+from bluejay_ws.testing.platform import FakePlatform
+from tests.delivery.kit import SUCCESS, Script, courier, end, open_call, result, settings, spool_at, states, tool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from bluejay_ws.delivery.spool import Spool
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+
+KILLS = int(os.environ.get("BLUEJAY_WS_KILLS", "40"))
+TESTS = 8
+
+
+def forked(work: Callable[[], object]) -> int:
+    """Run something in a child process; return its process id."""
+    child = os.fork()
+    if child:
+        return child
+    try:
+        work()
+    finally:
+        os._exit(0)
+
+
+# -- at random moments ------------------------------------------------------------------------------------------
+
+
+def agent(url: str, directory: Path, log: Path, prefix: str, seed: int) -> NoReturn:
+    """Hold 1 to 20 calls at once, for ever; write down each record once the call that made it has returned."""
+    chance = random.Random(seed)
+    sender = Sender(settings(url, directory), spool=(spool := spool_at(directory)), counters=Counters())
+    sender.start()
+    written = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    live, number = {}, 0
+    most = chance.randrange(1, 21)
+    while True:
+        if len(live) < most:
+            identity = f"{prefix}-{number}"
+            live[identity] = open_call(spool, identity)
+            os.write(written, f"{identity} \n".encode())
+            number += 1
+        identity = chance.choice(list(live))
+        name = f"tool-{chance.getrandbits(60)}"
+        live[identity].append(tool(name))
+        os.write(written, f"{identity} {name}\n".encode())
+        if chance.random() < 0.08:
+            file = live.pop(identity)
+            for body in end(file.report_id):
+                file.append(body)
+            sender.submit(file.seal())
+        time.sleep(chance.random() * 0.01)
+
+
+@pytest.mark.parametrize("seed", range(TESTS))
+def test_a_kill_at_any_moment_loses_and_doubles_nothing(tmp_path: Path, seed: int) -> None:
+    """Each record that had returned is in the one accepted report of its call, once."""
+    chance = random.Random(seed)
+    spool, log = tmp_path / "spool", tmp_path / "log"
+    with FakePlatform() as platform:
+        for kill in range(-(-KILLS // TESTS)):
+            child = forked(lambda kill=kill: agent(platform.url, spool, log, f"{seed}-{kill}", seed * 1000 + kill))  # type: ignore[misc]
+            time.sleep(0.03 + chance.random() * 0.2)
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+        deliver_rest(platform.url, spool)
+        check(platform, log)
+        assert platform.duplicates == {}
+    assert {state.rpartition(".")[2] for state in states(spool)} == {"sent"}
+
+
+def deliver_rest(url: str, directory: Path) -> None:
+    """Do what the next start of the agent does."""
+    sender = Sender(settings(url, directory), spool=spool_at(directory), counters=Counters())
+    sender.start()
+    until = time.monotonic() + 40.0
+    while any(not state.endswith(".sent") for state in states(directory)) and time.monotonic() < until:
+        time.sleep(0.01)
+    assert sender.close(1.0)
+
+
+def check(platform: FakePlatform, log: Path) -> None:
+    """Compare what was accepted with what had been recorded."""
+    recorded: dict[str, list[str]] = {}
+    for line in log.read_text().splitlines():
+        identity, _, name = line.partition(" ")
+        recorded.setdefault(identity, []).extend([name] if name else [])
+    assert sum(map(len, recorded.values())) > 20
+    accepted = {report.simulation_result_id: report for report in platform.accepted}
+    assert recorded.keys() <= accepted.keys()
+    for identity, names in recorded.items():
+        found = Counter(call["name"] for call in accepted[identity].tool_calls)
+        assert max(found.values(), default=1) == 1
+        assert not Counter(names) - found
+        assert found.total() <= len(names) + 1  # the one that was being recorded
+
+
+# -- at every system call ---------------------------------------------------------------------------------------
+
+
+class Platform:
+    """What a platform has taken in, in a file that outlives whoever is killed."""
+
+    def __init__(self, log: Path) -> None:
+        self.log = log
+        self.script = Script()
+        self.script.post = self.post  # type: ignore[method-assign]
+        self.script.look = self.look  # type: ignore[method-assign]
+
+    @property
+    def taken(self) -> list[bytes]:
+        return self.log.read_bytes().splitlines() if self.log.exists() else []
+
+    def post(self, body: bytes) -> Answer:
+        with self.log.open("ab", buffering=0) as file:
+            file.write(body + b"\n")
+        return SUCCESS
+
+    def look(self, simulation_result_id: str) -> Answer:
+        return result(events=[event for body in self.taken for event in json.loads(body)["events"]])
+
+
+def one_call(directory: Path, platform: Platform, done: Path) -> None:
+    """Record one call and deliver it, step by step."""
+    spool = spool_at(directory)
+    file = open_call(spool, "720488")
+    done.write_text("opened")
+    for number in range(2):
+        file.append(tool(f"tool-{number}"))
+        done.write_text(f"recorded {number + 1}")
+    for body in end(file.report_id):
+        file.append(body)
+    parcel = file.seal()
+    courier(spool, Counters()).step(Job("720488", parcels={parcel.report_id: parcel}), platform.script)
+
+
+def recover(directory: Path, platform: Platform) -> None:
+    """Deliver what is left, as the next start does."""
+    spool: Spool = spool_at(directory)
+    for name in spool.recover():
+        job = Job(name.identity, fresh=False, look_first=True)
+        while courier(spool, Counters()).step(job, platform.script).wait is not None:
+            pass
+
+
+@contextlib.contextmanager
+def killed_at(system_call: str, number: int) -> Iterator[Callable[[Callable[[], object]], bool]]:
+    """Yield a function that runs something in a process that dies as it makes its n-th such call; True if it died."""
+
+    def run(work: Callable[[], object]) -> bool:
+        reading, writing = os.pipe()
+
+        def wait_and_work() -> None:
+            os.read(reading, 1)
+            work()
+
+        child = forked(wait_and_work)
+        inject = f"inject={system_call}:signal=SIGKILL:when={number}"
+        command = ["strace", "-o", "/dev/null", "-e", f"trace={system_call}", "-e", inject, "-p", str(child)]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as tracer:
+            assert tracer.stderr is not None
+            attached = "attached" in tracer.stderr.readline()
+            os.write(writing, b"x")
+            reader = threading.Thread(target=tracer.stderr.read)
+            reader.start()
+            _, status = os.waitpid(child, 0)
+            reader.join()
+        os.close(reading)
+        os.close(writing)
+        if not attached:
+            pytest.skip("strace may not attach here")
+        return os.waitstatus_to_exitcode(status) == -signal.SIGKILL
+
+    yield run
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not there")
+@pytest.mark.parametrize(
+    "system_call", ["openat", "flock", "write", "rename", "ftruncate", "close", "unlink", "fstat", "pread64", "fsync"]
+)
+def test_a_kill_at_every_system_call_is_recovered_exactly(tmp_path: Path, system_call: str) -> None:
+    """One call is recorded and delivered; the process dies at each step of it in turn, and the next start mends it."""
+    number = 0
+    died = True
+    while died:
+        number += 1
+        directory = tmp_path / str(number)
+        directory.mkdir()
+        platform, done, spool = Platform(directory / "log"), directory / "done", directory / "spool"
+        with killed_at(system_call, number) as run:
+            died = run(lambda p=platform, d=done, s=spool: one_call(s, p, d))  # type: ignore[misc]
+        if spool.exists():
+            recover(spool, platform)
+        progress = done.read_text() if done.exists() else ""
+        assert len(platform.taken) <= 1, f"doubled at {system_call} {number}"
+        if progress:
+            (report,) = map(json.loads, platform.taken)
+            names = [call["name"] for call in report["tool_calls"]]
+            assert len(names) >= int(progress.partition(" ")[2] or 0)
+            assert names == [f"tool-{index}" for index in range(len(names))]
+            assert states(spool) == ["720488.sent"]
+        assert number < 100
