@@ -32,7 +32,7 @@ __all__ = ["agent", "main"]
 
 HEARD = ["Hi, I lost my card. It ends in 4242.", "Yes, please freeze it."]
 MS_PER_CHARACTER = 45
-THINKING = 0.2  # seconds
+THINKING = 0.5  # seconds
 
 
 @record_tool
