@@ -681,6 +681,24 @@ async def test_neither_application_nor_peer_can_tell(client: Bluejay, ws: str, h
     assert all(bare.values())
 
 
+@pytest.mark.parametrize("raises", [False, True])
+@pytest.mark.anyio
+async def test_a_shutdown_that_only_the_connection_sees_waits_for_delivery(
+    platform: FakePlatform, client: Bluejay, raises: bool
+) -> None:
+    """Some frameworks keep the lifespan from their middlewares; then the connection's own end is the last chance."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await echo(scope, receive, send)
+        if raises:
+            raise ValueError("broke")
+
+    peer = Peer(hang_up(1012))
+    with contextlib.suppress(ValueError):
+        await BluejayMiddleware(app, client)(websocket_scope("720488"), peer.receive, peer.send)
+    assert len(platform.accepted) == 1
+
+
 @on_asyncio
 @pytest.mark.anyio
 async def test_a_server_that_shuts_down_delivers_first(platform: FakePlatform, client: Bluejay) -> None:
