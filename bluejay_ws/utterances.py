@@ -48,11 +48,14 @@ class Unplaced:
 def shares(span: HeardSpan, texts: list[Unplaced]) -> list[tuple[int, int]]:
     """Split a span among the texts heard in it, by their lengths.
 
-    A span that never began starts where the first text was recorded; one without end has no length.
+    A span that never began starts where the first text was recorded; one without end has no length. A span that ends
+    where it begins was never heard: each of its texts stands where it was recorded.
 
     Returns:
         For each text its start and end in whole milliseconds; ``0 <= start <= end``.
     """
+    if span.start_ms is not None and span.start_ms == span.end_ms:
+        return [(one.at_ms, one.at_ms) for one in texts]
     start = max(0.0, float(texts[0].at_ms) if span.start_ms is None else span.start_ms)
     length = max(0.0, (start if span.end_ms is None else span.end_ms) - start)
     weights = [len(one.text) if isinstance(one.text, str) else 1 for one in texts]  # a redaction may leave no text

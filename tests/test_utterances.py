@@ -53,6 +53,15 @@ def test_shares_are_in_order_and_never_negative(start: float | None, end: float 
     assert all(one[1] == other[0] for one, other in pairwise(found))
 
 
+def test_texts_that_were_never_heard_stand_where_they_were_recorded() -> None:
+    """An agent that says two things elsewhere, two seconds apart, said them two seconds apart."""
+    span = Span(50.0, 50.0)
+    assert shares(span, [*texts_in(span, "one", at_ms=50), *texts_in(span, "two", at_ms=2050)]) == [
+        (50, 50),
+        (2050, 2050),
+    ]
+
+
 def test_an_utterance_that_waits_keeps_what_it_was_told() -> None:
     """Number, speaker, text, filler, span and moment are there when the time is known."""
     span = Span(1.0, None)
