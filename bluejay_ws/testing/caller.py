@@ -105,6 +105,7 @@ class DigitalHuman:
         line = Line(connection, self.habits)
         tasks = [asyncio.create_task(line.hear()), asyncio.create_task(line.play())]
         try:
+            line.begin()
             yield line
         finally:
             try:

@@ -116,6 +116,9 @@ class Line:
         self._turn_from_ms = 0.0  # agent audio that belongs to earlier turns
         self._turn_started = False
         self._turn_completed = False
+
+    def begin(self) -> None:
+        """Note that the call has begun. `DigitalHuman.dial` does it."""
         self._note("connected")
 
     async def say(self, pcm: bytes, *, utterance_id: str | None = None) -> bool:
@@ -208,6 +211,12 @@ class Line:
 
     async def play(self) -> None:
         """Echo marks as they are reached, and notice silence. `DigitalHuman.dial` runs it."""
+        try:
+            await self._play()
+        finally:
+            self.connection.transport.abort()  # nobody waits for an echo that will never leave
+
+    async def _play(self) -> None:
         while not self.closed:
             for name in self._playhead.reached(anyio.current_time()):
                 await self._send_text("mark.echoed", "mark", name=name)
@@ -352,16 +361,16 @@ class Line:
     def _end(self) -> None:
         now = anyio.current_time()
         self.closed = True
-        if self._audible:
-            self._fall_quiet(min(now, self._quiet_from()))
+        self._over.set()  # first: what is noted below may raise in the caller's own callback
+        self._tell()
         log, protocol = self.log, self.connection.protocol
         log.heard_ms = self._playhead.heard_ms(now)
         log.dropped_ms = self._playhead.dropped_ms
         log.close_code, log.close_reason = protocol.close_code, protocol.close_reason or ""
         log.closed_by = {None: "nobody", True: "agent", False: "caller"}[protocol.close_rcvd_then_sent]
         log.duration_ms = (now - self._began) * 1000
+        if self._audible:
+            self._fall_quiet(min(now, self._quiet_from()))
         detail = {"code": log.close_code, "reason": log.close_reason, "by": log.closed_by}
         self._note("closed", detail, at=now)
         log.events.sort(key=lambda event: event.at_ms)
-        self._over.set()
-        self._tell()

@@ -290,18 +290,36 @@ def test_an_error_in_the_block_arrives_as_it_is() -> None:
         asyncio.run(main())
 
 
-def test_an_error_of_the_event_callback_arrives() -> None:
-    """A callback that raises while listening ends the call and is raised, instead of hanging it."""
+@pytest.mark.parametrize("kind", ["connected", "user.audio", "agent.heard", "mark.echoed", "closed"])
+def test_an_error_of_the_event_callback_arrives(kind: str) -> None:
+    """A callback that raises, wherever in the call that is, ends the call and is raised, instead of hanging it."""
 
     def refuse(event: CallEvent) -> None:
-        if event.kind == "agent.heard":
+        if event.kind == kind:
             raise KeyError(event.kind)
 
     async def main() -> None:
         async with serving(AnsweringAgent()) as url:
             await DigitalHuman(url, pace=0, on_event=refuse).call([tone(20)])
 
-    with pytest.raises(KeyError, match=r"agent\.heard"):
+    with pytest.raises(KeyError, match=kind):
+        asyncio.run(main())
+
+
+def test_an_event_callback_that_always_raises_ends_the_call() -> None:
+    """Not even the news that the call has ended can be told, and still it ends."""
+    seen: list[CallEvent] = []
+
+    def refuse(event: CallEvent) -> None:
+        seen.append(event)
+        if len(seen) > 1:
+            raise KeyError(event.kind)
+
+    async def main() -> None:
+        async with serving(AnsweringAgent()) as url:
+            await DigitalHuman(url, pace=0, on_event=refuse).call([tone(20)])
+
+    with pytest.raises(KeyError):
         asyncio.run(main())
 
 
