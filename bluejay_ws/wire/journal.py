@@ -16,6 +16,7 @@ A *body* is a line without ``,crc]`` and line end: what the recorder keeps and h
 from __future__ import annotations
 
 import re
+from itertools import islice, product
 from typing import TYPE_CHECKING, Any, NamedTuple
 from zlib import crc32
 
@@ -49,7 +50,9 @@ LINE_LIMIT = 8 * 1024 * 1024
 _PREFIXES = {kind: b'["%b",' % kind.encode() for kind in (*ITEM_KINDS, *TEXT_KINDS, "metadata")}
 _LINE = re.compile(rb'(\["[a-z_]+",.*),(0|[1-9][0-9]{0,9})\]', re.DOTALL)
 _KINDS = (*_PREFIXES, "call", "open", "done", "drop", "bind", "close", "delivery")
-_START = re.compile(rb'(?=\["(?:%b)",)' % "|".join(_KINDS).encode())
+_START = re.compile(rb'\["(?:%b)",' % "|".join(_KINDS).encode())
+_END = re.compile(rb',[0-9]{1,10}\](?=.?(?:\["|\Z))', re.DOTALL)
+_MOST_CANDIDATES = 16
 
 
 class Parsed(NamedTuple):
@@ -142,9 +145,15 @@ def _sound(one: bytes) -> bytes | None:
 
 
 def _salvage(one: bytes, bodies: list[bytes], damaged: list[bytes]) -> None:
-    """Save the sound lines in a damaged one: where a line end was damaged, two lines look like one."""
-    pieces = [(piece, _sound(piece) or _sound(piece[:-1])) for piece in _START.split(one)]
-    if all(body is None for _, body in pieces):
-        pieces = [(one, None)]
-    bodies += [body for _, body in pieces if body is not None]
-    damaged += [piece for piece, body in pieces if body is None and (piece or len(pieces) == 1)]
+    """Save the sound lines in a damaged one: where a line end was damaged or not written, two lines look like one."""
+    starts = [found.start() for found in islice(_START.finditer(one), _MOST_CANDIDATES)]
+    ends = [found.end() for found in islice(_END.finditer(one), _MOST_CANDIDATES)]
+    read = 0
+    for start, end in product(starts, ends):
+        body = _sound(one[start:end]) if read <= start < end else None
+        if body is not None:
+            bodies.append(body)
+            damaged += [one[read:start]] if read < start else []
+            read = end
+    if read < len(one) or not one:
+        damaged.append(one[read:])

@@ -7,14 +7,13 @@ import json
 import sys
 from array import array
 from collections import ChainMap, Counter, OrderedDict, UserDict, deque
-from collections.abc import Iterable
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from numbers import Integral, Real
 from pathlib import PurePosixPath
 from types import MappingProxyType, SimpleNamespace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 import pytest
@@ -46,9 +45,13 @@ from tests.wire.hostile import (
     Unhashable,
     Word,
     numbers,
+    some,
     strict,
     trap,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 ROOM = 1 << 18
 
@@ -69,7 +72,7 @@ class Loud(str):
         return "something else"
 
     def __len__(self) -> int:
-        return -1
+        return -1  # noqa: PLE0303 - a lie
 
 
 def written(value: object, room: int = ROOM) -> tuple[Any, Writer]:
@@ -165,7 +168,10 @@ def test_a_value_that_json_has_is_kept(value: object, expected: object) -> None:
         (Card("4242"), {"last4": "4242", "inner": None}),
         (Slotted(1), {"value": 1}),
         (Ticket(1), {"number": 1}),
-        (Model(inner=[1], more="m"), {"name": "x", "inner": [1], "secret": "<pydantic.types.SecretStr>", "more": "m"}),
+        (
+            Model.model_validate({"inner": [1], "more": "m"}),
+            {"name": "x", "inner": [1], "secret": "<pydantic.types.SecretStr>", "more": "m"},
+        ),
         (Root([1]), [1]),
         (Root("x"), "x"),
         (SimpleNamespace(a=1), {"a": 1}),
@@ -196,7 +202,7 @@ def test_other_values_are_mapped(value: object, expected: object) -> None:
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        ({1: "a", None: "b", True: "c"}, {"1": "c", "null": "b"}),
+        ({1: "a", None: "b"}, {"1": "a", "null": "b"}),
         ({False: "a", 1.5: "b", 2**70: "c"}, {"false": "a", "1.5": "b", str(2**70): "c"}),
         ({10**5000: 1}, {"[integer of about 5001 digits]": 1}),
         ({(1, "a"): 1, frozenset({2}): 2}, {'[1,"a"]': 1, "[2]": 2}),
@@ -205,7 +211,10 @@ def test_other_values_are_mapped(value: object, expected: object) -> None:
             {1: "a", "1": "b", "1 (2)": "c", 1.0j: "d"},
             {"1": "a", "1 (2)": "b", "1 (2) (2)": "c", "<builtins.complex>": "d"},
         ),
-        ({"\0": 1, "\ufffd": 2, "\ud800": 3}, {"\ufffd": 1, "\ufffd (2)": 2, "\ufffd (3)": 3}),
+        (
+            dict(zip(("\0", "\ufffd", "\ud800"), (1, 2, 3), strict=True)),
+            {"\ufffd": 1, "\ufffd (2)": 2, "\ufffd (3)": 3},
+        ),
     ],
 )
 def test_keys_become_text_and_stay_apart(value: object, expected: object) -> None:
@@ -223,8 +232,9 @@ def test_many_keys_that_look_alike_get_numbers_at_once() -> None:
 
 def test_plain_blocks_and_odd_keys_stay_apart_too() -> None:
     """A key that was written together with its neighbours is remembered as one that was written alone."""
-    block = {f"k{number}": number for number in range(300)}
-    found, _ = written({1: 0, **block, 2: 0, "2": 1, **{str(number): 0 for number in range(3, 400)}, 3.0: 1})
+    block: dict[Any, int] = {f"k{number}": number for number in range(300)}
+    block |= {2: 0, "2": 1} | {str(number): 0 for number in range(3, 400)}
+    found, _ = written({1: 0} | block | {3.0: 1})
     assert found["2 (2)"] == 1
     assert len(found) == 701
 
@@ -303,6 +313,24 @@ def test_a_value_that_fails_within_itself_is_still_known_further_out() -> None:
     assert written(Twice())[0] == {"a": "[cycle]", "b": "[cycle]"}
 
 
+def test_a_failure_within_a_value_does_not_take_it_off_the_path() -> None:
+    """A value that cannot be read where it lies in itself is still being read further out."""
+
+    class Once(UserDict[str, Any]):
+        asked = 0
+
+        @property
+        def items(self) -> Any:
+            self.asked += 1
+            if self.asked == 2:
+                raise ValueError
+            return lambda: [("a", self), ("b", self)]
+
+    found, _ = written(Once())
+    assert found["a"].endswith("Once>")
+    assert found["b"] == "[cycle]"
+
+
 def test_cycles_are_cut() -> None:
     """A container in itself, directly or through others, is marked where it begins again."""
     cycle: dict[str, Any] = {"list": []}
@@ -349,7 +377,7 @@ def test_depth_is_limited() -> None:
 )
 @pytest.mark.parametrize("room", [0, 1, 7, 100, 1000])
 def test_the_writer_stops_when_there_is_no_more_room(value: object, room: int) -> None:
-    """What is written is at least as long as there is room for, so that a beginning can be taken, and not much longer."""
+    """What is written is as long as there is room for, so that a beginning can be taken, and not much longer."""
     found, writer = written(value, room)
     assert writer.cut
     assert room <= sum(map(len, writer.parts)) <= room + 200
@@ -390,6 +418,7 @@ def test_shared_parts_do_not_multiply() -> None:
     assert sum(map(len, writer.parts)) < 2000
 
 
+@some
 @given(PLAIN, st.integers(50, 400))
 def test_both_paths_write_the_same(value: Any, room: int) -> None:
     """What the fast path writes, the careful path writes byte for byte."""
@@ -399,12 +428,14 @@ def test_both_paths_write_the_same(value: Any, room: int) -> None:
         assert data is None or b"".join(writer.parts) == data
 
 
+@some
 @given(ANYTHING, st.sampled_from([0, 10, 100, 1000, ROOM]))
 def test_anything_becomes_strict_json(value: Any, room: int) -> None:
     """Whatever is written is strict JSON, also when it stops half way."""
     written(value, room)
 
 
+@some
 @given(TEXTS)
 def test_a_clean_text_can_be_stored_anywhere(text: str) -> None:
     """No NUL, no lone surrogate; as many characters as there were, but for pairs of surrogates."""

@@ -38,6 +38,7 @@ def test_the_lineage_is_read_past_the_metaclass() -> None:
         (Odd, "<tests.wire.hostile.Odd>"),
         (int, "<builtins.int>"),
         (type("Nowhere", (), {"__module__": 7}), "<unknown>"),
+        (eval("type('Nameless', (), {})", {}), "<unknown>"),
         (type("Long", (), {"__qualname__": "x" * 999}), f"<tests.wire.test_foreign.{'x' * 231}"[:256]),
         (type("Mute", (), {"__module__": trap(object, ValueError)()}), "<unknown>"),
     ],
