@@ -1,0 +1,641 @@
+"""One connection, from its handshake to its report: when it ends, what it says of its end, and where it is kept."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import threading
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+from bluejay_ws.call import GRACE, Call
+from bluejay_ws.client import Bluejay
+from bluejay_ws.current import INERT, current_recorder
+from bluejay_ws.delivery.sender import Sender
+from bluejay_ws.delivery.spool import Spool
+from bluejay_ws.recorder import DECORATED_TOOLS
+from bluejay_ws.testing.platform import FakePlatform
+from bluejay_ws.wire.identity import MESSAGES
+from tests.support import Clock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from bluejay_ws.counters import Counters
+    from bluejay_ws.delivery.parcel import Parcel
+    from bluejay_ws.delivery.spool import CallFile
+    from bluejay_ws.settings import Settings
+    from bluejay_ws.testing.oracle import AcceptedReport
+
+ID = "720488"
+HEADERS = {"X-Simulation-Result-Id": ID}
+
+
+@pytest.fixture
+def platform() -> Iterator[FakePlatform]:
+    """Give a platform that takes reports."""
+    with FakePlatform() as platform:
+        yield platform
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Path:
+    """Give the directory of the spool."""
+    return tmp_path / "spool"
+
+
+@pytest.fixture
+def client(platform: FakePlatform, spool: Path) -> Iterator[Bluejay]:
+    """Give a client that reports to the platform."""
+    with Bluejay("test-key", base_url=platform.url, spool=spool) as client:
+        yield client
+
+
+@pytest.fixture
+def tools() -> Iterator[set[str]]:
+    """Give the names of the decorated tools; none to begin with, and afterwards those that were there."""
+    before = set(DECORATED_TOOLS)
+    DECORATED_TOOLS.clear()
+    yield DECORATED_TOOLS
+    DECORATED_TOOLS.clear()
+    DECORATED_TOOLS.update(before)
+
+
+def connected(client: Bluejay, *ids: str, **options: Any) -> Call:
+    """Return a call that has just been connected."""
+    call = client.open_call(ids or (ID,), server="test", **options)
+    assert call is not None
+    return call
+
+
+def report_of(platform: FakePlatform) -> AcceptedReport:
+    """Return the one report the platform has accepted."""
+    (report,) = platform.wait_for(1)
+    return report
+
+
+def closing(platform: FakePlatform) -> dict[str, Any]:
+    """Return what the closing event of the one report says."""
+    event = next(event for event in report_of(platform).events if event["title"] == "Connection closed")
+    marker: dict[str, Any] = event["metadata"]["bluejay_ws"]
+    return marker
+
+
+def states(spool: Path) -> list[str]:
+    """Return the states of the files in the spool."""
+    return sorted(path.suffix for path in spool.iterdir())
+
+
+class Timer:
+    """Run what is due later when the test says so."""
+
+    def __init__(self) -> None:
+        self.due: list[tuple[float, Callable[[], None]]] = []
+
+    def later(self, seconds: float, action: Callable[[], None]) -> None:
+        self.due.append((seconds, action))
+
+
+# -- when a call ends ------------------------------------------------------------------------------------------------
+
+
+def test_a_call_without_a_handler_ends_with_its_connection(client: Bluejay, platform: FakePlatform) -> None:
+    """Nothing is waited for, and the report says how the connection ended, by which version and on which server."""
+    call = connected(client)
+    call.connection_closed({"close_code": 1000, "close_reason": "", "closed_by": "caller"}, Timer().later)
+    assert call.ended
+    marker = closing(platform)
+    assert {name: marker[name] for name in ("close_code", "closed_by", "outcome", "server", "report_id")} == {
+        "close_code": 1000,
+        "closed_by": "caller",
+        "outcome": "completed",
+        "server": "test",
+        "report_id": call.recorder.report_id,
+    }
+    assert marker["version"]
+    assert marker["user_frames"] == 0
+
+
+def test_a_call_waits_for_its_handler_s_last_words(client: Bluejay, platform: FakePlatform) -> None:
+    """After the connection the handler may go on for a moment; it ends the call."""
+    timer = Timer()
+    call = connected(client)
+    leave = call.handler_started()
+    call.connection_closed({"close_code": 1000}, timer.later)
+    assert not call.ended
+    assert [seconds for seconds, _ in timer.due] == [GRACE]
+    current_recorder().add_event("last words")
+    leave()
+    call.handler_ended()
+    assert call.ended
+    timer.due[0][1]()
+    assert [event["title"] for event in report_of(platform).events] == ["last words", "Connection closed"]
+
+
+def test_a_busy_handler_is_not_waited_for_longer(client: Bluejay, platform: FakePlatform) -> None:
+    """When its time is up the report leaves; the handler's end changes nothing."""
+    timer = Timer()
+    call = connected(client)
+    leave = call.handler_started()
+    call.connection_closed({"close_code": 1000}, timer.later)
+    timer.due[0][1]()
+    assert call.ended
+    leave()
+    call.handler_ended(ValueError())
+    client.flush()
+    assert len(platform.accepted) == 1
+    assert closing(platform)["outcome"] == "completed"
+
+
+def test_without_a_timer_a_handler_is_not_waited_for_at_all(client: Bluejay) -> None:
+    """A server that cannot run something later ends the call with the connection."""
+    call = connected(client)
+    leave = call.handler_started()
+    call.connection_closed({"close_code": 1000})
+    assert call.ended
+    leave()
+
+
+def test_the_first_end_of_a_connection_counts(client: Bluejay, platform: FakePlatform) -> None:
+    """An adapter may tell twice."""
+    call = connected(client)
+    call.connection_closed({"close_code": 4001})
+    call.connection_closed({"close_code": 1006})
+    call.end()
+    assert closing(platform)["close_code"] == 4001
+    assert platform.duplicates == {}
+
+
+def test_a_handler_that_ends_before_its_connection_does_not_end_the_call(client: Bluejay) -> None:
+    """Servers close the connection after the handler: its close code is still to come."""
+    call = connected(client)
+    call.handler_started()()
+    call.handler_ended()
+    assert not call.ended
+
+
+def test_where_nobody_tells_of_the_connection_the_call_ends_with_its_handler(
+    client: Bluejay, platform: FakePlatform
+) -> None:
+    """A connection that cannot be observed."""
+    call = connected(client)
+    leave = call.handler_started()
+    call.ends_with_handler()
+    leave()
+    call.handler_ended()
+    assert closing(platform)["closed_by"] == "unknown"
+
+
+def test_a_call_that_nobody_ended_ends_with_its_client(client: Bluejay, platform: FakePlatform) -> None:
+    """At the end of the process the report says so."""
+    connected(client)
+    client.close()
+    assert closing(platform)["closed_by"] == "process_exit"
+
+
+@pytest.mark.parametrize(
+    ("errors", "outcome", "crashed"),
+    [
+        ([None], {"outcome": "completed"}, None),
+        ([ValueError("secret")], {"outcome": "handler_failed", "error": "ValueError"}, "ValueError"),
+        ([asyncio.CancelledError()], {"outcome": "handler_cancelled"}, None),
+        ([KeyError("inner"), ValueError("outer")], {"outcome": "handler_failed", "error": "KeyError"}, "KeyError"),
+        ([None, ValueError("outer")], {"outcome": "handler_failed", "error": "ValueError"}, "ValueError"),
+    ],
+)
+def test_the_report_says_how_the_handler_ended(
+    errors: list[BaseException | None],
+    outcome: dict[str, str],
+    crashed: str | None,
+    client: Bluejay,
+    platform: FakePlatform,
+) -> None:
+    """By the type of the first error, never by its text; cancelling is no failure."""
+    call = connected(client)
+    for error in errors:
+        call.handler_started()()
+        call.handler_ended(error)
+    assert call.crashed == crashed
+    call.connection_closed({"close_code": 1011})
+    marker = closing(platform)
+    assert {name: marker[name] for name in ("outcome", "error") if name in marker} == outcome
+    assert b"secret" not in report_of(platform).body
+
+
+# -- handshakes ------------------------------------------------------------------------------------------------------
+
+
+def test_offsets_may_begin_with_a_later_handshake(platform: FakePlatform) -> None:
+    """Where the handler accepts the connection itself, time begins there, for the recorder and for the observer."""
+    clock = Clock()
+    with Bluejay("test-key", base_url=platform.url, spool=False, clock=clock) as client:
+        call = connected(client)
+        clock.sleep(400)
+        assert call.now_ms() == pytest.approx(400)
+        call.handshake_done()
+        clock.sleep(30)
+        assert call.now_ms() == pytest.approx(30)
+        call.recorder.add_event("e")
+    assert report_of(platform).events[0]["start_offset_ms"] == 30
+
+
+def test_a_refused_handshake_is_no_call(client: Bluejay, platform: FakePlatform, spool: Path) -> None:
+    """Nothing is sent and nothing is left in the spool; it is counted once."""
+    call = connected(client)
+    call.refused(crashed=False)
+    call.refused(crashed=False)
+    call.end()
+    client.flush()
+    assert client.stats()["dropped.refused"] == 1
+    assert (platform.requests, states(spool)) == ([], [])
+    assert client.stats()["live"] == 0
+
+
+def test_a_handler_that_crashed_before_the_handshake_is_reported(client: Bluejay, platform: FakePlatform) -> None:
+    """The caller saw a failed dial: the report says why."""
+    call = connected(client)
+    call.handler_started()()
+    call.handler_ended(ValueError())
+    call.refused(crashed=True)
+    marker = closing(platform)
+    assert (marker["accepted"], marker["error"]) == (False, "ValueError")
+
+
+# -- ids that come late ----------------------------------------------------------------------------------------------
+
+
+def test_what_came_before_a_late_id_is_kept(client: Bluejay, platform: FakePlatform, spool: Path) -> None:
+    """The file is made when the id is there, with everything recorded before in its order."""
+    call = client.open_call((), server="test", late_id=True)
+    assert call is not None
+    with call.recorder.tool_call("early"):
+        call.recorder.add_event("before")
+        assert states(spool) == []
+        call.recorder.bind(ID)
+        assert states(spool) == [".live"]
+        call.recorder.add_event("after")
+    assert client.find(ID) is call.recorder
+    call.connection_closed({})
+    report = report_of(platform)
+    assert [event["title"] for event in report.events] == ["before", "after", "Connection closed"]
+    assert [tool["name"] for tool in report.tool_calls] == ["early"]
+    assert "output" not in report.tool_calls[0]
+    assert client.stats()["recorded"] == 1
+
+
+def test_threads_may_record_while_the_id_comes(client: Bluejay, platform: FakePlatform) -> None:
+    """No item is lost, doubled or overtaken by its own end, whenever the file is made."""
+    call = client.open_call((), server="test", late_id=True)
+    assert call is not None
+    recorder = call.recorder
+    begin = threading.Barrier(5)
+
+    def work(thread: int) -> None:
+        begin.wait()
+        for number in range(200):
+            recorder.add_event(f"{thread}-{number}")
+            with recorder.tool_call(f"{thread}-{number}") as tool:
+                tool.output = number
+
+    threads = [threading.Thread(target=work, args=(thread,)) for thread in range(4)]
+    for thread in threads:
+        thread.start()
+    begin.wait()
+    recorder.bind(ID)
+    for thread in threads:
+        thread.join()
+    call.connection_closed({})
+    report = report_of(platform)
+    expected = sorted(f"{thread}-{number}" for thread in range(4) for number in range(200))
+    assert sorted(event["title"] for event in report.events[:-1]) == expected
+    assert sorted(tool["name"] for tool in report.tool_calls) == expected
+    assert all(tool["output"] == int(tool["name"].partition("-")[2]) for tool in report.tool_calls)
+
+
+def test_a_call_that_never_gets_an_id_is_dropped_at_its_end(client: Bluejay, platform: FakePlatform) -> None:
+    """Nothing is sent; it is counted."""
+    call = client.open_call((), server="test", late_id=True)
+    assert call is not None
+    call.recorder.add_event("e")
+    call.connection_closed({})
+    client.flush()
+    assert client.stats()["dropped.never_bound"] == 1
+    assert (client.stats()["recorded"], client.stats()["live"]) == (0, 0)
+    assert platform.requests == []
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["in a spool", "in memory"])
+def test_a_late_id_works_without_a_file_too(kept: bool, platform: FakePlatform, spool: Path) -> None:
+    """Without a spool, or where no file can be made in it, memory has it all."""
+    with Bluejay("test-key", base_url=platform.url, spool=spool if kept else False) as client:
+        if kept:
+            spool.rmdir()
+        call = client.open_call((), server="test", late_id=True)
+        assert call is not None
+        call.recorder.add_event("before")
+        call.recorder.bind(ID)
+        call.recorder.add_event("after")
+        call.connection_closed({})
+    assert [event["title"] for event in report_of(platform).events] == ["before", "after", "Connection closed"]
+
+
+def looking(client: Bluejay) -> Call:
+    """Return a call whose id is expected in the caller's first messages."""
+    call = client.open_call((), server="test", look=True)
+    assert call is not None
+    assert call.looking == MESSAGES
+    return call
+
+
+def test_the_id_is_found_in_the_caller_s_first_messages(client: Bluejay, platform: FakePlatform) -> None:
+    """The message that has it ends the search."""
+    call = looking(client)
+    call.look_for_id('{"event": "connected"}')
+    call.look_for_id(json.dumps({"start": {"customParameters": {"X-Simulation-Result-Id": ID}}}).encode())
+    assert (call.looking, call.recorder.simulation_result_id) == (0, ID)
+    call.connection_closed({})
+    assert report_of(platform).simulation_result_id == ID
+
+
+def test_after_so_many_messages_without_an_id_it_is_no_simulation(client: Bluejay, platform: FakePlatform) -> None:
+    """Production traffic is not kept in memory for as long as it lasts."""
+    call = looking(client)
+    call.recorder.add_event("e")
+    for _ in range(MESSAGES):
+        call.look_for_id('{"event": "media"}')
+    assert (call.looking, call.recorder.bodies, call.recorder.active) == (0, [], False)
+    call.connection_closed({})
+    client.flush()
+    assert client.stats()["dropped.never_bound"] == 1
+    assert platform.requests == []
+
+
+def test_an_id_that_the_agent_bound_itself_is_kept(client: Bluejay, platform: FakePlatform) -> None:
+    """The search comes to nothing, and takes nothing away."""
+    call = looking(client)
+    call.recorder.bind(ID)
+    for _ in range(MESSAGES):
+        call.look_for_id("no JSON")
+    call.connection_closed({})
+    assert report_of(platform).simulation_result_id == ID
+
+
+# -- where it is kept ------------------------------------------------------------------------------------------------
+
+
+def test_a_call_is_in_the_spool_while_it_goes_on(client: Bluejay, spool: Path) -> None:
+    """Each fact is in the file before the method that records it returns."""
+    call = connected(client)
+    (path,) = spool.iterdir()
+    assert path.name.endswith(".live")
+    call.recorder.add_tool_call("freeze", parameters={"last4": "4242"})
+    assert b'"freeze"' in path.read_bytes()
+
+
+def test_a_file_that_breaks_in_the_middle_costs_nothing(client: Bluejay, platform: FakePlatform, spool: Path) -> None:
+    """The disk fills up: the report comes from memory, whole, and the broken file is gone."""
+    call = connected(client)
+    call.recorder.add_event("before")
+    assert call._file is not None
+    full = os.open("/dev/full", os.O_WRONLY)
+    os.dup2(full, call._file._fd)
+    os.close(full)
+    call.recorder.add_event("after")
+    call.connection_closed({})
+    assert [event["title"] for event in report_of(platform).events] == ["before", "after", "Connection closed"]
+    assert client.flush()
+    assert client.stats()["spool.write_enospc"] == 1
+    assert ".live" not in states(spool)
+
+
+def test_a_spool_that_goes_away_costs_nothing(client: Bluejay, platform: FakePlatform, spool: Path) -> None:
+    """No file can be made: the report comes from memory."""
+    spool.rmdir()
+    connected(client).connection_closed({})
+    assert report_of(platform).simulation_result_id == ID
+    assert client.stats()["spool.open_enoent"] == 1
+
+
+def test_a_discarded_call_leaves_nothing(client: Bluejay, platform: FakePlatform, spool: Path) -> None:
+    """Its file is removed at once, nothing is sent, and it cannot be found any more."""
+    call = connected(client)
+    call.recorder.add_event("e")
+    call.recorder.discard()
+    assert states(spool) == []
+    assert client.find(ID) is INERT
+    call.connection_closed({})
+    client.flush()
+    assert platform.requests == []
+    assert client.stats()["dropped.discarded"] == 1
+
+
+def test_a_call_without_a_file_can_be_discarded_and_abandoned(platform: FakePlatform) -> None:
+    """In memory there is nothing to remove."""
+    with Bluejay("test-key", base_url=platform.url, spool=False) as client:
+        connected(client).recorder.discard()
+        connected(client).abandon()
+    assert platform.requests == []
+
+
+def test_an_abandoned_call_is_the_parent_s(client: Bluejay, platform: FakePlatform, spool: Path) -> None:
+    """What a forked child does with its copy of a live call: let go of it, without touching the file's name."""
+    call = connected(client)
+    call.recorder.add_event("e")
+    call.abandon()
+    call.recorder.add_event("in the child")
+    call.connection_closed({})
+    assert states(spool) == [".live"]
+    (path,) = spool.iterdir()
+    assert b"in the child" not in path.read_bytes()
+    client.flush()
+    assert platform.requests == []
+
+
+# -- the warning about tools -----------------------------------------------------------------------------------------
+
+
+def _end_after(client: Bluejay, record: Callable[[Call], object]) -> None:
+    call = connected(client)
+    record(call)
+    call.connection_closed({})
+
+
+def _speak(call: Call) -> None:
+    call.recorder.agent_said("hello")
+    with call.recorder.event("Lookup"), call.recorder.utterance("user") as said:
+        said.text = "hi"
+
+
+def test_a_call_without_tool_calls_is_told_where_tools_are_decorated(
+    client: Bluejay, tools: set[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Utterances and events, even open ones, are no tool calls; the line names the call and no tool."""
+    tools.update({"freeze", "lookup"})
+    _end_after(client, _speak)
+    (record,) = [record for record in caplog.records if "without a tool call" in record.getMessage()]
+    assert (
+        record.getMessage() == f"call {ID} ended without a tool call although 2 tools are decorated with @record_tool"
+    )
+    assert record.__dict__["simulation_result_id"] == ID
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        lambda call: call.recorder.add_tool_call("freeze"),
+        lambda call: call.recorder.tool_call("freeze").__enter__(),
+    ],
+    ids=["afterwards", "still open"],
+)
+def test_a_call_with_a_tool_call_is_not_told(
+    record: Callable[[Call], object], client: Bluejay, tools: set[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """One is enough, and one that is still open is one."""
+    tools.add("freeze")
+    _end_after(client, record)
+    assert "without a tool call" not in caplog.text
+
+
+def test_where_no_tool_is_decorated_nothing_is_missed(
+    client: Bluejay, tools: set[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Agents without tools are agents too."""
+    _end_after(client, _speak)
+    assert "without a tool call" not in caplog.text
+
+
+# -- the context manager ---------------------------------------------------------------------------------------------
+
+
+def test_a_with_block_is_a_call(client: Bluejay, platform: FakePlatform) -> None:
+    """Inside, its recorder is the current one; at its end the report leaves."""
+    with client.call(HEADERS) as recorder:
+        assert current_recorder() is recorder
+        assert recorder.active
+        recorder.add_event("inside")
+    assert current_recorder() is INERT
+    assert not recorder.active
+    assert closing(platform)["closed_by"] == "unknown"
+
+
+@pytest.mark.anyio
+async def test_an_async_with_block_is_a_call(client: Bluejay, platform: FakePlatform) -> None:
+    """On asyncio and on trio."""
+    async with client.call(HEADERS) as recorder:
+        assert current_recorder() is recorder
+        await anyio.sleep(0)
+    assert current_recorder() is INERT
+    await platform.await_for(1)
+
+
+def test_an_exception_goes_through_a_call_and_is_in_its_report(client: Bluejay, platform: FakePlatform) -> None:
+    """The very exception, and its type in the report."""
+    error = ValueError("secret")
+    with pytest.raises(ValueError, match="secret") as caught, client.call(HEADERS):
+        raise error
+    assert caught.value is error
+    assert (closing(platform)["outcome"], closing(platform)["error"]) == ("handler_failed", "ValueError")
+
+
+def test_without_an_id_a_with_block_has_the_inert_recorder(client: Bluejay) -> None:
+    """Production traffic: nothing is recorded, and nothing changes for the code inside."""
+    with client.call({}) as recorder:
+        assert recorder is INERT
+        assert current_recorder() is INERT
+    assert client.stats()["recorded"] == 0
+
+
+def test_a_context_left_twice_or_never_entered_does_nothing_more(client: Bluejay, platform: FakePlatform) -> None:
+    """Cleaning up twice is harmless."""
+    context = client.call(HEADERS)
+    context.__exit__(None, None, None)
+    with context:
+        pass
+    context.__exit__(None, None, None)
+    client.flush()
+    assert len(platform.accepted) == 1
+
+
+# -- when a part of ours breaks --------------------------------------------------------------------------------------
+
+
+class Broken:
+    """A part of which every method raises."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError("quotes the caller")
+
+
+def test_an_observer_that_breaks_costs_its_observations_only(
+    client: Bluejay, platform: FakePlatform, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What was recorded is reported, with how the call ended."""
+    call = connected(client)
+    call.observer = Broken()  # type: ignore[assignment]
+    call.recorder.add_event("e")
+    call.connection_closed({"close_code": 1000})
+    marker = closing(platform)
+    assert marker["close_code"] == 1000
+    assert "user_frames" not in marker
+    assert client.stats()["internal_error.observer"] == 1
+    assert "quotes" not in caplog.text
+
+
+class BrokenSpool(Spool):
+    """A spool that raises where it should answer None."""
+
+    def open_call(self, **_: Any) -> CallFile | None:
+        raise RuntimeError("quotes the caller")
+
+
+def test_a_spool_that_breaks_leaves_the_call_to_memory(
+    client: Bluejay, platform: FakePlatform, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The call is recorded and reported; the error is counted and told by its type."""
+    assert client.spool is not None
+    client.spool = BrokenSpool(client.spool.directory, counters=client.counters)
+    call = connected(client)
+    call.recorder.add_event("e")
+    call.connection_closed({})
+    assert report_of(platform).events[0]["title"] == "e"
+    assert client.stats()["internal_error.spool"] == 1
+    (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert record.getMessage() == "internal error at spool of a call (RuntimeError); the call itself goes on"
+    assert record.__dict__["simulation_result_id"] == ID
+
+
+class BrokenSender(Sender):
+    """A sender that raises where it should take a report over."""
+
+    def submit(self, parcel: Parcel) -> None:
+        raise RuntimeError("quotes the caller")
+
+
+def test_a_report_that_cannot_be_handed_over_waits_in_the_spool(platform: FakePlatform, spool: Path) -> None:
+    """It is complete and sealed there: the next start delivers it."""
+
+    def make(settings: Settings, spool: Spool | None, counters: Counters) -> Sender:
+        return BrokenSender(settings, spool=spool, counters=counters)
+
+    with Bluejay("test-key", base_url=platform.url, spool=spool, sender=make) as client:
+        connected(client).connection_closed({})
+        assert client.stats()["internal_error.end"] == 1
+        assert client.stats()["live"] == 0
+        assert states(spool) == [".ready"]
+    with Bluejay("test-key", base_url=platform.url, spool=spool, redial_wait=0.0) as client:
+        connected(client, "720489")
+    assert {report.simulation_result_id for report in platform.wait_for(2)} == {ID, "720489"}
+
+
+def test_an_alias_leads_to_the_call(client: Bluejay) -> None:
+    """Until the call ends."""
+    call = connected(client)
+    call.recorder.add_alias("CA123")
+    assert client.find("CA123") is call.recorder
+    call.connection_closed({})
+    assert client.find("CA123") is INERT
