@@ -169,7 +169,7 @@ def test_an_agent_that_does_not_stop_is_killed() -> None:
     assert children_of(os.getpid()) == before
 
 
-@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
 def test_no_agent_outlives_the_demo(end: signal.Signals, root: Path) -> None:
     """However the demo ends, its agent ends with it; Ctrl-C ends it without a traceback."""
     command = [sys.executable, "-m", "bluejay_ws", "demo"]
