@@ -51,6 +51,9 @@ class Host(Protocol):
     def forget(self, call: Call) -> None:
         """Take the call off the books."""
 
+    async def aflush(self) -> bool:
+        """Wait for delivery."""
+
     def failed(self, where: str, error: Exception, simulation_result_id: str | None) -> None:
         """Count an error of ours."""
 
@@ -79,6 +82,7 @@ class Call:
         "recorder",
         "server",
         "started",
+        "stopping",
     )
 
     def __init__(self, client: Host, simulation_result_id: str | None, server: str) -> None:
@@ -89,6 +93,7 @@ class Call:
         self.server = server
         self.ended = False
         self.looking = 0
+        self.stopping = False
         self.closed_facts: dict[str, Any] | None = None
         self._handlers = 0
         self._outcome: dict[str, Any] | None = None
@@ -181,6 +186,17 @@ class Call:
     def ends_with_handler(self) -> None:
         """Note that nobody will tell how the connection ends: the call ends where its handler does."""
         self.closed_facts = {"closed_by": "unknown"}
+
+    async def linger(self) -> None:
+        """Wait for delivery if the server is about to be gone (`stopping`), within the client's ``flush_timeout``.
+
+        To be awaited by whoever the server waits for at its shutdown; returns at once in any other case.
+        """
+        if self.stopping:
+            try:
+                await self._client.aflush()
+            except Exception as error:  # noqa: BLE001 - no error of ours reaches the agent
+                self.failed("flush", error)
 
     def failed(self, where: str, error: Exception) -> None:
         """Count an error of ours beside the frame path; of the error only the type is told."""

@@ -115,8 +115,14 @@ def _async_wrapper(handler: Callable[P, Awaitable[R]], opener: _Opener) -> Calla
         call = opener(args, kwargs)
         if call is None:
             return await handler(*args, **kwargs)
-        with _Serving(call):
-            return await handler(*args, **kwargs)
+        try:
+            with _Serving(call):
+                result = await handler(*args, **kwargs)
+        except Exception:
+            await call.linger()
+            raise
+        await call.linger()
+        return result
 
     return wrapper
 

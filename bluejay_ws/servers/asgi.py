@@ -110,17 +110,12 @@ class BluejayMiddleware:
             call.handler_ended(error)
             wire.ended()
             if isinstance(error, Exception):
-                await self._last_chance(wire)
+                await call.linger()
             raise
         leave()
         call.handler_ended()
         wire.ended()
-        await self._last_chance(wire)
-
-    async def _last_chance(self, wire: Wire) -> None:
-        """Deliver before a server that shuts down is gone: not every framework shows its middleware the lifespan."""
-        if wire.server_stops:
-            await self._flush(self._its_client())
+        await call.linger()  # not every framework lets its middlewares see the lifespan
 
     def _flushing(self, send: Send) -> Send:
         """Return a ``send`` that delivers what is left before it lets the end of the shutdown through."""
@@ -173,14 +168,13 @@ class Wire:
         ends_with_handler: whether nobody will call `ended`; the call ends where its handler does.
     """
 
-    __slots__ = ("accepted", "call", "ends_with_handler", "observer", "server_stops")
+    __slots__ = ("accepted", "call", "ends_with_handler", "observer")
 
     def __init__(self, call: Call, *, accepted: bool = False, ends_with_handler: bool = False) -> None:
         self.call = call
         self.observer = call.observer
         self.accepted = accepted
         self.ends_with_handler = ends_with_handler
-        self.server_stops = False
         if ends_with_handler:
             call.ends_with_handler()
 
@@ -258,11 +252,11 @@ class Wire:
         closed is unknown then. 1012 is a server shutting down.
         """
         code = message.get("code") or 1005
-        self.server_stops = code in _SERVER_CODES
+        self.call.stopping = code in _SERVER_CODES
         if not self.accepted:
             self.call.refused(crashed=False)
         else:
-            by = "unknown" if code in _VAGUE_CODES else "agent" if self.server_stops else "caller"
+            by = "unknown" if code in _VAGUE_CODES else "agent" if self.call.stopping else "caller"
             self._closed(code, message.get("reason"), by)
 
     def ended(self) -> None:

@@ -33,7 +33,7 @@ HEADERS = {"X-Simulation-Result-Id": "720488"}
 
 
 @contextlib.asynccontextmanager
-async def uvicorn_server(app: Any, ws: str = "websockets-sansio") -> AsyncIterator[str]:
+async def uvicorn_server(app: Any, ws: str = "auto") -> AsyncIterator[str]:
     """Serve ``app`` with uvicorn on a free port, lifespan included; give its URL, and shut it down on the way out."""
     config = uvicorn.Config(app, host="127.0.0.1", port=0, ws=ws, log_config=None, lifespan="auto")
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)

@@ -672,7 +672,7 @@ async def _meet(
 @on_asyncio
 @pytest.mark.anyio
 @pytest.mark.parametrize("headers", [HEADERS, {}], ids=["recorded", "no header"])
-@pytest.mark.parametrize("ws", ["websockets-sansio", "wsproto"])
+@pytest.mark.parametrize("ws", ["auto", "wsproto"])
 async def test_neither_application_nor_peer_can_tell(client: Bluejay, ws: str, headers: dict[str, str]) -> None:
     """The same run bare and with the middleware: everything that either side sees is equal."""
     bare = await _run(lambda app: app, headers, ws)

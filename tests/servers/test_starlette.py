@@ -408,7 +408,7 @@ async def test_the_websocket_is_left_as_it_was_made(client: Bluejay, patched: bo
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-@pytest.mark.parametrize("ws", ["websockets-sansio", "wsproto"])
+@pytest.mark.parametrize("ws", ["auto", "wsproto"])
 async def test_a_caller_that_drops_is_noticed_by_the_endpoint(platform: FakePlatform, client: Bluejay, ws: str) -> None:
     """Behind a real server: the endpoint's exception passes, the report says what the server says."""
     seen: list[BaseException] = []
@@ -430,6 +430,43 @@ async def test_a_caller_that_drops_is_noticed_by_the_endpoint(platform: FakePlat
     facts = closing(platform)
     assert len(seen) == 1
     assert (facts["close_code"] in {1005, 1006}, facts["closed_by"]) == (True, "unknown")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("raises", [False, True])
+async def test_a_server_that_shuts_down_waits_for_delivery(
+    platform: FakePlatform, client: Bluejay, raises: bool
+) -> None:
+    """Without the middleware nobody hears of the lifespan: the endpoint's own end is the last chance, and is used."""
+
+    @record(client=client)
+    async def endpoint(websocket: WebSocket) -> None:
+        await echo(websocket)
+        if raises:
+            raise ValueError("broke")
+
+    async with contextlib.AsyncExitStack() as stack:
+        async with uvicorn_server(starlette_app(endpoint)) as url:
+            websocket = await stack.enter_async_context(connect(url, additional_headers=HEADERS, proxy=None))
+            await websocket.send(bytes(640))
+            await websocket.recv()
+        assert len(platform.accepted) == 1
+    assert closing(platform)["close_code"] == 1012
+
+
+@pytest.mark.anyio
+async def test_a_delivery_that_fails_to_be_awaited_reaches_nobody(tmp_path: Path, anyio_backend: str) -> None:
+    """It is counted."""
+
+    class Broken(Bluejay):
+        async def aflush(self, timeout: float | None = None, *, strict: bool = False) -> bool:
+            raise RuntimeError("broken")
+
+    with Broken("test-key", base_url="http://127.0.0.1:9", spool=tmp_path, flush_timeout=0.0) as client:
+        peer = Peer(hang_up(1012))
+        await record(echo, client=client)(WebSocket(websocket_scope("720488"), peer.receive, peer.send))
+        assert client.stats()["internal_error.flush"] == 1
 
 
 def _types_of(handler: Callable[[WebSocket], Any]) -> None:
