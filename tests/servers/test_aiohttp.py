@@ -81,7 +81,7 @@ def app_of(handler: Any, client: Bluejay | None = None) -> web.Application:
 
 def dial(url: str, headers: dict[str, str] | None = None) -> connect:
     """Dial as Bluejay does."""
-    return connect(url, additional_headers=HEADERS if headers is None else headers, proxy=None)
+    return connect(url, additional_headers=HEADERS if headers is None else headers)
 
 
 @record_tool
@@ -610,7 +610,7 @@ async def _run(client: Bluejay | None, headers: dict[str, str]) -> dict[str, Not
     async with serving(app) as url:
         for name, (_, peer) in BEHAVIOURS.items():
             async with connect(
-                f"{url}/{name}", additional_headers=headers, proxy=None, subprotocols=[Subprotocol("chirp")]
+                f"{url}/{name}", additional_headers=headers, subprotocols=[Subprotocol("chirp")]
             ) as websocket:
                 with contextlib.suppress(ConnectionClosed):
                     await peer(websocket, notes[name])

@@ -658,9 +658,7 @@ async def _meet(
     url: str, headers: dict[str, str], client: Callable[[Any, Notes], Awaitable[None]], notes: Notes
 ) -> None:
     try:
-        async with connect(
-            url, additional_headers=headers, proxy=None, subprotocols=[Subprotocol("chirp")]
-        ) as websocket:
+        async with connect(url, additional_headers=headers, subprotocols=[Subprotocol("chirp")]) as websocket:
             notes.append((websocket.subprotocol, websocket.response and websocket.response.headers.get("x-agent")))
             with contextlib.suppress(ConnectionClosed):
                 await client(websocket, notes)
@@ -714,7 +712,7 @@ async def test_a_server_that_shuts_down_delivers_first(platform: FakePlatform, c
 
     async with contextlib.AsyncExitStack() as stack:
         async with uvicorn_server(BluejayMiddleware(app, client)) as url:
-            websocket = await stack.enter_async_context(connect(url, additional_headers=HEADERS, proxy=None))
+            websocket = await stack.enter_async_context(connect(url, additional_headers=HEADERS))
             await websocket.send(bytes(640))
             await websocket.recv()
         assert len(platform.accepted) == 1

@@ -424,7 +424,7 @@ async def test_a_caller_that_drops_is_noticed_by_the_endpoint(platform: FakePlat
             raise
 
     app = starlette_app(endpoint)
-    async with uvicorn_server(app, ws) as url, connect(url, additional_headers=HEADERS, proxy=None) as websocket:
+    async with uvicorn_server(app, ws) as url, connect(url, additional_headers=HEADERS) as websocket:
         await websocket.recv()
         websocket.transport.abort()
     facts = closing(platform)
@@ -448,7 +448,7 @@ async def test_a_server_that_shuts_down_waits_for_delivery(
 
     async with contextlib.AsyncExitStack() as stack:
         async with uvicorn_server(starlette_app(endpoint)) as url:
-            websocket = await stack.enter_async_context(connect(url, additional_headers=HEADERS, proxy=None))
+            websocket = await stack.enter_async_context(connect(url, additional_headers=HEADERS))
             await websocket.send(bytes(640))
             await websocket.recv()
         assert len(platform.accepted) == 1
