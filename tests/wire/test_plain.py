@@ -90,6 +90,7 @@ def test_usual_values_take_the_fast_path(value: Any) -> None:
         {"\ud800": 1},
         nested(DEPTH_LIMIT + 1),
         {"a": nested(DEPTH_LIMIT)},
+        nested(DEPTH_LIMIT, {}),
         {"a": {"b": [{1: 2}]}},
     ],
     ids=lambda value: type(value).__name__,
