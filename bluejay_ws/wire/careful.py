@@ -325,8 +325,9 @@ class Writer:
         self._put(b"{")
         taken: dict[str, int] = {}
         for block in _blocks(snapshot(source, max(1, self._room // 4 + 2))):
-            members = dict(block) if all(type(key) is str and key not in taken for key, _ in block) else {}
-            if len(members) == len(block) and self._put_plain(members, depth):
+            members = _named(block, taken)
+            if self._put_plain(members, depth):
+                self.mapped |= any(type(key) is int for key, _ in block)
                 taken.update(dict.fromkeys(members, 1))
             else:
                 self._put_members(block, taken, depth + 1)
@@ -406,6 +407,16 @@ def _handler(cls: type) -> Callable[[Writer, Any, int], None]:
 
 def _blocks(elements: list[_T]) -> Iterator[list[_T]]:
     return (elements[start : start + _BLOCK] for start in range(0, len(elements), _BLOCK))
+
+
+def _named(block: list[tuple[Any, Any]], taken: dict[str, int]) -> dict[str, Any]:
+    """Return the members of a block with usual keys; none where a key is odd, stands twice or is taken."""
+    members = {
+        key if type(key) is str else int.__repr__(key): element
+        for key, element in block
+        if type(key) is str or (type(key) is int and -_LARGEST_NUMBER < key < _LARGEST_NUMBER)
+    }
+    return members if len(members) == len(block) and taken.keys().isdisjoint(members) else {}
 
 
 def _decoded(data: bytes, *, partial: bool) -> str | None:

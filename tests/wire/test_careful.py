@@ -239,6 +239,17 @@ def test_plain_blocks_and_odd_keys_stay_apart_too() -> None:
     assert len(found) == 603
 
 
+def test_many_whole_numbers_are_keys_at_once() -> None:
+    """Numbers become text together; where the text is taken, they stay apart."""
+    found, writer = written({number: number for number in range(300)})
+    assert found == {str(number): number for number in range(300)}
+    assert writer.mapped
+    found, _ = written({"299": "text"} | {number: number for number in range(300)} | {10**5000: 1})
+    assert found["299 (2)"] == 299
+    assert found["[integer of about 5001 digits]"] == 1
+    assert len(found) == 302
+
+
 def test_pairs_that_repeat_their_key_are_all_kept() -> None:
     """A foreign mapping can name a key many times."""
     pairs = [("same", number) for number in range(20)]
