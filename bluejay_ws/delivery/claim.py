@@ -19,11 +19,15 @@ from bluejay_ws.wire import journal
 if TYPE_CHECKING:
     from bluejay_ws.counters import Counters
 
-__all__ = ["Claim", "GoneError", "quarantine"]
+__all__ = ["Claim", "GoneError", "close_inherited", "quarantine"]
 
 QUARANTINE = "quarantine"
 FILE_LIMIT = 64 * 1024 * 1024
 _FLAGS = os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+
+
+# Descriptors of claimed files: a forked child has to close its copies, which would keep the parent's locks.
+_claimed: set[int] = set()
 
 
 class GoneError(OSError):
@@ -51,12 +55,14 @@ class Claim:
         self._counters = counters
         self.name = name
         self._fd = _open(f"{directory}/{name}")
+        _claimed.add(self._fd)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self.modified_at = _check(self._fd, f"{directory}/{name}")
             self.bodies = self._read()
             self.facts = journal.facts(self.bodies)
         except BaseException:
+            _claimed.discard(self._fd)
             os.close(self._fd)
             raise
 
@@ -150,6 +156,7 @@ class Claim:
         """Let go of the lock: whoever comes next may work on the file."""
         fd, self._fd = self._fd, -1
         if fd != -1:
+            _claimed.discard(fd)
             with contextlib.suppress(OSError):
                 fcntl.flock(fd, fcntl.LOCK_UN)
             os.close(fd)
@@ -166,6 +173,13 @@ class Claim:
         except OSError as error:
             self._counters.add(f"spool.note_{reason_of(error)}")
             return False
+
+
+def close_inherited() -> None:
+    """Close a forked child's copies of claimed files; the locks stay with the parent, and end with it."""
+    while _claimed:
+        with contextlib.suppress(OSError):
+            os.close(_claimed.pop())
 
 
 def _open(path: str) -> int:

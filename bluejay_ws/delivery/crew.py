@@ -78,12 +78,12 @@ class Chore:
     """Something to be done now and then, by the keeper.
 
     Args:
-        run: what; may raise.
+        run: what; may raise, and return the seconds until the next time where that is not to be ``every``.
         every: seconds.
         due: monotonic seconds of the next time.
     """
 
-    run: Callable[[], object]
+    run: Callable[[], float | None]
     every: float
     due: float = float("-inf")
 
@@ -234,7 +234,8 @@ class Crew:
             if chore.due <= now:
                 chore.due = now + chore.every
                 try:
-                    chore.run()
+                    soon = chore.run()
+                    chore.due = now + chore.every if soon is None else now + soon
                 except Exception as error:  # noqa: BLE001 - housekeeping must not end the thread all depend on
                     self._failed(error)
 

@@ -74,7 +74,9 @@ def find(directory: Path, wanted: str) -> list[Name]:
     """
     found = [name for name in _names(directory) if wanted in {name.identity, name.report_id, str(name)}]
     if not found:
-        raise SpoolError(str(directory), f"holds no call or report {wanted!r}", "list what it holds, tombstones included")
+        raise SpoolError(
+            str(directory), f"holds no call or report {wanted!r}", "list what it holds, tombstones included"
+        )
     return sorted(found)
 
 
@@ -87,7 +89,7 @@ def show(directory: Path, name: Name) -> list[bytes]:
     path = directory / str(name)
     try:
         if path.is_symlink() or not path.is_file():
-            raise FileNotFoundError  # noqa: TRY301 - the same to the user
+            raise FileNotFoundError
         return journal.parse(path.read_bytes()).bodies
     except OSError as error:
         raise SpoolError(str(path), "cannot be read", "see whether it was delivered meanwhile") from error

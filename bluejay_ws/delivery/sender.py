@@ -11,6 +11,7 @@ The agent's loop puts reports on a queue that never blocks. Nothing starts at im
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import os
 import random as random_module
@@ -77,7 +78,6 @@ class Sender:
 
     def _set_up(self) -> None:
         self._lock = threading.Lock()
-        self._context_lock = threading.Lock()
         self._context: ssl.SSLContext | None = None
         self._crew: Crew | None = None
         self._guarded = False
@@ -188,6 +188,7 @@ class Sender:
         """Own nothing in a forked child: files, queue and threads are the parent's."""
         if self._spool is not None:
             self._spool.reset_after_fork()
+        self._counters.reset_after_fork()
         self._set_up()
 
     # -- inside -------------------------------------------------------------------------------------------------
@@ -201,12 +202,12 @@ class Sender:
         self._counters.add(f"errors.delivery.{type(error).__name__}")
 
     def _http_client(self) -> Client:
-        from bluejay_ws.delivery.http import HttpExchange, tls_context  # noqa: PLC0415 - brings httpx
+        with _making:
+            from bluejay_ws.delivery.http import HttpExchange, tls_context  # noqa: PLC0415 - brings httpx
 
-        with self._context_lock:
             if self._context is None:
                 self._context = tls_context(self._settings)
-        return HttpExchange(self._settings, self._context, clock=self._clock)
+            return HttpExchange(self._settings, self._context, clock=self._clock)
 
     def _chores(self) -> list[Chore]:
         spool = self._spool
@@ -218,14 +219,15 @@ class Sender:
             Chore(spool.tidy, TIDY_EVERY),
         ]
 
-    def _recover(self) -> None:
+    def _recover(self) -> float | None:
         """Take over what dead processes left; at the start everything, later what nobody has touched for a while."""
         spool = self._spool
         if spool is None:
-            return
+            return None
         untouched = UNTOUCHED if self._recovered_once else 0.0
         self._recovered_once = True
         self._desk.adopt(spool.recover(untouched=untouched), self._settings.redial_wait)
+        return spool.unripe_for
 
     def _until(self, timeout: float) -> float:
         """Return when to stop waiting; at the end of the process all waiting shares one budget."""
@@ -284,6 +286,19 @@ class Sender:
 
 
 _senders: weakref.WeakSet[Sender] = weakref.WeakSet()
+# Held while httpx is imported and a client is made. A fork waits for it: a child that is born in the middle of an
+# import finds half a module, for ever.
+_making = threading.Lock()
+FORK_WAITS = 5.0
+
+
+def _before_fork() -> None:
+    _making.acquire(timeout=FORK_WAITS)
+
+
+def _after_fork_in_parent() -> None:
+    with contextlib.suppress(RuntimeError):  # it was not had in time
+        _making.release()
 
 
 def _at_exit() -> None:
@@ -291,11 +306,13 @@ def _at_exit() -> None:
         sender.at_exit()
 
 
-def _after_fork() -> None:
+def _after_fork_in_child() -> None:
+    global _making  # noqa: PLW0603 - the parent's lock is held, by nobody in this process
+    _making = threading.Lock()
     for sender in list(_senders):
         sender.reset_after_fork()
 
 
 atexit.register(_at_exit)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

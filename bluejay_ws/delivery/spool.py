@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from bluejay_ws.delivery import filesystem
 from bluejay_ws.delivery.callfile import CallFile, reason_of
-from bluejay_ws.delivery.claim import Claim, GoneError
+from bluejay_ws.delivery.claim import Claim, GoneError, close_inherited
 from bluejay_ws.delivery.names import LIVE, NO_ID, PARKED, READY, SENT, Name
 from bluejay_ws.delivery.parcel import Parcel
 from bluejay_ws.wire import journal
@@ -36,7 +36,7 @@ logger = logging.getLogger("bluejay_ws")
 TOMBSTONE_SECONDS = 24 * 3600.0
 TOMBSTONES = 2_000
 DAY = 24 * 3600.0
-JUST_MADE = 5.0
+JUST_MADE = 2.0
 _TEMPORARY = ".new"
 
 
@@ -83,6 +83,11 @@ class Spool:
     What is given up first when a bound is reached: parked reports, oldest first; then tombstones; then new calls
     are kept in memory only. What waits to be delivered is never removed.
 
+    Attributes:
+        full: whether a bound is reached, so that new calls are kept in memory only.
+        unripe_for: seconds after which `recover` should look again, because a file was too young to be judged;
+            None if none was.
+
     Args:
         directory: where the files are.
         counters: where everything is counted.
@@ -107,6 +112,7 @@ class Spool:
         self.directory = directory
         self.redial_wait = redial_wait
         self.full = False
+        self.unripe_for: float | None = None
         self._path = str(directory)
         self._counters = counters
         self._max_bytes = max_bytes
@@ -178,6 +184,7 @@ class Spool:
         mine, self._open = self._open, {}
         for file in mine.values():
             file.abandon()
+        close_inherited()
 
     # -- reports that wait --------------------------------------------------------------------------------------
 
@@ -290,6 +297,7 @@ class Spool:
                 at work on it writes a note with each attempt.
         """
         found = []
+        self.unripe_for = None
         for name in self._names():
             try:
                 ready = self._recovered(name, untouched)
@@ -306,7 +314,10 @@ class Spool:
     def _recovered(self, name: Name, untouched: float) -> Name | None:
         if name.state in {SENT, PARKED}:
             return None
-        if name.report_id in self._open or (name.state == LIVE and self._just_made(name)):
+        if name.report_id in self._open:
+            return None
+        if name.state == LIVE and self._just_made(name):
+            self.unripe_for = JUST_MADE
             return None
         if name.state != LIVE and name.identity != NO_ID:
             facts = os.stat(f"{self._path}/{name}", follow_symlinks=False)

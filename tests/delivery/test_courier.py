@@ -460,9 +460,7 @@ def test_the_broken_file_of_a_report_from_memory_goes_with_it() -> None:
 
 
 @pytest.mark.parametrize(("with_spool", "count"), [(True, "parked"), (False, "dropped.parked_without_spool")])
-def test_a_report_in_memory_is_parked_on_the_disk_if_there_is_one(
-    tmp_path: Path, with_spool: bool, count: str
-) -> None:
+def test_a_report_in_memory_is_parked_on_the_disk_if_there_is_one(tmp_path: Path, with_spool: bool, count: str) -> None:
     """Where there is none it is lost, and said to be."""
     desk = Desk(tmp_path if with_spool else None)
     job = job_of(in_memory())

@@ -43,7 +43,9 @@ def forked(work: Callable[[], object]) -> int:
     try:
         work()
     finally:
-        os._exit(0)
+        os.kill(os.getpid(), signal.SIGUSR1)  # ends it here and now: nothing that hangs on `os._exit` runs
+        time.sleep(60)
+    raise AssertionError
 
 
 # -- at random moments ------------------------------------------------------------------------------------------
@@ -83,13 +85,23 @@ def test_a_kill_at_any_moment_loses_and_doubles_nothing(tmp_path: Path, seed: in
     with FakePlatform() as platform:
         for kill in range(-(-KILLS // TESTS)):
             child = forked(lambda kill=kill: agent(platform.url, spool, log, f"{seed}-{kill}", seed * 1000 + kill))  # type: ignore[misc]
-            time.sleep(0.03 + chance.random() * 0.2)
+            wait_for_lines(log, 10 + chance.randrange(60))
+            time.sleep(chance.random() * 0.01)
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
         deliver_rest(platform.url, spool)
         check(platform, log)
         assert platform.duplicates == {}
     assert {state.rpartition(".")[2] for state in states(spool)} == {"sent"}
+
+
+def wait_for_lines(log: Path, more: int) -> None:
+    """Wait until the agent has done so much more."""
+    have = log.read_bytes().count(b"\n") if log.exists() else 0
+    until = time.monotonic() + 30.0
+    while (log.read_bytes().count(b"\n") if log.exists() else 0) < have + more:
+        assert time.monotonic() < until, "the agent does nothing"
+        time.sleep(0.001)
 
 
 def deliver_rest(url: str, directory: Path) -> None:

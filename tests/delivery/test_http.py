@@ -58,7 +58,7 @@ def authority() -> trustme.CA:
 @pytest.fixture
 def server_context(authority: trustme.CA) -> ssl.SSLContext:
     """Return the server's side of TLS."""
-    import ssl  # noqa: PLC0415
+    import ssl
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("localhost", "127.0.0.1").configure_cert(context)
@@ -100,7 +100,7 @@ def test_a_result_is_read_back(platform: FakePlatform) -> None:
 
 def test_without_a_key_none_is_sent(platform: FakePlatform) -> None:
     """No header is better than an empty one."""
-    import dataclasses  # noqa: PLC0415
+    import dataclasses
 
     chosen = dataclasses.replace(settings(platform.url), api_key=None)
     client = HttpExchange(chosen, tls_context(chosen))
@@ -178,9 +178,7 @@ def test_a_report_that_was_not_sent_whole_was_not_processed(platform: FakePlatfo
         (Says(body=b"x" * 200_000), 200, False),
     ],
 )
-def test_an_answer_is_read_as_far_as_it_goes(
-    platform: FakePlatform, step: Step, status: int, complete: bool
-) -> None:
+def test_an_answer_is_read_as_far_as_it_goes(platform: FakePlatform, step: Step, status: int, complete: bool) -> None:
     """The status counts even if the body breaks off, lies, is packed or does not end."""
     platform.plan(step)
     client = exchange(platform.url)
@@ -258,7 +256,7 @@ def test_ending_nothing_is_harmless(platform: FakePlatform) -> None:
 
 def test_a_name_that_does_not_resolve_was_not_sent() -> None:
     """DNS is the most usual outage of all."""
-    import dataclasses  # noqa: PLC0415
+    import dataclasses
 
     chosen = dataclasses.replace(settings(), base_url="http://name.invalid")
     client = HttpExchange(chosen, tls_context(chosen))
@@ -285,7 +283,7 @@ def test_a_connect_that_times_out_was_not_sent() -> None:
 @pytest.mark.parametrize("url", ["ftp://127.0.0.1"])
 def test_an_unusable_url_is_a_matter_of_configuration(url: str) -> None:
     """Trying again would not change it."""
-    import dataclasses  # noqa: PLC0415
+    import dataclasses
 
     chosen = dataclasses.replace(settings(), base_url=url)
     client = HttpExchange(chosen, tls_context(chosen))
@@ -382,7 +380,7 @@ def test_a_proxy_of_the_environment_is_used_and_its_failures_are_not_the_reports
     trusted: None, answer: bytes, failure: Failure
 ) -> None:
     """A tunnel that was asked for in full is still no report that was sent."""
-    import dataclasses  # noqa: PLC0415
+    import dataclasses
 
     proxy = TunnelProxy(answer)
     before = os.environ.pop("no_proxy", "")
