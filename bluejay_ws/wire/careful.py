@@ -412,7 +412,7 @@ def _blocks(elements: list[_T]) -> Iterator[list[_T]]:
 def _named(block: list[tuple[Any, Any]], taken: dict[str, int]) -> dict[str, Any]:
     """Return the members of a block with usual keys; none where a key is odd, stands twice or is taken."""
     members = {
-        key if type(key) is str else int.__repr__(key): element
+        key if type(key) is str else str(key): element
         for key, element in block
         if type(key) is str or (type(key) is int and -_LARGEST_NUMBER < key < _LARGEST_NUMBER)
     }
