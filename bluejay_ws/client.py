@@ -95,7 +95,8 @@ class Bluejay:
         _clients.add(self)
 
     def __repr__(self) -> str:
-        return f"Bluejay(base_url={self.settings.base_url!r}, spool={str(self.settings.spool)!r})"
+        settings = getattr(self, "settings", None)  # tracebacks with locals show a client that is being made
+        return f"Bluejay(base_url={settings.base_url!r}, spool={str(settings.spool)!r})" if settings else "Bluejay(...)"
 
     def _usable_spool(self) -> Spool | None:
         if self.settings.spool is None:
@@ -350,5 +351,4 @@ def _after_fork() -> None:
 
 
 atexit.register(_at_exit)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+os.register_at_fork(after_in_child=_after_fork)
