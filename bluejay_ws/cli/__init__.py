@@ -7,7 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from bluejay_ws.cli import call, demo
+from bluejay_ws.cli import call, demo, doctor, outbox
 from bluejay_ws.cli.terminal import Problem, ReaderLeftError, Terminal, clean
 from bluejay_ws.version import VERSION
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-COMMANDS = (demo, call)
+COMMANDS = (demo, call, outbox, doctor)
 STOPPED = 130
 
 
@@ -56,7 +56,7 @@ def _explain(problem: Problem, terminal: Terminal) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="bluejay-ws",
-        description="Simulated calls to voice agents, on this machine and without an account.",
+        description="Simulated calls to voice agents on this machine, and the reports of real ones.",
     )
     parser.add_argument("--version", action="version", version=f"bluejay-ws {VERSION}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from bluejay_ws.testing.caller import CallLog
 
-__all__ = ["BAD_USAGE", "REFUSED", "UNREACHABLE", "check_url", "dial"]
+__all__ = ["BAD_USAGE", "REFUSED", "UNREACHABLE", "RefusalProblem", "check_url", "dial"]
 
 BAD_USAGE, UNREACHABLE, REFUSED = 2, 3, 4
 EXAMPLE = "ws://localhost:8765"
@@ -28,6 +28,19 @@ REFUSALS = {
     403: ("the agent refuses the connection", "check its path, its origin rules and its credentials"),
     404: ("there is nothing at that path", "check the path of the URL"),
 }
+
+
+class RefusalProblem(Problem):
+    """Say that the agent refused the connection at the upgrade.
+
+    Args:
+        status: the HTTP status it answered.
+    """
+
+    def __init__(self, status: int) -> None:
+        words, remedy = REFUSALS.get(status, ("the agent does not upgrade the connection", "look into the agent's log"))
+        super().__init__(f"{words} (HTTP {status} at the upgrade)", remedy, exit_code=REFUSED)
+        self.status = status
 
 
 def check_url(url: str) -> str:
@@ -72,18 +85,13 @@ def _problem(error: Exception, url: str) -> Problem:
     if isinstance(error, InvalidURI):
         return _no_url(url)
     if isinstance(error, InvalidStatus):
-        return _refusal(error.response.status_code)
+        return RefusalProblem(error.response.status_code)
     message, remedy = _tls(error, url) if isinstance(error, ssl.SSLError) else _unreachable(error, url)
     return Problem(message, remedy, exit_code=UNREACHABLE)
 
 
 def _no_url(url: str) -> Problem:
     return Problem(f"{clean(url)!r} is not a websocket URL", f"write it like {EXAMPLE}", exit_code=BAD_USAGE)
-
-
-def _refusal(status: int) -> Problem:
-    words, remedy = REFUSALS.get(status, ("the agent does not upgrade the connection", "look into the agent's log"))
-    return Problem(f"{words} (HTTP {status} at the upgrade)", remedy, exit_code=REFUSED)
 
 
 def _tls(error: ssl.SSLError, url: str) -> tuple[str, str]:

@@ -41,7 +41,7 @@ def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None
     assert capsys.readouterr().out == f"bluejay-ws {VERSION}\n"
 
 
-@pytest.mark.parametrize("arguments", [(), ("call",), ("demo",)])
+@pytest.mark.parametrize("arguments", [(), ("call",), ("demo",), ("outbox",), ("doctor",)])
 def test_help_fits_a_terminal(
     arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,212 @@
+"""`bluejay-ws outbox`: the reports that wait, in the hands of a person."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bluejay_ws.cli import main
+from bluejay_ws.cli.outbox import age_of, without_text
+from bluejay_ws.delivery.names import HELD, PARKED, READY, SENT, Name
+from bluejay_ws.testing.platform import Answer, FakePlatform
+from tests.delivery.kit import finished_call, open_call, spool_at
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def put(directory: Path, identity: str, state: str, *tools: str) -> Name:
+    """Put the report of a call into a spool, in this state; return its file's name."""
+    parcel = finished_call(spool_at(directory), identity, *tools)
+    name = Name.of(identity, parcel.report_id, READY)
+    (directory / str(name)).rename(directory / str(name.become(state)))
+    return name.become(state)
+
+
+def states(directory: Path) -> dict[str, str]:
+    """Return the state of each call in a spool."""
+    names = [Name.parse(path.name) for path in directory.iterdir()]
+    return {name.identity: name.state for name in names if name is not None}
+
+
+def outbox(directory: Path, *arguments: str) -> int:
+    """Run the command on a spool."""
+    action, *rest = arguments or ("list",)
+    return main(["outbox", action, "--spool", str(directory), *rest])
+
+
+def test_an_empty_spool_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing to look after is one line; without an action the list is meant."""
+    assert main(["outbox", "--spool", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == f"Nothing waits in {tmp_path}.\n"
+
+
+def test_what_waits_is_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """State, id, age, items and tries of each; calls that go on and tombstones only with ``--all``."""
+    put(tmp_path, "720488", HELD, "freeze_card")
+    put(tmp_path, "720489", READY)
+    put(tmp_path, "720490", SENT)
+    open_file = open_call(spool_at(tmp_path), "720491")
+    assert outbox(tmp_path) == 0
+    listed = capsys.readouterr().out.splitlines()
+    assert listed[0].split() == ["state", "call", "age", "items", "tries", "reason"]
+    assert sorted(line.split()[:6] for line in listed[1:]) == [
+        ["held", "720488", "0", "s", "2", "0"],
+        ["ready", "720489", "0", "s", "1", "0"],
+    ]
+    assert outbox(tmp_path, "list", "--all") == 0
+    assert len(capsys.readouterr().out.splitlines()) == 5
+    open_file.discard()
+
+
+def test_a_report_is_shown_without_its_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Names and times are shown; parameters, outputs and words only when asked for."""
+    put(tmp_path, "720488", PARKED, "freeze_card")
+    assert outbox(tmp_path, "show", "720488") == 0
+    hidden = capsys.readouterr().out
+    assert "tool    freeze_card" in hidden
+    assert "1 tool call, 0 utterances, 1 event" in hidden
+    assert "4242" not in hidden
+    assert outbox(tmp_path, "show", "720488", "--text") == 0
+    assert '{"last4": "4242"}' in capsys.readouterr().out
+
+
+def test_hiding_leaves_names_and_times() -> None:
+    """What people said becomes its length; tags, metadata and descriptions go too."""
+    report = {
+        "recorded_transcript": [
+            {"start_offset_ms": 1, "end_offset_ms": 2, "speaker": "USER", "utterance": "my secret"},
+        ],
+        "tool_calls": [{"start_offset_ms": 3, "name": "f", "parameters": {"a": 1}, "output": 2, "description": "d"}],
+        "events": [{"start_offset_ms": 4, "end_offset_ms": 5, "title": "t", "description": "d", "metadata": {"m": 1}}],
+        "tags": ["vip"],
+        "metadata": {"name": "Ann"},
+    }
+    assert without_text(report) == {
+        "recorded_transcript": [
+            {"start_offset_ms": 1, "end_offset_ms": 2, "speaker": "USER", "utterance": "(9 characters)"},
+        ],
+        "tool_calls": [{"start_offset_ms": 3, "name": "f"}],
+        "events": [{"start_offset_ms": 4, "end_offset_ms": 5, "title": "t"}],
+    }
+
+
+def test_a_report_is_exported_as_the_platform_would_get_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One JSON document for one report; with several the report id decides."""
+    put(tmp_path, "720488", HELD, "freeze_card")
+    assert outbox(tmp_path, "export", "720488") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["simulation_result_id"], report["tool_calls"][0]["name"]) == ("720488", "freeze_card")
+    other = put(tmp_path, "720488", HELD, "other_tool")
+    assert outbox(tmp_path, "export", "720488") == 1
+    assert "give a report id" in capsys.readouterr().err
+    assert outbox(tmp_path, "export", other.report_id) == 0
+    assert "other_tool" in capsys.readouterr().out
+
+
+def test_held_and_parked_reports_are_retried_and_released(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By id, or all of a state; what waits anyway is left alone."""
+    put(tmp_path, "1", PARKED)
+    put(tmp_path, "2", HELD)
+    put(tmp_path, "3", HELD)
+    assert outbox(tmp_path, "retry", "1") == 0
+    assert outbox(tmp_path, "release", "--state", "held") == 0
+    assert states(tmp_path) == {"1": READY, "2": READY, "3": READY}
+    printed = capsys.readouterr().out
+    assert "call 1: will be looked for, then sent" in printed
+    assert "call 2: will be sent" in printed
+    assert outbox(tmp_path, "retry", "1") == 1
+    assert "call 1 is ready" in capsys.readouterr().err
+
+
+def test_deleting_wants_to_be_meant(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without ``--yes`` nothing is removed."""
+    put(tmp_path, "1", PARKED)
+    put(tmp_path, "2", HELD)
+    assert outbox(tmp_path, "delete", "1") == 1
+    assert "say --yes" in capsys.readouterr().err
+    assert states(tmp_path) == {"1": PARKED, "2": HELD}
+    assert outbox(tmp_path, "delete", "1", "--yes") == 0
+    assert states(tmp_path) == {"2": HELD}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("retry",), 2, "of which call or report?"),
+        (("show", "999"), 1, "holds no call or report '999'"),
+    ],
+)
+def test_what_is_not_there_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], code: int, words: str
+) -> None:
+    """A missing id is wrong usage, an unknown one is not."""
+    assert outbox(tmp_path, *arguments) == code
+    assert words in capsys.readouterr().err
+
+
+def test_the_spool_of_the_environment_is_the_default(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the agent's reports are is where they are looked for."""
+    put(tmp_path, "720488", HELD)
+    monkeypatch.setenv("BLUEJAY_SPOOL", str(tmp_path))
+    assert main(["outbox"]) == 0
+    assert "720488" in capsys.readouterr().out
+
+
+def test_wrong_settings_are_told_with_their_remedy(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The words of the settings, as wrong usage."""
+    monkeypatch.setenv("BLUEJAY_API_URL", "ftp://platform")
+    assert outbox(tmp_path) == 2
+    assert "BLUEJAY_API_URL" in capsys.readouterr().err
+
+
+def test_delivering_needs_a_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a key nothing is tried."""
+    assert outbox(tmp_path, "deliver") == 2
+    assert "BLUEJAY_API_KEY is not set" in capsys.readouterr().err
+
+
+def test_what_waits_is_delivered_from_here(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reports that wait go out; what is refused for good is parked, listed, and the exit code says so."""
+    put(tmp_path, "1", READY, "freeze_card")
+    put(tmp_path, "2", READY)
+    with FakePlatform() as platform:
+        platform.plan(Answer(status=422))
+        monkeypatch.setenv("BLUEJAY_API_URL", platform.url)
+        monkeypatch.setenv("BLUEJAY_API_KEY", platform.api_key)
+        assert outbox(tmp_path, "deliver") == 1
+        assert len(platform.accepted) == 1
+    printed = capsys.readouterr().out
+    assert "2 of 2 waiting reports are settled.\nstate " in printed
+    assert printed.splitlines()[-1].startswith("parked")
+    assert sorted(states(tmp_path).values()) == [PARKED, SENT]
+
+
+def test_delivering_ends_when_its_time_is_up(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A platform that is away is not waited for longer than asked, and nothing is lost."""
+    put(tmp_path, "1", READY)
+    with FakePlatform() as platform:
+        platform.refuse()
+        monkeypatch.setenv("BLUEJAY_API_URL", platform.url)
+        monkeypatch.setenv("BLUEJAY_API_KEY", platform.api_key)
+        assert outbox(tmp_path, "deliver", "--seconds", "0.1") == 1
+    assert "0 of 1 waiting reports are settled." in capsys.readouterr().out
+    assert set(states(tmp_path)) == {"1"}
+
+
+@pytest.mark.parametrize(
+    ("age", "words"), [(0.4, "0 s"), (59, "59 s"), (61, "1 min"), (7_200, "2 h"), (9 * 86_400, "9 d")]
+)
+def test_ages_are_said_as_a_person_does(age: float, words: str) -> None:
+    """One unit is enough."""
+    assert age_of(age) == words
