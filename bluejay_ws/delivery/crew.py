@@ -117,7 +117,7 @@ class Worker:
             self.client = self._crew.make_client()
         client = self.client
         try:
-            item = self._crew.desk.inbox.get(timeout=IDLE_SECONDS)
+            item = self._crew.desk.inbox.get(timeout=self._crew.idle)
         except queue.Empty:
             return not self._crew.spare
         if isinstance(item, Crew):
@@ -140,6 +140,7 @@ class Crew:
         chores: what is to be done now and then.
         clock: monotonic seconds.
         failed: called with a chore's error.
+        idle: seconds after which a worker that is not needed any more ends.
     """
 
     def __init__(
@@ -150,9 +151,11 @@ class Crew:
         chores: Sequence[Chore],
         clock: Callable[[], float],
         failed: Callable[[Exception], object],
+        idle: float = IDLE_SECONDS,
     ) -> None:
         self.desk = desk
         self.clock = clock
+        self.idle = idle
         self.stopped = False
         self._make_client = make_client
         self._chores = chores

@@ -11,7 +11,6 @@ The agent's loop puts reports on a queue that never blocks. Nothing starts at im
 from __future__ import annotations
 
 import atexit
-import contextlib
 import logging
 import os
 import random as random_module
@@ -292,13 +291,17 @@ _making = threading.Lock()
 FORK_WAITS = 5.0
 
 
+_had: list[threading.Lock] = []
+
+
 def _before_fork() -> None:
-    _making.acquire(timeout=FORK_WAITS)
+    if _making.acquire(timeout=FORK_WAITS):
+        _had.append(_making)
 
 
 def _after_fork_in_parent() -> None:
-    with contextlib.suppress(RuntimeError):  # it was not had in time
-        _making.release()
+    while _had:
+        _had.pop().release()
 
 
 def _at_exit() -> None:
@@ -309,6 +312,7 @@ def _at_exit() -> None:
 def _after_fork_in_child() -> None:
     global _making  # noqa: PLW0603 - the parent's lock is held, by nobody in this process
     _making = threading.Lock()
+    _had.clear()
     for sender in list(_senders):
         sender.reset_after_fork()
 

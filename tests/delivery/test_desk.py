@@ -1,0 +1,119 @@
+"""What delivery's threads share."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import pytest
+
+from bluejay_ws.counters import Counters
+from bluejay_ws.delivery.desk import Desk
+from bluejay_ws.delivery.parcel import Parcel
+from bluejay_ws.delivery.sender import Sender
+from bluejay_ws.delivery.verdict import Answer, Failure, Phase
+from bluejay_ws.settings import Settings
+from tests.delivery.kit import Script, bodies, new_id, settings
+from tests.delivery.test_crew import no_threads
+
+DOWN = Failure(Phase.NOT_SENT, "down")
+
+
+def desk(chosen: Settings | None = None) -> Desk:
+    """Return a desk without threads."""
+    return Desk(
+        chosen or settings(),
+        None,
+        counters=Counters(),
+        clock=time.monotonic,
+        wall=time.time,
+        random=lambda: 0.5,
+        wake=lambda: None,
+    )
+
+
+def parcel(identity: str = "1") -> Parcel:
+    """Return a report in memory."""
+    report_id = new_id()
+    return Parcel.from_memory(report_id, identity, bodies(report_id, identity))
+
+
+def test_one_thread_can_do_it_all() -> None:
+    """Where no other can be started: fresh reports, then those that come again."""
+    table, script = desk(), Script()
+    script.posts.extend([DOWN, DOWN, DOWN])
+    for identity in "12":
+        table.put(parcel(identity))
+    table.inbox.put("nothing of ours")
+    table.work_inline(script, 5.0)
+    assert not table.pending
+    assert len(script.posted) == 5
+
+
+def test_it_does_so_no_longer_than_it_may() -> None:
+    """The end of the process comes, whatever the platform does."""
+    table, script = desk(), Script()
+    script.post = lambda body: DOWN  # type: ignore[method-assign]
+    table.put(parcel())
+    began = time.monotonic()
+    table.work_inline(script, 0.2)
+    assert time.monotonic() - began >= 0.2
+    assert len(table.pending) == 1
+
+
+def test_at_the_end_of_the_interpreter_reports_are_delivered_before_submit_returns() -> None:
+    """No thread can be started any more, so the caller's does the work."""
+    script = Script()
+    counters = Counters()
+    sender = Sender(settings(), spool=None, counters=counters, make_client=lambda: script)
+    with no_threads():
+        sender.submit(parcel())
+        assert sender.pending() == 0
+    assert len(script.posted) == 1
+    assert counters["errors.no_thread"] == 1
+
+
+def test_so_they_are_when_only_the_guardian_cannot_be_started() -> None:
+    """The workers run: they are waited for."""
+    script = Script()
+    sender = Sender(settings(), spool=None, counters=Counters(), make_client=lambda: script)
+    sender.start()
+    sender._guarded = False
+    with no_threads():
+        sender.submit(parcel())
+        assert sender.pending() == 0
+    sender.close(5.0)
+
+
+def test_it_is_said_once_that_the_platform_is_down_and_once_that_it_is_back(caplog: pytest.LogCaptureFixture) -> None:
+    """Not once for each of the reports that wait."""
+    table, script = desk(), Script()
+    script.posts.extend([DOWN] * 5)
+    for identity in "123456":
+        table.put(parcel(identity))
+    with caplog.at_level(logging.INFO, "bluejay_ws"):
+        table.work_inline(script, 10.0)
+    said = [record.getMessage() for record in caplog.records]
+    assert sum("the platform does not take reports (down); 6 waiting" in line for line in said) == 1
+    assert sum("the platform takes reports again" in line for line in said) == 1
+
+
+def test_a_wrong_key_is_said_with_what_to_do(caplog: pytest.LogCaptureFixture) -> None:
+    """One ERROR, and what holds delivery back is known."""
+    table, script = desk(), Script()
+    script.posts.append(Answer(401))
+    table.put(parcel())
+    table.work_inline(script, 0.05)
+    assert table.held_back == "http.401 the platform refuses the API key; check BLUEJAY_API_KEY"
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+    assert "check BLUEJAY_API_KEY" in caplog.text
+
+
+def test_nothing_is_due_without_a_key() -> None:
+    """What waits for a key is not waited for at the end of a process."""
+    table = desk(Settings.load(environ={}, spool=False))
+    assert table.held_back == "no API key"
+    table.put(parcel())
+    assert table.next_due() == 0.0
+    table.work_inline(Script(), 0.01)
+    assert table.next_due() == float("inf")
