@@ -53,6 +53,7 @@ class Host(Protocol):
 
     async def aflush(self) -> bool:
         """Wait for delivery."""
+        ...
 
     def failed(self, where: str, error: Exception, simulation_result_id: str | None) -> None:
         """Count an error of ours."""

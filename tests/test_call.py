@@ -18,7 +18,7 @@ from bluejay_ws.current import INERT, current_recorder
 from bluejay_ws.delivery.sender import Sender
 from bluejay_ws.delivery.spool import Spool
 from bluejay_ws.recorder import DECORATED_TOOLS
-from bluejay_ws.testing.platform import FakePlatform
+from bluejay_ws.testing.platform import Answer, FakePlatform
 from bluejay_ws.wire.identity import MESSAGES
 from tests.support import Clock
 
@@ -264,6 +264,35 @@ def test_a_handler_that_crashed_before_the_handshake_is_reported(client: Bluejay
     call.refused(crashed=True)
     marker = closing(platform)
     assert (marker["accepted"], marker["error"]) == (False, "ValueError")
+
+
+@pytest.mark.anyio
+async def test_at_the_end_of_a_server_its_call_waits_for_delivery(client: Bluejay, platform: FakePlatform) -> None:
+    """Only there: in the middle of a server's life nobody waits."""
+    platform.plan(Answer(delay=0.05))
+    call = connected(client)
+    call.connection_closed({})
+    await call.linger()
+    assert platform.accepted == []
+    call.stopping = True
+    await call.linger()
+    assert len(platform.accepted) == 1
+
+
+class BrokenFlush(Bluejay):
+    """A client that raises where it should wait."""
+
+    async def aflush(self, timeout: float | None = None, *, strict: bool = False) -> bool:
+        raise RuntimeError("quotes the caller")
+
+
+def test_a_wait_that_breaks_is_counted(platform: FakePlatform) -> None:
+    """The handler's own end goes on."""
+    with BrokenFlush("test-key", base_url=platform.url, spool=False) as client:
+        call = connected(client)
+        call.stopping = True
+        asyncio.run(call.linger())
+        assert client.stats()["internal_error.flush"] == 1
 
 
 # -- ids that come late ----------------------------------------------------------------------------------------------

@@ -261,11 +261,13 @@ def _make_observed(original: type[Any]) -> type[Any]:  # noqa: C901 - five short
 
     def receive_eof(self: Any) -> None:
         original.receive_eof(self)
-        try:
-            if self.close_code is not None:
-                self.bluejay_tap.closed(self)
-        except Exception as error:  # noqa: BLE001
-            _failed(self, error)
+        tap = getattr(self, "bluejay_tap", None)
+        if tap is not None and self.close_code is not None:
+            try:
+                tap.closed(self)
+            except Exception as error:  # noqa: BLE001
+                tap.call.failed("close", error)
+                tap.call.connection_closed({})
 
     methods = (events_received, send_binary, send_text, send_continuation, receive_eof)
     names = {"__slots__": (), "__module__": original.__module__, "__qualname__": original.__qualname__}

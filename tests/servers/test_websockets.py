@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
+from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request
+from websockets.protocol import State
 from websockets.server import ServerProtocol
 from websockets.sync.client import connect as sync_connect
 from websockets.sync.server import ServerConnection as SyncServerConnection
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
 
     from websockets.asyncio.client import ClientConnection
 
+    from bluejay_ws.call import Call
     from bluejay_ws.testing.oracle import AcceptedReport
 
 
@@ -687,3 +691,121 @@ def test_a_trio_handler_is_recorded(client: Bluejay, platform: FakePlatform) -> 
     assert "last words" in [event["title"] for event in report.events]
     seen = closing(report)
     assert (seen["close_code"], seen["closed_by"], seen["user_frames"], seen["agent_frames"]) == (1000, "caller", 1, 1)
+
+
+# -- the protocol object by hand: what no server can be made to do at will -------------------------------------------
+
+
+class Late(ServerProtocol):
+    """A protocol object that knows its close code only after the second end of its data."""
+
+    ends = 0
+
+    def receive_eof(self) -> None:
+        self.ends += 1
+        if self.ends > 1:
+            super().receive_eof()
+
+
+class Wire:
+    """A connection whose protocol object is driven by the test."""
+
+    __module__ = "websockets.asyncio.server"
+    loop = None
+
+    def __init__(self, protocol: ServerProtocol) -> None:
+        self.protocol = protocol
+        self.request = Request("/", Headers(HEADERS))
+
+
+def wired(client: Bluejay, protocol: ServerProtocol) -> Call:
+    """Return the call of a protocol object."""
+    call = adapter.open_call(Wire(protocol), lambda: client)
+    assert call is not None
+    return call
+
+
+def test_the_end_is_where_the_close_code_is_known(client: Bluejay, platform: FakePlatform) -> None:
+    """An end of data before that is not the end of the call."""
+    protocol = Late(state=State.OPEN)
+    call = wired(client, protocol)
+    protocol.receive_eof()
+    assert not call.ended
+    protocol.receive_eof()
+    assert call.ended
+    assert closing(report_of(platform))["close_code"] == 1006
+
+
+def test_an_end_that_is_told_again_is_ignored(client: Bluejay, platform: FakePlatform) -> None:
+    """A method that another thread was inside of when the call ended finds nothing to tell."""
+    protocol = ServerProtocol(state=State.OPEN)
+    call = wired(client, protocol)
+    observed = type(protocol)
+    protocol.receive_eof()
+    observed.receive_eof(protocol)
+    assert call.ended
+    report_of(platform)
+    assert "internal_error.frame" not in client.stats()
+
+
+def test_a_fragment_whose_beginning_was_not_seen_is_passed_on(client: Bluejay, platform: FakePlatform) -> None:
+    """A handler may be recorded in the middle of a message; its rest is no message."""
+    protocol = ServerProtocol(state=State.OPEN)
+    protocol.send_text(b"be", fin=False)
+    wired(client, protocol)
+    protocol.send_continuation(b"ginning", fin=True)
+    assert b"".join(protocol.data_to_send()).endswith(b"ginning")
+    protocol.receive_eof()
+    assert closing(report_of(platform))["agent_frames"] == 0
+    assert "internal_error.frame" not in client.stats()
+
+
+class Unreadable(ServerProtocol):
+    """A protocol object that cannot say who closed."""
+
+    @property
+    def close_rcvd_then_sent(self) -> bool | None:
+        raise RuntimeError("quotes the caller")
+
+    @close_rcvd_then_sent.setter
+    def close_rcvd_then_sent(self, value: bool | None) -> None:
+        """Take it and say nothing."""
+
+
+def test_an_end_that_cannot_be_read_ends_the_call(client: Bluejay, platform: FakePlatform) -> None:
+    """The report says less of it, and leaves."""
+    protocol = Unreadable(state=State.OPEN)
+    call = wired(client, protocol)
+    protocol.receive_eof()
+    assert call.ended
+    assert client.stats()["internal_error.close"] == 1
+    assert "close_code" not in closing(report_of(platform))
+
+
+def test_a_frame_after_the_end_finds_nothing_to_tell(client: Bluejay, platform: FakePlatform) -> None:
+    """Another thread may be inside of a method when the call ends: what it tells has nobody to hear it."""
+    protocol = ServerProtocol(state=State.OPEN)
+    wired(client, protocol)
+    observed, protocol.__class__ = type(protocol), ServerProtocol
+    tap = protocol.bluejay_tap  # type: ignore[attr-defined]
+    del protocol.bluejay_tap  # type: ignore[attr-defined]
+    observed.send_text(protocol, b"text")
+    assert b"".join(protocol.data_to_send()).endswith(b"text")
+    tap.call.end()
+    report_of(platform)
+    assert "internal_error.frame" not in client.stats()
+
+
+def test_where_nothing_can_be_done_later_the_call_ends_with_its_handler(
+    client: Bluejay, platform: FakePlatform
+) -> None:
+    """The connection ends outside the event loop that could wait: counted, and nothing is lost."""
+    protocol = ServerProtocol(state=State.OPEN)
+    call = wired(client, protocol)
+    leave = call.handler_started()
+    protocol.receive_eof()
+    assert client.stats()["internal_error.close"] == 1
+    assert not call.ended
+    leave()
+    call.handler_ended()
+    assert closing(report_of(platform))["close_code"] == 1006
