@@ -12,13 +12,16 @@ from __future__ import annotations
 import json
 import socket
 import sys
-from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
 import uvicorn
 from fastapi import FastAPI, WebSocket
 
 from bluejay_ws import current_recorder, record, record_tool  # <--
 from bluejay_ws.servers.asgi import BluejayMiddleware  # <--
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 app = FastAPI()
 app.add_middleware(BluejayMiddleware)  # <--
