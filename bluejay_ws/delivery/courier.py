@@ -43,9 +43,11 @@ class Exchange(Protocol):
 
     def post(self, body: bytes) -> Answer | Failure:
         """Send a report."""
+        ...
 
     def look(self, simulation_result_id: str) -> Answer | Failure:
         """Read a result back."""
+        ...
 
 
 class Signal(Enum):

@@ -39,9 +39,11 @@ class Client(Protocol):
 
     def post(self, body: bytes) -> Answer | Failure:
         """Send a report."""
+        ...
 
     def look(self, simulation_result_id: str) -> Answer | Failure:
         """Read a result back."""
+        ...
 
     def abort_if_late(self, now: float) -> None:
         """End an exchange that takes too long."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bluejay_ws.counters import Counters
@@ -19,6 +18,7 @@ from bluejay_ws.wire import journal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 __all__ = ["Entry", "delete", "entries", "export", "find", "release", "retry", "show"]
 

@@ -1,4 +1,4 @@
-"""What the tests of delivery build on: calls in a spool, a platform that follows a script, a clock that is moved by hand."""
+"""What the tests of delivery build on: calls in a spool, and a platform that follows a script."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from bluejay_ws.counters import Counters
 from bluejay_ws.delivery.courier import Courier
 from bluejay_ws.delivery.notices import Notices
-from bluejay_ws.delivery.parcel import Parcel
 from bluejay_ws.delivery.spool import Spool
 from bluejay_ws.delivery.verdict import Answer, Failure
 from bluejay_ws.settings import Retry, Settings
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bluejay_ws.delivery.callfile import CallFile
+    from bluejay_ws.delivery.parcel import Parcel
 
 SUCCESS = Answer(200, b'{"status": "success", "message": null}')
 QUICK = Retry(first=0.01, ceiling=0.05, read_back=(0.01, 0.03, 0.08))
@@ -97,17 +97,24 @@ def states(directory: Path) -> list[str]:
 
 
 def settings(
-    url: str = "http://127.0.0.1:1", spool: Path | None = None, retry: Retry = QUICK, **more: float
+    url: str = "http://127.0.0.1:1",
+    spool: Path | None = None,
+    *,
+    retry: Retry = QUICK,
+    timeout: float = 1.0,
+    flush_timeout: float = 5.0,
+    redial_wait: float = 0.0,
 ) -> Settings:
-    """Return settings with a key."""
-    wait = {"redial_wait": 0.0, "timeout": 1.0, "flush_timeout": 5.0} | more
+    """Return settings with a key, and with short waits."""
     return Settings.load(
         api_key="test-key",
         base_url=url,
         spool=spool or False,
         retry=retry,
+        timeout=timeout,
+        flush_timeout=flush_timeout,
+        redial_wait=redial_wait,
         environ={},
-        **wait,  # type: ignore[arg-type]
     )
 
 

@@ -6,18 +6,23 @@ import fcntl
 import logging
 import os
 import shutil
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from bluejay_ws.counters import Counters
-from bluejay_ws.delivery.spool import CallFile, Spool
 from bluejay_ws.wire import journal
 from tests.delivery.faults import as_ordinary_user, file_size_limit, fill, read_only, small_disk
 from tests.delivery.kit import bodies, end, header, new_id, open_call, spool_at, states, tool
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bluejay_ws.delivery.spool import CallFile, Spool
+
 
 def lines(directory: Path) -> list[bytes]:
+    """Return the bodies of the only file, which is sound."""
     (path,) = (path for path in directory.iterdir() if path.is_file())
     parsed = journal.parse(path.read_bytes())
     assert not parsed.damaged

@@ -19,7 +19,6 @@ import pytest
 from bluejay_ws.counters import Counters
 from bluejay_ws.delivery.part import Job
 from bluejay_ws.delivery.sender import Sender
-from bluejay_ws.delivery.verdict import Answer
 from bluejay_ws.testing.platform import FakePlatform
 from tests.delivery.kit import SUCCESS, Script, courier, end, open_call, result, settings, spool_at, states, tool
 
@@ -27,7 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from bluejay_ws.delivery.spool import Spool
+    from bluejay_ws.delivery.spool import CallFile, Spool
+    from bluejay_ws.delivery.verdict import Answer
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 
@@ -57,7 +57,8 @@ def agent(url: str, directory: Path, log: Path, prefix: str, seed: int) -> NoRet
     sender = Sender(settings(url, directory), spool=(spool := spool_at(directory)), counters=Counters())
     sender.start()
     written = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    live, number = {}, 0
+    live: dict[str, CallFile] = {}
+    number = 0
     most = chance.randrange(1, 21)
     while True:
         if len(live) < most:

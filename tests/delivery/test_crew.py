@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import pytest
 
@@ -26,6 +26,7 @@ class Yard:
     def __init__(self, script: Script, *chores: Chore, idle: float = 10.0) -> None:
         self.counters = Counters()
         self.errors: list[Exception] = []
+        self.crew: Crew
         self.desk = Desk(
             settings(),
             None,
@@ -33,7 +34,7 @@ class Yard:
             clock=time.monotonic,
             wall=time.time,
             random=lambda: 0.5,
-            wake=lambda: self.crew.wake(),
+            wake=self.crew.wake,
         )
         self.crew = Crew(
             self.desk,
@@ -44,7 +45,7 @@ class Yard:
             idle=idle,
         )
 
-    def __enter__(self) -> Yard:
+    def __enter__(self) -> Self:
         self.crew.start()
         return self
 
@@ -78,8 +79,13 @@ def wait_until(true: Callable[[], object]) -> None:
 def test_chores_are_done_in_their_time() -> None:
     """At the start, then after their time or sooner if they say so."""
     done: list[str] = []
+
+    def again_soon() -> float:
+        done.append("soon")
+        return 0.01
+
     often = Chore(lambda: done.append("often"), 0.01)
-    soon = Chore(lambda: (done.append("soon"), 0.01)[1], 1e9)
+    soon = Chore(again_soon, 1e9)
     once = Chore(lambda: done.append("once"), 1e9)
     with Yard(Script(), often, soon, once):
         wait_until(lambda: done.count("often") > 3 and done.count("soon") > 3)
@@ -163,3 +169,16 @@ def test_the_stand_in_for_a_client_says_why_there_is_none() -> None:
     assert none.post(b"").phase is Phase.CONFIGURATION
     none.abort_if_late(0.0)
     none.close()
+
+
+def test_the_keeper_ends_exchanges_that_take_too_long() -> None:
+    """It asks each worker's client, again and again, while an exchange is under way."""
+    script = Script()
+    aborted = threading.Event()
+    script.abort_if_late = lambda now: aborted.set()  # type: ignore[method-assign]
+    script.during_post = lambda: aborted.wait(10.0)
+    with Yard(script) as yard:
+        aborted.clear()
+        yard.put("1")
+        wait_until(lambda: not yard.desk.pending)
+    assert aborted.is_set()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-
-import pytest
+from typing import TYPE_CHECKING
 
 from bluejay_ws.counters import Counters
 from bluejay_ws.delivery.desk import Desk
@@ -15,6 +14,9 @@ from bluejay_ws.delivery.verdict import Answer, Failure, Phase
 from bluejay_ws.settings import Settings
 from tests.delivery.kit import Script, bodies, new_id, settings
 from tests.delivery.test_crew import no_threads
+
+if TYPE_CHECKING:
+    import pytest
 
 DOWN = Failure(Phase.NOT_SENT, "down")
 

@@ -21,6 +21,7 @@ garbage
 
 
 def mounts(tmp_path: Path) -> Path:
+    """Return a list of mounts as the kernel writes it."""
     path = tmp_path / "mountinfo"
     path.write_text(MOUNTS)
     return path
@@ -73,9 +74,9 @@ def test_somebody_elses_directory_is_refused(tmp_path: Path) -> None:
 
 def test_one_that_cannot_be_written_to_is_refused() -> None:
     """The reason and the way out are said at once, not at the first call."""
-    with as_ordinary_user() as directory, read_only(directory):
-        with pytest.raises(SpoolError, match=r"cannot be used: permission denied; give a directory"):
-            filesystem.check(directory / "spool")
+    refused = pytest.raises(SpoolError, match="cannot be used: permission denied; give a directory")
+    with as_ordinary_user() as directory, read_only(directory), refused:
+        filesystem.check(directory / "spool")
 
 
 def test_a_file_in_its_place_is_refused(tmp_path: Path) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
-
-import pytest
+from typing import TYPE_CHECKING
 
 from bluejay_ws.delivery.notices import Notices
+
+if TYPE_CHECKING:
+    import pytest
 
 
 def test_each_settled_call_is_one_line_with_its_id(caplog: pytest.LogCaptureFixture) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -15,6 +15,9 @@ from bluejay_ws.delivery.verdict import Answer
 from bluejay_ws.exceptions import SpoolError
 from tests.delivery.faults import as_ordinary_user, read_only
 from tests.delivery.kit import Script, courier, finished_call, new_id, open_call, result, spool_at, states
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def settled(directory: Path, identity: str, *answers: Answer) -> Name:

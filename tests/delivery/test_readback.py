@@ -18,15 +18,20 @@ MARKER = {"bluejay_ws": {"report_id": OURS}}
 
 
 def sent(*tools: str) -> bytes:
+    """Return what was posted."""
     return journal.assemble([bodies(OURS, "720488", *tools)], simulation_result_id="720488")
 
 
 def seen(outcome: Answer | Failure, *tools: str) -> Sight:
+    """Return what this outcome says about our report."""
     return look(outcome, report_ids=[OURS], sent=sent(*tools))
 
 
 def group(name: str, *offsets: int | None) -> dict[str, object]:
-    actual = [{"parameters": {}, "output": None, "start_offset_ms": offset} for offset in offsets]
+    """Return the calls of one tool in the published shape."""
+    actual: list[dict[str, object]] = [
+        {"parameters": {}, "output": None, "start_offset_ms": offset} for offset in offsets
+    ]
     return {"name": name, "expected": [], "actual": actual}
 
 

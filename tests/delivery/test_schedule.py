@@ -69,6 +69,7 @@ def test_no_retry_after_raises(value: str) -> None:
 
 
 def closed_gate(now: float = 0.0) -> Gate:
+    """Return a gate that failures have closed."""
     gate = Gate(lambda: 0.5)
     for _ in range(schedule.FAILURES_TO_CLOSE):
         gate.failed(now, "http.503")

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import pytest
 
@@ -52,14 +52,23 @@ class Station:
     """A sender with its spool and counts, closed at the end."""
 
     def __init__(
-        self, url: str, directory: Path | None, *, client: Callable[[], Client] | None = None, **more: float
+        self,
+        url: str,
+        directory: Path | None,
+        *,
+        client: Callable[[], Client] | None = None,
+        timeout: float = 1.0,
+        flush_timeout: float = 5.0,
+        redial_wait: float = 0.0,
     ) -> None:
         self.counters = Counters()
         self.spool: Spool | None = spool_at(directory, self.counters) if directory else None
-        self.settings: Settings = settings(url, directory, **more)
+        self.settings: Settings = settings(
+            url, directory, timeout=timeout, flush_timeout=flush_timeout, redial_wait=redial_wait
+        )
         self.sender = Sender(self.settings, spool=self.spool, counters=self.counters, make_client=client)
 
-    def __enter__(self) -> Station:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -6,7 +6,6 @@ import logging
 import os
 import random
 import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -30,21 +29,26 @@ from tests.delivery.kit import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from bluejay_ws.delivery.claim import Claim
 
 
 def only(directory: Path) -> Path:
+    """Return the only file."""
     (path,) = (path for path in directory.iterdir() if path.is_file())
     return path
 
 
 def move(spool: Spool, parcel: Parcel, state: str) -> Name:
+    """Give a ready report another state."""
     with spool.claim(Name.of(parcel.simulation_result_id, parcel.report_id, READY)) as claim:
         claim.move(state)
         return claim.name
 
 
 def claimed(spool: Spool, identity: str) -> Claim:
+    """Return the only part of a call, claimed."""
     (claim,) = spool.gather(identity).parts
     return claim
 
@@ -375,6 +379,7 @@ def test_a_tombstone_can_be_made_without_a_file(tmp_path: Path) -> None:
 
 
 def aged(directory: Path, seconds: float) -> None:
+    """Make every file so much older."""
     for path in directory.iterdir():
         facts = path.stat()
         os.utime(path, (facts.st_atime - seconds, facts.st_mtime - seconds))
