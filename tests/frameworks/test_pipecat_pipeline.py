@@ -17,7 +17,7 @@ pytest.importorskip("fastapi", reason="fastapi is not installed: pip install 'bl
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # what Pipecat and its dependencies deprecate among themselves
     from fastapi import FastAPI, WebSocket
-    from pipecat.frames.frames import BotStartedSpeakingFrame, EndFrame
+    from pipecat.frames.frames import BotStartedSpeakingFrame, EndFrame  # type: ignore[import-not-found, unused-ignore]
 
     from tests.frameworks import pipecat_agent as agents
     from tests.frameworks.pipecat_agent import Script, Tool
