@@ -16,7 +16,7 @@ from bluejay_ws.record import record
 from bluejay_ws.recorder import Recorder
 from bluejay_ws.settings import Retry
 from bluejay_ws.tools import record_tool
-from bluejay_ws.version import VERSION as __version__
+from bluejay_ws.version import VERSION
 
 __all__ = [
     "Bluejay",
@@ -28,3 +28,5 @@ __all__ = [
     "record",
     "record_tool",
 ]
+
+__version__ = VERSION

@@ -6,7 +6,10 @@ Source: the platform's published API description and its documentation of simula
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = [
     "API_KEY_HEADER",
@@ -42,4 +45,4 @@ def usable_id(values: Iterable[str]) -> str | None:
     if len(distinct) != 1:
         return None
     (value,) = distinct
-    return value if isinstance(value, str) and _USABLE_ID.fullmatch(value) else None
+    return value if _USABLE_ID.fullmatch(value) else None

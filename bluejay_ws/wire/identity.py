@@ -26,7 +26,7 @@ _INSIDE = frozenset({"start", "setup", "customparameters", "parameters", "data",
 _DEPTH = 4
 
 
-def checked_sources(sources: tuple[IdSource, ...]) -> tuple[IdSource, ...]:
+def checked_sources(sources: tuple[IdSource, ...] | str) -> tuple[IdSource, ...]:
     """Return the sources as they are.
 
     Raises:
