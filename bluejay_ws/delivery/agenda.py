@@ -121,7 +121,16 @@ class Agenda:
         if job.arrivals:
             arrivals, job.arrivals = job.arrivals, {}
             self._welcome(job, arrivals.values(), now)
+        if came_back:
+            self._queue_up(now)
         return settled, came_back
+
+    def _queue_up(self, now: float) -> None:
+        """Let those whose first try was put off share the quota: they are no wave, and calls that end now go first."""
+        while self._fresh:
+            job = self._fresh.popleft()
+            job.fresh = False
+            self._schedule(job, now, pinned=False)
 
     def pull_in(self, now: float) -> None:
         """Make everything due that waits without need, because the platform is back or time is running out."""

@@ -26,7 +26,6 @@ class Yard:
     def __init__(self, script: Script, *chores: Chore, idle: float = 10.0) -> None:
         self.counters = Counters()
         self.errors: list[Exception] = []
-        self.crew: Crew
         self.desk = Desk(
             settings(),
             None,
@@ -34,7 +33,7 @@ class Yard:
             clock=time.monotonic,
             wall=time.time,
             random=lambda: 0.5,
-            wake=self.crew.wake,
+            wake=self._wake,
         )
         self.crew = Crew(
             self.desk,
@@ -44,6 +43,9 @@ class Yard:
             failed=self.errors.append,
             idle=idle,
         )
+
+    def _wake(self) -> None:
+        self.crew.wake()
 
     def __enter__(self) -> Self:
         self.crew.start()
