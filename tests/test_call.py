@@ -317,6 +317,34 @@ def test_what_came_before_a_late_id_is_kept(client: Bluejay, platform: FakePlatf
     assert client.stats()["recorded"] == 1
 
 
+class BusySpool(Spool):
+    """A spool that takes its time to make a file: meanwhile the agent goes on."""
+
+    meanwhile: Callable[[], None]
+
+    def open_call(self, *, report_id: str, simulation_result_id: str | None, header: bytes) -> CallFile | None:
+        self.meanwhile()
+        file = super().open_call(report_id=report_id, simulation_result_id=simulation_result_id, header=header)
+        self.meanwhile()
+        return file
+
+
+def test_what_comes_while_the_file_is_made_is_kept(client: Bluejay, platform: FakePlatform) -> None:
+    """Another thread may record between the id and its file: in its order, once."""
+    assert client.spool is not None
+    spool = BusySpool(client.spool.directory, counters=client.counters)
+    client.spool = spool
+    call = client.open_call((), server="test", late_id=True)
+    assert call is not None
+    call.recorder.add_event("before")
+    spool.meanwhile = lambda: call.recorder.add_event("meanwhile")
+    call.recorder.bind(ID)
+    call.recorder.add_event("after")
+    call.connection_closed({})
+    titles = [event["title"] for event in report_of(platform).events]
+    assert titles == ["before", "meanwhile", "meanwhile", "after", "Connection closed"]
+
+
 def test_threads_may_record_while_the_id_comes(client: Bluejay, platform: FakePlatform) -> None:
     """No item is lost, doubled or overtaken by its own end, whenever the file is made."""
     call = client.open_call((), server="test", late_id=True)

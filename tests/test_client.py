@@ -511,13 +511,9 @@ AGENT = """
 def run_agent(platform: FakePlatform, spool: Path, ending: str = "") -> subprocess.CompletedProcess[str]:
     """Run an agent with a live call in a process of its own, to its end."""
     code = textwrap.dedent(AGENT) + textwrap.dedent(ending)
-    return subprocess.run(
-        [sys.executable, "-c", code, platform.url, str(spool), ID],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=True,
-    )
+    # Python warns of forks beside threads, which is what is tested here.
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", code, platform.url, str(spool), ID]
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
 
 
 def test_a_live_call_is_delivered_at_the_end_of_the_process(platform: FakePlatform, spool: Path) -> None:

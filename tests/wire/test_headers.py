@@ -7,8 +7,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from multidict import CIMultiDict
-from starlette.datastructures import Headers as StarletteHeaders
 from websockets.datastructures import Headers
 
 from bluejay_ws.wire import ID_HEADER
@@ -29,6 +27,14 @@ def _email(*pairs: tuple[str, str]) -> Message:
     return message
 
 
+def _aiohttp(*pairs: tuple[str, str]) -> object:
+    return pytest.importorskip("multidict").CIMultiDict(pairs)
+
+
+def _starlette(*pairs: tuple[str, str]) -> object:
+    return pytest.importorskip("starlette.datastructures").Headers(raw=_asgi(*pairs))
+
+
 def _asgi(*pairs: tuple[str, str]) -> list[tuple[bytes, bytes]]:
     return [(name.lower().encode(), value.encode()) for name, value in pairs]
 
@@ -36,8 +42,8 @@ def _asgi(*pairs: tuple[str, str]) -> list[tuple[bytes, bytes]]:
 KINDS: dict[str, Callable[..., Any]] = {
     "websockets": lambda *pairs: Headers(pairs),
     "email": _email,
-    "aiohttp": lambda *pairs: CIMultiDict(pairs),
-    "starlette": lambda *pairs: StarletteHeaders(raw=_asgi(*pairs)),
+    "aiohttp": _aiohttp,
+    "starlette": _starlette,
     "asgi": _asgi,
     "pairs": lambda *pairs: iter(pairs),
 }
