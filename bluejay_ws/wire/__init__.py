@@ -29,7 +29,7 @@ RETRIEVE_PATH = "/v1/retrieve-simulation-result/"
 _USABLE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 
 
-def usable_id(values: Iterable[str]) -> str | None:
+def usable_id(values: Iterable[object]) -> str | None:
     """Return the one simulation result id that the header's values agree on, or None.
 
     Proxies can repeat a header: equal values count as one. Differing values, an empty one, or one
@@ -45,4 +45,4 @@ def usable_id(values: Iterable[str]) -> str | None:
     if len(distinct) != 1:
         return None
     (value,) = distinct
-    return value if _USABLE_ID.fullmatch(value) else None
+    return value if isinstance(value, str) and _USABLE_ID.fullmatch(value) else None
