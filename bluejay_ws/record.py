@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar, overload
 
 from bluejay_ws.client import Bluejay, default_client, opening_failed
+from bluejay_ws.exceptions import ConfigurationError
+from bluejay_ws.settings import Settings
 from bluejay_ws.wire.identity import checked_sources
 
 if TYPE_CHECKING:
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
     _Opener: TypeAlias = Callable[[tuple[Any, ...], dict[str, Any]], Call | None]
 
 __all__ = ["record"]
+
+logger = logging.getLogger("bluejay_ws")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -77,11 +82,25 @@ def record(
     if not callable(handler):
         message = f"record() takes a handler, got {type(handler).__name__}; give options by name: @record(client=...)"
         raise TypeError(message)
+    if client is None:
+        _check_environment()
     clients = default_client if client is None else lambda: client
     opener = functools.partial(_open_call, clients, checked_sources(id_from))
     if _is_async(handler):
         return _async_wrapper(handler, opener)  # type: ignore[return-value, arg-type]
     return _wrapper(handler, opener)
+
+
+@functools.cache
+def _check_environment() -> None:
+    """Warn, once and where the handler is decorated, of an environment that no client can be made of.
+
+    The environment may still change before the first call, so this is no error.
+    """
+    try:
+        Settings.load()
+    except ConfigurationError as error:
+        logger.warning("calls will not be recorded: %s", error)
 
 
 def _is_async(handler: Callable[..., Any]) -> bool:

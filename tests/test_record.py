@@ -6,7 +6,11 @@ import asyncio
 import contextlib
 import functools
 import inspect
+import os
+import subprocess
+import sys
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -25,7 +29,6 @@ from bluejay_ws.testing.platform import FakePlatform
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
-    from pathlib import Path
 
 HEADERS = {"X-Simulation-Result-Id": "720488"}
 
@@ -302,3 +305,16 @@ def test_without_a_usable_configuration_the_handler_runs_unrecorded(
     assert "BLUEJAY_API_KEY holds spaces" in line
     assert "copy the key again" in line
     assert "canary" not in caplog.text
+
+
+def test_an_unusable_environment_is_told_where_the_handler_is_decorated(tmp_path: Path) -> None:
+    """A key that cannot be sent gives one warning at start-up, which does not quote it; the agent starts all the same."""
+    script = tmp_path / "agent.py"
+    script.write_text(
+        "from bluejay_ws import record\n@record\ndef one(ws): ...\n@record\ndef two(ws): ...\nprint('started')\n"
+    )
+    environment = {**os.environ, "BLUEJAY_API_KEY": "se cret", "PYTHONPATH": str(Path(__file__).parent.parent)}
+    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "started\n"
+    assert done.stderr.count("calls will not be recorded: BLUEJAY_API_KEY") == 1
+    assert "se cret" not in done.stderr
