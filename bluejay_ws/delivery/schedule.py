@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import math
 import re
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -66,6 +64,10 @@ def retry_after(value: str | None, *, now: float, ceiling: float) -> float | Non
 
 
 def _seconds_until(date: str, now: float) -> float | None:
+    # Here and not above: the mail parser costs more to import than all the rest of delivery.
+    from datetime import UTC  # noqa: PLC0415
+    from email.utils import parsedate_to_datetime  # noqa: PLC0415
+
     try:
         moment = parsedate_to_datetime(date)
         seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - now

@@ -72,7 +72,7 @@ def no_threads() -> Iterator[None]:
 
 def wait_until(true: Callable[[], object]) -> None:
     """Wait for something to become true."""
-    until = time.monotonic() + 10.0
+    until = time.monotonic() + 20.0
     while not true():
         assert time.monotonic() < until, "it did not happen"
         time.sleep(0.002)
