@@ -31,6 +31,7 @@ What is compared is measured in the same run, in turns; the value is the median,
 
 How to read it:
 
+- The first five lines are CPU of the thread that records, the agent's event loop.
 - A *tool call* has small parameters and a small output: `{{"last4": "4242"}}`, `{{"status": "frozen"}}`.
   With the spool on it is encoded, check-summed and written to the call's file before `add_tool_call` returns.
 - The *OpenTelemetry span* is an `execute_tool` span with the attributes that the semantic conventions give it

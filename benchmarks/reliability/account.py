@@ -86,9 +86,10 @@ def take_account(
     reports: dict[str, list[AcceptedReport]] = {}
     for one in accepted:
         reports.setdefault(one.simulation_result_id, []).append(one)
+    # A process can die between the first line of a call and the note that it is open.
+    recorded = dict.fromkeys(reports, 0) | dict(recorded)
     account = Account(runs=runs, calls=len(recorded), records=sum(recorded.values()))
     account.doubled = [identity for identity, found in reports.items() if len(found) > 1]
-    account.altered = [identity for identity in reports if identity not in recorded]
     kept = _kept(spool)
     for identity, records in recorded.items():
         if identity in reports:
@@ -114,7 +115,7 @@ def _kept(spool: Path | None) -> dict[str, str]:
     """Return what the spool still has, by id: ``held``, ``parked`` or ``waiting``."""
     kept: dict[str, str] = {}
     for path in spool.iterdir() if spool is not None and spool.exists() else ():
-        identity, _, state = path.name.partition(".")[0], None, path.suffix.removeprefix(".")
+        identity, state = path.name.partition(".")[0], path.suffix.removeprefix(".")
         if state in _WAITING:
             kept[identity] = "waiting"
         elif state in {"held", "parked"}:

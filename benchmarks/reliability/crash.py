@@ -26,6 +26,7 @@ __all__ = ["run"]
 
 CALLS_MOST = 20
 LATEST_KILL = LONGEST * 1.5
+PATIENCE = (1.0, 1.0, 1.0, 3.0)  # some agents live long enough to deliver what the last one left
 PLATFORM_DELAY = 0.02  # so that many a kill meets a report that is accepted and not answered
 DRAIN_SECONDS = 120.0
 
@@ -59,7 +60,7 @@ async def _kill_again_and_again(
         pid = int(await _told(nursery, "live"))
         calls = 1 + int(CALLS_MOST * dice.random() ** 3)  # few calls more often than many
         dials = [asyncio.create_task(_call(Crowd(stage.url), f"kill{number}-{call}")) for call in range(calls)]
-        await asyncio.sleep(dice.uniform(0.0, LATEST_KILL))
+        await asyncio.sleep(dice.uniform(0.0, LATEST_KILL) * dice.choice(PATIENCE))
         os.kill(pid, signal.SIGKILL)
         await asyncio.to_thread(_line, nursery)
         for dial in dials:
