@@ -1,0 +1,269 @@
+"""A platform that is away for an hour or a day: the real desk, courier and spool on a clock that is moved by hand.
+
+The sender's threads only carry what `Desk` decides; here one thread does what the keeper and a worker do, and where they
+would sleep the clock is moved. So a day passes in seconds, and each request has an exact time.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import random
+import tempfile
+import tracemalloc
+from bisect import bisect_right
+from collections import Counter
+from dataclasses import dataclass, field
+from math import inf
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.reliability.account import Account, take_account
+from benchmarks.reliability.records import TOOL, values
+from benchmarks.reliability.stage import ID_HEADER
+from bluejay_ws import Bluejay
+from bluejay_ws.delivery.desk import Desk
+from bluejay_ws.delivery.verdict import Answer, Failure, Phase
+from bluejay_ws.testing.platform import AcceptedReport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from bluejay_ws.counters import Counters
+    from bluejay_ws.delivery.parcel import Parcel
+    from bluejay_ws.delivery.spool import Spool
+    from bluejay_ws.settings import Settings
+
+__all__ = ["HOUR", "Outage", "Seen", "run"]
+
+HOUR = 3600.0
+EXCHANGE = 0.02  # seconds that an exchange takes while all is well
+TIDY_EVERY = 30.0
+EPOCH = 1_790_000_000.0
+STEPS = 2
+FRESH = 5
+"""Calls that end, one each second, when the platform is back; how long they take is what liveness means."""
+
+
+@dataclass
+class Seen:
+    """What the platform saw of an outage.
+
+    Attributes:
+        attempts: monotonic seconds of each request while it was away.
+        accepted_at: monotonic seconds of each accepted report after its return.
+        waiting_bytes: memory, when all calls waited and again just before the return.
+    """
+
+    attempts: list[float] = field(default_factory=list)
+    accepted_at: list[float] = field(default_factory=list)
+    waiting_bytes: tuple[int, int] = (0, 0)
+    back_at: float = 0.0
+
+    @property
+    def most_in_a_second(self) -> int:
+        """Return how many reports the platform took in one second at the most: a ramp, or a wave."""
+        times = self.accepted_at
+        return max((bisect_right(times, at + 1.0) - number for number, at in enumerate(times)), default=0)
+
+    @property
+    def in_first_seconds(self) -> list[int]:
+        """Return how many came in each of the first five seconds after the platform was noticed to be back."""
+        first = self.accepted_at[0] if self.accepted_at else 0.0
+        counts = Counter(int(at - first) for at in self.accepted_at)
+        return [counts[second] for second in range(5)]
+
+    @property
+    def drained_after(self) -> float:
+        """Return the seconds from the return of the platform to the last of the reports."""
+        return self.accepted_at[-1] - self.back_at if self.accepted_at else 0.0
+
+
+class _Line:
+    """An exchange with a platform that is away when ``away`` says so."""
+
+    def __init__(self, outage: Outage, away: Callable[[float], Failure | Answer | None]) -> None:
+        self._outage = outage
+        self._away = away
+        self.accepted: list[AcceptedReport] = []
+
+    def post(self, body: bytes) -> Answer | Failure:
+        trouble = self._trouble()
+        if trouble is not None:
+            return trouble
+        now = self._outage.now
+        identity = json.loads(body)["simulation_result_id"]
+        self.accepted.append(AcceptedReport(identity, body, now))
+        self._outage.seen.accepted_at.append(now)
+        return Answer(200, b'{"status": "success", "message": null}')
+
+    def look(self, simulation_result_id: str) -> Answer | Failure:
+        trouble = self._trouble()
+        if trouble is not None:
+            return trouble
+        found = [json.loads(one.body) for one in self.accepted if one.simulation_result_id == simulation_result_id]
+        events = [event for report in found for event in report["events"]]
+        return Answer(200, json.dumps({"simulation_result": {"events": events, "tool_calls": []}}).encode())
+
+    def _trouble(self) -> Answer | Failure | None:
+        self._outage.now += EXCHANGE
+        trouble = self._away(self._outage.now)
+        if trouble is not None:
+            self._outage.seen.attempts.append(self._outage.now)
+        return trouble
+
+
+class Outage:
+    """A process whose calls end while the platform is away.
+
+    Args:
+        directory: of its spool.
+        seed: of the jitter.
+        away: the trouble that a request meets at that time; None: all is well.
+    """
+
+    def __init__(self, directory: Path, seed: int, away: Callable[[float], Failure | Answer | None]) -> None:
+        self.now = 1000.0
+        self.seen = Seen()
+        self.line = _Line(self, away)
+        self.records: dict[str, int] = {}
+        self._dice = random.Random(seed)
+        self._tidied_at = self.now
+        self.client = Bluejay(
+            "test-key",
+            base_url="http://127.0.0.1:1",
+            spool=directory,
+            clock=lambda: int(self.now * 1e9),
+            sender=self._sender,
+        )
+
+    def _sender(self, settings: Settings, spool: Spool | None, counters: Counters) -> Any:
+        assert spool is not None
+        self.spool = spool
+        self.desk = Desk(
+            settings,
+            spool,
+            counters=counters,
+            clock=lambda: self.now,
+            wall=lambda: EPOCH + self.now,
+            random=self._dice.random,
+            wake=lambda: None,
+        )
+        return _Hands(self.desk)
+
+    def call(self) -> None:
+        """Have one call, from its handshake to its end."""
+        identity = f"call-{len(self.records)}"
+        with self.client.call({ID_HEADER: identity}) as recorder:
+            for number in range(STEPS):
+                parameters, output = values(identity, number)
+                recorder.add_tool_call(TOOL, parameters=parameters, output=output, start_offset_ms=number)
+        self.records[identity] = STEPS
+
+    def pass_until(self, end: float) -> None:
+        """Let the time pass, doing what is due; until then, or until nothing is left to do."""
+        while self.now < end and self.desk.pending:
+            self._take_in()
+            jobs, wait = self.desk.due(2)
+            for job in jobs:
+                self.desk.handle(job, self.line)
+            if not jobs:
+                self.now = min(end, self.now + max(0.001, min(wait, TIDY_EVERY)))
+            self._tidy()
+
+    def _take_in(self) -> None:
+        while not self.desk.inbox.empty():
+            item: Any = self.desk.inbox.get()
+            self.desk.handle(item, self.line)
+
+    def _tidy(self) -> None:
+        if self.now - self._tidied_at >= HOUR:
+            self._tidied_at = self.now
+            self.spool.tidy()
+
+    def memory(self) -> int:
+        """Return the bytes that Python objects take now, what this file itself remembers left out."""
+        gc.collect()
+        own = tracemalloc.Filter(inclusive=False, filename_pattern=__file__)
+        shot = tracemalloc.take_snapshot().filter_traces([own])
+        return sum(one.size for one in shot.statistics("filename"))
+
+
+class _Hands:
+    """What a client needs of its sender: here nothing happens by itself."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    def start(self) -> None:
+        """Start nothing."""
+
+    def submit(self, parcel: Parcel) -> None:
+        self._desk.put(parcel)
+
+    def pending(self) -> int:
+        return len(self._desk.pending)
+
+    def close(self, timeout: float) -> bool:
+        del timeout
+        return not self._desk.pending
+
+
+REFUSED = Failure(Phase.NOT_SENT, "connect_error")
+BUSY = Answer(503, b"", None)
+
+
+def run(seconds: float, calls: int, seed: int, troubles: Sequence[Failure | Answer | None] = (REFUSED,)) -> tuple[Account, Seen]:
+    """Let so many calls end during the first half of an outage; then let the platform come back for good.
+
+    Args:
+        seconds: how long it is away.
+        calls: how many calls end meanwhile.
+        seed: of the jitter.
+        troubles: what requests meet, in turns; a flapping platform has a None among them.
+
+    Returns:
+        The account, and what the platform saw.
+    """
+    with tempfile.TemporaryDirectory(prefix="bluejay_ws-") as directory:
+        back_at = 1000.0 + seconds
+        turn = iter(range(10**9))
+        outage = Outage(
+            Path(directory, "spool"),
+            seed,
+            lambda now: None if now >= back_at else troubles[next(turn) % len(troubles)],
+        )
+        tracemalloc.start()
+        try:
+            _ends_while_away(outage, calls, seconds, back_at)
+        finally:
+            tracemalloc.stop()
+        outage.seen.back_at = back_at
+        fresh = [_fresh_call(outage) for _ in range(FRESH)]
+        outage.pass_until(back_at + 2 * HOUR)
+        outage.client.close()
+        account = take_account(outage.records, outage.line.accepted, outage.spool.directory)
+        accepted = {one.simulation_result_id: one.received_at for one in outage.line.accepted}
+        account.slowest = max(accepted.get(identity, inf) - ended for identity, ended in fresh)
+        return account, outage.seen
+
+
+def _fresh_call(outage: Outage) -> tuple[str, float]:
+    """Have a call after the platform's return, and a second pass; return its id and when it ended."""
+    outage.call()
+    ended = outage.now
+    outage.pass_until(ended + 1.0)
+    outage.now = max(outage.now, ended + 1.0)
+    return f"call-{len(outage.records) - 1}", ended
+
+
+def _ends_while_away(outage: Outage, calls: int, seconds: float, back_at: float) -> None:
+    start = outage.now
+    for number in range(calls):
+        outage.pass_until(start + seconds / 2 * number / calls)
+        outage.now = max(outage.now, start + seconds / 2 * number / calls)
+        outage.call()
+    outage.pass_until(outage.now + 1.0)
+    first = outage.memory()
+    outage.pass_until(back_at)
+    outage.seen.waiting_bytes = (first, outage.memory())

@@ -1,0 +1,18 @@
+"""A whole agent is killed with live calls and reports on their way, again and again, on one spool."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.reliability.crash import run
+
+KILLS = 20
+QUICKER = {"redial_wait": 0.05, "read_back": (0.05, 0.1, 0.2), "first": 0.05}
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_kill_9_of_an_agent_loses_and_doubles_nothing(seed: int) -> None:
+    """Every record whose call had returned is in an accepted report, byte for byte, and in one only."""
+    account = run(KILLS, seed, QUICKER)
+    assert account.sound, account
+    assert account.delivered == account.calls, account

@@ -1,0 +1,30 @@
+"""Servers that are told to end with sockets open: real processes, real signals, a platform that keeps count."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from benchmarks.reliability.life import SETUPS, Setup, run
+from benchmarks.reliability.stage import QUICK, Stage
+
+CALLS = 20
+
+
+@pytest.mark.parametrize("setup", [setup for setup in SETUPS if not setup.nightly], ids=lambda setup: setup.name)
+def test_a_signal_loses_no_call(setup: Setup) -> None:
+    """What was recorded arrives as it was, once: before the process ends, else with the next start."""
+    if setup.missing:
+        pytest.skip(f"not installed: {', '.join(setup.missing)}")
+    account = run(setup, CALLS, QUICK)
+    assert account.sound, account
+    assert account.delivered == account.calls == CALLS + 1, account
+
+
+def test_no_signal_handler_is_ours() -> None:
+    """Handlers belong to the application: after a call has been recorded and delivered each signal has the one it had."""
+    handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
+    with Stage(QUICK) as stage:
+        stage.next_start()
+        assert {number: signal.getsignal(number) for number in signal.valid_signals()} == handlers
