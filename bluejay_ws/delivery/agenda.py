@@ -30,8 +30,8 @@ _LINE_OVERHEAD = 40
 class Agenda:
     """Keep one job for each call, and hand them out when they are due and the gate lets them pass.
 
-    Not thread-safe: the sender calls it under its lock. Jobs that never had a try are a queue of their own,
-    and go first.
+    Not thread-safe: the sender calls it under its lock. Jobs that found the gate closed when they came are a queue
+    of their own, and go before those that were tried.
 
     Args:
         gate: what is known of the platform as a whole.
@@ -60,7 +60,7 @@ class Agenda:
             return None
         job = self.jobs[parcel.simulation_result_id] = Job(parcel.simulation_result_id)
         job.parcels[parcel.report_id] = parcel
-        if self._fresh or self.gate.wait(now, fresh=True) > 0.0:
+        if self.gate.wait(now, fresh=True) > 0.0:
             self._fresh.append(job)
             return None
         return self._start(job)
@@ -85,7 +85,8 @@ class Agenda:
 
     def _next(self, now: float) -> tuple[Job | None, float]:
         if self._fresh:
-            wait = self.gate.wait(now, fresh=True)
+            # Before a closed gate they are the probes; when it opens they join the ramp, or they would be a wave.
+            wait = self.gate.wait(now, fresh=self.gate.reason is not None)
             return (self._fresh.popleft(), 0.0) if wait <= 0.0 else (None, wait)
         while self._waiting and self._waiting[0][1] != self._waiting[0][2].ticket:
             heapq.heappop(self._waiting)

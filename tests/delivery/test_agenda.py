@@ -57,8 +57,26 @@ def test_no_more_is_handed_out_than_was_asked_for() -> None:
     for identity in "123":
         assert book.admit(parcel(identity), 0.0) is None
     book.gate.passed(0.0)
-    jobs, wait = book.take(0.0, 2)
+    jobs, wait = book.take(10.0, 2)
     assert ([job.identity for job in jobs], wait) == (["1", "2"], 0.0)
+
+
+def test_what_came_during_an_outage_comes_back_as_a_ramp() -> None:
+    """Five thousand calls ended meanwhile and were never tried; a call that ends now does not wait behind them."""
+    book = agenda(closed=True)
+    for number in range(5000):
+        book.admit(parcel(str(number)), 0.0)
+    (probe,) = book.take(100.0, 9)[0]
+    book.after(probe, SETTLED, 100.0)
+    sent = 0
+    for second in range(101, 161):
+        jobs, _ = book.take(second, 10_000)
+        sent += len(jobs)
+        assert len(jobs) <= schedule.FASTEST
+        assert book.admit(parcel(f"now-{second}"), second) is not None
+        for job in jobs:
+            book.after(job, SETTLED, second)
+    assert sent > 500
 
 
 def test_what_never_had_a_try_goes_first() -> None:
@@ -71,7 +89,6 @@ def test_what_never_had_a_try_goes_first() -> None:
         book.gate.failed(0.0, "down")
     assert book.admit(parcel("new"), 0.5) is None
     assert book.next_due(0.5) == 0.0
-    assert book.admit(parcel("newer"), 100.0) is None
     assert [job.identity for job in book.take(100.0, 9)[0]] == ["new"]
 
 

@@ -389,11 +389,14 @@ def test_a_forked_child_owns_nothing_and_works(platform: FakePlatform, tmp_path:
     """What the parent had queued is the parent's; the child's own reports are delivered by the child."""
     with Station(platform.url, tmp_path) as station:
         station.submit("parent")
+        assert station.spool is not None
+        running = open_call(station.spool, "running")
         child = os.fork()
         if not child:
             code = 1
             try:
                 assert station.sender.pending() == 0
+                running.append(b'["tags","of the child"')
                 station.submit("child")
                 code = 0 if station.sender.flush(10.0) else 2
             finally:
@@ -402,6 +405,8 @@ def test_a_forked_child_owns_nothing_and_works(platform: FakePlatform, tmp_path:
         assert os.waitstatus_to_exitcode(status) == 0
         assert station.sender.flush(10.0)
         assert sorted(report.simulation_result_id for report in platform.accepted) == ["child", "parent"]
+        assert b"of the child" not in next(tmp_path.glob("running.*.live")).read_bytes()
+        running.discard()
 
 
 PROGRAM = """
