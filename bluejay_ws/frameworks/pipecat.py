@@ -111,7 +111,7 @@ class BluejayObserver(BaseObserver):  # type: ignore[misc, unused-ignore]
 
     async def cleanup(self) -> None:
         """End what is left of the call; called by Pipecat when the pipeline is over."""
-        await super().cleanup()
+        await super().cleanup()  # type: ignore[no-untyped-call, unused-ignore]
         self._keeper.end()
 
 

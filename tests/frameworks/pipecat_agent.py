@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from loguru import logger
 from pipecat.frames.frames import (
     Frame,
+    FunctionCallFromLLM,
     InputAudioRawFrame,
     InputTransportMessageFrame,
     LLMContextFrame,
@@ -36,7 +37,7 @@ from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.processors.aggregators.llm_response_universal import LLMContextAggregatorPair, LLMUserAggregatorParams
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 from pipecat.serializers.base_serializer import FrameSerializer
-from pipecat.services.llm_service import FunctionCallFromLLM, LLMService
+from pipecat.services.llm_service import LLMService
 from pipecat.services.settings import LLMSettings, TTSSettings
 from pipecat.services.tts_service import TTSService
 from pipecat.transports.websocket.fastapi import FastAPIWebsocketParams, FastAPIWebsocketTransport
@@ -120,7 +121,7 @@ class Model(LLMService):  # type: ignore[type-arg, misc, unused-ignore]
     """A language model that says what is written."""
 
     def __init__(self, script: Script) -> None:
-        unset = {one.name: None for one in fields(LLMSettings) if one.name != "extra"}
+        unset: dict[str, Any] = {one.name: None for one in fields(LLMSettings) if one.name != "extra"}
         super().__init__(settings=LLMSettings(**unset))
         self._script = script
         self._answers = iter(script.answers)

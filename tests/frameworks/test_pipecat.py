@@ -7,6 +7,7 @@ import importlib.util
 import logging
 import subprocess
 import sys
+import warnings
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +20,12 @@ from websockets.asyncio.server import serve
 from bluejay_ws import Bluejay, current_recorder, record
 from bluejay_ws.current import INERT
 from bluejay_ws.exceptions import BluejayError
-from bluejay_ws.frameworks.pipecat import BluejayObserver, CallKeeper, MissingPipecatError
 from bluejay_ws.testing.platform import FakePlatform
 from tests.servers.asgi_server import HEADERS, uvicorn_server
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # where Pipecat is installed, its imports warn
+    from bluejay_ws.frameworks.pipecat import BluejayObserver, CallKeeper, MissingPipecatError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator

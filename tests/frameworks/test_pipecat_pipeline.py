@@ -99,7 +99,7 @@ async def agent(
 
 def caller(url: str, identity: str | None = "720488", **habits: Any) -> DigitalHuman:
     """Return a caller whose speech events come exactly when it speaks."""
-    return DigitalHuman(url, identity, **{"skew_ms": 0.0, "reaction": 0.1, "patience": 5.0, **habits})
+    return DigitalHuman(url, identity, **{"skew_ms": 0.0, "reaction": 0.4, "patience": 5.0, **habits})
 
 
 def said(report: AcceptedReport) -> list[tuple[str, str]]:
