@@ -12,12 +12,11 @@ import pytest
 
 from bluejay_ws.counters import Counters
 from bluejay_ws.delivery import spool as spools
-from bluejay_ws.delivery.claim import GoneError
 from bluejay_ws.delivery.names import HELD, PARKED, READY, SENDING, SENT, Name
 from bluejay_ws.delivery.parcel import Parcel
 from bluejay_ws.delivery.spool import Spool
 from bluejay_ws.wire import journal
-from tests.delivery.faults import as_ordinary_user, file_size_limit, fill, no_descriptors, read_only, small_disk
+from tests.delivery.faults import file_size_limit, no_descriptors
 from tests.delivery.kit import (
     abandoned_call,
     bodies,
@@ -448,68 +447,3 @@ def test_leftovers_of_dead_processes_are_swept(tmp_path: Path) -> None:
     aged(tmp_path, 2 * 24 * 3600)
     spool.tidy()
     assert [path.name for path in tmp_path.iterdir()] == ["README"]
-
-
-# -- claims -----------------------------------------------------------------------------------------------------
-
-
-def test_acknowledging_works_on_a_full_disk() -> None:
-    """The mark is a name; it needs no room, and then gives some back."""
-    with small_disk(128) as disk:
-        counters = Counters()
-        spool = spool_at(disk / "spool", counters)
-        finished_call(spool, "720488", *("tool",) * 100)
-        fill(disk)
-        claim = claimed(spool, "720488")
-        assert claim.entomb({"outcome": "delivered", "report_ids": [claim.name.report_id] * 200})
-        claim.release()
-        assert states(disk / "spool") == ["720488.sent"]
-        assert counters["spool.note_enospc"] <= 1
-
-
-def test_a_read_only_directory_is_counted_and_not_fatal() -> None:
-    """Reading works, and what cannot be marked is said so."""
-    with as_ordinary_user() as directory:
-        counters = Counters()
-        spool = spool_at(directory, counters)
-        finished_call(spool, "720488")
-        with read_only(directory):
-            claim = claimed(spool, "720488")
-            assert not claim.move(SENDING)
-            assert not claim.entomb({})
-            assert not claim.remove()
-            claim.release()
-        assert states(directory) == ["720488.ready"]
-        assert counters.snapshot() == {"spool.rename_eacces": 2, "spool.unlink_eacces": 1}
-
-
-def test_a_read_only_file_is_read_and_not_noted_in() -> None:
-    """A copied-back spool with wrong modes still says what it holds."""
-    with as_ordinary_user() as directory:
-        counters = Counters()
-        spool = spool_at(directory, counters)
-        finished_call(spool, "720488", "one")
-        only(directory).chmod(0o400)
-        claim = claimed(spool, "720488")
-        assert claim.facts.counts["tool_calls"] == 1
-        assert not claim.note(outcome="x")
-        claim.sync()
-        claim.release()
-        claim.release()
-        assert counters.snapshot() == {"spool.note_ebadf": 1}
-
-
-def test_a_file_that_was_renamed_under_us_is_gone(tmp_path: Path) -> None:
-    """Whoever renamed it is at work on it."""
-    spool = spool_at(tmp_path)
-    parcel = finished_call(spool, "720488")
-    move(spool, parcel, SENDING)
-    with pytest.raises(GoneError):
-        spool.claim(Name.of("720488", parcel.report_id, READY))
-
-
-def test_the_same_name_is_no_rename(tmp_path: Path) -> None:
-    """Giving a file the state it has changes nothing and works anywhere."""
-    spool = spool_at(tmp_path)
-    finished_call(spool, "720488")
-    assert claimed(spool, "720488").move(READY)

@@ -1,0 +1,105 @@
+"""One sealed file, and who may work on it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bluejay_ws.counters import Counters
+from bluejay_ws.delivery.claim import GoneError
+from bluejay_ws.delivery.names import READY, SENDING, Name
+from tests.delivery.faults import as_ordinary_user, fill, read_only, small_disk
+from tests.delivery.kit import (
+    finished_call,
+    spool_at,
+    states,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bluejay_ws.delivery.claim import Claim
+    from bluejay_ws.delivery.parcel import Parcel
+    from bluejay_ws.delivery.spool import Spool
+
+
+def only(directory: Path) -> Path:
+    """Return the only file."""
+    (path,) = (path for path in directory.iterdir() if path.is_file())
+    return path
+
+
+def move(spool: Spool, parcel: Parcel, state: str) -> Name:
+    """Give a ready report another state."""
+    with spool.claim(Name.of(parcel.simulation_result_id, parcel.report_id, READY)) as claim:
+        claim.move(state)
+        return claim.name
+
+
+def claimed(spool: Spool, identity: str) -> Claim:
+    """Return the only part of a call, claimed."""
+    (claim,) = spool.gather(identity).parts
+    return claim
+
+
+def test_acknowledging_works_on_a_full_disk() -> None:
+    """The mark is a name; it needs no room, and then gives some back."""
+    with small_disk(128) as disk:
+        counters = Counters()
+        spool = spool_at(disk / "spool", counters)
+        finished_call(spool, "720488", *("tool",) * 100)
+        fill(disk)
+        claim = claimed(spool, "720488")
+        assert claim.entomb({"outcome": "delivered", "report_ids": [claim.name.report_id] * 200})
+        claim.release()
+        assert states(disk / "spool") == ["720488.sent"]
+        assert counters["spool.note_enospc"] <= 1
+
+
+def test_a_read_only_directory_is_counted_and_not_fatal() -> None:
+    """Reading works, and what cannot be marked is said so."""
+    with as_ordinary_user() as directory:
+        counters = Counters()
+        spool = spool_at(directory, counters)
+        finished_call(spool, "720488")
+        with read_only(directory):
+            claim = claimed(spool, "720488")
+            assert not claim.move(SENDING)
+            assert not claim.entomb({})
+            assert not claim.remove()
+            claim.release()
+        assert states(directory) == ["720488.ready"]
+        assert counters.snapshot() == {"spool.rename_eacces": 2, "spool.unlink_eacces": 1}
+
+
+def test_a_read_only_file_is_read_and_not_noted_in() -> None:
+    """A copied-back spool with wrong modes still says what it holds."""
+    with as_ordinary_user() as directory:
+        counters = Counters()
+        spool = spool_at(directory, counters)
+        finished_call(spool, "720488", "one")
+        only(directory).chmod(0o400)
+        claim = claimed(spool, "720488")
+        assert claim.facts.counts["tool_calls"] == 1
+        assert not claim.note(outcome="x")
+        claim.sync()
+        claim.release()
+        claim.release()
+        assert counters.snapshot() == {"spool.note_ebadf": 1}
+
+
+def test_a_file_that_was_renamed_under_us_is_gone(tmp_path: Path) -> None:
+    """Whoever renamed it is at work on it."""
+    spool = spool_at(tmp_path)
+    parcel = finished_call(spool, "720488")
+    move(spool, parcel, SENDING)
+    with pytest.raises(GoneError):
+        spool.claim(Name.of("720488", parcel.report_id, READY))
+
+
+def test_the_same_name_is_no_rename(tmp_path: Path) -> None:
+    """Giving a file the state it has changes nothing and works anywhere."""
+    spool = spool_at(tmp_path)
+    finished_call(spool, "720488")
+    assert claimed(spool, "720488").move(READY)
