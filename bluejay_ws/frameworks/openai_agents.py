@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
     from bluejay_ws.recorder import Recorder
 
-__all__ = ["SessionListener", "observe"]
+__all__ = ["ModelListener", "observe"]
 
 
-def observe(session: Any, recorder: Recorder | None = None, *, bytes_per_ms: float = 48.0) -> SessionListener:
+def observe(session: Any, recorder: Recorder | None = None, *, bytes_per_ms: float = 48.0) -> ModelListener:
     """Record what a realtime session's model is told and says; use it as a context manager inside the session.
 
     Leaving it records what is still being said, so leave it before the session is closed.
@@ -37,13 +37,13 @@ def observe(session: Any, recorder: Recorder | None = None, *, bytes_per_ms: flo
         recorder: default the current call's; outside a simulation nothing is recorded.
         bytes_per_ms: of the model's audio: 48 for PCM at 24,000 Hz, 8 for G.711.
     """
-    listener = SessionListener(recorder or current_recorder(), session.model, bytes_per_ms=bytes_per_ms)
+    listener = ModelListener(recorder or current_recorder(), session.model, bytes_per_ms=bytes_per_ms)
     if listener.active:
         session.model.add_listener(listener)
     return listener
 
 
-class SessionListener:
+class ModelListener:
     """What `observe` puts on the model: never raises, never changes an event."""
 
     def __init__(self, recorder: Recorder, model: Any, *, bytes_per_ms: float) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bluejay_ws.current import INERT
-from bluejay_ws.frameworks.openai_agents import SessionListener, observe
+from bluejay_ws.frameworks.openai_agents import ModelListener, observe
 from tests.support import Call
 
 SDK = "agents.realtime.testing"
@@ -89,7 +89,7 @@ def test_outside_a_simulation_nothing_listens() -> None:
 def test_an_error_of_ours_does_not_reach_the_session() -> None:
     """A malformed event is counted, and so is a listener that somebody else has removed."""
     call = Call()
-    listener = SessionListener(call.recorder, Model(), bytes_per_ms=48.0)
+    listener = ModelListener(call.recorder, Model(), bytes_per_ms=48.0)
     asyncio.run(listener.on_event(raw({"type": "input_audio_buffer.speech_started"})))
     listener.close()
     assert call.counters["dropped.failed_model_event"] == 2
@@ -135,5 +135,5 @@ def test_a_real_session_is_recorded() -> None:
 
 def test_the_inert_recorder_is_inert() -> None:
     """The listener may be closed without ever having listened."""
-    listener = SessionListener(INERT, Model(), bytes_per_ms=48.0)
+    listener = ModelListener(INERT, Model(), bytes_per_ms=48.0)
     assert not listener.active
