@@ -82,6 +82,7 @@ class Sender:
         self._guarded = False
         self._recovered_once = False
         self._exiting = False
+        self._told = 0
         self._exit_by: float | None = None
         self._desk = Desk(
             self._settings,
@@ -274,8 +275,9 @@ class Sender:
 
     def _tell_rest(self) -> None:
         rest = len(self._desk.pending)
-        if not rest:
+        if rest in (0, self._told):  # closing again, as the end of the process does, is no news
             return
+        self._told = rest
         if self._spool is None:
             text = f"reports undelivered: {rest}; without a spool they are lost when the process ends"
             self._desk.notices.say(logging.ERROR, text)
