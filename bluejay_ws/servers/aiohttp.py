@@ -178,9 +178,10 @@ class _Wire:
             "receive": self._receive(websocket.receive),
             "send_bytes": self._send(websocket.send_bytes, self._sent_bytes),
             "send_str": self._send(websocket.send_str, self._sent_text),
-            "send_frame": self._send_frame(websocket.send_frame),
             "close": self._close(websocket, websocket.close),
         }
+        if hasattr(websocket, "send_frame"):  # since aiohttp 3.11
+            self.attributes["send_frame"] = self._send_frame(websocket.send_frame)
         vars(websocket).update(self.attributes)
         self.call.handshake_done()
 

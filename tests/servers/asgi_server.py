@@ -12,7 +12,7 @@ import uvicorn
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # newer versions prefer an HTTP client that nothing else here needs
-    from starlette.testclient import TestClient, WebSocketDenialResponse
+    from starlette.testclient import TestClient
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, MutableMapping
@@ -21,9 +21,9 @@ __all__ = [
     "HEADERS",
     "Peer",
     "TestClient",
-    "WebSocketDenialResponse",
     "audio",
     "hang_up",
+    "refusal",
     "text",
     "uvicorn_server",
     "websocket_scope",
@@ -33,7 +33,7 @@ HEADERS = {"X-Simulation-Result-Id": "720488"}
 
 
 @contextlib.asynccontextmanager
-async def uvicorn_server(app: Any, ws: str = "auto") -> AsyncIterator[str]:
+async def uvicorn_server(app: Any, ws: str = "websockets-sansio") -> AsyncIterator[str]:
     """Serve ``app`` with uvicorn on a free port, lifespan included; give its URL, and shut it down on the way out."""
     config = uvicorn.Config(app, host="127.0.0.1", port=0, ws=ws, log_config=None, lifespan="auto")
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
@@ -46,6 +46,22 @@ async def uvicorn_server(app: Any, ws: str = "auto") -> AsyncIterator[str]:
     finally:
         server.should_exit = True
         await task
+
+
+async def refusal(url: str, headers: dict[str, str]) -> str:
+    """Ask for an upgrade by hand and return the status line of the answer; empty if the server just leaves."""
+    address, _, path = url.removeprefix("ws://").partition("/")
+    host, _, port = address.partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    lines = [f"GET /{path} HTTP/1.1", f"Host: {host}", "Upgrade: websocket", "Connection: Upgrade"]
+    lines += ["Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=="]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    writer.write("\r\n".join([*lines, "", ""]).encode())
+    status = await reader.readline()
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
+    return status.decode().strip()
 
 
 def websocket_scope(*values: str, **more: Any) -> dict[str, Any]:
