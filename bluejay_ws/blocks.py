@@ -84,7 +84,7 @@ class ToolCallBlock(Block):
         output: what the tool answered; any Python value, kept as it is when the block ends.
     """
 
-    __slots__ = ("description", "name", "output", "parameters")
+    __slots__ = ("description", "name", "opened", "output", "parameters")
 
     def __init__(self, recorder: Blocks, name: str, parameters: object, description: str | None) -> None:
         super().__init__(recorder)
@@ -92,6 +92,7 @@ class ToolCallBlock(Block):
         self.parameters = parameters
         self.description = description
         self.output: Any = OMITTED
+        self.opened: bytes | None = None  # its JSON as it began: a tool may change what it was called with
 
     def result(self, error: BaseException | None) -> object:
         """Return the output to report, given the exception that ended the block (None: a normal end)."""

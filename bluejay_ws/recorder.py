@@ -276,13 +276,33 @@ class Recorder(Ledger):
             return self._counters.add("dropped.items")
         self._blocks[block.number] = block
         if isinstance(block, ToolCallBlock):
-            self._append(journal.opened(block.number, "tool_calls", self._unfinished(block, {"status": "interrupted"})))
+            block.opened = self._begun(block)
+            fragment = fragments.with_output(block.opened, {"status": "interrupted"}, [])
+            self._append(journal.opened(block.number, "tool_calls", fragment))
         elif isinstance(block, EventBlock):
             self._append(journal.opened(block.number, "events", self._event_block(block, None)))
         return None
 
-    def _unfinished(self, block: ToolCallBlock, output: object) -> bytes:
-        return self._tool_call(block.start_offset_ms, block.name, block.parameters, output, block.description)
+    def _begun(self, block: ToolCallBlock) -> bytes:
+        """Return a tool call whose output is not known yet, with room for it."""
+        notes: list[str] = []
+        parameters, description = block.parameters, block.description
+        parameters = None if parameters is None else self._redacted("parameters", parameters)
+        description = None if description is None else self._redacted("description", description)
+        limit = self._allowance() - fragments.OUTPUT_ROOM
+        fragment = fragments.tool_call(
+            block.start_offset_ms, block.name, parameters, fragments.OMITTED, description, notes, limit=limit
+        )
+        self._count(notes)
+        return fragment
+
+    def _end_tool_call(self, block: ToolCallBlock, output: object) -> None:
+        opened = self._begun(block) if block.opened is None else block.opened
+        if output is not fragments.OMITTED:
+            notes: list[str] = []
+            opened = fragments.with_output(opened, self._redacted("output", output), notes, limit=self._allowance())
+            self._count(notes)
+        self._append(journal.done(block.number, "tool_calls", opened))
 
     def _event_block(self, block: EventBlock, end: int | None) -> bytes:
         return self._event(block.start_offset_ms, end, block.title, block.description, block.tags, block.metadata)
@@ -290,8 +310,7 @@ class Recorder(Ledger):
     def _end_block(self, block: Block, error: BaseException | None) -> None:
         now = self.offset_ms()
         if isinstance(block, ToolCallBlock):
-            fragment = self._unfinished(block, block.result(error))
-            self._append(journal.done(block.number, "tool_calls", fragment))
+            self._end_tool_call(block, block.result(error))
         elif isinstance(block, EventBlock):
             self._append(journal.done(block.number, "events", self._event_block(block, now)))
         elif isinstance(block, UtteranceBlock):  # pragma: no branch - there are three kinds
@@ -309,8 +328,7 @@ class Recorder(Ledger):
 
     def _end_interrupted(self, block: Block) -> None:
         if isinstance(block, ToolCallBlock):
-            output = {"status": "interrupted", "output": block.output}
-            self._append(journal.done(block.number, "tool_calls", self._unfinished(block, output)))
+            self._end_tool_call(block, {"status": "interrupted", "output": block.output})
         else:
             self._end_block(block, None)
 
@@ -371,7 +389,8 @@ class Recorder(Ledger):
             self._append(journal.done(one.number, "recorded_transcript", fragment))
 
     def _add_texts(self, kind: str, values: tuple[str, ...]) -> None:
-        for value in self._redacted("tags", values) if kind == "tags" else values:
+        found = self._redacted("tags", values) if kind == "tags" else values
+        for value in (found,) if isinstance(found, str) else found:
             self._keep(journal.item(kind, fragments.text(value)))
 
     def _add_metadata(self, values: dict[str, Any]) -> None:

@@ -148,6 +148,26 @@ def test_a_tool_call_is_in_the_journal_while_it_runs(call: Call) -> None:
     assert (tool.name, tool.parameters, tool.output) == ("pay", {"amount": 5}, {"status": "interrupted"})
 
 
+def test_a_tool_that_changes_its_parameters_is_reported_with_those_it_was_called_with(call: Call) -> None:
+    """The platform compares them with what it expects; and the journal of an interrupted tool call says the same."""
+    slots = {"free": ["9:00", "9:30"]}
+    with call.recorder.tool_call("book", slots, "Book a slot") as block:
+        block.output = slots["free"].pop()
+    (tool,) = call.report().tool_calls or []
+    assert (tool.parameters, tool.output) == ({"free": ["9:00", "9:30"]}, "9:30")
+    assert (tool.name, tool.description) == ("book", "Book a slot")
+
+
+def test_a_tool_call_in_a_block_keeps_to_the_limit_of_an_item(call: Call) -> None:
+    """What it was called with leaves room to say that the output was cut."""
+    with call.recorder.tool_call("big", {"a": "x" * (fragments.ITEM_LIMIT - 100)}) as block:
+        block.output = "y" * fragments.ITEM_LIMIT
+    (tool,) = call.report().tool_calls or []
+    assert "...[cut: " in str(tool.output)
+    assert max(map(len, call.journal)) < fragments.ITEM_LIMIT + 100
+    assert call.counters["cut.output"] == 1
+
+
 def test_a_block_left_twice_counts_once(call: Call) -> None:
     """Leaving a block again changes nothing and is counted."""
     block = call.recorder.tool_call("t")
@@ -426,6 +446,13 @@ def test_redaction_comes_before_anything_is_kept() -> None:
     call.report()
     assert b"secret" not in b"".join(call.journal)
     assert set(seen) == {"parameters", "output", "utterance", "description", "metadata", "tags"}
+
+
+def test_a_redaction_may_answer_with_one_text_for_all_tags() -> None:
+    """It stands for all of them, as it does among the tags of an event."""
+    call = Call(redact=lambda _, value: "hidden" if isinstance(value, tuple) else value)
+    call.recorder.add_tags("vip", "gold")
+    assert call.report().tags == ["hidden"]
 
 
 def test_a_redaction_that_fails_leaves_a_marker_and_no_value() -> None:

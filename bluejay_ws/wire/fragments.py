@@ -24,12 +24,14 @@ __all__ = [
     "ITEM_LIMIT",
     "NAME_LIMIT",
     "OMITTED",
+    "OUTPUT_ROOM",
     "Fragment",
     "event",
     "mapping",
     "text",
     "tool_call",
     "utterance",
+    "with_output",
 ]
 
 Fragment: TypeAlias = bytes
@@ -50,6 +52,10 @@ OMITTED: Final = object()
 _BACKSLASH = 0x5C
 _DEEPEST = DEPTH_LIMIT + 1  # the item itself lies around its values
 _MARKER_ROOM = 96
+_OUTPUT_KEY = b',"output":'
+OUTPUT_ROOM: Final = len(_OUTPUT_KEY) + _MARKER_ROOM
+"""Bytes that an output takes at least, to say that it was cut."""
+
 _NAME_ROOM = 8 * NAME_LIMIT
 _OFFSET_LIMIT = 2**53
 _SPEAKERS_OF_THE_WIRE = ("AGENT", "USER")
@@ -117,6 +123,20 @@ def _careful_tool_call(item: dict[str, object], limit: int, notes: list[str]) ->
     if "output" in item:
         builder.put_value("output", item["output"])
     return builder.fragment()
+
+
+def with_output(opened: Fragment, output: object, notes: list[str], *, limit: int = ITEM_LIMIT) -> Fragment:
+    """Return a tool call that was encoded without output, with it: name and parameters stay as they were then.
+
+    Args:
+        opened: from `tool_call`, given a limit that is lower by `OUTPUT_ROOM`.
+        output: anything.
+        notes: gets what was cut or mapped.
+        limit: bytes that the item may take.
+    """
+    found = encode(output, limit=max(_MARKER_ROOM, limit - len(opened) - len(_OUTPUT_KEY)))
+    _note(notes, "output", found)
+    return opened[:-1] + _OUTPUT_KEY + found.json + b"}"
 
 
 def event(
