@@ -18,7 +18,7 @@ class Counters:
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a handler of signals may count where its thread was just counting
 
     def add(self, name: str, amount: int = 1) -> None:
         """Add ``amount`` to the count called ``name``."""
@@ -37,5 +37,5 @@ class Counters:
 
     def reset_after_fork(self) -> None:
         """Start again at zero, with a lock nobody holds: a forked child has counted nothing."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._counts = Counter()

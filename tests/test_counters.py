@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 from bluejay_ws.counters import Counters
@@ -28,6 +29,20 @@ def test_a_snapshot_is_sorted_leaves_out_zeros_and_stands_still() -> None:
     snapshot = counters.snapshot()
     counters.add("a")
     assert list(snapshot.items()) == [("a", 2), ("b", 1)]
+
+
+def test_who_is_just_counting_may_count() -> None:
+    """A handler of signals runs on the thread it interrupts: the lock is that thread's already."""
+    counters = Counters()
+    done = threading.Event()
+
+    def count_within() -> None:
+        with counters._lock:
+            counters.add("x")
+        done.set()
+
+    threading.Thread(target=count_within, daemon=True).start()
+    assert done.wait(5.0)
 
 
 def test_no_count_is_lost_between_threads() -> None:

@@ -60,7 +60,8 @@ class CallFile:
         self._name = name
         self._counters = counters
         self._forget = forget
-        self._lock = threading.Lock()
+        # The thread that has it may come here again: a handler of signals may record in the middle of a line, or close.
+        self._lock = threading.RLock()
         self._unsynced = True
         self._fd = os.open(self._path(name), _FLAGS, 0o600)
         try:
@@ -73,17 +74,25 @@ class CallFile:
             raise
 
     @property
+    def closed(self) -> bool:
+        """Whether the file has been let go of."""
+        return self._fd == _CLOSED
+
+    @property
     def report_id(self) -> str:
         """The id of the connection that is recorded."""
         return self._name.report_id
 
     def append(self, body: bytes) -> None:
         """Write one line. After the first failure, counted and told loudly once, nothing is written any more."""
+        line = journal.line(body)
         with self._lock:
             if self._fd == _CLOSED or self.broken is not None:
                 return
             try:
-                self._write(body)
+                if os.write(self._fd, line) != len(line):
+                    raise _short_write()
+                self._unsynced = True
             except OSError as error:
                 self._break(error)
 
@@ -140,7 +149,7 @@ class CallFile:
 
     def abandon(self) -> None:
         """Close a forked child's copy: the lock stays with the parent, and its name is not touched."""
-        self._lock = threading.Lock()  # the parent may have held it
+        self._lock = threading.RLock()  # the parent may have held it
         fd, self._fd = self._fd, _CLOSED
         if fd != _CLOSED:
             os.close(fd)
@@ -151,8 +160,7 @@ class CallFile:
     def _write(self, body: bytes) -> None:
         line = journal.line(body)
         if os.write(self._fd, line) != len(line):
-            # What is missing would join the next line: nothing may follow. The usual reason is a full disk.
-            raise OSError(errno.ENOSPC, "short write")
+            raise _short_write()
         self._unsynced = True
 
     def _break(self, error: OSError) -> None:
@@ -193,3 +201,8 @@ class CallFile:
             fcntl.flock(fd, fcntl.LOCK_UN)
         with contextlib.suppress(OSError):
             os.close(fd)
+
+
+def _short_write() -> OSError:
+    """Return why nothing may follow: what is missing would join the next line. The usual reason is a full disk."""
+    return OSError(errno.ENOSPC, "short write")

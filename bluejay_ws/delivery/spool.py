@@ -174,6 +174,8 @@ class Spool:
             try:
                 if file.sync():  # what has been synced goes to the end of the line
                     self._open[report_id] = self._open.pop(report_id, file)
+                if file.closed:  # its call ended meanwhile; it must not come back
+                    self._forget(report_id)
             except OSError as error:
                 self._counters.add(f"spool.sync_{reason_of(error)}")
             if time.monotonic() > until:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import faulthandler
 import fcntl
 import logging
 import os
 import shutil
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -158,6 +160,29 @@ def test_syncing_has_something_to_do_only_after_a_write(tmp_path: Path) -> None:
     assert not file.sync()
     file.append(tool())
     assert file.sync()
+
+
+def test_a_handler_of_signals_may_record_in_the_middle_of_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It runs on the thread that is writing: waiting for that one's lock would stop the agent for ever."""
+    file = open_call(spool_at(tmp_path), "720488")
+    plain = journal.line
+
+    def interrupted(body: bytes) -> bytes:
+        monkeypatch.setattr(journal, "line", plain)
+        signal.raise_signal(signal.SIGUSR1)
+        return plain(body)
+
+    before = signal.signal(signal.SIGUSR1, lambda *_: file.append(tool("from the handler")))
+    monkeypatch.setattr(journal, "line", interrupted)
+    faulthandler.dump_traceback_later(20.0, exit=True)
+    try:
+        file.append(tool("interrupted"))
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+        signal.signal(signal.SIGUSR1, before)
+    assert lines(tmp_path)[1:] == [tool("from the handler"), tool("interrupted")]
 
 
 def test_a_forked_child_closes_its_copy_and_no_more(tmp_path: Path) -> None:

@@ -98,6 +98,17 @@ def test_syncing_takes_turns(tmp_path: Path) -> None:
     assert not any(file.sync() for file in files)
 
 
+def test_a_call_that_ends_while_its_file_is_synced_is_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would be taken for a call that goes on, for ever, and a person's `retry` would do nothing."""
+    spool = spool_at(tmp_path)
+    file = open_call(spool, "1")
+    monkeypatch.setattr(os, "fdatasync", lambda _: file.seal())
+    spool.sync()
+    assert spool.recover() == [Name("1", file.report_id, READY)]
+
+
 def test_a_disk_that_fails_to_sync_is_counted(tmp_path: Path) -> None:
     """The calls go on; that they would not survive a power cut is known."""
     counters = Counters()
