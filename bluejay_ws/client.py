@@ -16,6 +16,7 @@ from bluejay_ws.current import INERT
 from bluejay_ws.delivery.sender import Sender
 from bluejay_ws.delivery.spool import Spool
 from bluejay_ws.exceptions import DeliveryError, SpoolError
+from bluejay_ws.ledger import say
 from bluejay_ws.settings import Retry, Secret, Settings
 from bluejay_ws.wire import ID_HEADER, usable_id
 from bluejay_ws.wire.headers import header_values
@@ -159,9 +160,9 @@ class Bluejay:
             self._warn_unusable(len(values))
         if identity is None and not late_id:
             return None
+        call = Call(self, identity, server)  # first: offsets count from here, and starting a thread takes a while
         if not self._started:
             self._start()
-        call = Call(self, identity, server)
         self._calls[call] = None
         if identity is not None:
             self.counters.add("recorded")
@@ -181,11 +182,8 @@ class Bluejay:
         if now - self._warned_at < _WARNING_EVERY:
             return
         self._warned_at = now
-        logger.warning(
-            "a connect request has %d %s value(s) but no usable id among them; the call goes on unrecorded",
-            count,
-            ID_HEADER,
-        )
+        text = "a connect request has %d %s value(s) but no usable id among them; the call goes on unrecorded"
+        say(self.counters, logging.WARNING, text, count, ID_HEADER)
 
     def find(self, name: str) -> Recorder:
         """Return the recorder of the live call with this id or alias; else the inert one, counted.
@@ -200,8 +198,8 @@ class Bluejay:
 
     def remember(self, name: str, call: Call) -> None:
         """Let `find` answer to ``name`` with ``call``."""
+        self._names[name] = call  # first: an odd name raises here, and must not stand in the way of the call's end
         call.names += (name,)
-        self._names[name] = call
 
     def forget(self, call: Call) -> None:
         """Take a call that is over off the books."""
@@ -213,12 +211,9 @@ class Bluejay:
     def failed(self, where: str, error: Exception, simulation_result_id: str | None) -> None:
         """Count an error of ours and log its type; its text may quote the caller."""
         self.counters.add(f"internal_error.{where}")
-        logger.error(
-            "internal error at %s of a call (%s); the call itself goes on",
-            where,
-            type(error).__name__,
-            extra={"simulation_result_id": simulation_result_id},
-        )
+        text = "internal error at %s of a call (%s); the call itself goes on"
+        name = type(error).__name__
+        say(self.counters, logging.ERROR, text, where, name, simulation_result_id=simulation_result_id)
 
     # -- delivery -----------------------------------------------------------------------------------------------
 
@@ -334,8 +329,8 @@ def opening_failed(clients: Callable[[], Bluejay], error: Exception) -> None:
     """Say that a call cannot be recorded, by the client's counts or, where there is none to be had, by the log."""
     try:
         clients().failed("open", error, None)
-    except Exception as worse:  # noqa: BLE001 - not even a client can be had: say it the plain way
-        logger.error("calls are not recorded (%s): %s", type(worse).__name__, worse)  # noqa: TRY400
+    except Exception as worse:  # noqa: BLE001 - not even a client can be had: say it, and count for nobody
+        say(Counters(), logging.ERROR, "calls are not recorded (%s): %s", type(worse).__name__, worse)
 
 
 def _at_exit() -> None:

@@ -50,11 +50,18 @@ def current_recorder() -> Recorder:
 
 def enter(recorder: Recorder) -> Callable[[], None]:
     """Make ``recorder`` the current one in this context; call the result, in the same context, to undo it."""
-    token: Token[Recorder] = _current.set(recorder)
+    return _Leave(_current.set(recorder))
 
-    def leave() -> None:
+
+class _Leave:
+    """Undo one `enter`. An object and not a closure, which takes four times as much for each idle connection."""
+
+    __slots__ = ("_token",)
+
+    def __init__(self, token: Token[Recorder]) -> None:
+        self._token = token
+
+    def __call__(self) -> None:
         # Left in another context (a generator closed elsewhere)? That context ends by itself. Left twice? Once.
         with contextlib.suppress(ValueError, RuntimeError):
-            _current.reset(token)
-
-    return leave
+            _current.reset(self._token)

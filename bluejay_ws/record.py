@@ -134,12 +134,19 @@ def _async_wrapper(handler: Callable[P, Awaitable[R]], opener: _Opener) -> Calla
         call = opener(args, kwargs)
         if call is None:
             return await handler(*args, **kwargs)
+        leave = call.handler_started()
         try:
-            with _Serving(call):
-                result = await handler(*args, **kwargs)
-        except Exception:
-            await call.linger()
+            running = handler(*args, **kwargs)
+            del args, kwargs  # nothing that is not needed is kept for as long as the call lasts
+            result = await running
+        except BaseException as error:
+            leave()
+            call.handler_ended(error)
+            if isinstance(error, Exception):
+                await call.linger()
             raise
+        leave()
+        call.handler_ended()
         await call.linger()
         return result
 
