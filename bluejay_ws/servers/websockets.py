@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from websockets.frames import Opcode
 
+from bluejay_ws.call import GRACE
 from bluejay_ws.wire import ID_HEADER
 from bluejay_ws.wire.identity import ids_in_query
 
@@ -114,7 +115,8 @@ class _Tap:
         for frame in _backlog(connection):
             self.received(frame, 0.0)
         if protocol.close_code is not None:  # the end is past already: sync and trio read ahead of the handler
-            self.closed(protocol)
+            self.call.closed_facts = self._detach(protocol)
+            self.later(GRACE, self.call.end)  # the handler begins now, and may read what had come before
 
     def received(self, frame: Any, at_ms: float) -> None:
         """Tell the observer of a frame from Bluejay that is no plain whole binary message."""
@@ -157,11 +159,15 @@ class _Tap:
             self.observer.agent_text(whole.text(), at_ms)
 
     def closed(self, protocol: Any) -> None:
-        """Pass on how the connection ended, and take the protocol object's own class back."""
+        """Pass on how the connection ended."""
+        self.call.connection_closed(self._detach(protocol), self.later)
+
+    def _detach(self, protocol: Any) -> dict[str, Any]:
+        """Return how the connection ended, and give the protocol object its own class back."""
         facts = _close_facts(protocol)
         protocol.__class__ = type(protocol).__mro__[1]
         del protocol.bluejay_tap
-        self.call.connection_closed(facts, self.later)
+        return facts
 
 
 class _Fragments:
@@ -209,7 +215,8 @@ def _backlog(connection: Any) -> list[Any]:
             for frame in waiting:
                 frames.put(frame)  # type: ignore[union-attr]
         return [frame for frame in waiting if frame is not None]
-    return []
+    state = getattr(getattr(messages, "recv_frames", None), "_state", None)  # trio: what the library reads itself
+    return list(getattr(state, "data", ()))
 
 
 _classes: weakref.WeakKeyDictionary[type[Any], type[Any]] = weakref.WeakKeyDictionary()

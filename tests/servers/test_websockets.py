@@ -644,6 +644,26 @@ def test_a_connection_that_ended_before_its_threaded_handler_is_reported(
     assert closing(report_of(platform))["close_code"] == 1000
 
 
+@pytest.mark.skipif(not behaviours.NEWER, reason="websockets 13 has no queue: its reader waits for the handler")
+def test_what_came_before_the_end_is_still_recorded_after_it(client: Bluejay, platform: FakePlatform) -> None:
+    """A threaded handler that begins late reads the messages that are left, and records what it makes of them."""
+
+    @record(client=client)
+    def recorded(websocket: SyncServerConnection) -> None:
+        for _ in websocket:
+            current_recorder().add_tool_call("late")
+
+    def handler(websocket: SyncServerConnection) -> None:
+        websocket.recv_events_thread.join(10)
+        recorded(websocket)
+
+    with sync_agent(handler) as url, sync_connect(url, additional_headers=HEADERS) as websocket:
+        websocket.send("text")
+    report = report_of(platform)
+    assert [tool["name"] for tool in report.tool_calls] == ["late"]
+    assert (closing(report)["close_code"], closing(report)["outcome"]) == (1000, "completed")
+
+
 def test_only_server_connections_are_calls() -> None:
     """A connection without request, such as a stand-in, is no call."""
 
@@ -809,3 +829,36 @@ def test_where_nothing_can_be_done_later_the_call_ends_with_its_handler(
     leave()
     call.handler_ended()
     assert closing(report_of(platform))["close_code"] == 1006
+
+
+@pytest.mark.skipif(not behaviours.HAS_TRIO, reason="this release of websockets has no trio server")
+def test_frames_that_came_before_a_trio_handler_are_seen(client: Bluejay, platform: FakePlatform) -> None:
+    """Its reader runs ahead of it too; the message that names the call may be among them."""
+    from websockets.trio.client import connect as trio_connect
+    from websockets.trio.server import serve as trio_serve
+
+    @record(client=client, id_from=("message",))
+    async def recorded(websocket: Any) -> None:
+        begun.set()
+        async for _ in websocket:
+            pass
+
+    async def handler(websocket: Any) -> None:
+        while websocket.recv_messages.recv_frames.statistics().current_buffer_used < 2:
+            await trio.sleep(0.001)
+        await recorded(websocket)
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            server = await nursery.start(functools.partial(trio_serve, handler, 0, host="127.0.0.1"))
+            port = server.listeners[0].socket.getsockname()[1]
+            async with trio_connect(f"ws://127.0.0.1:{port}") as websocket:
+                await websocket.send('{"start":{"customParameters":{"X-Simulation-Result-Id":"720488"}}}')
+                await websocket.send(BINARY)
+                await begun.wait()
+            await trio.to_thread.run_sync(report_of, platform)
+            nursery.cancel_scope.cancel()
+
+    begun = trio.Event()
+    trio.run(main)
+    assert closing(report_of(platform))["user_frames"] == 1
