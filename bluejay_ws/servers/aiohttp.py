@@ -12,6 +12,7 @@ object over its public methods. A frame is seen when the handler receives it.
 from __future__ import annotations
 
 import asyncio
+import functools
 from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
@@ -174,14 +175,15 @@ class _Wire:
 
     def _observe(self, websocket: web.WebSocketResponse) -> None:
         self.websocket = websocket
-        self.attributes = {
-            "receive": self._receive(websocket.receive),
-            "send_bytes": self._send(websocket.send_bytes, self._sent_bytes),
-            "send_str": self._send(websocket.send_str, self._sent_text),
-            "close": self._close(websocket, websocket.close),
+        observed: dict[str, Callable[[Any], Any]] = {
+            "receive": self._receive,
+            "send_bytes": functools.partial(self._send, note=self._sent_bytes),
+            "send_str": functools.partial(self._send, note=self._sent_text),
+            "send_frame": self._send_frame,  # since aiohttp 3.11
+            "close": functools.partial(self._close, websocket),
         }
-        if hasattr(websocket, "send_frame"):  # since aiohttp 3.11
-            self.attributes["send_frame"] = self._send_frame(websocket.send_frame)
+        names = [name for name in observed if hasattr(websocket, name)]
+        self.attributes = {name: observed[name](getattr(websocket, name)) for name in names}
         vars(websocket).update(self.attributes)
         self.call.handshake_done()
 

@@ -9,6 +9,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
+from uvicorn.config import WS_PROTOCOLS
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # newer versions prefer an HTTP client that nothing else here needs
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "HEADERS",
+    "WS",
     "Peer",
     "TestClient",
     "audio",
@@ -29,13 +31,15 @@ __all__ = [
     "websocket_scope",
 ]
 
+# What uvicorn can speak websockets with; older versions do not have the first, and their own default is deprecated.
+WS = [name for name in ("websockets-sansio", "wsproto") if name in WS_PROTOCOLS]
 HEADERS = {"X-Simulation-Result-Id": "720488"}
 
 
 @contextlib.asynccontextmanager
-async def uvicorn_server(app: Any, ws: str = "websockets-sansio") -> AsyncIterator[str]:
+async def uvicorn_server(app: Any, ws: str = WS[0]) -> AsyncIterator[str]:
     """Serve ``app`` with uvicorn on a free port, lifespan included; give its URL, and shut it down on the way out."""
-    config = uvicorn.Config(app, host="127.0.0.1", port=0, ws=ws, log_config=None, lifespan="auto")
+    config = uvicorn.Config(app, host="127.0.0.1", port=0, ws=ws, log_config=None, timeout_graceful_shutdown=2)
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
     server = uvicorn.Server(config)
     task = asyncio.create_task(server.serve())

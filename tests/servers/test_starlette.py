@@ -27,6 +27,7 @@ from bluejay_ws.servers.asgi import SCOPE_KEY, BluejayMiddleware
 from bluejay_ws.testing.platform import FakePlatform
 from tests.servers.asgi_server import (
     HEADERS,
+    WS,
     Peer,
     TestClient,
     audio,
@@ -404,7 +405,7 @@ async def test_the_websocket_is_left_as_it_was_made(client: Bluejay, patched: bo
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-@pytest.mark.parametrize("ws", ["websockets-sansio", "wsproto"])
+@pytest.mark.parametrize("ws", WS)
 async def test_a_caller_that_drops_is_noticed_by_the_endpoint(platform: FakePlatform, client: Bluejay, ws: str) -> None:
     """Behind a real server: the endpoint's exception passes, the report says what the server says."""
     seen: list[BaseException] = []
