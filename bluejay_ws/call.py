@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from bluejay_ws.chirp import ChirpObserver
 from bluejay_ws.current import INERT, enter
 from bluejay_ws.delivery.parcel import Parcel
+from bluejay_ws.ledger import say
 from bluejay_ws.recorder import DECORATED_TOOLS, Recorder
 from bluejay_ws.version import VERSION
 from bluejay_ws.wire import journal, usable_id
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from bluejay_ws.settings import Settings
 
 __all__ = ["GRACE", "Call", "CallContext"]
-
-logger = logging.getLogger("bluejay_ws")
 
 # How long a handler may go on recording after its socket has closed, before the report leaves without it.
 GRACE = 0.05
@@ -247,12 +246,10 @@ class Call:
 
     def _warn_if_no_tools(self) -> None:
         if DECORATED_TOOLS and not any(map(_TOOL_CALL.match, self.recorder.bodies)):
-            logger.warning(
-                "call %s ended without a tool call although %d tools are decorated with @record_tool",
-                self.recorder.simulation_result_id,
-                len(DECORATED_TOOLS),
-                extra={"simulation_result_id": self.recorder.simulation_result_id},
-            )
+            text = "call %s ended without a tool call although %d tools are decorated with @record_tool"
+            identity = self.recorder.simulation_result_id
+            counters = self._client.counters
+            say(counters, logging.WARNING, text, identity, len(DECORATED_TOOLS), simulation_result_id=identity)
 
     # -- told by the recorder (recorder.Owner) ------------------------------------------------------------------
 

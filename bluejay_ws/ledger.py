@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from bluejay_ws.counters import Counters
     from bluejay_ws.utterances import Heard, Speaker
 
-__all__ = ["Ledger", "Owner"]
+__all__ = ["Ledger", "Owner", "say"]
 
 logger = logging.getLogger("bluejay_ws")
 
@@ -22,6 +22,25 @@ _REDACTION_FAILED = "[redaction failed]"
 _SMALLEST_ALLOWANCE = 512
 _AMPLE = CALL_LIMIT // 2
 _FULL = 2 * CALL_LIMIT
+
+
+def say(counters: Counters, level: int, text: str, *args: object, simulation_result_id: str | None = None) -> None:
+    """Log what has been counted, about a call or, without an id, about none; never raises.
+
+    The agent's own log handlers and filters run in here. One that raises would raise into the agent's code, at a
+    place where it would have logged nothing: that is counted instead.
+
+    Args:
+        counters: where that is counted.
+        level: of the `logging` module.
+        text: with ``%s`` for each of ``args``; nothing in them may come from outside.
+        args: see ``text``.
+        simulation_result_id: of the call, for the log record.
+    """
+    try:
+        logger.log(level, text, *args, extra={"simulation_result_id": simulation_result_id})
+    except Exception:  # noqa: BLE001 - what a log handler raises must not reach the agent through us
+        counters.add("errors.log")
 
 
 class Owner(Protocol):
@@ -198,7 +217,7 @@ class Ledger:
 
     def _drop(self, reason: str, message: str) -> None:
         self._counters.add(f"dropped.{reason}")
-        logger.warning(message, extra={"simulation_result_id": self.simulation_result_id})
+        say(self._counters, logging.WARNING, message, simulation_result_id=self.simulation_result_id)
 
     def _unless_closed(self, what: str, action: Callable[..., None], *args: object) -> None:
         if self.closed:
@@ -215,9 +234,6 @@ class Ledger:
     def _failed(self, what: str, error: Exception) -> None:
         """Count what could not be recorded; of the error only the type is told: its text may quote the caller."""
         self._counters.add(f"dropped.failed_{what}")
-        logger.error(
-            "recording of one %s failed (%s)",
-            what,
-            type(error).__name__,
-            extra={"simulation_result_id": self.simulation_result_id},
-        )
+        words = "recording of one %s failed (%s)"
+        identity = self.simulation_result_id
+        say(self._counters, logging.ERROR, words, what, type(error).__name__, simulation_result_id=identity)
