@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
@@ -10,7 +11,7 @@ from bluejay_ws.current import current_recorder
 from bluejay_ws.recorder import DECORATED_TOOLS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping
 
     from bluejay_ws.blocks import ToolCallBlock
 
@@ -113,12 +114,21 @@ def _plain(tool: _Tool, function: Callable[..., Any]) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
         if not current_recorder().active:
             return function(*args, **kwargs)
-        with tool.begin(args, kwargs) as block:
+        with contextlib.ExitStack() as ending:
+            block = ending.enter_context(tool.begin(args, kwargs))
             result = function(*args, **kwargs)
+            if inspect.iscoroutine(result):  # an async tool under another decorator: its work is yet to come
+                return _awaited(result, block, ending.pop_all())
             block.output = result
             return result
 
     return call
+
+
+async def _awaited(running: Coroutine[Any, Any, R], block: ToolCallBlock, ending: contextlib.ExitStack) -> R:
+    with ending:
+        block.output = result = await running
+        return result
 
 
 def _coroutine(tool: _Tool, function: Callable[..., Any]) -> Callable[..., Any]:

@@ -293,6 +293,30 @@ def test_callables_without_signature_or_name_are_recorded(call: Call) -> None:
     assert second.name == "partial"
 
 
+def test_an_async_tool_under_a_plain_decorator_is_recorded_until_it_is_done(call: Call) -> None:
+    """What it answers is its output, not the coroutine; and its failure is in the report as well."""
+
+    def plain(function: Any) -> Any:
+        def decorated(*args: Any) -> Any:
+            return function(*args)
+
+        return decorated
+
+    async def slow(number: int) -> int:
+        call.clock.sleep(100)
+        await asyncio.sleep(0)
+        return 10 // number
+
+    tool = record_tool(name="slow")(plain(slow))
+    assert asyncio.run(tool(5)) == 2
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(tool(0))
+    done, failed = tools_of(call)
+    assert (done.output, done.start_offset_ms) == (2, 0)
+    assert isinstance(failed.output, dict)
+    assert failed.output["error"] == "ZeroDivisionError"
+
+
 def test_an_async_callable_object_is_a_tool(call: Call) -> None:
     """An object whose call is a coroutine function is awaited."""
 

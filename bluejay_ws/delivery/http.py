@@ -49,7 +49,8 @@ def tls_context(settings: Settings) -> ssl.SSLContext:
 class HttpExchange:
     """Carry requests to the platform, one at a time; each delivering thread has its own.
 
-    Proxies are taken from the environment as httpx does. Redirects are never followed: the key would travel.
+    Proxies are taken from the environment as httpx does, but for plain http, which is for this machine only: a proxy
+    elsewhere would be handed the key in clear. Redirects are never followed: the key would travel.
 
     Args:
         settings: where the platform is, the key and the timeout.
@@ -66,6 +67,7 @@ class HttpExchange:
         self._clock = clock
         self._client = httpx.Client(
             verify=context,
+            trust_env=settings.base_url.startswith("https:"),
             timeout=settings.timeout,
             follow_redirects=False,
             limits=httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=KEEPALIVE),

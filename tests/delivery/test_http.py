@@ -367,6 +367,22 @@ class TunnelProxy:
         self._socket.close()
 
 
+def test_a_proxy_of_the_environment_does_not_see_plain_http(
+    platform: FakePlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is for this machine, and a proxy elsewhere would be handed the key in clear."""
+    with FakePlatform() as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        monkeypatch.setenv("no_proxy", "")
+        client = exchange(platform.url)
+        try:
+            assert isinstance(client.post(report()), Answer)
+        finally:
+            client.close()
+        assert not proxy.accepted
+    assert len(platform.accepted) == 1
+
+
 @pytest.mark.parametrize(
     ("answer", "failure"),
     [
