@@ -12,6 +12,7 @@ import socket
 import sys
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.agent import more_descriptors
 from benchmarks.reliability.ledger import Notebook
 from benchmarks.reliability.stage import bluejay_from_environment, ledger_from_environment
 from bluejay_ws import current_recorder, record
@@ -104,8 +105,34 @@ def threads(sock: socket.socket) -> None:
         server.serve_forever()
 
 
+def bare(sock: socket.socket) -> None:
+    """Send frames back, with nothing of ours about."""
+    asyncio.run(_echo(sock, _echoing))
+
+
+def echo(sock: socket.socket) -> None:
+    """Do what `bare` does, recorded: five tool calls at the start of each call."""
+    asyncio.run(_echo(sock, record(_echoing, client=bluejay_from_environment())))
+
+
+async def _echoing(websocket: Any) -> None:
+    recorder = current_recorder()
+    if recorder.active:
+        Notebook(ledger_from_environment(), recorder).steps(5)
+    async for frame in websocket:
+        await websocket.send(frame)
+
+
+async def _echo(sock: socket.socket, handler: Any) -> None:
+    from websockets.asyncio.server import serve
+
+    more_descriptors()
+    async with serve(handler, sock=sock, compression=None, ping_interval=None):
+        await asyncio.get_running_loop().create_future()
+
+
 def aiohttp(sock: socket.socket) -> None:
-    """Serve with ``aiohttp.web.run_app``, which ends at SIGTERM and SIGINT; sockets that are open then are cancelled."""
+    """Serve with ``aiohttp.web.run_app``, which ends at SIGTERM and SIGINT and cancels the sockets that are open."""
     from aiohttp import web
 
     from bluejay_ws.servers.aiohttp import setup
@@ -130,7 +157,7 @@ def aiohttp(sock: socket.socket) -> None:
 
 
 KINDS: dict[str, Callable[[socket.socket], None]] = {
-    kind.__name__: kind for kind in (plain, handled, uvloop, trio, threads, aiohttp)
+    kind.__name__: kind for kind in (plain, handled, uvloop, trio, threads, aiohttp, bare, echo)
 }
 
 if __name__ == "__main__":

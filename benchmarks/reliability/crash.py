@@ -53,9 +53,7 @@ def run(kills: int, seed: int, options: Mapping[str, Any] | None = None) -> Acco
         return account
 
 
-async def _kill_again_and_again(
-    stage: Stage, nursery: subprocess.Popen[str], kills: int, dice: random.Random
-) -> None:
+async def _kill_again_and_again(stage: Stage, nursery: subprocess.Popen[str], kills: int, dice: random.Random) -> None:
     for number in range(kills):
         pid = int(await _told(nursery, "live"))
         calls = 1 + int(CALLS_MOST * dice.random() ** 3)  # few calls more often than many

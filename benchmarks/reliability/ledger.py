@@ -1,4 +1,4 @@
-"""What really happened, written by the agents themselves: a file that survives them, and shares no code with the spool."""
+"""What really happened, written by the agents themselves to a file that survives them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A platform that is away for an hour or a day: the real desk, courier and spool on a clock that is moved by hand.
 
-The sender's threads only carry what `Desk` decides; here one thread does what the keeper and a worker do, and where they
-would sleep the clock is moved. So a day passes in seconds, and each request has an exact time.
+The sender's threads only carry what `Desk` decides; here one thread does what the keeper and a worker do, and where
+they would sleep the clock is moved. So a day passes in seconds, and each request has an exact time.
 """
 
 from __future__ import annotations
@@ -9,10 +9,12 @@ from __future__ import annotations
 import gc
 import json
 import random
+import resource
 import tempfile
 import tracemalloc
 from bisect import bisect_right
 from collections import Counter
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
@@ -27,7 +29,7 @@ from bluejay_ws.delivery.verdict import Answer, Failure, Phase
 from bluejay_ws.testing.platform import AcceptedReport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from bluejay_ws.counters import Counters
     from bluejay_ws.delivery.parcel import Parcel
@@ -182,8 +184,10 @@ class Outage:
             self.spool.tidy()
 
     def memory(self) -> int:
-        """Return the bytes that Python objects take now, what this file itself remembers left out."""
+        """Return the bytes in use: of Python objects, what this file itself remembers left out, if they are traced."""
         gc.collect()
+        if not tracemalloc.is_tracing():
+            return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * resource.getpagesize()
         own = tracemalloc.Filter(inclusive=False, filename_pattern=__file__)
         shot = tracemalloc.take_snapshot().filter_traces([own])
         return sum(one.size for one in shot.statistics("filename"))
@@ -213,7 +217,14 @@ REFUSED = Failure(Phase.NOT_SENT, "connect_error")
 BUSY = Answer(503, b"", None)
 
 
-def run(seconds: float, calls: int, seed: int, troubles: Sequence[Failure | Answer | None] = (REFUSED,)) -> tuple[Account, Seen]:
+def run(
+    seconds: float,
+    calls: int,
+    seed: int,
+    troubles: Sequence[Failure | Answer | None] = (REFUSED,),
+    *,
+    traced: bool = False,
+) -> tuple[Account, Seen]:
     """Let so many calls end during the first half of an outage; then let the platform come back for good.
 
     Args:
@@ -221,6 +232,7 @@ def run(seconds: float, calls: int, seed: int, troubles: Sequence[Failure | Answ
         calls: how many calls end meanwhile.
         seed: of the jitter.
         troubles: what requests meet, in turns; a flapping platform has a None among them.
+        traced: whether memory is that of Python objects, which takes long; else that of the process.
 
     Returns:
         The account, and what the platform saw.
@@ -233,11 +245,8 @@ def run(seconds: float, calls: int, seed: int, troubles: Sequence[Failure | Answ
             seed,
             lambda now: None if now >= back_at else troubles[next(turn) % len(troubles)],
         )
-        tracemalloc.start()
-        try:
+        with _tracing() if traced else nullcontext():
             _ends_while_away(outage, calls, seconds, back_at)
-        finally:
-            tracemalloc.stop()
         outage.seen.back_at = back_at
         fresh = [_fresh_call(outage) for _ in range(FRESH)]
         outage.pass_until(back_at + 2 * HOUR)
@@ -246,6 +255,15 @@ def run(seconds: float, calls: int, seed: int, troubles: Sequence[Failure | Answ
         accepted = {one.simulation_result_id: one.received_at for one in outage.line.accepted}
         account.slowest = max(accepted.get(identity, inf) - ended for identity, ended in fresh)
         return account, outage.seen
+
+
+@contextmanager
+def _tracing() -> Iterator[None]:
+    tracemalloc.start()
+    try:
+        yield
+    finally:
+        tracemalloc.stop()
 
 
 def _fresh_call(outage: Outage) -> tuple[str, float]:
@@ -266,4 +284,5 @@ def _ends_while_away(outage: Outage, calls: int, seconds: float, back_at: float)
     outage.pass_until(outage.now + 1.0)
     first = outage.memory()
     outage.pass_until(back_at)
+    outage.now = max(outage.now, back_at)
     outage.seen.waiting_bytes = (first, outage.memory())

@@ -1,4 +1,4 @@
-"""A process without a server that records calls and ends, one way or another: ``python -m benchmarks.reliability.program``.
+"""A process without a server that records calls and ends: ``python -m benchmarks.reliability.program``.
 
 ``... ENDING CALLS``: opens so many calls, ends all but one, and lets the interpreter end by ``ENDING``.
 ``... CHILD CALLS``: the same with a child in the middle, made with reports on their way and calls going on.
@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.reliability.ledger import Notebook
 from benchmarks.reliability.stage import ID_HEADER, bluejay_from_environment, ledger_from_environment
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bluejay_ws import Bluejay
-    from bluejay_ws.client import CallContext
+    from bluejay_ws.call import CallContext
 
 __all__ = ["CHILDREN", "ENDINGS", "FLUSH_TIMEOUT"]
 
@@ -147,8 +147,12 @@ def _forked_hard() -> None:
     _wait_for(pid)
 
 
+def _context(method: str) -> Any:
+    return multiprocessing.get_context(method)
+
+
 def _multiprocessing(method: str) -> None:
-    process = multiprocessing.get_context(method).Process(target=_in_pool, args=(f"child-{method}",))
+    process = _context(method).Process(target=_in_pool, args=(f"child-{method}",))
     process.start()
     process.join()
 

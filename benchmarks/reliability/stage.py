@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import os
 import shutil
@@ -38,8 +39,10 @@ QUICK: dict[str, Any] = {"redial_wait": 0.1, "read_back": (0.1, 0.3, 0.8), "firs
 def make_bluejay(options: Mapping[str, Any], **more: Any) -> Bluejay:
     """Return a client with these options, those of `Retry` among them."""
     known = Retry.__dataclass_fields__
-    retry = Retry(**{key: tuple(v) if isinstance(v, list) else v for key, v in options.items() if key in known})
-    return Bluejay(**more, retry=retry, **{key: value for key, value in options.items() if key not in known})
+    given: dict[str, Any] = {key: value for key, value in options.items() if key in known}
+    if "read_back" in given:
+        given["read_back"] = tuple(given["read_back"])  # JSON made a list of it
+    return Bluejay(**more, retry=Retry(**given), **{key: value for key, value in options.items() if key not in known})
 
 
 def bluejay_from_environment() -> Bluejay:
@@ -47,6 +50,7 @@ def bluejay_from_environment() -> Bluejay:
     return make_bluejay(json.loads(os.environ["RELIABILITY_OPTIONS"]))
 
 
+@functools.cache
 def ledger_from_environment() -> Ledger:
     """Return the ledger of a process that a `Stage` has started."""
     return Ledger(os.environ["RELIABILITY_LEDGER"])
@@ -157,9 +161,7 @@ class Stage:
         """
         self._starts += 1
         identity = f"fresh-{self._starts}"
-        client = make_bluejay(
-            self.options, api_key=self.platform.api_key, base_url=self.platform.url, spool=self.spool
-        )
+        client = make_bluejay(self.options, api_key=self.platform.api_key, base_url=self.platform.url, spool=self.spool)
         try:
             with client.call({ID_HEADER: identity}) as recorder:
                 Notebook(self.ledger, recorder).steps(2)

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 def report(identity: str, *numbers: int) -> AcceptedReport:
     """Return an accepted report with these records."""
     items = b",".join(record_bytes(identity, number) for number in numbers)
-    return AcceptedReport(identity, b'{"simulation_result_id":"%s","tool_calls":[%s]}' % (identity.encode(), items), 0.0)
+    return AcceptedReport(
+        identity, b'{"simulation_result_id":"%s","tool_calls":[%s]}' % (identity.encode(), items), 0.0
+    )
 
 
 def test_the_oracle_writes_records_as_the_wire_does() -> None:

@@ -31,9 +31,7 @@ def stage() -> Iterator[Stage]:
 @pytest.fixture
 def client(stage: Stage) -> Iterator[Bluejay]:
     """Give one client for all loops of a test."""
-    with make_bluejay(
-        QUICK, api_key=stage.platform.api_key, base_url=stage.platform.url, spool=stage.spool
-    ) as client:
+    with make_bluejay(QUICK, api_key=stage.platform.api_key, base_url=stage.platform.url, spool=stage.spool) as client:
         yield client
 
 
@@ -84,7 +82,7 @@ def test_a_loop_for_each_test(stage: Stage, client: Bluejay) -> None:
 
 
 def test_a_loop_that_is_stopped_in_the_middle_of_a_call(stage: Stage, client: Bluejay) -> None:
-    """A loop that is closed without a word to its tasks leaves the call open; closing the client ends and delivers it."""
+    """A loop that stops without a word to its tasks leaves the call open; closing the client delivers it."""
 
     async def main() -> None:
         asyncio.get_running_loop().call_later(0.01, asyncio.get_running_loop().stop)

@@ -13,7 +13,7 @@ CALLS = 60
 
 def test_an_hour_without_the_platform_loses_nothing_and_floods_nobody() -> None:
     """While it is away it is asked now and then; when it is back the reports come as a ramp; memory stays as it was."""
-    account, seen = run(HOUR, CALLS, seed=1)
+    account, seen = run(HOUR, CALLS, seed=1, traced=True)
     assert account.sound, account
     assert account.delivered == CALLS + FRESH
     assert len(seen.attempts) <= CALLS + HOUR / (PROBE_CEILING / 2)

@@ -23,7 +23,7 @@ def test_a_signal_loses_no_call(setup: Setup) -> None:
 
 
 def test_no_signal_handler_is_ours() -> None:
-    """Handlers belong to the application: after a call has been recorded and delivered each signal has the one it had."""
+    """Handlers belong to the application: after a delivered call each signal has the one it had."""
     handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
     with Stage(QUICK) as stage:
         stage.next_start()
