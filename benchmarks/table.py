@@ -40,6 +40,9 @@ How to read it:
   real socket the system calls cost so much more that the difference cannot be seen, as the loopback lines show.
 - *Without the header*: no simulation, your production traffic. The handler is given the untouched connection; what is
   left is noise, and the figure to reach is the noise between two bare servers of the same run (at least 0.1 us).
+- *Each server family* is fed from memory, so that no socket is in its figures: a frame is half of an echo; a connection
+  is its handshake, its close and its file in the spool up to the sealed report, without the delivery. The connections
+  of `websockets.sync` use real sockets, and the caller's share is in them.
 - *Lateness* is measured on the agent's own event loop, while real connections are closed by another process and a
   platform in a third one takes the reports; all of them share the cores named above.
 """
