@@ -32,6 +32,16 @@ __all__ = ["GRACE", "Call", "CallContext"]
 # How long a handler may go on recording after its socket has closed, before the report leaves without it.
 GRACE = 0.05
 
+# What handlers end by when nothing is wrong with them: their servers tell them so that the caller is gone.
+_ENDS = {
+    "CancelledError": "handler_cancelled",
+    "Cancelled": "handler_cancelled",
+    "ConnectionClosedOK": "completed",
+    "WebSocketDisconnect": "completed",
+    "ConnectionClosedError": "connection_lost",
+    "ClientDisconnected": "connection_lost",
+}
+
 _TOOL_CALL = re.compile(rb'\["(?:tool_calls"|open",\d+,"tool_calls")')
 
 
@@ -220,9 +230,10 @@ class Call:
         identity = self.recorder.simulation_result_id
         if identity is None:
             self._client.counters.add("dropped.never_bound")
-            return
-        self._client.sender.submit(self._parcel(identity))
-        self._warn_if_no_tools()
+        else:
+            self._client.sender.submit(self._parcel(identity))
+            self._warn_if_no_tools()
+        self.recorder.release()
 
     def _summary(self) -> Mapping[str, Any]:
         try:
@@ -336,9 +347,9 @@ class _Waiting:
 
 
 def _outcome_of(error: BaseException) -> dict[str, Any]:
-    if type(error).__name__ in {"CancelledError", "Cancelled"}:
-        return {"outcome": "handler_cancelled"}
-    return {"outcome": "handler_failed", "error": type(error).__name__}
+    kind = type(error).__name__
+    known = _ENDS.get(kind)
+    return {"outcome": "handler_failed", "error": kind} if known is None else {"outcome": known}
 
 
 class CallContext:

@@ -78,6 +78,7 @@ class Ledger:
         "_bodies",
         "_clock",
         "_counters",
+        "_items",
         "_redact",
         "_size",
         "_started",
@@ -113,6 +114,7 @@ class Ledger:
         self._redact = redact
         self._bodies: list[bytes] = []
         self._size = 0
+        self._items = 0
         self.closed = False
 
     @property
@@ -193,16 +195,32 @@ class Ledger:
         return max(_SMALLEST_ALLOWANCE, min(ITEM_LIMIT, (CALL_LIMIT - self._size) // 16))
 
     def _keep(self, body: bytes) -> None:
-        bodies = self._bodies
-        if len(bodies) >= ITEMS_LIMIT or self._size > _FULL:
+        if self.closed:  # it ended while this was being encoded, on another thread
+            return self._late()
+        if self._items >= ITEMS_LIMIT or self._size > _FULL:
             return self._counters.add("dropped.items")
-        bodies.append(body)  # `_append`, spelled out: this is the path of every tool call
+        self._items += 1
+        self._bodies.append(body)  # `_put`, spelled out: this is the path of every tool call
         self._size += len(body)
         if self.write is not None:
             self.write(body)
         return None
 
+    def _begins_an_item(self) -> bool:
+        """Return whether there is room for one more item; what replaces it later needs none."""
+        if self._items >= ITEMS_LIMIT or self._size > _FULL:
+            self._counters.add("dropped.items")
+            return False
+        self._items += 1
+        return True
+
     def _append(self, body: bytes) -> None:
+        if self.closed:
+            self._late()
+        else:
+            self._put(body)
+
+    def _put(self, body: bytes) -> None:
         self._bodies.append(body)
         self._size += len(body)
         if self.write is not None:

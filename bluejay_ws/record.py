@@ -185,7 +185,8 @@ def _open_call(
             adapter = _adapter(kind)
             if adapter is not None:
                 call: Call | None = adapter.open_call(value, clients, id_from)
-                return call
+                if call is not None:
+                    return call
     except Exception as error:  # noqa: BLE001 - no error of ours reaches the agent
         opening_failed(clients, error)
     return None

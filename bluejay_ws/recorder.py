@@ -226,10 +226,9 @@ class Recorder(Ledger):
     def leave_out(self) -> None:
         """Forget everything and tell the owner: what `discard` does, uncounted; for the library itself."""
         self.closed = True
-        self._bodies = []
-        self._blocks = self._unplaced = None
         if self.owner is not None:
             self._guarded("discard", self.owner.discarded)
+        self.release()
 
     # -- the end ------------------------------------------------------------------------------------------------
 
@@ -251,8 +250,14 @@ class Recorder(Ledger):
     def _closing_lines(self, facts: dict[str, Any], summary: dict[str, Any]) -> None:
         marker = {"report_id": self.report_id, **facts, **summary}
         event = fragments.event(self.offset_ms(), "Connection closed", None, None, None, {"bluejay_ws": marker}, [])
-        self._append(journal.item("events", event))
-        self._append(journal.closed({"offset_ms": self.offset_ms(), **facts}))
+        self._put(journal.item("events", event))
+        self._put(journal.closed({"offset_ms": self.offset_ms(), **facts}))
+
+    def release(self) -> None:
+        """Let go of everything after the end: whoever still holds the recorder keeps no call, no words, no cycle."""
+        self.owner = self.heard = self.write = None
+        self._bodies = []
+        self._blocks = self._unplaced = None
 
     # -- inside -------------------------------------------------------------------------------------------------
 
@@ -263,17 +268,18 @@ class Recorder(Ledger):
 
     def _leave_block(self, block: Block, error: BaseException | None) -> None:
         """Note that ``block`` ended, by ``error`` if it is not None; part of `blocks.Blocks`."""
-        if self._blocks is None or self._blocks.pop(block.number, None) is None:
-            return self._late()
-        return self._guarded("block", self._end_block, block, error)
+        if self._blocks is not None and self._blocks.pop(block.number, None) is not None:
+            self._guarded("block", self._end_block, block, error)
+        elif self.closed:
+            self._late()
 
     def _open_block(self, block: Block) -> None:
         block.number = next(_numbers)
         block.start_offset_ms = self.offset_ms()
         if self._blocks is None:
             self._blocks = {}
-        if len(self._bodies) + len(self._blocks) >= fragments.ITEMS_LIMIT:
-            return self._counters.add("dropped.items")
+        if not self._begins_an_item():
+            return
         self._blocks[block.number] = block
         if isinstance(block, ToolCallBlock):
             block.opened = self._begun(block)
@@ -281,7 +287,6 @@ class Recorder(Ledger):
             self._append(journal.opened(block.number, "tool_calls", fragment))
         elif isinstance(block, EventBlock):
             self._append(journal.opened(block.number, "events", self._event_block(block, None)))
-        return None
 
     def _begun(self, block: ToolCallBlock) -> bytes:
         """Return a tool call whose output is not known yet, with room for it."""
@@ -314,6 +319,7 @@ class Recorder(Ledger):
         elif isinstance(block, EventBlock):
             self._append(journal.done(block.number, "events", self._event_block(block, now)))
         elif isinstance(block, UtteranceBlock):  # pragma: no branch - there are three kinds
+            self._items -= 1  # it is counted again, as what it has become
             self._utterance(block.speaker, block.text, block.start_offset_ms, now, filler=block.filler)
 
     def _interrupt(self, block: Block) -> None:
@@ -358,15 +364,15 @@ class Recorder(Ledger):
         waiting = Unplaced(next(_numbers), role, words, filler=filler, span=span, at_ms=now)
         if self._unplaced is None:
             self._unplaced = []
-        if len(self._bodies) >= fragments.ITEMS_LIMIT:
-            return self._counters.add("dropped.items")
+        if not self._begins_an_item():
+            return
         self._unplaced.append(waiting)
         start = now if span.start_ms is None else int(span.start_ms)
         end = max(start, now if span.end_ms is None else int(span.end_ms))
         body = journal.opened(
             waiting.number, "recorded_transcript", self._utterance_fragment(role, words, start, end, filler=filler)
         )
-        return self._append(body)
+        self._append(body)
 
     def _place_all(self) -> None:
         self._place(lambda _: True)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import os
 import threading
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -206,6 +208,8 @@ def test_a_call_that_nobody_ended_ends_with_its_client(client: Bluejay, platform
         ([asyncio.CancelledError()], {"outcome": "handler_cancelled"}, None),
         ([KeyError("inner"), ValueError("outer")], {"outcome": "handler_failed", "error": "KeyError"}, "KeyError"),
         ([None, ValueError("outer")], {"outcome": "handler_failed", "error": "ValueError"}, "ValueError"),
+        ([type("WebSocketDisconnect", (Exception,), {})()], {"outcome": "completed"}, None),
+        ([type("ConnectionClosedError", (Exception,), {})()], {"outcome": "connection_lost"}, None),
     ],
 )
 def test_the_report_says_how_the_handler_ended(
@@ -696,3 +700,22 @@ def test_an_alias_leads_to_the_call(client: Bluejay) -> None:
     assert client.find("CA123") is call.recorder
     call.connection_closed({})
     assert client.find("CA123") is INERT
+
+
+@pytest.mark.parametrize("discard", [False, True])
+def test_a_call_that_is_over_needs_no_garbage_collector(client: Bluejay, discard: bool) -> None:
+    """Agents that run without it keep nothing: neither the call nor its recorder is in a cycle after the end."""
+    call = client.open_call([ID], server="test")
+    assert call is not None
+    left: list[weakref.ref[Any]] = [weakref.ref(call), weakref.ref(call.recorder)]
+    gc.disable()
+    try:
+        call.recorder.agent_said("Hello")
+        if discard:
+            call.recorder.discard()
+        call.end()
+        assert client.flush()
+        del call
+        assert [one() for one in left] == [None, None]
+    finally:
+        gc.enable()

@@ -318,3 +318,32 @@ def test_an_unusable_environment_is_told_where_the_handler_is_decorated(tmp_path
     assert done.stdout == "started\n"
     assert done.stderr.count("calls will not be recorded: BLUEJAY_API_KEY") == 1
     assert "se cret" not in done.stderr
+
+
+def test_the_first_argument_that_is_a_simulation_is_the_call(client: Bluejay) -> None:
+    """A handler that is also given another connection, without an id, is recorded on the one that has it."""
+    recorded: list[bool] = []
+
+    @record(client=client)
+    async def handler(upstream: object, websocket: ServerConnection) -> None:
+        recorded.append(current_recorder().active)
+
+    async def main() -> None:
+        first: list[ServerConnection] = []
+        ready = asyncio.Event()
+
+        async def outer(websocket: ServerConnection) -> None:
+            if not first:
+                first.append(websocket)
+                await ready.wait()
+            else:
+                await handler(first[0], websocket)
+                ready.set()
+
+        async with serve(outer, "127.0.0.1", 0) as server:
+            url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            async with connect(url), connect(url, additional_headers=HEADERS) as simulated:
+                await simulated.wait_closed()
+
+    asyncio.run(main())
+    assert recorded == [True]

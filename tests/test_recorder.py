@@ -169,12 +169,55 @@ def test_a_tool_call_in_a_block_keeps_to_the_limit_of_an_item(call: Call) -> Non
 
 
 def test_a_block_left_twice_counts_once(call: Call) -> None:
-    """Leaving a block again changes nothing and is counted."""
+    """Leaving a block again changes nothing."""
     block = call.recorder.tool_call("t")
     with block:
         pass
     block.__exit__(None, None, None)
     assert len(call.report().tool_calls or []) == 1
+    assert call.counters.snapshot() == {}
+
+
+def test_a_call_holds_as_many_blocks_as_facts(call: Call) -> None:
+    """A block is one item, though the journal has two lines of it; what finds no room is dropped once."""
+    for _ in range(fragments.ITEMS_LIMIT + 2):
+        with call.recorder.tool_call("t"):
+            pass
+    with call.recorder.utterance("agent") as utterance:
+        utterance.text = "no room"
+    assert call.counters.snapshot() == {"dropped.items": 3}
+    assert len(call.report().tool_calls or []) == fragments.ITEMS_LIMIT
+
+
+def test_an_utterance_block_counts_once(call: Call) -> None:
+    """What a block becomes is the item that it was."""
+    for _ in range(fragments.ITEMS_LIMIT):
+        with call.recorder.utterance("agent") as utterance:
+            utterance.text = "a"
+    assert call.counters["dropped.items"] == 0
+    assert len(call.report().recorded_transcript or []) == fragments.ITEMS_LIMIT
+
+
+def test_what_is_encoded_while_the_call_ends_is_counted_as_late() -> None:
+    """A fact that comes from another thread as the call ends is either in the report or counted, never neither."""
+    call = Call()
+
+    def end_meanwhile(kind: str, value: Any) -> Any:
+        call.recorder.close({}, {})
+        return value
+
+    call.recorder._redact = end_meanwhile
+    call.recorder.add_tool_call("t", output="o")
+    assert call.counters["dropped.after_close"] == 1
+    assert not call.unclosed().tool_calls
+
+
+def test_a_line_that_comes_after_the_end_is_counted_as_late(call: Call) -> None:
+    """The end of a block that is encoded while the call ends is no line of its journal."""
+    call.recorder.close({}, {})
+    before = list(call.journal)
+    call.recorder._append(b"late")
+    assert call.journal == before
     assert call.counters["dropped.after_close"] == 1
 
 
