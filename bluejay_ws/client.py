@@ -334,8 +334,11 @@ def opening_failed(clients: Callable[[], Bluejay], error: Exception) -> None:
 
 
 def _at_exit() -> None:
-    for client in list(_clients):
-        client.close()
+    """End what lives and deliver what waits; all clients together take no longer than the most patient of them."""
+    clients = list(_clients)
+    until = time.monotonic() + max((client.settings.flush_timeout for client in clients), default=0.0)
+    for client in clients:
+        client.close(min(client.settings.flush_timeout, max(0.0, until - time.monotonic())))
 
 
 def _after_fork() -> None:
