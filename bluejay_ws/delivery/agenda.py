@@ -69,7 +69,7 @@ class Agenda:
         """Take in a file that an earlier process left; its next step is due then."""
         job = self.jobs.get(identity)
         if job is None:
-            job = self.jobs[identity] = Job(identity, fresh=False, look_first=True)
+            job = self.jobs[identity] = Job(identity, fresh=False, recovering=True, look_first=True)
             self._schedule(job, due, pinned=True)
         job.adopted.add(report_id)
 
@@ -171,7 +171,7 @@ class Agenda:
 
     def _start(self, job: Job) -> Job:
         job.running = True
-        job.fresh = False
+        job.fresh = job.recovering = False
         return job
 
     def _join(self, job: Job, parcel: Parcel, now: float) -> None:
@@ -180,8 +180,15 @@ class Agenda:
             job.arrivals[parcel.report_id] = parcel
         else:
             job.parcels[parcel.report_id] = parcel
+            if job.recovering:
+                self._own(job)
             if not job.fresh and not job.pinned:
                 self._schedule(job, now, pinned=False)
+
+    def _own(self, job: Job) -> None:
+        """End the wait of a recovery that found a report between the end of its call and its coming here."""
+        job.recovering = job.pinned = False
+        job.look_first = not job.adopted <= job.parcels.keys()
 
     def _welcome(self, job: Job, parcels: Iterable[Parcel], now: float) -> None:
         current = self.jobs.setdefault(job.identity, Job(job.identity))

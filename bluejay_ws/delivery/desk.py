@@ -62,6 +62,7 @@ class Desk:
         self._clock = clock
         self._wake = wake
         self._lock = threading.Lock()
+        self._settled: set[str] | None = None
         self._agenda = Agenda(Gate(random))
         self._courier = Courier(
             settings, spool, counters=counters, notices=self.notices, clock=clock, wall=wall, random=random
@@ -107,13 +108,23 @@ class Desk:
         with self._lock:
             return self._agenda.next_due(self._clock())
 
-    def adopt(self, names: Iterable[Name], wait: float) -> None:
-        """Take in files that earlier processes left; their first step is due after ``wait`` seconds."""
-        for name in names:
-            if name.report_id not in self.pending:
-                self.pending[name.report_id] = None
-                with self._lock:
+    def recover(self, scan: Callable[[], Iterable[Name]], wait: float) -> None:
+        """Take in files that earlier processes left; their first step is due after ``wait`` seconds.
+
+        Args:
+            scan: returns their names; what this process submits or settles meanwhile is not taken for left.
+            wait: seconds.
+        """
+        settled: set[str] = set()
+        with self._lock:
+            self._settled = settled
+        for name in scan():
+            with self._lock:
+                if name.report_id not in self.pending and name.report_id not in settled:
+                    self.pending[name.report_id] = None
                     self._agenda.adopt(name.identity, name.report_id, self._clock() + wait)
+        with self._lock:
+            self._settled = None
         self._wake()
 
     def pull_in(self) -> None:
@@ -150,15 +161,18 @@ class Desk:
     def _after(self, job: Job, step: Step) -> None:
         with self._lock:
             was_open = self._agenda.gate.reason is None
+            arrived = bool(job.arrivals)
             self._agenda.stored(job)
             settled, came_back = self._agenda.after(job, step, self._clock())
             if came_back:
                 self._agenda.pull_in(self._clock())
             closed = was_open and self._agenda.gate.reason is not None
-        for report_id in settled:
-            self.pending.pop(report_id, None)
+            for report_id in settled:
+                self.pending.pop(report_id, None)
+            if self._settled is not None:
+                self._settled |= settled
         self._tell(step, came_back=came_back, closed=closed)
-        if step.wait is not None or came_back:
+        if step.wait is not None or came_back or arrived:
             self._wake()
 
     def _tell(self, step: Step, *, came_back: bool, closed: bool) -> None:

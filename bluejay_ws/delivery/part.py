@@ -27,6 +27,7 @@ class Job:
         adopted: report ids of files that an earlier process left.
         running: whether a step is under way.
         fresh: whether nothing has been tried yet.
+        recovering: whether ``due`` is nothing but the time in which the platform may dial a lost call again.
         attempts: how often its report was posted.
         not_found: how often that was answered with 404.
         looks: how often the result was read back since the last attempt, and did not show the report.
@@ -47,6 +48,7 @@ class Job:
     adopted: set[str] = field(default_factory=set)
     running: bool = False
     fresh: bool = True
+    recovering: bool = False
     attempts: int = 0
     not_found: int = 0
     looks: int = 0

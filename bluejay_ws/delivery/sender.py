@@ -214,19 +214,16 @@ class Sender:
         if spool is None:
             return []
         return [
-            Chore(self._recover, RECOVER_EVERY),
+            Chore(lambda: self._recover(spool), RECOVER_EVERY),
             Chore(spool.sync, SYNC_EVERY),
             Chore(spool.tidy, TIDY_EVERY),
         ]
 
-    def _recover(self) -> float | None:
+    def _recover(self, spool: Spool) -> float | None:
         """Take over what dead processes left; at the start everything, later what nobody has touched for a while."""
-        spool = self._spool
-        if spool is None:
-            return None
         untouched = UNTOUCHED if self._recovered_once else 0.0
         self._recovered_once = True
-        self._desk.adopt(spool.recover(untouched=untouched), self._settings.redial_wait)
+        self._desk.recover(lambda: spool.recover(untouched=untouched), self._settings.redial_wait)
         return spool.unripe_for
 
     def _until(self, timeout: float) -> float:

@@ -234,3 +234,26 @@ def test_what_found_a_file_after_all_is_not_in_memory_any_more() -> None:
     book.stored(job)
     book.after(job, Step(1.0), 0.0)
     assert book.evict(0) == []
+
+
+@pytest.mark.parametrize("left", [False, True])
+def test_a_report_of_our_own_does_not_wait_because_recovery_saw_its_file_first(left: bool) -> None:
+    """It is due at once; only what a process that died left with it is a reason to look before sending."""
+    book = agenda()
+    one = parcel("1")
+    book.adopt("1", one.report_id, 2.0)
+    if left:
+        book.adopt("1", new_id(), 2.0)
+    assert book.admit(one, 0.0) is None
+    (job,), _ = book.take(0.0, 9)
+    assert job.look_first is left
+
+
+def test_a_wait_that_the_platform_asked_for_is_kept_when_another_part_comes() -> None:
+    """Only the wait of a recovery is ended by a report of our own."""
+    book = agenda()
+    book.adopt("1", new_id(), 0.0)
+    (job,), _ = book.take(0.0, 9)
+    book.after(job, Step(60.0, pinned=True), 0.0)
+    assert book.admit(parcel("1"), 1.0) is None
+    assert book.take(1.0, 9) == ([], 59.0)

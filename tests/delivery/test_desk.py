@@ -12,25 +12,33 @@ from bluejay_ws.delivery.parcel import Parcel
 from bluejay_ws.delivery.sender import Sender
 from bluejay_ws.delivery.verdict import Answer, Failure, Phase
 from bluejay_ws.settings import Settings
-from tests.delivery.kit import Script, bodies, new_id, settings
+from tests.delivery.kit import Script, bodies, finished_call, new_id, settings, spool_at
 from tests.delivery.test_crew import no_threads
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     import pytest
+
+    from bluejay_ws.delivery.names import Name
+    from bluejay_ws.delivery.spool import Spool
 
 DOWN = Failure(Phase.NOT_SENT, "down")
 
 
-def desk(chosen: Settings | None = None) -> Desk:
+def desk(
+    chosen: Settings | None = None, *, spool: Spool | None = None, wake: Callable[[], None] = lambda: None
+) -> Desk:
     """Return a desk without threads."""
     return Desk(
         chosen or settings(),
-        None,
+        spool,
         counters=Counters(),
         clock=time.monotonic,
         wall=time.time,
         random=lambda: 0.5,
-        wake=lambda: None,
+        wake=wake,
     )
 
 
@@ -119,3 +127,34 @@ def test_nothing_is_due_without_a_key() -> None:
     assert table.next_due() == 0.0
     table.work_inline(Script(), 0.01)
     assert table.next_due() == float("inf")
+
+
+def test_recovery_takes_neither_what_is_submitted_nor_what_is_settled_meanwhile(tmp_path: Path) -> None:
+    """A call that ends within the first milliseconds is nobody's but ours, and nobody waits for it twice."""
+    spool = spool_at(tmp_path)
+    table, script = desk(spool=spool), Script()
+    settled, submitted, left = (finished_call(spool, identity) for identity in "123")
+
+    def scan() -> list[Name]:
+        names = spool.recover()
+        table.put(settled)
+        table.work_inline(script, 5.0)
+        table.put(submitted)
+        return names
+
+    table.recover(scan, 60.0)
+    assert list(table.pending) == [submitted.report_id, left.report_id]
+    table.work_inline(script, 0.05)
+    assert list(table.pending) == [left.report_id]
+    assert script.looked == []
+
+
+def test_the_keeper_is_woken_for_a_report_that_came_during_the_last_step(tmp_path: Path) -> None:
+    """The second connection of a call ends while the first one's report is sent: nobody else would look after it."""
+    rung: list[None] = []
+    spool = spool_at(tmp_path)
+    table, script = desk(spool=spool, wake=lambda: rung.append(None)), Script()
+    first, second = finished_call(spool, "1"), parcel("1")
+    script.during_post = lambda: (table.handle(second, script), rung.clear())
+    table.handle(first, script)
+    assert rung
