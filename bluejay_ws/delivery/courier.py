@@ -17,7 +17,7 @@ from bluejay_ws.delivery.names import HELD, PARKED, READY, SENDING
 from bluejay_ws.delivery.part import FilePart, Job, MemoryPart, Part
 from bluejay_ws.delivery.readback import Sight, look
 from bluejay_ws.delivery.schedule import backoff, retry_after
-from bluejay_ws.delivery.spool import Group, Spool
+from bluejay_ws.delivery.spool import UNREADABLE, Group, Spool
 from bluejay_ws.delivery.verdict import Action, Answer, Failure, Verdict, judge
 from bluejay_ws.wire import journal
 
@@ -35,7 +35,7 @@ CALL_WAIT = 1.0
 CUT_OUTPUT = 4096
 READABLE_AGAIN = 1.0
 
-UNREADABLE, UNSETTLED, ALREADY = "unreadable", "unsettled", "already_delivered"
+UNSETTLED, ALREADY = "unsettled", "already_delivered"
 
 
 class Exchange(Protocol):
@@ -168,6 +168,9 @@ class Courier:
         late = self._late(job, group, parts)
         if late is not None:
             return late
+        asked = self._asked_before(job, parts)
+        if asked is not None:
+            return asked
         uncertain = [part for part in parts if part.state in {SENDING, HELD}]
         if uncertain or job.look_first:
             return self._look(job, parts, uncertain, exchange)
@@ -246,21 +249,20 @@ class Courier:
                 part.note(outcome=verdict.reason, detail=verdict.detail, at=self._wall(), **job.notes())
                 self._put_away(job, part, PARKED, f"{verdict.reason} {verdict.detail}".rstrip())
             return Step(None, signal=Signal.PASSED, reason=verdict.reason)
+        asked = self._asked(verdict)
         if verdict.action is Action.READ_BACK:
-            wait = max(self._retry.read_back[0], self._asked(verdict) or 0.0)
-            return self._postpone(
-                job, parts, SENDING, Step(wait, pinned=True, signal=Signal.FAILED, reason=verdict.reason)
-            )
-        return self._postpone(job, parts, READY, self._again(job, verdict))
+            wait = max(self._retry.read_back[0], asked or 0.0)
+            step = Step(wait, pinned=True, signal=Signal.FAILED, reason=verdict.reason)
+            return self._postpone(job, parts, SENDING, step, asked)
+        return self._postpone(job, parts, READY, self._again(job, verdict, asked), asked)
 
-    def _again(self, job: Job, verdict: Verdict) -> Step:
+    def _again(self, job: Job, verdict: Verdict, asked: float | None) -> Step:
         if verdict.action is Action.HOLD_ALL:
             return Step(0.0, signal=Signal.HOLD, reason=f"{verdict.reason} {verdict.detail}".rstrip())
         if verdict.action is Action.CUT:
             job.cut = True
             self._counters.add("cut.after_413")
             return Step(0.0, signal=Signal.PASSED, reason=verdict.reason)
-        asked = self._asked(verdict)
         wait = backoff(job.attempts, self._retry, self._random) if asked is None else asked
         signal = Signal.PASSED if verdict.reason == "http.404" else Signal.FAILED
         return Step(wait, pinned=asked is not None, signal=signal, reason=verdict.reason)
@@ -268,10 +270,24 @@ class Courier:
     def _asked(self, verdict: Verdict) -> float | None:
         return retry_after(verdict.retry_after, now=self._wall(), ceiling=self._retry.retry_after_ceiling)
 
-    def _postpone(self, job: Job, parts: Sequence[Part], state: str, step: Step) -> Step:
+    def _asked_before(self, job: Job, parts: Sequence[Part]) -> Step | None:
+        """Keep to the wait that the platform asked of another process, or of an earlier one; once, if clocks jump."""
+        noted = ((part.facts.delivery or {}).get("next_at") for part in parts)
+        until = max((float(at) for at in noted if isinstance(at, int | float)), default=0.0)
+        if until <= job.asked_until:
+            return None
+        job.asked_until = until
+        wait = min(until - self._wall(), self._retry.retry_after_ceiling)
+        return Step(wait, pinned=True, reason="retry_after") if wait > 0.0 else None
+
+    def _postpone(self, job: Job, parts: Sequence[Part], state: str, step: Step, asked: float | None) -> Step:
         now = self._wall()
+        until: dict[str, object] = {}
+        if asked and step.pinned and step.wait:  # ordinary backoff need not survive this process
+            job.asked_until = now + step.wait
+            until["next_at"] = job.asked_until
         for part in parts:
-            part.note(outcome=step.reason, at=now, next_at=now + (step.wait or 0.0), **job.notes())
+            part.note(outcome=step.reason, at=now, **until, **job.notes())
             part.move(state)
             if step.wait:
                 part.settle_down()

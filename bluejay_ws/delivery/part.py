@@ -40,6 +40,7 @@ class Job:
         pinned: whether ``due`` is not to be moved forward when the platform comes back.
         ticket: tells the newest entry in the sender's queue from older ones.
         restored: whether the notes in the files have been taken over.
+        asked_until: Unix time until which the platform asked to wait, as far as that is being kept to.
     """
 
     identity: str
@@ -61,6 +62,7 @@ class Job:
     pinned: bool = False
     ticket: int = 0
     restored: bool = False
+    asked_until: float = 0.0
 
     def restore(self, noted: dict[str, Any]) -> None:
         """Take over what an earlier process noted of its attempts."""

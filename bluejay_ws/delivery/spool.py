@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from bluejay_ws.delivery import filesystem
 from bluejay_ws.delivery.callfile import CallFile, reason_of
 from bluejay_ws.delivery.claim import Claim, GoneError, close_inherited
-from bluejay_ws.delivery.names import LIVE, NO_ID, PARKED, READY, SENT, Name
+from bluejay_ws.delivery.names import HELD, LIVE, NO_ID, PARKED, READY, SENT, Name
 from bluejay_ws.delivery.parcel import Parcel
 from bluejay_ws.wire import journal
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from bluejay_ws.counters import Counters
 
-__all__ = ["CallFile", "Group", "Parcel", "Spool", "names_in"]
+__all__ = ["UNREADABLE", "CallFile", "Group", "Parcel", "Spool", "names_in"]
 
 logger = logging.getLogger("bluejay_ws")
 
@@ -37,6 +37,9 @@ TOMBSTONE_SECONDS = 24 * 3600.0
 TOMBSTONES = 2_000
 DAY = 24 * 3600.0
 JUST_MADE = 2.0
+UNREADABLE = "unreadable"
+"""Why a report is held that goes on by itself, as soon as its result can be read."""
+
 _TEMPORARY = ".new"
 
 
@@ -121,6 +124,7 @@ class Spool:
         self._wall = wall
         self._open: dict[str, CallFile] = {}
         self._told = 0
+        self._persons: dict[Name, float] = {}
 
     def prepare(self) -> None:
         """Make the directory and try out what is needed of it; idempotent.
@@ -300,7 +304,9 @@ class Spool:
         """
         found = []
         self.unripe_for = None
-        for name in self._names():
+        names = self._names()
+        self._persons = {name: self._persons[name] for name in names if name in self._persons}
+        for name in names:
             try:
                 ready = self._recovered(name, untouched)
             except OSError as error:
@@ -323,9 +329,21 @@ class Spool:
             return None
         if name.state != LIVE and name.identity != NO_ID:
             facts = os.stat(f"{self._path}/{name}", follow_symlinks=False)
-            return name if self._wall() - facts.st_mtime >= untouched else None
+            if self._wall() - facts.st_mtime < untouched:
+                return None
+            return None if name.state == HELD and self._for_a_person(name, facts.st_mtime) else name
         with self.claim(name) as claim:
             return self._adopt(claim)
+
+    def _for_a_person(self, name: Name, modified_at: float) -> bool:
+        """Return whether a held report waits for more than being readable; each version of its file is read once."""
+        if self._persons.get(name) == modified_at:
+            return True
+        with self.claim(name) as claim:
+            if claim.noted.get("outcome") == UNREADABLE:
+                return False
+        self._persons[name] = modified_at
+        return True
 
     def _adopt(self, claim: Claim) -> Name | None:
         if claim.name.state == LIVE:

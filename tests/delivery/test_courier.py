@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -179,6 +180,47 @@ def test_what_was_tried_is_remembered_by_the_next_process(tmp_path: Path) -> Non
     again = Job("720488")
     desk.step(again)
     assert (again.cut, again.attempts) == (True, 2)
+
+
+@pytest.mark.parametrize(("answer", "state"), [(429, "ready"), (503, "sending")])
+def test_the_wait_that_the_platform_asked_for_survives_a_restart(tmp_path: Path, answer: int, state: str) -> None:
+    """The next process, and one beside it, keep to it once, though not longer than is believed; then go on."""
+    desk = Desk(tmp_path)
+    desk.script.posts.append(Answer(answer, retry_after="3600"))
+    job = job_of(desk.call())
+    assert desk.step(job).wait == Retry().retry_after_ceiling
+    again = Job("720488")
+    step = desk.step(again)
+    assert (step.pinned, step.signal, step.reason) == (True, Signal.NONE, "retry_after")
+    assert step.wait == pytest.approx(Retry().retry_after_ceiling, abs=60.0)
+    assert states(tmp_path) == [f"720488.{state}"]
+    assert len(desk.script.posted) + len(desk.script.looked) == 1
+    assert desk.step(again).reason != "retry_after"  # its wait is over, whatever has become of the wall clock
+    assert len(desk.script.posted) + len(desk.script.looked) == 2
+
+
+def test_another_processs_wait_is_not_believed_beyond_the_ceiling(tmp_path: Path) -> None:
+    """A clock that went back, or another setting, must not keep a report for a year."""
+    desk = Desk(tmp_path)
+    parcel = desk.call()
+    assert desk.spool is not None
+    with desk.spool.claim(Name.of("720488", parcel.report_id, READY)) as claim:
+        claim.note(outcome="http.429", next_at=9e12)
+    assert desk.step(job_of(parcel)).wait == Retry().retry_after_ceiling
+
+
+def test_a_wait_that_is_over_delays_nothing(tmp_path: Path) -> None:
+    """What was asked for in the past is no reason to wait, and ordinary backoff is not kept at all."""
+    desk = Desk(tmp_path)
+    desk.script.posts.extend([NOT_SENT, NOT_SENT, Answer(429, retry_after="0.001")])
+    job = job_of(desk.call())
+    for _ in range(2):
+        desk.step(job)
+    assert b"next_at" not in next(tmp_path.iterdir()).read_bytes()
+    desk.step(job)
+    assert b"next_at" in next(tmp_path.iterdir()).read_bytes()
+    time.sleep(0.01)
+    assert desk.run(Job("720488")) == [""]
 
 
 # -- reading back -----------------------------------------------------------------------------------------------

@@ -189,7 +189,7 @@ def test_what_is_planted_is_not_followed(tmp_path: Path, kind: str) -> None:
     assert claimed(spool, "720488").name.report_id == parcel.report_id
     spool.recover()
     assert secret.read_bytes().count(b"stolen") == 1
-    assert counters["spool.not_ours"] == 1  # the live one; the others are looked at when their turn comes
+    assert counters["spool.not_ours"] == 2  # live and held; the others are looked at when their turn comes
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
@@ -311,11 +311,29 @@ def test_what_was_touched_just_now_is_somebodys(tmp_path: Path) -> None:
 
 
 def test_every_state_that_can_be_delivered_is_found(tmp_path: Path) -> None:
-    """Ready, on its way, and held until it can be read; not what is settled."""
+    """Ready and on its way; not what is settled."""
     spool = spool_at(tmp_path)
-    for state in (READY, SENDING, SENT, HELD, PARKED):
+    for state in (READY, SENDING, SENT, PARKED):
         move(spool, finished_call(spool, state), state)
-    assert sorted(name.state for name in spool.recover()) == ["held", "ready", "sending"]
+    assert sorted(name.state for name in spool.recover()) == ["ready", "sending"]
+
+
+def test_of_what_is_held_only_what_goes_on_by_itself_is_found(tmp_path: Path) -> None:
+    """What waits for a person is not waited for by anybody else, until its file changes."""
+    spool = spool_at(tmp_path)
+    held = {}
+    for reason in ("unreadable", "unsettled", "already_delivered"):
+        parcel = finished_call(spool, reason)
+        with spool.claim(Name.of(reason, parcel.report_id, READY)) as claim:
+            claim.note(outcome=reason)
+            claim.move(HELD)
+            held[reason] = claim.name
+    for _ in range(2):
+        assert [name.identity for name in spool.recover()] == ["unreadable"]
+    with spool.claim(held["unsettled"]) as claim:
+        claim.note(outcome="unreadable")
+    os.utime(tmp_path / str(held["unsettled"]), (1.0, 1.0))
+    assert sorted(name.identity for name in spool.recover()) == ["unreadable", "unsettled"]
 
 
 @pytest.mark.parametrize("seed", range(30))
