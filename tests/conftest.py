@@ -4,13 +4,29 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+from bluejay_ws.client import Bluejay
+from bluejay_ws.testing.platform import FakePlatform
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # Loaded here and not by its entry point (see pyproject.toml), so that coverage sees its import lines.
 pytest_plugins = ["bluejay_ws.pytest_plugin"]
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# The same examples in every run, so that neither a result nor the coverage depends on luck; the nightly job looks
+# for new ones: HYPOTHESIS_PROFILE=nightly.
+settings.register_profile(
+    "suite", max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("nightly", max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -33,3 +49,23 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
 def root() -> Path:
     """Return the directory of the repository."""
     return ROOT
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Path:
+    """Return the directory of the client's spool; it is made when the client is."""
+    return tmp_path / "spool"
+
+
+@pytest.fixture
+def platform() -> Iterator[FakePlatform]:
+    """Give a platform that takes reports."""
+    with FakePlatform() as platform:
+        yield platform
+
+
+@pytest.fixture
+def client(platform: FakePlatform, spool: Path) -> Iterator[Bluejay]:
+    """Give a client that reports to the platform."""
+    with Bluejay("test-key", base_url=platform.url, spool=spool) as client:
+        yield client

@@ -12,6 +12,9 @@ from bluejay_ws.wire.report import Report
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from bluejay_ws.testing.oracle import AcceptedReport
+    from bluejay_ws.testing.platform import FakePlatform
+
 
 class Clock:
     """A clock that stands still until it is told to go on."""
@@ -93,3 +96,9 @@ class Call:
     def unclosed(self) -> Report:
         """Return the report that recovery would make of the journal if the process died now."""
         return Report.from_json(journal.assemble([self.journal], simulation_result_id="720488"))
+
+
+def report_of(platform: FakePlatform) -> AcceptedReport:
+    """Return the one report the platform has accepted."""
+    (report,) = platform.wait_for(1)
+    return report

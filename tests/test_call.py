@@ -22,7 +22,7 @@ from bluejay_ws.delivery.spool import Spool
 from bluejay_ws.recorder import DECORATED_TOOLS
 from bluejay_ws.testing.platform import Answer, FakePlatform
 from bluejay_ws.wire.identity import MESSAGES
-from tests.support import Clock
+from tests.support import Clock, report_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,30 +32,9 @@ if TYPE_CHECKING:
     from bluejay_ws.delivery.parcel import Parcel
     from bluejay_ws.delivery.spool import CallFile
     from bluejay_ws.settings import Settings
-    from bluejay_ws.testing.oracle import AcceptedReport
 
 ID = "720488"
 HEADERS = {"X-Simulation-Result-Id": ID}
-
-
-@pytest.fixture
-def platform() -> Iterator[FakePlatform]:
-    """Give a platform that takes reports."""
-    with FakePlatform() as platform:
-        yield platform
-
-
-@pytest.fixture
-def spool(tmp_path: Path) -> Path:
-    """Give the directory of the spool."""
-    return tmp_path / "spool"
-
-
-@pytest.fixture
-def client(platform: FakePlatform, spool: Path) -> Iterator[Bluejay]:
-    """Give a client that reports to the platform."""
-    with Bluejay("test-key", base_url=platform.url, spool=spool) as client:
-        yield client
 
 
 @pytest.fixture
@@ -73,12 +52,6 @@ def connected(client: Bluejay, *ids: str, **options: Any) -> Call:
     call = client.open_call(ids or (ID,), server="test", **options)
     assert call is not None
     return call
-
-
-def report_of(platform: FakePlatform) -> AcceptedReport:
-    """Return the one report the platform has accepted."""
-    (report,) = platform.wait_for(1)
-    return report
 
 
 def closing(platform: FakePlatform) -> dict[str, Any]:

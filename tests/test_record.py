@@ -22,29 +22,16 @@ from websockets.sync.server import ServerConnection as SyncServerConnection
 from websockets.sync.server import serve as sync_serve
 
 from bluejay_ws import client as client_module
-from bluejay_ws.client import Bluejay
 from bluejay_ws.current import INERT, current_recorder
 from bluejay_ws.record import record
-from bluejay_ws.testing.platform import FakePlatform
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable
+
+    from bluejay_ws.client import Bluejay
+    from bluejay_ws.testing.platform import FakePlatform
 
 HEADERS = {"X-Simulation-Result-Id": "720488"}
-
-
-@pytest.fixture
-def platform() -> Iterator[FakePlatform]:
-    """Give a platform that takes reports."""
-    with FakePlatform() as platform:
-        yield platform
-
-
-@pytest.fixture
-def client(platform: FakePlatform, tmp_path: Path) -> Iterator[Bluejay]:
-    """Give a client that reports to the platform."""
-    with Bluejay("test-key", base_url=platform.url, spool=tmp_path / "spool") as client:
-        yield client
 
 
 async def _dial(handler: Callable[..., Awaitable[Any]], path: str, headers: dict[str, str]) -> list[str | bytes]:

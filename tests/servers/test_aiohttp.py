@@ -20,32 +20,18 @@ from bluejay_ws import Bluejay, current_recorder, record, record_tool
 from bluejay_ws.current import INERT
 from bluejay_ws.servers import aiohttp as adapter
 from bluejay_ws.servers.aiohttp import bluejay_middleware, setup
-from bluejay_ws.testing.platform import FakePlatform
 from tests.servers.asgi_server import refusal
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
     from bluejay_ws.testing.oracle import AcceptedReport
+    from bluejay_ws.testing.platform import FakePlatform
 
 Notes = list[Any]
 HEADERS = {"X-Simulation-Result-Id": "720488"}
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio"])]  # aiohttp knows no other loop
-
-
-@pytest.fixture
-def platform() -> Iterator[FakePlatform]:
-    """Give a platform that takes reports."""
-    with FakePlatform() as platform:
-        yield platform
-
-
-@pytest.fixture
-def client(platform: FakePlatform, tmp_path: Path) -> Iterator[Bluejay]:
-    """Give a client that reports to the platform."""
-    with Bluejay("test-key", base_url=platform.url, spool=tmp_path / "spool") as client:
-        yield client
 
 
 async def report_of(platform: FakePlatform) -> AcceptedReport:

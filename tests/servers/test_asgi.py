@@ -19,37 +19,17 @@ from bluejay_ws import Bluejay, current_recorder
 from bluejay_ws.client import default_client
 from bluejay_ws.current import INERT
 from bluejay_ws.servers.asgi import SCOPE_KEY, BluejayMiddleware
-from bluejay_ws.testing.platform import FakePlatform
 from tests.servers.asgi_server import HEADERS, WS, Peer, audio, hang_up, refusal, text, uvicorn_server, websocket_scope
+from tests.support import report_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+    from collections.abc import Awaitable, Callable, MutableMapping
     from pathlib import Path
 
-    from bluejay_ws.testing.oracle import AcceptedReport
+    from bluejay_ws.testing.platform import FakePlatform
 
 Notes = list[Any]
 on_asyncio = pytest.mark.parametrize("anyio_backend", ["asyncio"])  # uvicorn knows no other loop
-
-
-@pytest.fixture
-def platform() -> Iterator[FakePlatform]:
-    """Give a platform that takes reports."""
-    with FakePlatform() as platform:
-        yield platform
-
-
-@pytest.fixture
-def client(platform: FakePlatform, tmp_path: Path) -> Iterator[Bluejay]:
-    """Give a client that reports to the platform."""
-    with Bluejay("test-key", base_url=platform.url, spool=tmp_path / "spool") as client:
-        yield client
-
-
-def report_of(platform: FakePlatform) -> AcceptedReport:
-    """Return the one report the platform has accepted."""
-    (report,) = platform.wait_for(1)
-    return report
 
 
 def closing(platform: FakePlatform) -> dict[str, Any]:

@@ -24,7 +24,6 @@ from bluejay_ws import Bluejay, Recorder, current_recorder, record, record_tool
 from bluejay_ws.current import INERT
 from bluejay_ws.servers import starlette as adapter
 from bluejay_ws.servers.asgi import SCOPE_KEY, BluejayMiddleware
-from bluejay_ws.testing.platform import FakePlatform
 from tests.servers.asgi_server import (
     HEADERS,
     WS,
@@ -35,32 +34,13 @@ from tests.servers.asgi_server import (
     uvicorn_server,
     websocket_scope,
 )
+from tests.support import report_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
-    from bluejay_ws.testing.oracle import AcceptedReport
-
-
-@pytest.fixture
-def platform() -> Iterator[FakePlatform]:
-    """Give a platform that takes reports."""
-    with FakePlatform() as platform:
-        yield platform
-
-
-@pytest.fixture
-def client(platform: FakePlatform, tmp_path: Path) -> Iterator[Bluejay]:
-    """Give a client that reports to the platform."""
-    with Bluejay("test-key", base_url=platform.url, spool=tmp_path / "spool") as client:
-        yield client
-
-
-def report_of(platform: FakePlatform) -> AcceptedReport:
-    """Return the one report the platform has accepted."""
-    (report,) = platform.wait_for(1)
-    return report
+    from bluejay_ws.testing.platform import FakePlatform
 
 
 def closing(platform: FakePlatform) -> dict[str, Any]:

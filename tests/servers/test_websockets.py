@@ -27,10 +27,10 @@ from websockets.sync.server import serve as sync_serve
 from bluejay_ws import Bluejay, current_recorder, record
 from bluejay_ws.current import INERT
 from bluejay_ws.servers import websockets as adapter
-from bluejay_ws.testing.platform import FakePlatform
 from bluejay_ws.wire.identity import MESSAGES
 from tests.servers import behaviours
 from tests.servers.behaviours import BEHAVIOURS, BINARY, HEADERS
+from tests.support import report_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -40,26 +40,7 @@ if TYPE_CHECKING:
 
     from bluejay_ws.call import Call
     from bluejay_ws.testing.oracle import AcceptedReport
-
-
-@pytest.fixture
-def platform() -> Iterator[FakePlatform]:
-    """Give a platform that takes reports."""
-    with FakePlatform() as platform:
-        yield platform
-
-
-@pytest.fixture
-def client(platform: FakePlatform, tmp_path: Path) -> Iterator[Bluejay]:
-    """Give a client that reports to the platform."""
-    with Bluejay("test-key", base_url=platform.url, spool=tmp_path / "spool") as client:
-        yield client
-
-
-def report_of(platform: FakePlatform) -> AcceptedReport:
-    """Return the one report the platform has accepted."""
-    (report,) = platform.wait_for(1)
-    return report
+    from bluejay_ws.testing.platform import FakePlatform
 
 
 def closing(report: AcceptedReport) -> dict[str, Any]:
