@@ -46,6 +46,7 @@ class Listener:
         self._name = name
         self._lock = threading.RLock()
         self._return: threading.Timer | None = None
+        self._timers: list[threading.Timer] = []  # that one and those called off, for as long as they live
         self._bound: socket.socket | None = None
         self._acceptor: threading.Thread | None = None
         self._wake: socket.socket | None = None
@@ -92,6 +93,7 @@ class Listener:
                 self._return = threading.Timer(seconds, self._come_back)
                 self._return.daemon = True
                 self._return.start()
+                self._timers = [timer for timer in self._timers if timer.is_alive()] + [self._return]
 
     def _come_back(self) -> None:
         with self._lock:
@@ -114,10 +116,11 @@ class Listener:
             live = {
                 thread: sock for thread, sock in self._live.copy().items() if thread is not threading.current_thread()
             }
+            timers, self._timers = self._timers, []
         for sock in live.values():
             wake(sock)
         deadline = time.monotonic() + JOIN_SECONDS
-        for thread in live:
+        for thread in (*live, *timers):
             thread.join(max(0.0, deadline - time.monotonic()))
 
     def adopt(self, sock: socket.socket) -> None:
