@@ -8,7 +8,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bluejay_ws.chirp import ChirpObserver, HeardSpan
@@ -271,7 +271,6 @@ def _bounds(span: HeardSpan) -> tuple[float, float]:
     return span.start_ms, span.end_ms
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(gaps, steps), max_size=60))
 def test_spans_of_one_speaker_are_ordered_and_never_overlap(plan: list[tuple[float, tuple[str, Any]]]) -> None:
     """Whatever comes in, in the order of time: ends come after starts, inside the call, one span after the other."""
@@ -291,7 +290,6 @@ def test_spans_of_one_speaker_are_ordered_and_never_overlap(plan: list[tuple[flo
         assert all(value >= 0 for value in facts.values() if isinstance(value, int))
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(st.floats(), steps), max_size=30), st.floats())
 def test_any_times_are_survived(plan: list[tuple[float, tuple[str, Any]]], end: float) -> None:
     """A clock that jumps, runs backwards or gives no number raises nothing and makes no time negative."""
@@ -304,7 +302,6 @@ def test_any_times_are_survived(plan: list[tuple[float, tuple[str, Any]]], end: 
     json.dumps(line.observer.summary(), allow_nan=False)
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(gaps, st.integers(1, 60_000).map(lambda half: half * 2)), min_size=1, max_size=40))
 def test_the_agent_is_heard_exactly_as_a_queue_plays_out(frames: list[tuple[float, int]]) -> None:
     """Against a model that plays each frame: the spans are the stretches between silences, to the millisecond."""
@@ -328,7 +325,6 @@ turns = st.tuples(
 )
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.lists(turns, min_size=1, max_size=8))
 def test_the_agent_is_heard_as_the_platform_plays_and_drops_it(plan: list[tuple[float, float | None, float]]) -> None:
     """Against a platform that plays a queue, echoes its mark a little late, and drops it when the caller breaks in."""

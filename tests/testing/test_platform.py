@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 import trustme
-from hypothesis import given, settings
+from hypothesis import given
 
 from bluejay_ws.testing.platform import Answer, Close, FakePlatform, Hang, Raw, ReadBack, Refuse
 from tests.testing import bodies, published
@@ -73,7 +73,6 @@ def test_a_report_is_accepted_and_can_be_read_back(platform: FakePlatform) -> No
     assert read_back(platform)["tool_calls"][0]["actual"][0]["start_offset_ms"] == 5
 
 
-@settings(max_examples=40)
 @given(value=bodies.mutated_reports() | bodies.ANY_JSON)
 def test_a_body_is_accepted_exactly_when_the_published_schema_takes_it(
     busy_platform: FakePlatform, busy_client: Client, value: Any

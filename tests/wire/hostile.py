@@ -14,12 +14,8 @@ from types import MappingProxyType, SimpleNamespace
 from typing import Any, NoReturn
 
 import attrs
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, RootModel, SecretStr
-
-some = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-"""As many examples as the suite has time for; `test_values` has a night's worth."""
 
 
 def strict(data: bytes) -> Any:

@@ -45,7 +45,6 @@ from tests.wire.hostile import (
     Unhashable,
     Word,
     numbers,
-    some,
     strict,
     trap,
 )
@@ -429,7 +428,6 @@ def test_shared_parts_do_not_multiply() -> None:
     assert sum(map(len, writer.parts)) < 2000
 
 
-@some
 @given(PLAIN, st.integers(50, 400))
 def test_both_paths_write_the_same(value: Any, room: int) -> None:
     """What the fast path writes, the careful path writes byte for byte."""
@@ -439,14 +437,12 @@ def test_both_paths_write_the_same(value: Any, room: int) -> None:
         assert data is None or b"".join(writer.parts) == data
 
 
-@some
 @given(ANYTHING, st.sampled_from([0, 10, 100, 1000, ROOM]))
 def test_anything_becomes_strict_json(value: Any, room: int) -> None:
     """Whatever is written is strict JSON, also when it stops half way."""
     written(value, room)
 
 
-@some
 @given(TEXTS)
 def test_a_clean_text_can_be_stored_anywhere(text: str) -> None:
     """No NUL, no lone surrogate; as many characters as there were, but for pairs of surrogates."""

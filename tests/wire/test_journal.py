@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bluejay_ws.wire import fragments, journal
-from tests.wire.hostile import ANYTHING, some
+from tests.wire.hostile import ANYTHING
 
 BODIES = [
     journal.header(report_id="r1", simulation_result_id="720488", started_at=1790000000.5, version="0.1.0"),
@@ -60,7 +60,6 @@ def test_every_body_makes_a_line_of_json(body: bytes, expected: list[Any]) -> No
     assert json.loads(line)[:-1] == expected
 
 
-@some
 @given(ANYTHING, ANYTHING)
 def test_any_fact_fits_into_a_line(name: Any, output: Any) -> None:
     """Whatever is recorded, the line that keeps it is one line and is read back as it was written."""
@@ -171,7 +170,6 @@ def test_a_line_beyond_any_limit_is_damaged() -> None:
     assert len(parsed.damaged) == 1
 
 
-@some
 @given(st.binary(max_size=300))
 def test_any_bytes_can_be_read(data: bytes) -> None:
     """Nothing is raised and no byte is lost but line ends."""
@@ -180,7 +178,6 @@ def test_any_bytes_can_be_read(data: bytes) -> None:
     assert b"".join(parsed.damaged) + parsed.torn == data.replace(b"\n", b"")
 
 
-@some
 @given(
     st.lists(
         st.sampled_from([*LINES, *(line[:-1] for line in LINES), b"\n", b'["tags",', b",1]", b'["', b"\0"])

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bluejay_ws.wire.values import ITEM_LIMIT, Encoded, cut_json, cut_text, encode
-from tests.wire.hostile import ANYTHING, PLAIN, TEXTS, Odd, some, strict, trap
+from tests.wire.hostile import ANYTHING, PLAIN, TEXTS, Odd, strict, trap
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +30,6 @@ def check(value: Any, limit: int) -> None:
         assert "...[cut: " in loaded
 
 
-@some
 @given(ANYTHING, st.sampled_from([0, 50, 100, 1000, ITEM_LIMIT]))
 def test_anything_becomes_strict_json(value: Any, limit: int) -> None:
     """Any Python object in, strict JSON within the limit out, nothing raised."""
@@ -46,7 +45,6 @@ def test_anything_at_all_becomes_strict_json(value: Any, limit: int) -> None:
     check(value, limit)
 
 
-@some
 @given(PLAIN)
 def test_a_plain_value_comes_back_equal(value: Any) -> None:
     """What JSON can hold is neither cut nor mapped."""
@@ -150,7 +148,6 @@ def test_what_cannot_be_helped_has_an_answer_too() -> None:
     assert encode("x", limit=None).json == b'"[unreadable]"'  # type: ignore[arg-type]
 
 
-@some
 @given(TEXTS, st.integers(0, 200))
 def test_a_cut_text_fits(text: str, limit: int) -> None:
     """However its characters are escaped, the JSON is within the limit, or nothing but the marker."""
@@ -160,7 +157,6 @@ def test_a_cut_text_fits(text: str, limit: int) -> None:
     assert len(data) <= max(limit, len('"...[cut: 9 bytes]"'))
 
 
-@some
 @given(PLAIN, st.integers(40, 200))
 def test_json_can_be_cut_afterwards(value: Any, limit: int) -> None:
     """JSON within the limit stays, more of it becomes a string of its beginning."""

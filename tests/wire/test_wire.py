@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bluejay_ws.wire import usable_id
-from tests.wire.hostile import some
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -106,7 +105,6 @@ def test_a_text_that_only_says_it_is_one_is_no_id() -> None:
     assert usable_id([Liar()]) is None  # type: ignore[list-item]
 
 
-@some
 @given(st.lists(st.text("aZ9_- \n\u0667", max_size=70), max_size=3))
 def test_only_what_is_safe_everywhere_is_an_id(values: list[str]) -> None:
     """An id can stand in a file name, a URL, a header and a log line."""
