@@ -221,6 +221,8 @@ class Call:
             self._end()
         except Exception as error:  # noqa: BLE001 - no error of ours reaches the agent
             self.failed("end", error)
+        finally:
+            self.recorder.release()
 
     def _end(self) -> None:
         self._client.forget(self)
@@ -233,7 +235,6 @@ class Call:
         else:
             self._client.sender.submit(self._parcel(identity))
             self._warn_if_no_tools()
-        self.recorder.release()
 
     def _summary(self) -> Mapping[str, Any]:
         try:
