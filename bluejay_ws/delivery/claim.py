@@ -7,10 +7,9 @@ import contextlib
 import fcntl
 import os
 import stat
-import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from bluejay_ws.delivery import quarantine
 from bluejay_ws.delivery.callfile import reason_of
 from bluejay_ws.delivery.names import NO_ID, SENT, Name
 from bluejay_ws.version import VERSION
@@ -19,9 +18,8 @@ from bluejay_ws.wire import journal
 if TYPE_CHECKING:
     from bluejay_ws.counters import Counters
 
-__all__ = ["Claim", "GoneError", "close_inherited", "quarantine"]
+__all__ = ["Claim", "GoneError", "close_inherited"]
 
-QUARANTINE = "quarantine"
 FILE_LIMIT = 64 * 1024 * 1024
 _FLAGS = os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
@@ -89,8 +87,9 @@ class Claim:
     def _mend(self, data: bytes, parsed: journal.Parsed) -> None:
         """Drop a line that was being written when its process died; move damaged ones out of the way."""
         if parsed.damaged:
-            self._counters.add("spool.damaged_lines", len(parsed.damaged))
-            quarantine(self._directory, str(self.name), b"\n".join(parsed.damaged) + b"\n")
+            report = f"{self.name.identity}.{self.name.report_id}"
+            if quarantine.keep(self._directory, report, b"\n".join(parsed.damaged) + b"\n"):
+                self._counters.add("spool.damaged_lines", len(parsed.damaged))
         if parsed.torn:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._fd, len(data) - len(parsed.torn))
@@ -216,15 +215,3 @@ def _read_all(fd: int) -> bytes:
         chunks.append(chunk)
         offset += len(chunk)
     return b"".join(chunks)
-
-
-def quarantine(directory: str, name: str, data: bytes) -> None:
-    """Keep bytes that are no sound report lines where nobody stumbles over them: ``quarantine/<name>``."""
-    place = Path(directory, QUARANTINE)
-    with contextlib.suppress(OSError):
-        place.mkdir(mode=0o700, exist_ok=True)
-        fd = os.open(place / f"{name}.{time.time_ns()}", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        try:
-            os.write(fd, data)
-        finally:
-            os.close(fd)

@@ -210,11 +210,12 @@ class Courier:
             part.note(outcome=reason, at=self._wall(), **job.notes())
             self._put_away(job, part, HELD, reason)
 
-    def _put_away(self, job: Job, part: Part, state: str, reason: str) -> None:
+    def _put_away(self, job: Job, part: Part, state: str, reason: str, detail: str = "") -> None:
         kept = part.put_away(state)
         self._counters.add(state if kept else f"dropped.{state}_without_spool")
         where = "the spool keeps it, see `bluejay-ws outbox`" if kept else "there is no spool, it is lost"
-        self._notices.trouble(logging.ERROR, f"{state}.{reason}", job.identity, f"report {state} ({reason}): {where}")
+        text = f"report {state} ({f'{reason} {detail}'.rstrip()}): {where}"
+        self._notices.trouble(logging.ERROR, f"{state}.{reason}", job.identity, text)
 
     # -- sending ------------------------------------------------------------------------------------------------
 
@@ -247,7 +248,7 @@ class Courier:
         if verdict.action is Action.PARK:
             for part in parts:
                 part.note(outcome=verdict.reason, detail=verdict.detail, at=self._wall(), **job.notes())
-                self._put_away(job, part, PARKED, f"{verdict.reason} {verdict.detail}".rstrip())
+                self._put_away(job, part, PARKED, verdict.reason, verdict.detail)
             return Step(None, signal=Signal.PASSED, reason=verdict.reason)
         asked = self._asked(verdict)
         if verdict.action is Action.READ_BACK:

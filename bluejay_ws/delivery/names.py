@@ -1,4 +1,4 @@
-"""The names of spool files: ``<simulation_result_id or "_">.<report_id>.<state>``."""
+"""The names of spool files: ``<simulation_result_id or "+">.<report_id>.<state>``."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ __all__ = ["HELD", "LIVE", "NO_ID", "PARKED", "READY", "SENDING", "SENT", "STATE
 
 LIVE, READY, SENDING, SENT, HELD, PARKED = "live", "ready", "sending", "sent", "held", "parked"
 STATES = (LIVE, READY, SENDING, SENT, HELD, PARKED)
-NO_ID = "_"
+NO_ID = "+"  # no id can hold it
 
-_NAME = re.compile(r"([A-Za-z0-9_-]{1,64})\.([0-9a-f]{32})\.(live|ready|sending|sent|held|parked)", re.ASCII)
+_NAME = re.compile(r"([A-Za-z0-9_-]{1,64}|\+)\.([0-9a-f]{32})\.(live|ready|sending|sent|held|parked)", re.ASCII)
 
 
 class Name(NamedTuple):

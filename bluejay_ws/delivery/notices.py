@@ -14,6 +14,8 @@ __all__ = ["Notices"]
 logger = logging.getLogger("bluejay_ws")
 
 QUIET_SECONDS = 60.0
+KINDS_MOST = 200
+OTHER = "other"
 
 
 class Notices:
@@ -37,19 +39,27 @@ class Notices:
 
         Args:
             level: of the `logging` module.
-            kind: what counts as the same.
+            kind: what counts as the same; beyond `KINDS_MOST` kinds within a minute, all others do.
             identity: the call's id.
             text: nothing in it may come from outside.
         """
         with self._lock:
-            said_at, left_out = self._said.get(kind, (float("-inf"), 0))
             now = self._clock()
+            kind = self._room_for(kind, now)
+            said_at, left_out = self._said.get(kind, (float("-inf"), 0))
             if now - said_at < QUIET_SECONDS:
                 self._said[kind] = (said_at, left_out + 1)
                 return
             self._said[kind] = (now, 0)
         more = f" (and {left_out} more like it)" if left_out else ""
         logger.log(level, "call %s: %s%s", identity, text, more, extra={"simulation_result_id": identity})
+
+    def _room_for(self, kind: str, now: float) -> str:
+        """Return the kind under which to remember this one, and forget those that are no reason to be quiet."""
+        if kind in self._said or len(self._said) < KINDS_MOST:
+            return kind
+        self._said = {known: said for known, said in self._said.items() if now - said[0] < QUIET_SECONDS}
+        return kind if len(self._said) < KINDS_MOST else OTHER
 
     def say(self, level: int, text: str) -> None:
         """Say something that is not about one call."""

@@ -16,7 +16,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from bluejay_ws.delivery import filesystem
+from bluejay_ws.delivery import filesystem, quarantine
 from bluejay_ws.delivery.callfile import CallFile, reason_of
 from bluejay_ws.delivery.claim import Claim, GoneError, close_inherited
 from bluejay_ws.delivery.names import HELD, LIVE, NO_ID, PARKED, READY, SENT, Name
@@ -96,7 +96,7 @@ class Spool:
         counters: where everything is counted.
         max_bytes: bound of all files together.
         max_reports: bound of the number of reports that wait, are held or are parked.
-        parked_days: how long a parked report is kept.
+        parked_days: how long a parked report is kept, and what is in quarantine, which has bounds of its own.
         redial_wait: seconds after a crash in which the platform may dial the same call again.
         wall: Unix time, in seconds.
     """
@@ -378,6 +378,7 @@ class Spool:
             size, count = size - bytes_, count - 1
         self.full = size > self._max_bytes or count > self._max_reports
         self._sweep()
+        quarantine.bound(self._path, oldest=now - self._parked_seconds)
 
     def _sweep(self) -> None:
         """Remove what a process that died in the middle of making a file left behind."""

@@ -153,6 +153,18 @@ def test_a_parked_report_says_why_and_keeps_the_answer_to_itself(
     assert desk.counters.snapshot() == {"http.422": 1, "parked": 1}
 
 
+def test_complaints_about_different_places_are_one_kind_of_trouble(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What the platform says of each report must not make a line of its own for each."""
+    desk = Desk(tmp_path)
+    for number in range(20):
+        desk.script.posts.append(Answer(422, json.dumps({"detail": [{"loc": ["body", f"x{number}"]}]}).encode()))
+        desk.run(job_of(desk.call(str(number))))
+    assert desk.counters["parked"] == 20
+    assert len(caplog.messages) == 1
+
+
 def test_404_is_tried_three_times(tmp_path: Path) -> None:
     """The result may be there a moment later; after that it is not."""
     desk = Desk(tmp_path)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bluejay_ws.delivery.names import LIVE, READY, Name
+from bluejay_ws.delivery.names import LIVE, NO_ID, READY, Name
 from tests.delivery.kit import new_id
 
 
@@ -20,7 +20,19 @@ def test_a_name_is_read_as_it_is_written() -> None:
 @pytest.mark.parametrize("identity", [None, "", "a/b", "..", "a b", "x" * 65, "é"])
 def test_an_id_that_cannot_stand_in_a_name_is_left_out(identity: str | None) -> None:
     """No id from outside can leave the directory or forge another name."""
-    assert Name.of(identity, new_id(), LIVE).identity == "_"
+    assert Name.of(identity, new_id(), LIVE).identity == NO_ID
+
+
+@given(st.from_regex(r"\A[A-Za-z0-9_-]{1,64}\Z") | st.just("_"))
+def test_no_id_is_taken_for_none(identity: str) -> None:
+    """Whatever the platform may call a call, its report is not taken for one of nobody."""
+    assert Name.of(identity, new_id(), LIVE).identity == identity != NO_ID
+
+
+def test_a_call_without_an_id_has_a_name_too() -> None:
+    """It is read as it is written."""
+    name = Name.of(None, new_id(), LIVE)
+    assert Name.parse(str(name)) == name
 
 
 @given(st.text() | st.from_regex(r"\A.{1,70}\.[0-9a-f]{32}\.(live|ready|sent|new)\Z"))

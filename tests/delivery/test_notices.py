@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from bluejay_ws.delivery.notices import Notices
+from bluejay_ws.delivery.notices import KINDS_MOST, QUIET_SECONDS, Notices
 
 if TYPE_CHECKING:
     import pytest
@@ -39,3 +39,15 @@ def test_what_is_about_no_call_names_none(caplog: pytest.LogCaptureFixture) -> N
     """A line about the platform stands alone."""
     Notices(lambda: 0.0).say(logging.WARNING, "the platform does not take reports")
     assert caplog.messages == ["the platform does not take reports"]
+
+
+def test_however_many_kinds_there_are_the_log_and_the_memory_stay_small(caplog: pytest.LogCaptureFixture) -> None:
+    """Beyond a bound all kinds are one, until those that were said have had their minute."""
+    now = 0.0
+    notices = Notices(lambda: now)
+    for number in range(10 * KINDS_MOST):
+        notices.trouble(logging.WARNING, f"kind {number}", "x", "trouble")
+    assert len(caplog.messages) == len(notices._said) == KINDS_MOST + 1
+    now = QUIET_SECONDS
+    notices.trouble(logging.WARNING, "another kind", "x", "trouble")
+    assert list(notices._said) == ["another kind"]

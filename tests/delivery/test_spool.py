@@ -12,7 +12,7 @@ import pytest
 
 from bluejay_ws.counters import Counters
 from bluejay_ws.delivery import spool as spools
-from bluejay_ws.delivery.names import HELD, PARKED, READY, SENDING, SENT, Name
+from bluejay_ws.delivery.names import HELD, NO_ID, PARKED, READY, SENDING, SENT, Name
 from bluejay_ws.delivery.parcel import Parcel
 from bluejay_ws.delivery.spool import Spool
 from bluejay_ws.wire import journal
@@ -298,8 +298,17 @@ def test_a_call_that_never_had_an_id_is_parked(tmp_path: Path) -> None:
     counters = Counters()
     abandoned_call(spool_at(tmp_path), None, "one")
     assert spool_at(tmp_path, counters).recover() == []
-    assert states(tmp_path) == ["_.parked"]
+    assert states(tmp_path) == [f"{NO_ID}.parked"]
     assert counters["parked"] == 1
+
+
+def test_an_id_that_is_an_underscore_is_an_id(tmp_path: Path) -> None:
+    """It is recovered like any other, and apart from what has none."""
+    abandoned_call(spool_at(tmp_path), "_", "one")
+    abandoned_call(spool_at(tmp_path), None, "two")
+    spool = spool_at(tmp_path)
+    assert [name.identity for name in spool.recover()] == ["_"]
+    assert claimed(spool, "_").facts.counts == {"tool_calls": 1}
 
 
 def test_what_was_touched_just_now_is_somebodys(tmp_path: Path) -> None:
