@@ -185,8 +185,10 @@ class Crew:
         self.stopped = True
         self.wake()
         until = self.clock() + seconds
-        for thread in (self._keeper, *(worker.thread for worker in list(self._workers))):
+        threads = (self._keeper, *(worker.thread for worker in list(self._workers)))
+        for _ in threads:  # all before the first wait: whichever worker takes one ends, not the one that is waited for
             self.desk.inbox.put(self)
+        for thread in threads:
             if thread.ident is not None and thread is not threading.current_thread():
                 thread.join(max(0.0, until - self.clock()))
 
