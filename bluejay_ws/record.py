@@ -6,6 +6,7 @@ import functools
 import inspect
 import logging
 from importlib import import_module
+from types import GeneratorType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar, overload
 
 from bluejay_ws.client import Bluejay, default_client, opening_failed
@@ -161,12 +162,17 @@ def _wrapper(handler: Callable[P, R], opener: _Opener) -> Callable[P, R]:
             return handler(*args, **kwargs)
         with _Serving(call):
             result = handler(*args, **kwargs)
-            if inspect.isawaitable(result):  # `lambda websocket: agent(websocket, more)`: its work is yet to come
+            if _is_awaitable(result):  # `lambda websocket: agent(websocket, more)`: its work is yet to come
                 call.handler_started()()
-                return _awaited(call, result)  # type: ignore[return-value]
+                return _awaited(call, result)  # type: ignore[return-value,arg-type]
             return result
 
     return wrapper
+
+
+def _is_awaitable(result: object) -> bool:
+    """Do what `inspect.isawaitable` does, but ask the type only: a result may raise from being asked what it is."""
+    return hasattr(type(result), "__await__") or (type(result) is GeneratorType and inspect.isawaitable(result))
 
 
 async def _awaited(call: Call, result: Awaitable[R]) -> R:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
 
 from bluejay_ws.current import current_recorder
@@ -117,7 +118,8 @@ def _plain(tool: _Tool, function: Callable[..., Any]) -> Callable[..., Any]:
         with contextlib.ExitStack() as ending:
             block = ending.enter_context(tool.begin(args, kwargs))
             result = function(*args, **kwargs)
-            if inspect.iscoroutine(result):  # an async tool under another decorator: its work is yet to come
+            # An async tool under another decorator: its work is yet to come. A result is not asked what it is.
+            if type(result) is CoroutineType:
                 return _awaited(result, block, ending.pop_all())
             block.output = result
             return result
