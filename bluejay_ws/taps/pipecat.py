@@ -229,6 +229,8 @@ class PipecatTap:
         block = self._recorder.tool_call(frame.function_name, frame.arguments)
         self._tools[frame.tool_call_id] = block.__enter__()
         block.start_offset_ms = int(at)
+        if block.opened is not None:  # written down with the time at which we were told
+            block.opened = self._recorder._begun(block)  # noqa: SLF001 - the tap sits on the recorder's inside
 
     def _tool_ended(self, frame: Any, _: float) -> None:
         properties = getattr(frame, "properties", None)

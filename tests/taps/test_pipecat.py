@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bluejay_ws.taps.pipecat import INTERRUPTED, SETTLE, PipecatTap
+from bluejay_ws.wire.fragments import ITEMS_LIMIT
 from tests.support import Call
 
 if TYPE_CHECKING:
@@ -472,6 +473,26 @@ def test_a_tool_call_begins_where_its_frame_was_pushed(pipeline: Pipeline) -> No
     pipeline.push(tool(Result, result=None))
     (call,) = pipeline.call.report().tool_calls or []
     assert call.start_offset_ms == 200
+
+
+def test_a_tool_call_is_kept_as_it_began() -> None:
+    """With its own start: what a tool does to its arguments afterwards changes nothing."""
+    pipeline, arguments = Pipeline(), {"last4": "4242"}
+    pipeline.wait(250).push(tool(InProgress, arguments=arguments), ms_ago=50)
+    arguments.clear()
+    pipeline.push(tool(Result, result=None))
+    (call,) = pipeline.call.report().tool_calls or []
+    assert (call.start_offset_ms, call.parameters) == (200, {"last4": "4242"})
+
+
+def test_a_tool_call_that_cannot_be_recorded_is_no_error_of_the_pipeline() -> None:
+    """What there is no room for is left out, and counted; nothing is raised."""
+    pipeline = Pipeline()
+    for number in range(ITEMS_LIMIT):
+        pipeline.call.recorder.add_event(str(number))
+    pipeline.push(tool(InProgress, arguments={}))
+    pipeline.push(tool(Result, result=None))
+    assert pipeline.call.counters.snapshot()["dropped.items"] == 1
 
 
 def test_an_intermediate_result_does_not_end_a_tool(pipeline: Pipeline) -> None:
