@@ -28,7 +28,8 @@ ROWS = (
 )
 BESIDE = "testing"
 OPEN_ROWS = (0, 1, 3)  # small rows without strangers
-ROOMS = ({"wire"}, {"chirp", "turns", "heard"}, {"delivery"}, {"servers"}, {"cli"}, {"testing"})  # whose modules know each other
+# Whose modules know each other:
+ROOMS = ({"wire"}, {"chirp", "turns", "heard"}, {"delivery"}, {"servers"}, {"cli"}, {"testing"})
 PURE = {"wire", "blocks", "ledger", "utterances", "recorder", "current", "chirp", "turns", "heard", "taps"}
 IMPURE_LIBRARIES = {
     *("asyncio", "anyio", "trio", "concurrent", "threading", "multiprocessing", "signal", "subprocess", "time"),

@@ -102,7 +102,7 @@ def test_a_text_that_only_says_it_is_one_is_no_id() -> None:
         def __hash__(self) -> int:
             return hash("720488")
 
-    assert usable_id([Liar()]) is None  # type: ignore[list-item]
+    assert usable_id([Liar()]) is None
 
 
 @given(st.lists(st.text("aZ9_- \n\u0667", max_size=70), max_size=3))
