@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bluejay_ws.counters import Counters
+from bluejay_ws.delivery.names import NO_ID
 from bluejay_ws.wire import journal
 from tests.delivery.faults import as_ordinary_user, file_size_limit, fill, read_only, small_disk
 from tests.delivery.kit import bodies, end, header, new_id, open_call, spool_at, states, tool
@@ -68,7 +69,7 @@ def test_sealing_makes_it_ready(tmp_path: Path) -> None:
 def test_an_id_that_comes_later_is_in_the_name_and_in_a_line(tmp_path: Path) -> None:
     """Whoever finds the file knows which call it is."""
     file = open_call(spool_at(tmp_path), None)
-    assert states(tmp_path) == ["_.live"]
+    assert states(tmp_path) == [f"{NO_ID}.live"]
     file.bind("720488")
     assert states(tmp_path) == ["720488.live"]
     assert journal.facts(lines(tmp_path)).simulation_result_id == "720488"

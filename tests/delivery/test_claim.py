@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
 
 from bluejay_ws.counters import Counters
+from bluejay_ws.delivery import claim as claims
 from bluejay_ws.delivery.claim import GoneError
 from bluejay_ws.delivery.names import READY, SENDING, Name
-from tests.delivery.faults import as_ordinary_user, fill, read_only, small_disk
+from tests.delivery.faults import as_ordinary_user, fill, no_descriptors, read_only, small_disk
 from tests.delivery.kit import (
     finished_call,
     spool_at,
@@ -103,3 +105,27 @@ def test_the_same_name_is_no_rename(tmp_path: Path) -> None:
     spool = spool_at(tmp_path)
     finished_call(spool, "720488")
     assert claimed(spool, "720488").move(READY)
+
+
+def test_no_descriptors_are_not_the_same_as_gone(tmp_path: Path) -> None:
+    """The file is there, and may be opened later."""
+    spool = spool_at(tmp_path)
+    parcel = finished_call(spool, "720488")
+    with no_descriptors(), pytest.raises(OSError, match="Too many open files"):
+        spool.claim(Name.of("720488", parcel.report_id, READY))
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_file_whose_name_went_while_it_was_opened_is_gone(tmp_path: Path, replaced: bool) -> None:
+    """Between opening and locking another process may have removed or renamed it, and made another."""
+    finished_call(spool_at(tmp_path), "720488")
+    path = only(tmp_path)
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        path.unlink()
+        if replaced:
+            path.touch()
+        with pytest.raises(GoneError):
+            claims._check(fd, str(path))
+    finally:
+        os.close(fd)

@@ -184,3 +184,10 @@ def test_the_keeper_ends_exchanges_that_take_too_long() -> None:
         yard.put("1")
         wait_until(lambda: not yard.desk.pending)
     assert aborted.is_set()
+
+
+def test_what_never_started_can_be_stopped() -> None:
+    """There is no thread to wait for."""
+    crew = Yard(Script()).crew
+    crew.stop(0.0)
+    assert crew.stopped

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 from pathlib import Path
 
@@ -99,3 +101,17 @@ def test_a_full_disk_is_no_reason_to_refuse() -> None:
         filler = fill(disk)
         filesystem.check(disk / "spool")
         assert filler.stat().st_size > 0
+
+
+@pytest.mark.parametrize(("reason", "refused"), [(errno.ENOSPC, False), (errno.EDQUOT, False), (errno.EIO, True)])
+def test_which_failures_to_try_a_directory_out_are_reasons(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: int, refused: bool
+) -> None:
+    """Where no small disk can be mounted: a disk or a quota that is full is none, one that fails is."""
+
+    def fail(directory: Path) -> None:
+        raise OSError(reason, os.strerror(reason), str(directory))
+
+    monkeypatch.setattr(filesystem, "_try_out", fail)
+    with pytest.raises(SpoolError) if refused else contextlib.nullcontext():
+        filesystem.check(tmp_path)
