@@ -21,7 +21,7 @@ logger = logging.getLogger("bluejay_ws")
 _REDACTION_FAILED = "[redaction failed]"
 _SMALLEST_ALLOWANCE = 512
 _AMPLE = CALL_LIMIT // 2
-_FULL = 2 * CALL_LIMIT
+_FULL = CALL_LIMIT + CALL_LIMIT // 4  # what names and times may take when nothing else fits
 
 
 def say(counters: Counters, level: int, text: str, *args: object, simulation_result_id: str | None = None) -> None:
