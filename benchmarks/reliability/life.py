@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import signal
+import subprocess
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.reliability.crowd import Crowd
-from benchmarks.reliability.stage import Stage
+from benchmarks.reliability.stage import TELL_STACKS, Stage
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Mapping
 
     from benchmarks.reliability.account import Account
@@ -117,7 +117,12 @@ async def _until_the_end(stage: Stage, process: subprocess.Popen[str], setup: Se
     await asyncio.sleep(TALK_SECONDS)
     process.send_signal(setup.signal)
     began = time.monotonic()
-    code = await asyncio.to_thread(process.wait, EXIT_SECONDS)
+    try:
+        code = await asyncio.to_thread(process.wait, EXIT_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.send_signal(TELL_STACKS)
+        await asyncio.sleep(1.0)
+        raise RuntimeError(f"the process does not end; it says: {stage.output}") from None
     seconds = time.monotonic() - began
     await crowd.leave(connections)
     return f"exit {code} after {seconds:.1f} s"

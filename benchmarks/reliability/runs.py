@@ -90,8 +90,16 @@ def _signals(size: Size, seed: int) -> Iterator[Line]:
         if setup.missing:
             yield Line(setup.name, None, f"not run: {', '.join(setup.missing)} not installed")
         else:
-            account = life.run(setup, size.sockets)
-            yield Line(setup.name, account, account.notes[0])
+            yield _signal(setup, size)
+
+
+def _signal(setup: life.Setup, size: Size) -> Line:
+    try:
+        account = life.run(setup, size.sockets)
+    except RuntimeError as error:
+        print(error, file=sys.stderr)
+        return Line(setup.name, None, "it did not begin, or did not end", failed=True)
+    return Line(setup.name, account, account.notes[0])
 
 
 def _kills(size: Size, seed: int) -> Iterator[Line]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import functools
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -28,6 +30,8 @@ __all__ = ["ID_HEADER", "ROOT", "Stage", "bluejay_from_environment", "ledger_fro
 ID_HEADER = "X-Simulation-Result-Id"
 ROOT = Path(__file__).resolve().parent.parent.parent
 LOOK = 0.01
+TELL_STACKS = signal.SIGUSR1
+"""An agent of a run that is sent this writes down where each of its threads stands."""
 START_SECONDS = 45.0
 
 T = TypeVar("T")
@@ -46,7 +50,8 @@ def make_bluejay(options: Mapping[str, Any], **more: Any) -> Bluejay:
 
 
 def bluejay_from_environment() -> Bluejay:
-    """Return the client of a process that a `Stage` has started."""
+    """Return the client of a process that a `Stage` has started, and let that process be asked where it stands."""
+    faulthandler.register(TELL_STACKS)
     return make_bluejay(json.loads(os.environ["RELIABILITY_OPTIONS"]))
 
 
