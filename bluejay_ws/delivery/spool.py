@@ -385,7 +385,7 @@ class Spool:
         for path in (*self.directory.glob(f"*{_TEMPORARY}"), *self.directory.glob(".try-*")):
             try:
                 old = self._wall() - path.lstat().st_mtime > DAY
-            except OSError:
+            except OSError:  # pragma: no cover - removed by another process between the listing and here
                 continue
             if old:
                 _unlink(str(path))

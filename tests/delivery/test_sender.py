@@ -63,6 +63,7 @@ class Station:
         flush_timeout: float = 5.0,
         redial_wait: float = 0.0,
     ) -> None:
+        self.patience = 2.0
         self.counters = Counters()
         self.spool: Spool | None = spool_at(directory, self.counters) if directory else None
         self.settings: Settings = settings(
@@ -74,7 +75,7 @@ class Station:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.sender.close(2.0)
+        self.sender.close(self.patience)
 
     def call(self, identity: str = "720488", *tools: str) -> Parcel:
         assert self.spool is not None
@@ -212,6 +213,7 @@ def test_a_fresh_call_is_delivered_soon_after_an_outage(
         down = False
         station.submit("fresh")
         wait_until(lambda: any(state == "fresh.sent" for state in states(tmp_path)))
+        station.patience = 0.1  # the others come as a ramp
 
 
 def test_a_hanging_platform_does_not_keep_a_later_call_waiting(platform: FakePlatform, tmp_path: Path) -> None:
@@ -252,8 +254,9 @@ def test_a_wrong_key_is_one_error_and_one_request(
         assert set(states(tmp_path)) == {f"{number}.ready" for number in range(20)}
 
 
-def test_no_client_can_be_made(platform: FakePlatform, tmp_path: Path) -> None:
+def test_no_client_can_be_made(platform: FakePlatform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A certificate file that is not there is a matter of configuration, and is looked for again."""
+    monkeypatch.setattr(schedule, "FIRST_PROBE", 0.05)
     broken = True
     script = Script()
 

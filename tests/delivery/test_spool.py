@@ -89,6 +89,15 @@ def test_a_full_spool_takes_no_new_calls(tmp_path: Path) -> None:
     open_call(spool, "4")
 
 
+def test_what_has_been_synced_is_not_synced_again(tmp_path: Path) -> None:
+    """A call in which nothing happens costs the disk nothing."""
+    spool = spool_at(tmp_path)
+    file = open_call(spool, "1")
+    spool.sync()
+    spool.sync()
+    assert not file.sync()
+
+
 def test_syncing_takes_turns(tmp_path: Path) -> None:
     """With thousands of calls and a slow disk each sweep does a part, and none is left out for ever."""
     spool = spool_at(tmp_path)
@@ -131,6 +140,19 @@ def test_all_connections_of_one_call_come_together_oldest_first(tmp_path: Path) 
     group = spool.gather("720488")
     assert [part.name.report_id for part in group.parts] == [earlier.report_id, later.report_id]
     group.release()
+
+
+def test_a_strangers_file_is_no_part_of_a_call(tmp_path: Path) -> None:
+    """Not even where its name begins like one."""
+    spool = spool_at(tmp_path)
+    parcel = finished_call(spool, "720488")
+    (tmp_path / "720488.notes").write_text("foreign")
+    assert claimed(spool, "720488").name.report_id == parcel.report_id
+
+
+def test_a_file_that_is_gone_has_not_just_been_made(tmp_path: Path) -> None:
+    """Its call has ended between the listing and the look at it."""
+    assert not spool_at(tmp_path)._just_made(Name.of("720488", new_id(), "live"))
 
 
 def test_a_running_call_is_waited_for(tmp_path: Path) -> None:
@@ -300,6 +322,16 @@ def test_a_call_that_never_had_an_id_is_parked(tmp_path: Path) -> None:
     assert spool_at(tmp_path, counters).recover() == []
     assert states(tmp_path) == [f"{NO_ID}.parked"]
     assert counters["parked"] == 1
+
+
+def test_a_sealed_call_that_never_had_an_id_is_parked_too(tmp_path: Path) -> None:
+    """It was not left by a process that died, and is not counted as that."""
+    counters = Counters()
+    spool = spool_at(tmp_path, counters)
+    open_call(spool, None, "one").seal()
+    assert spool.recover() == []
+    assert states(tmp_path) == [f"{NO_ID}.parked"]
+    assert counters.snapshot() == {"parked": 1}
 
 
 def test_an_id_that_is_an_underscore_is_an_id(tmp_path: Path) -> None:
