@@ -105,7 +105,8 @@ def run(setup: Setup, calls: int, options: Mapping[str, Any] | None = None) -> A
         fresh = stage.next_start()
         account = stage.account()
         account.slowest = fresh
-        account.notes.append(f"{by_itself} of {calls} before it ended ({ended}), the rest by the next start")
+        rest = "" if by_itself == calls else ", the rest by the next start"
+        account.notes.append(f"{by_itself} of {calls} before it ended ({ended}){rest}")
         return account
 
 
