@@ -411,7 +411,7 @@ class Spool:
         for name in self._names():
             try:
                 facts = os.stat(f"{self._path}/{name}", follow_symlinks=False)
-            except OSError:
+            except OSError:  # pragma: no cover - renamed by another process between the listing and here
                 continue
             yield name, facts.st_size, facts.st_mtime
 
