@@ -530,6 +530,15 @@ def test_what_a_sender_refused_stays_in_the_spool(bench: Bench) -> None:
     client.close()
 
 
+def test_a_call_on_any_server_goes_on_without_a_clock(bench: Bench) -> None:
+    """`Bluejay.call`, which no adapter stands in front of, gives the inert recorder, and counts."""
+    with bench.client(clock=broken) as client:
+        with client.call(behaviours.HEADERS):
+            assert not current_recorder().active
+            use_every_verb("frozen")
+        assert client.stats()["internal_error.open"] == 1
+
+
 def test_a_clock_may_fail_at_any_reading(bench: Bench) -> None:
     """Whichever reading of the clock raises: the handler goes on, and something is counted for it."""
     at, failed = 0, True
