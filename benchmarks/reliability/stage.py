@@ -79,6 +79,9 @@ class Stage:
         self._starts = 0
 
     def __enter__(self) -> Self:
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            # So a shell starts what runs in the background, and processes inherit it: ours must hear the signal.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         self.platform.start()
         return self
 
