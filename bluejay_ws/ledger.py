@@ -108,9 +108,9 @@ class Ledger:
         self.report_id = report_id
         self.simulation_result_id = simulation_result_id
         self._counters = counters
-        self.write = write
-        self.owner = owner
-        self.heard = heard
+        self.write: Callable[[bytes], None] | None = write
+        self.owner: Owner | None = owner
+        self.heard: Heard | None = heard
         self._redact = redact
         self._bodies: list[bytes] = []
         self._size = 0

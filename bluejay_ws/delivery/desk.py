@@ -57,7 +57,7 @@ class Desk:
     ) -> None:
         self.inbox: queue.SimpleQueue[object] = queue.SimpleQueue()
         self.pending: dict[str, None] = {}
-        self.notices = Notices(clock)
+        self.notices = Notices(clock, counters)
         self._counters = counters
         self._clock = clock
         self._wake = wake

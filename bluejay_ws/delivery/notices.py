@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from bluejay_ws.counters import Counters
+
 __all__ = ["Notices"]
 
 logger = logging.getLogger("bluejay_ws")
@@ -21,18 +23,22 @@ OTHER = "other"
 class Notices:
     """Log to ``bluejay_ws``, with the call's id in the record; what repeats is said once a minute, with a count.
 
+    Nothing here raises: a log handler of the agent's that does must not end the threads that deliver.
+
     Args:
         clock: monotonic seconds.
+        counters: where a log handler that raises is counted, as ``errors.log``.
     """
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], counters: Counters) -> None:
         self._clock = clock
+        self._counters = counters
         self._said: dict[str, tuple[float, int]] = {}
         self._lock = threading.Lock()
 
     def settled(self, identity: str, text: str) -> None:
         """Say at INFO that a call's report is delivered."""
-        logger.info("call %s: %s", identity, text, extra={"simulation_result_id": identity})
+        self._log(logging.INFO, "call %s: %s", identity, text, simulation_result_id=identity)
 
     def trouble(self, level: int, kind: str, identity: str, text: str) -> None:
         """Say what keeps a call's report from being delivered; the same ``kind`` at most once a minute.
@@ -52,7 +58,7 @@ class Notices:
                 return
             self._said[kind] = (now, 0)
         more = f" (and {left_out} more like it)" if left_out else ""
-        logger.log(level, "call %s: %s%s", identity, text, more, extra={"simulation_result_id": identity})
+        self._log(level, "call %s: %s%s", identity, text, more, simulation_result_id=identity)
 
     def _room_for(self, kind: str, now: float) -> str:
         """Return the kind under which to remember this one, and forget those that are no reason to be quiet."""
@@ -63,4 +69,10 @@ class Notices:
 
     def say(self, level: int, text: str) -> None:
         """Say something that is not about one call."""
-        logger.log(level, "%s", text)
+        self._log(level, "%s", text)
+
+    def _log(self, level: int, text: str, *args: object, simulation_result_id: str | None = None) -> None:
+        try:
+            logger.log(level, text, *args, extra={"simulation_result_id": simulation_result_id})
+        except Exception:  # noqa: BLE001 - see the class
+            self._counters.add("errors.log")

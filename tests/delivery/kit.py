@@ -158,7 +158,7 @@ def courier(spool: Spool | None, counters: Counters, retry: Retry = QUICK) -> Co
         settings(retry=retry),
         spool,
         counters=counters,
-        notices=Notices(time.monotonic),
+        notices=Notices(time.monotonic, counters),
         clock=time.monotonic,
         wall=time.time,
         random=lambda: 0.5,
