@@ -35,6 +35,7 @@ class Account:
         altered: ids of calls whose accepted report is not, byte for byte, what was recorded. Integrity.
         doubled: ids of calls that the platform accepted twice.
         slowest: seconds from the end of the fault to the acceptance of a fresh call, at the most. Liveness.
+        at_once: calls that were delivered before the process that recorded them had ended.
         notes: what else is worth telling.
     """
 
@@ -48,6 +49,7 @@ class Account:
     altered: list[str] = field(default_factory=list)
     doubled: list[str] = field(default_factory=list)
     slowest: float | None = None
+    at_once: int = 0
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -68,6 +70,7 @@ class Account:
             altered=self.altered + other.altered,
             doubled=self.doubled + other.doubled,
             slowest=max(times, default=None),
+            at_once=self.at_once + other.at_once,
             notes=self.notes + other.notes,
         )
 

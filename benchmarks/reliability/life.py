@@ -33,6 +33,7 @@ class Setup:
         name: for the table.
         command: words after ``python -m``.
         signal: to the process that was started.
+        kills: whether that is the end at once, because nobody handles it.
         needs: modules without which it cannot run.
         nightly: whether it is left out of the suite.
     """
@@ -42,6 +43,7 @@ class Setup:
     signal: signal.Signals
     needs: tuple[str, ...] = ()
     nightly: bool = False
+    kills: bool = False
 
     @property
     def missing(self) -> list[str]:
@@ -61,12 +63,12 @@ def _own(kind: str) -> tuple[str, ...]:
 
 SETUPS = (
     Setup("websockets, asyncio.run, SIGINT", _own("plain"), signal.SIGINT),
-    Setup("websockets, asyncio.run, SIGTERM (kills)", _own("plain"), signal.SIGTERM),
+    Setup("websockets, asyncio.run, SIGTERM (kills)", _own("plain"), signal.SIGTERM, kills=True),
     Setup("websockets, add_signal_handler, SIGTERM", _own("handled"), signal.SIGTERM),
     Setup("websockets, uvloop, add_signal_handler, SIGTERM", _own("uvloop"), signal.SIGTERM, ("uvloop",)),
     Setup("websockets, trio, SIGINT", _own("trio"), signal.SIGINT, ("trio", "websockets.trio")),
     Setup("websockets, threads, SIGINT", _own("threads"), signal.SIGINT),
-    Setup("websockets, threads, SIGTERM (kills)", _own("threads"), signal.SIGTERM, nightly=True),
+    Setup("websockets, threads, SIGTERM (kills)", _own("threads"), signal.SIGTERM, nightly=True, kills=True),
     Setup("aiohttp run_app, SIGTERM", _own("aiohttp"), signal.SIGTERM, ("aiohttp",)),
     Setup("aiohttp run_app, SIGINT", _own("aiohttp"), signal.SIGINT, ("aiohttp",), nightly=True),
     Setup("uvicorn, SIGTERM", _UVICORN, signal.SIGTERM, ("uvicorn",)),
@@ -101,12 +103,13 @@ def run(setup: Setup, calls: int, options: Mapping[str, Any] | None = None) -> A
     with Stage(options) as stage:
         process = stage.start(*setup.command)
         ended = asyncio.run(_until_the_end(stage, process, setup, calls))
-        by_itself = len(stage.platform.accepted)
+        at_once = len(stage.platform.accepted)
         fresh = stage.next_start()
         account = stage.account()
         account.slowest = fresh
-        rest = "" if by_itself == calls else ", the rest by the next start"
-        account.notes.append(f"{by_itself} of {calls} before it ended ({ended}){rest}")
+        account.at_once = at_once
+        rest = "" if at_once == calls else ", the rest by the next start"
+        account.notes.append(f"{at_once} of {calls} before it ended ({ended}){rest}")
         return account
 
 

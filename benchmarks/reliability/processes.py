@@ -20,9 +20,10 @@ __all__ = ["FAULTS", "run_child", "run_ending"]
 PROGRAM = "benchmarks.reliability.program"
 EXIT_SECONDS = 60.0
 SLOW = 0.05
+FINE = "fine"
 
 FAULTS: dict[str, Callable[[FakePlatform], None]] = {
-    "fine": lambda platform: platform.otherwise(),
+    FINE: lambda platform: platform.otherwise(),
     "refusing": lambda platform: platform.refuse(),
     "hanging": lambda platform: platform.otherwise(Hang()),
     "answering 503": lambda platform: platform.otherwise(Answer(status=503)),
@@ -38,9 +39,10 @@ def run_ending(ending: str, fault: str, calls: int, options: Mapping[str, Any] |
         ending: one of `program.ENDINGS`.
         fault: one of `FAULTS`.
         calls: how many calls.
-        options: of the library; ``flush_timeout`` is `FLUSH_TIMEOUT`.
+        options: of the library; with a platform in trouble ``flush_timeout`` is `FLUSH_TIMEOUT`.
     """
-    with Stage({**(options or {}), "flush_timeout": FLUSH_TIMEOUT}) as stage:
+    budget = {} if fault == FINE else {"flush_timeout": FLUSH_TIMEOUT}
+    with Stage({**(options or {}), **budget}) as stage:
         FAULTS[fault](stage.platform)
         process = stage.start(PROGRAM, ending, calls)
         assert process.stdout is not None
@@ -48,13 +50,14 @@ def run_ending(ending: str, fault: str, calls: int, options: Mapping[str, Any] |
         ended = time.monotonic()
         code = process.wait(EXIT_SECONDS)
         seconds = time.monotonic() - ended
-        by_itself = len(stage.platform.accepted)
+        at_once = len(stage.platform.accepted)
         stage.platform.otherwise()
         stage.platform.listen()
         fresh = stage.next_start()
         account = stage.account()
         account.slowest = fresh
-        account.notes.append(f"exit {code} after {seconds:.1f} s, {by_itself} of {calls} accepted until then")
+        account.at_once = at_once
+        account.notes.append(f"exit {code} after {seconds:.1f} s, {at_once} of {calls} accepted until then")
         return account
 
 

@@ -115,10 +115,11 @@ def _endings(size: Size, seed: int) -> Iterator[Line]:
     del seed
     for fault in processes.FAULTS:
         account = processes.run_ending("falls-off", fault, size.calls)
-        yield Line(f"the program ends, platform {fault}, flush budget 1 s", account, account.notes[0])
+        budget = "" if fault == processes.FINE else ", flush budget 1 s"
+        yield Line(f"the program ends, platform {fault}{budget}", account, account.notes[0])
     for ending in ENDINGS:
         if ending != "falls-off":
-            account = processes.run_ending(ending, "fine", size.calls)
+            account = processes.run_ending(ending, processes.FINE, size.calls)
             yield Line(f"the process ends by {ending}", account, account.notes[0])
 
 

@@ -20,6 +20,7 @@ def test_a_signal_loses_no_call(setup: Setup) -> None:
     account = run(setup, CALLS, QUICK)
     assert account.sound, account
     assert account.delivered == account.calls == CALLS + 1, account
+    assert account.at_once == (0 if setup.kills else CALLS), account
 
 
 def test_no_signal_handler_is_ours() -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.reliability.processes import FAULTS, run_child, run_ending
+from benchmarks.reliability.processes import FAULTS, FINE, run_child, run_ending
 from benchmarks.reliability.program import CHILDREN, ENDINGS
 from benchmarks.reliability.stage import QUICK
 
-NIGHTLY_FAULTS = {"fine", "answering 503", "hanging"}
+NIGHTLY_FAULTS = {FINE, "answering 503", "hanging"}
 NIGHTLY_ENDINGS = {"sys-exit", "raises", "falls-off"}  # the last has its turn with each fault
 NIGHTLY_CHILDREN = {"multiprocessing fork", "multiprocessing forkserver", "multiprocessing spawn"}
 
@@ -23,8 +23,9 @@ def test_a_process_ends_though_the_platform_does_not_answer(fault: str) -> None:
 
 @pytest.mark.parametrize("ending", [ending for ending in ENDINGS if ending not in NIGHTLY_ENDINGS])
 def test_whatever_way_a_process_ends_no_call_is_lost(ending: str) -> None:
-    """Calls that had ended, and those still open, arrive with every record that was made."""
-    account = run_ending(ending, "fine", 10, QUICK)
+    """Calls that had ended, and those still open, arrive with every record, before the end if anybody is asked."""
+    account = run_ending(ending, FINE, 10, QUICK)
+    assert account.at_once == (0 if ending == "hard-exit" else 10), account
     assert account.sound, account
     assert account.delivered == account.calls == 11, account
 
