@@ -12,6 +12,7 @@ assert bluejay_ws.__version__ == metadata.version("bluejay_ws")
 assert "pydantic" not in sys.modules and "httpx" not in sys.modules, "importing the package imports too much"
 assert files("bluejay_ws").joinpath("py.typed").is_file()
 assert files("bluejay_ws.testing").joinpath("assets", "caller.wav").is_file()
-assert [entry.value for entry in metadata.distribution("bluejay_ws").entry_points.select(group="pytest11")] == ["bluejay_ws.pytest_plugin"]
+plugins = metadata.distribution("bluejay_ws").entry_points.select(group="pytest11")
+assert [plugin.value for plugin in plugins] == ["bluejay_ws.pytest_plugin"]
 assert not bluejay_ws.current_recorder().active
 print(f"bluejay_ws {bluejay_ws.__version__} is installed and whole")
