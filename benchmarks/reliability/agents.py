@@ -153,7 +153,7 @@ def aiohttp(sock: socket.socket) -> None:
     app = web.Application()
     app.router.add_get("/", agent)
     setup(app, bluejay_from_environment())
-    web.run_app(app, sock=sock, shutdown_timeout=0.5, print=None)
+    web.run_app(app, sock=sock, shutdown_timeout=0.1, print=None)
 
 
 KINDS: dict[str, Callable[[socket.socket], None]] = {

@@ -56,7 +56,7 @@ def run(kills: int, seed: int, options: Mapping[str, Any] | None = None) -> Acco
 async def _kill_again_and_again(stage: Stage, nursery: subprocess.Popen[str], kills: int, dice: random.Random) -> None:
     for number in range(kills):
         pid = int(await _told(nursery, "live"))
-        calls = 1 + int(CALLS_MOST * dice.random() ** 3)  # few calls more often than many
+        calls = 1 + int(CALLS_MOST * dice.random() ** 5)  # few calls more often than many
         dials = [asyncio.create_task(_call(Crowd(stage.url), f"kill{number}-{call}")) for call in range(calls)]
         await asyncio.sleep(dice.uniform(0.0, LATEST_KILL) * dice.choice(PATIENCE))
         os.kill(pid, signal.SIGKILL)

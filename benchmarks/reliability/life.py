@@ -64,7 +64,7 @@ def _own(kind: str) -> tuple[str, ...]:
 SETUPS = (
     Setup("websockets, asyncio.run, SIGINT", _own("plain"), signal.SIGINT),
     Setup("websockets, asyncio.run, SIGTERM (kills)", _own("plain"), signal.SIGTERM, kills=True),
-    Setup("websockets, add_signal_handler, SIGTERM", _own("handled"), signal.SIGTERM),
+    Setup("websockets, add_signal_handler, SIGTERM", _own("handled"), signal.SIGTERM, nightly=True),
     Setup("websockets, uvloop, add_signal_handler, SIGTERM", _own("uvloop"), signal.SIGTERM, ("uvloop",)),
     Setup("websockets, trio, SIGINT", _own("trio"), signal.SIGINT, ("trio", "websockets.trio")),
     Setup("websockets, threads, SIGINT", _own("threads"), signal.SIGINT),

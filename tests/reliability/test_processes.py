@@ -9,8 +9,13 @@ from benchmarks.reliability.program import CHILDREN, ENDINGS
 from benchmarks.reliability.stage import QUICK
 
 NIGHTLY_FAULTS = {FINE, "answering 503", "hanging"}
-NIGHTLY_ENDINGS = {"sys-exit", "raises", "falls-off"}  # the last has its turn with each fault
-NIGHTLY_CHILDREN = {"multiprocessing fork", "multiprocessing forkserver", "multiprocessing spawn"}
+NIGHTLY_ENDINGS = {"sys-exit", "raises", "thread-records-on", "falls-off"}  # the last has its turn with each fault
+NIGHTLY_CHILDREN = {
+    "multiprocessing fork",
+    "multiprocessing forkserver",
+    "multiprocessing spawn",
+    "multiprocessing pool",
+}
 
 
 @pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault not in NIGHTLY_FAULTS])

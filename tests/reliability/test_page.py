@@ -1,0 +1,70 @@
+"""The published table: it says what was found, and hides nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+
+from benchmarks.reliability.__main__ import PAGE, main
+from benchmarks.reliability.account import Account
+from benchmarks.reliability.page import BEGIN, END, lines, tables, with_tables
+from benchmarks.reliability.runs import RUNS, Line
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SOUND = Line("kill", Account(runs=2, calls=3, records=4, delivered=2, kept=Counter(held=1), slowest=0.5), "seen")
+BROKEN = Line("kill", Account(calls=2, lost_calls=["a"], lost_records=3, altered=["b"], doubled=["c"]))
+
+
+def test_a_sound_run_is_one_line_of_figures() -> None:
+    """Each count stands in the column that names it."""
+    page = tables({"kills": [SOUND]}, "command", 7, 60.0)
+    assert "| kill | 2 | 3 | 4 | 2 | 1 | 0 | 0 | 0 | 0.50 s | seen |" in page
+    assert "`command` (seed 7, 1 minutes)" in page
+    assert "Every run was sound." in page
+    assert "ok   kill: runs 2, calls 3" in "\n".join(lines("kills", [SOUND]))
+
+
+def test_a_broken_promise_is_told() -> None:
+    """What was lost, altered or doubled is in the table, and above it."""
+    page = tables({"kills": [SOUND, BROKEN]}, "command", 7, 60.0)
+    assert "| 1 calls, 3 records | 1 | 1 |" in page
+    assert "**1 of the lines below are not sound.**" in page
+    assert "BAD  kill" in "\n".join(lines("kills", [BROKEN]))
+
+
+def test_a_failed_test_is_no_sound_run() -> None:
+    """Lines that only measure, and those of tests, can fail too."""
+    assert Line("tests", None, "3 passed").sound
+    assert not Line("tests", None, "3 passed, 1 failure", failed=True).sound
+
+
+def test_the_page_has_a_place_for_the_tables() -> None:
+    """What a person wrote round them stays as it is."""
+    page = PAGE.read_text("utf-8")
+    written = with_tables(page, "new tables")
+    assert f"{BEGIN}\n\nnew tables\n\n{END}" in written
+    assert written.partition(BEGIN)[0] == page.partition(BEGIN)[0]
+    assert with_tables(written, "new tables") == written
+    with pytest.raises(ValueError, match="needs the lines"):
+        with_tables("a page without them", "new tables")
+
+
+def test_the_command_runs_and_prints_its_seed(root: Path) -> None:
+    """One run by name, in the smallest size; its exit code says that all was sound."""
+    command = [sys.executable, "-m", "benchmarks.reliability", "kills", "--quick", "--seed", "5"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.startswith(f"seed 5\n-- {RUNS['kills'][0]}\nok ")
+
+
+@pytest.mark.parametrize("words", [["nothing"], ["--write", "kills"], ["--write", "--quick"]])
+def test_the_command_refuses_what_it_cannot_do(words: list[str]) -> None:
+    """An unknown run, and a page of less than everything."""
+    with pytest.raises(SystemExit):
+        main(words)
