@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,9 @@ def _own_environment(tmp_path_factory: pytest.TempPathFactory) -> None:
     for name in [name for name in os.environ if name.startswith("BLUEJAY_")]:
         del os.environ[name]
     os.environ["no_proxy"] = "*"  # every peer is on this machine
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A shell's background job is deaf to Ctrl-C, and so would be every process that a test interrupts.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
 
 
