@@ -176,7 +176,7 @@ class Spool:
         until = time.monotonic() + seconds
         for report_id, file in list(self._open.items()):
             try:
-                if file.sync() and self._open.pop(report_id, None):  # its call may have ended meanwhile
+                if file.sync() and self._open.pop(report_id, None) is not None:
                     self._open[report_id] = file  # what has been synced goes to the end of the line
                 if file.closed:  # its call ended meanwhile; it must not come back
                     self._forget(report_id)
