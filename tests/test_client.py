@@ -672,7 +672,7 @@ async def converse(handler: Callable[..., Any], path: str) -> list[Any]:
                 await websocket.send(message)
                 seen.append(await websocket.recv())
             await websocket.close(4001, "bye")
-            seen.append((websocket.close_code, websocket.close_reason))
+            seen.append((websocket.protocol.close_code, websocket.protocol.close_reason))
     return seen
 
 

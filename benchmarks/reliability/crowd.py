@@ -52,7 +52,6 @@ class Crowd:
             additional_headers={ID_HEADER: identity},
             compression=None,
             ping_interval=None,
-            proxy=None,
             open_timeout=60,
             close_timeout=5,
         )

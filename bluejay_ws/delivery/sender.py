@@ -11,6 +11,7 @@ The agent's loop puts reports on a queue that never blocks. Nothing starts at im
 from __future__ import annotations
 
 import atexit
+import concurrent.futures.thread  # noqa: F401 - httpx (below 0.28) needs it, and it cannot be imported as a process ends
 import logging
 import os
 import random as random_module

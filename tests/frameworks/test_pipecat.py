@@ -101,7 +101,7 @@ def client(platform: FakePlatform) -> Iterator[Bluejay]:
 async def call_endpoint(endpoint: Callable[[WebSocket], Awaitable[None]], headers: Any = HEADERS) -> None:
     """Call a Starlette endpoint, wait for its end and leave."""
     app = Starlette(routes=[WebSocketRoute("/", endpoint)])
-    async with uvicorn_server(app) as url, connect(url, additional_headers=headers, proxy=None) as websocket:
+    async with uvicorn_server(app) as url, connect(url, additional_headers=headers) as websocket:
         async for _ in websocket:
             await websocket.close()
 
@@ -110,7 +110,7 @@ async def call_server(handler: Callable[[ServerConnection], Awaitable[None]], he
     """Call a handler of a websockets server, and leave when it has sent something."""
     async with serve(handler, "127.0.0.1", 0) as server:
         url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        async with connect(url, additional_headers=headers, proxy=None) as websocket:
+        async with connect(url, additional_headers=headers) as websocket:
             async for _ in websocket:
                 await websocket.close()
 

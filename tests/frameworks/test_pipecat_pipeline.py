@@ -230,7 +230,7 @@ def test_a_refused_second_client_is_no_call_and_harms_none(client: Bluejay, plat
         async with agent("server", banking, client) as url, caller(url, "1").dial() as line:
             await line.say(SENTENCE)
             headers = {"X-Simulation-Result-Id": "2"}
-            async with connect(url, additional_headers=headers, proxy=None) as second:
+            async with connect(url, additional_headers=headers) as second:
                 with pytest.raises(ConnectionClosed):
                     await second.recv()
                 assert second.close_code == 1013
