@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 
 import pytest
+from websockets.version import version
 
 from benchmarks.reliability.life import SETUPS, Setup, run
 from benchmarks.reliability.stage import QUICK, Stage
@@ -17,6 +18,8 @@ def test_a_signal_loses_no_call(setup: Setup) -> None:
     """What was recorded arrives as it was, once: before the process ends, else with the next start."""
     if setup.missing:
         pytest.skip(f"not installed: {', '.join(setup.missing)}")
+    if setup.name == "websockets, threads, SIGINT" and int(version.split(".")[0]) < 15:
+        pytest.skip("websockets 13: a threaded server that is shut down leaves its connections open")
     account = run(setup, CALLS, QUICK)
     assert account.sound, account
     assert account.delivered == account.calls == CALLS + 1, account
