@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 
 import pytest
 from websockets.version import version
@@ -20,6 +21,8 @@ def test_a_signal_loses_no_call(setup: Setup) -> None:
         pytest.skip(f"not installed: {', '.join(setup.missing)}")
     if setup.name == "websockets, threads, SIGINT" and int(version.split(".")[0]) < 15:
         pytest.skip("websockets 13: a threaded server that is shut down leaves its connections open")
+    if "hypercorn" in setup.name and sys.version_info >= (3, 12):
+        pytest.skip("hypercorn does not end with open websockets on this Python, recorded or not (its issue 308)")
     account = run(setup, CALLS, QUICK)
     assert account.sound, account
     assert account.delivered == account.calls == CALLS + 1, account
