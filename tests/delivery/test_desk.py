@@ -88,6 +88,10 @@ def test_so_they_are_when_only_the_guardian_cannot_be_started() -> None:
     script = Script()
     sender = Sender(settings(), spool=None, counters=Counters(), make_client=lambda: script)
     sender.start()
+    crew = sender._crew
+    assert crew is not None
+    while not [worker for worker in crew._workers if worker.client is script]:
+        time.sleep(0.001)
     sender._guarded = False
     with no_threads():
         sender.submit(parcel())
