@@ -106,7 +106,10 @@ class Desk:
         if not self.inbox.empty():
             return 0.0
         with self._lock:
-            return self._agenda.next_due(self._clock())
+            due = self._agenda.next_due(self._clock())
+            # A worker that has just taken a report from the queue has it in neither place: that is under way too.
+            between = due == float("inf") and self.pending and not self._agenda.gate.locked
+        return 0.0 if between else due
 
     def recover(self, scan: Callable[[], Iterable[Name]], wait: float) -> None:
         """Take in files that earlier processes left; their first step is due after ``wait`` seconds.
