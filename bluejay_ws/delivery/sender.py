@@ -11,13 +11,13 @@ The agent's loop puts reports on a queue that never blocks. Nothing starts at im
 from __future__ import annotations
 
 import atexit
-import concurrent.futures.thread  # noqa: F401 - httpx (below 0.28) needs it, and it cannot be imported as a process ends
 import logging
 import os
 import random as random_module
 import threading
 import time
 import weakref
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from bluejay_ws.delivery.crew import Chore, Client, Crew
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from bluejay_ws.delivery.parcel import Parcel
     from bluejay_ws.delivery.spool import Spool
     from bluejay_ws.settings import Settings
+
+# Old releases of httpx need it, and it cannot be imported any more once a process is about to end.
+import_module("concurrent.futures.thread")
 
 __all__ = ["Sender"]
 
