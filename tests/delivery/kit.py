@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from bluejay_ws.counters import Counters
 from bluejay_ws.delivery.courier import Courier
+from bluejay_ws.delivery.names import READY, Name
 from bluejay_ws.delivery.notices import Notices
 from bluejay_ws.delivery.spool import Spool
 from bluejay_ws.delivery.verdict import Answer, Failure
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bluejay_ws.delivery.callfile import CallFile
+    from bluejay_ws.delivery.claim import Claim
     from bluejay_ws.delivery.parcel import Parcel
 
 SUCCESS = Answer(200, b'{"status": "success", "message": null}')
@@ -163,3 +165,22 @@ def courier(spool: Spool | None, counters: Counters, retry: Retry = QUICK) -> Co
         wall=time.time,
         random=lambda: 0.5,
     )
+
+
+def only(directory: Path) -> Path:
+    """Return the only file."""
+    (path,) = (path for path in directory.iterdir() if path.is_file())
+    return path
+
+
+def move(spool: Spool, parcel: Parcel, state: str) -> Name:
+    """Give a ready report another state."""
+    with spool.claim(Name.of(parcel.simulation_result_id, parcel.report_id, READY)) as claim:
+        claim.move(state)
+        return claim.name
+
+
+def claimed(spool: Spool, identity: str) -> Claim:
+    """Return the only part of a call, claimed."""
+    (claim,) = spool.gather(identity).parts
+    return claim

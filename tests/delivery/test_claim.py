@@ -13,36 +13,16 @@ from bluejay_ws.delivery.claim import GoneError
 from bluejay_ws.delivery.names import READY, SENDING, Name
 from tests.delivery.faults import as_ordinary_user, fill, no_descriptors, read_only, small_disk
 from tests.delivery.kit import (
+    claimed,
     finished_call,
+    move,
+    only,
     spool_at,
     states,
 )
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from bluejay_ws.delivery.claim import Claim
-    from bluejay_ws.delivery.parcel import Parcel
-    from bluejay_ws.delivery.spool import Spool
-
-
-def only(directory: Path) -> Path:
-    """Return the only file."""
-    (path,) = (path for path in directory.iterdir() if path.is_file())
-    return path
-
-
-def move(spool: Spool, parcel: Parcel, state: str) -> Name:
-    """Give a ready report another state."""
-    with spool.claim(Name.of(parcel.simulation_result_id, parcel.report_id, READY)) as claim:
-        claim.move(state)
-        return claim.name
-
-
-def claimed(spool: Spool, identity: str) -> Claim:
-    """Return the only part of a call, claimed."""
-    (claim,) = spool.gather(identity).parts
-    return claim
 
 
 def test_acknowledging_works_on_a_full_disk() -> None:

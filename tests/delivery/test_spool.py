@@ -20,8 +20,11 @@ from tests.delivery.faults import file_size_limit, no_descriptors
 from tests.delivery.kit import (
     abandoned_call,
     bodies,
+    claimed,
     finished_call,
+    move,
     new_id,
+    only,
     open_call,
     spool_at,
     states,
@@ -29,27 +32,6 @@ from tests.delivery.kit import (
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from bluejay_ws.delivery.claim import Claim
-
-
-def only(directory: Path) -> Path:
-    """Return the only file."""
-    (path,) = (path for path in directory.iterdir() if path.is_file())
-    return path
-
-
-def move(spool: Spool, parcel: Parcel, state: str) -> Name:
-    """Give a ready report another state."""
-    with spool.claim(Name.of(parcel.simulation_result_id, parcel.report_id, READY)) as claim:
-        claim.move(state)
-        return claim.name
-
-
-def claimed(spool: Spool, identity: str) -> Claim:
-    """Return the only part of a call, claimed."""
-    (claim,) = spool.gather(identity).parts
-    return claim
 
 
 def test_making_one_touches_nothing(tmp_path: Path) -> None:
