@@ -119,7 +119,7 @@ class Call:
             owner=self,
             redact=client.settings.redact,
         )
-        self.observer = ChirpObserver(self.recorder.add_event)
+        self.observer = ChirpObserver(self.recorder.note_event)
         self.recorder.heard = self.observer
         if simulation_result_id is not None:
             self._open_file(simulation_result_id)
@@ -213,7 +213,11 @@ class Call:
         self._client.failed(where, error, self.recorder.simulation_result_id)
 
     def end(self) -> None:
-        """End the call and hand its report over to delivery. Twice is once; takes microseconds."""
+        """End the call and hand its report over to delivery. Twice is once; takes microseconds.
+
+        Nothing is recorded from here on. Where many calls end at once, the report's last lines are written a little
+        later and beside the loop, with the times of now.
+        """
         if self.ended:
             return
         self.ended = True
@@ -221,24 +225,37 @@ class Call:
             self._end()
         except Exception as error:  # noqa: BLE001 - no error of ours reaches the agent
             self.failed("end", error)
-        finally:
             self.recorder.release()
 
     def _end(self) -> None:
         self._client.forget(self)
         if self.recorder.closed:  # discarded, or a forked child's copy
-            return
-        self.recorder.close(self._facts(), self._summary())
-        identity = self.recorder.simulation_result_id
-        if identity is None:
-            self._client.counters.add("dropped.never_bound")
-        else:
-            self._client.sender.submit(self._parcel(identity))
-            self._warn_if_no_tools()
+            return self.recorder.release()
+        at_ms = self.recorder.offset_ms()
+        self.recorder.stop()
+        return self._client.sender.end(self.recorder.report_id, lambda: self._finish(at_ms))
 
-    def _summary(self) -> Mapping[str, Any]:
+    def _finish(self, at_ms: int) -> None:
+        """Write the last lines of the call, which ended at ``at_ms``, and hand its report over. Never raises."""
+        sender, report_id = self._client.sender, self.recorder.report_id
         try:
-            self.observer.close(self.now_ms())
+            self.recorder.close(self._facts(), self._summary(at_ms), at_ms)
+            identity = self.recorder.simulation_result_id
+            if identity is None:
+                self._client.counters.add("dropped.never_bound")
+                sender.withdraw(report_id)
+            else:
+                sender.submit(self._parcel(identity))
+                self._warn_if_no_tools()
+        except Exception as error:  # noqa: BLE001 - no error of ours reaches the agent
+            sender.withdraw(report_id)
+            self.failed("end", error)
+        finally:
+            self.recorder.release()
+
+    def _summary(self, at_ms: int) -> Mapping[str, Any]:
+        try:
+            self.observer.close(at_ms)
             return self.observer.summary()
         except Exception as error:  # noqa: BLE001 - what was recorded is reported without what was observed
             self.failed("observer", error)
@@ -287,7 +304,7 @@ class Call:
     def abandon(self) -> None:
         """Let go of a call that belongs to the parent process; nothing is sent from this one."""
         self.ended = True
-        self.recorder.closed = True
+        self.recorder.closed = self.recorder.over = True
         self.recorder.write = None
         if self._file is not None:
             self._file.abandon()

@@ -16,7 +16,7 @@ from bluejay_ws.current import INERT
 from bluejay_ws.delivery.sender import Sender
 from bluejay_ws.delivery.spool import Spool
 from bluejay_ws.exceptions import DeliveryError, SpoolError
-from bluejay_ws.ledger import say
+from bluejay_ws.ledger import say, say_seldom
 from bluejay_ws.settings import Retry, Secret, Settings
 from bluejay_ws.wire import ID_HEADER, usable_id
 from bluejay_ws.wire.headers import header_values
@@ -213,7 +213,7 @@ class Bluejay:
         self.counters.add(f"internal_error.{where}")
         text = "internal error at %s of a call (%s); the call itself goes on"
         name = type(error).__name__
-        say(self.counters, logging.ERROR, text, where, name, simulation_result_id=simulation_result_id)
+        say_seldom(self.counters, logging.ERROR, text, where, name, simulation_result_id=simulation_result_id)
 
     # -- delivery -----------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from bluejay_ws.counters import Counters
     from bluejay_ws.utterances import Heard, Speaker
 
-__all__ = ["Ledger", "Owner", "say"]
+__all__ = ["Ledger", "Owner", "say", "say_seldom"]
 
 logger = logging.getLogger("bluejay_ws")
 
@@ -25,7 +25,7 @@ _FULL = CALL_LIMIT + CALL_LIMIT // 4  # what names and times may take when nothi
 
 
 def say(counters: Counters, level: int, text: str, *args: object, simulation_result_id: str | None = None) -> None:
-    """Log what has been counted, about a call or, without an id, about none; never raises.
+    """Log what has been counted, about a call or, without an id, about none; never raises. See also `say_seldom`.
 
     The agent's own log handlers and filters run in here. One that raises would raise into the agent's code, at a
     place where it would have logged nothing: that is counted instead.
@@ -41,6 +41,17 @@ def say(counters: Counters, level: int, text: str, *args: object, simulation_res
         logger.log(level, text, *args, extra={"simulation_result_id": simulation_result_id})
     except Exception:  # noqa: BLE001 - what a log handler raises must not reach the agent through us
         counters.add("errors.log")
+
+
+def say_seldom(
+    counters: Counters, level: int, text: str, *args: object, simulation_result_id: str | None = None
+) -> None:
+    """Do what `say` does, but the same once a minute only: what goes wrong may do so with every frame of every call."""
+    left_out = counters.unsaid((text, args))
+    if left_out is None:
+        return
+    more = f" (and {left_out} more like it)" if left_out else ""
+    say(counters, level, f"{text}{more}", *args, simulation_result_id=simulation_result_id)
 
 
 class Owner(Protocol):
@@ -71,6 +82,10 @@ class Ledger:
         redact: called as ``redact(kind, value)`` before anything is kept, kind being one of ``parameters``,
             ``output``, ``utterance``, ``description``, ``metadata``, ``tags``; where it raises,
             ``"[redaction failed]"`` is kept instead.
+
+    Attributes:
+        closed: nothing more is taken from users.
+        over: nothing more is kept at all: the last line is written, or the call is left out.
     """
 
     __slots__ = (
@@ -84,6 +99,7 @@ class Ledger:
         "_started",
         "closed",
         "heard",
+        "over",
         "owner",
         "report_id",
         "simulation_result_id",
@@ -116,6 +132,7 @@ class Ledger:
         self._size = 0
         self._items = 0
         self.closed = False
+        self.over = False
 
     @property
     def active(self) -> bool:
@@ -195,7 +212,7 @@ class Ledger:
         return max(_SMALLEST_ALLOWANCE, min(ITEM_LIMIT, (CALL_LIMIT - self._size) // 16))
 
     def _keep(self, body: bytes) -> None:
-        if self.closed:  # it ended while this was being encoded, on another thread
+        if self.over:  # it ended while this was being encoded, on another thread
             return self._late()
         if self._items >= ITEMS_LIMIT or self._size > _FULL:
             return self._counters.add("dropped.items")
@@ -215,7 +232,7 @@ class Ledger:
         return True
 
     def _append(self, body: bytes) -> None:
-        if self.closed:
+        if self.over:
             self._late()
         else:
             self._put(body)
@@ -235,7 +252,7 @@ class Ledger:
 
     def _drop(self, reason: str, message: str) -> None:
         self._counters.add(f"dropped.{reason}")
-        say(self._counters, logging.WARNING, message, simulation_result_id=self.simulation_result_id)
+        say_seldom(self._counters, logging.WARNING, message, simulation_result_id=self.simulation_result_id)
 
     def _unless_closed(self, what: str, action: Callable[..., None], *args: object) -> None:
         if self.closed:
@@ -254,4 +271,4 @@ class Ledger:
         self._counters.add(f"dropped.failed_{what}")
         words = "recording of one %s failed (%s)"
         identity = self.simulation_result_id
-        say(self._counters, logging.ERROR, words, what, type(error).__name__, simulation_result_id=identity)
+        say_seldom(self._counters, logging.ERROR, words, what, type(error).__name__, simulation_result_id=identity)

@@ -172,13 +172,32 @@ class Recorder(Ledger):
         """
         if self.closed:
             return self._late()
+        return self.note_event(
+            title,
+            description=description,
+            start_offset_ms=start_offset_ms,
+            end_offset_ms=end_offset_ms,
+            tags=tags,
+            metadata=metadata,
+        )
+
+    def note_event(
+        self,
+        title: str,
+        *,
+        description: str | None = None,
+        start_offset_ms: int | None = None,
+        end_offset_ms: int | None = None,
+        tags: Iterable[str] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Record an event until `close`, even after `stop`; for what the library itself observes."""
         try:
             start = self._at(start_offset_ms)
             end = None if end_offset_ms is None else max(start, self._at(end_offset_ms))
             self._keep(journal.item("events", self._event(start, end, title, description, tags, metadata)))
         except Exception as error:  # noqa: BLE001 - no error of ours reaches the agent
             self._failed("event", error)
-        return None
 
     def event(
         self,
@@ -225,33 +244,41 @@ class Recorder(Ledger):
 
     def leave_out(self) -> None:
         """Forget everything and tell the owner: what `discard` does, uncounted; for the library itself."""
-        self.closed = True
+        self.closed = self.over = True
         if self.owner is not None:
             self._guarded("discard", self.owner.discarded)
         self.release()
 
     # -- the end ------------------------------------------------------------------------------------------------
 
-    def close(self, facts: Mapping[str, Any], summary: Mapping[str, Any]) -> None:
+    def stop(self) -> None:
+        """Take nothing more from users, and close what is open as it stands now; `close` does the rest. Idempotent."""
+        if self.closed:
+            return
+        for block in list((self._blocks or {}).values()):
+            self._guarded("block", self._interrupt, block)
+        self.closed = True
+
+    def close(self, facts: Mapping[str, Any], summary: Mapping[str, Any], offset_ms: int | None = None) -> None:
         """End the call: close what is open, add the closing event and the journal's last line. Twice is once.
 
         Args:
             facts: how the connection ended, such as ``close_code`` and ``outcome``.
             summary: what was observed on the way, for the closing event.
+            offset_ms: when it ended, in milliseconds since the handshake; default now.
         """
-        if self.closed:
+        self.stop()
+        if self.over:
             return
-        for block in list((self._blocks or {}).values()):
-            self._guarded("block", self._interrupt, block)
         self._guarded("utterance", self._place_all)
-        self.closed = True
-        self._guarded("close", self._closing_lines, dict(facts), dict(summary))
+        self.over = True
+        self._guarded("close", self._closing_lines, dict(facts), dict(summary), self._at(offset_ms))
 
-    def _closing_lines(self, facts: dict[str, Any], summary: dict[str, Any]) -> None:
+    def _closing_lines(self, facts: dict[str, Any], summary: dict[str, Any], offset_ms: int) -> None:
         marker = {"report_id": self.report_id, **facts, **summary}
-        event = fragments.event(self.offset_ms(), "Connection closed", None, None, None, {"bluejay_ws": marker}, [])
+        event = fragments.event(offset_ms, "Connection closed", None, None, None, {"bluejay_ws": marker}, [])
         self._put(journal.item("events", event))
-        self._put(journal.closed({"offset_ms": self.offset_ms(), **facts}))
+        self._put(journal.closed({"offset_ms": offset_ms, **facts}))
 
     def release(self) -> None:
         """Let go of everything after the end: whoever still holds the recorder keeps no call, no words, no cycle."""

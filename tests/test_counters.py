@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from bluejay_ws.counters import Counters
+from bluejay_ws.counters import QUIET_SECONDS, Counters
 
 
 def test_counts_add_up_by_name() -> None:
@@ -67,3 +67,13 @@ def test_after_a_fork_counting_starts_at_zero_even_if_the_lock_was_held() -> Non
     assert counters.snapshot() == {}
     counters.add("x")
     assert counters["x"] == 1
+
+
+def test_what_repeats_is_to_be_said_once_a_minute_with_how_often_it_happened() -> None:
+    """The first time at once, then nothing for a minute, then how many were left out."""
+    counters = Counters()
+    assert counters.unsaid("x", 0.0) == 0
+    assert [counters.unsaid("x", at) for at in (0.0, 1.0, QUIET_SECONDS - 1)] == [None, None, None]
+    assert counters.unsaid("y") == 0
+    assert counters.unsaid("x", QUIET_SECONDS) == 3
+    assert counters.unsaid("x", 3 * QUIET_SECONDS) == 0

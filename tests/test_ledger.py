@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import Any
 
 import pytest
 
-from bluejay_ws.counters import Counters
-from bluejay_ws.ledger import Ledger
+from bluejay_ws.counters import QUIET_SECONDS, Counters
+from bluejay_ws.ledger import Ledger, say_seldom
 from bluejay_ws.wire import fragments
 from tests.support import Call, Clock
 
@@ -196,3 +197,23 @@ def test_a_drop_is_counted_and_said_with_the_call(caplog: pytest.LogCaptureFixtu
     assert record.__dict__["simulation_result_id"] == "720488"
     assert "secret" not in caplog.text
     assert call.counters["dropped.speaker"] == 1
+
+
+def test_the_same_trouble_is_logged_once_and_counted_each_time(caplog: pytest.LogCaptureFixture) -> None:
+    """What breaks with every frame of every call must not fill the agent's log; another trouble is told at once."""
+    call = Call()
+    for _ in range(50):
+        call.recorder.add_utterance("robot", "words")
+    assert len(caplog.records) == 1
+    assert call.counters["dropped.speaker"] == 50
+    call.recorder.bind("not an id")
+    assert len(caplog.records) == 2
+
+
+def test_what_was_left_out_is_told_with_the_next_line(caplog: pytest.LogCaptureFixture) -> None:
+    """After a minute of quiet the line says how many there were."""
+    counters = Counters()
+    counters.unsaid(("gone wrong %s", ("x",)), time.monotonic() - 2 * QUIET_SECONDS)
+    counters.unsaid(("gone wrong %s", ("x",)), time.monotonic() - 2 * QUIET_SECONDS)
+    say_seldom(counters, logging.ERROR, "gone wrong %s", "x")
+    assert [record.getMessage() for record in caplog.records] == ["gone wrong x (and 1 more like it)"]

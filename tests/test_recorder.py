@@ -650,3 +650,32 @@ def test_leaving_in_another_context_is_harmless(call: Call) -> None:
     leave = copy_context().run(enter, call.recorder)
     leave()
     assert current_recorder() is INERT
+
+
+def test_between_its_end_and_its_last_line_a_call_takes_nothing_from_its_user(call: Call) -> None:
+    """What the library itself observed still goes in; both ends of the report bear the time at which it ended."""
+    call.recorder.add_tool_call("before")
+    call.clock.sleep(100)
+    call.recorder.stop()
+    call.clock.sleep(900)
+    call.recorder.add_tool_call("after")
+    call.recorder.note_event("Observed")
+    call.recorder.close({"close_code": 1000}, {}, 100)
+    call.recorder.note_event("Too late")
+    report = call.report()
+    assert [tool.name for tool in report.tool_calls or []] == ["before"]
+    assert [(event.title, event.start_offset_ms) for event in report.events or []] == [
+        ("Connection closed", 100),
+        ("Observed", 1000),
+    ]
+    assert call.counters["dropped.after_close"] == 2
+
+
+def test_a_block_that_is_open_at_the_end_is_kept_as_it_is_then(call: Call) -> None:
+    """What its owner does to it between the end of the call and the last line changes nothing."""
+    with call.recorder.tool_call("slow", {"a": 1}) as block:
+        block.output = "half"
+        call.recorder.stop()
+        block.output = "whole"
+    (tool,) = call.report().tool_calls or []
+    assert tool.output == {"status": "interrupted", "output": "half"}

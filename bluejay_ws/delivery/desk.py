@@ -56,7 +56,7 @@ class Desk:
         wake: Callable[[], None],
     ) -> None:
         self.inbox: queue.SimpleQueue[object] = queue.SimpleQueue()
-        self.pending: dict[str, None] = {}
+        self.pending: dict[str, bool] = {}  # by report id; false: it is expected, and not here yet
         self.notices = Notices(clock, counters)
         self._counters = counters
         self._clock = clock
@@ -72,8 +72,17 @@ class Desk:
 
     def put(self, parcel: Parcel) -> None:
         """Take a report in, on the agent's loop: takes no lock and wakes one waiting thread."""
-        self.pending[parcel.report_id] = None
+        self.pending[parcel.report_id] = True
         self.inbox.put(parcel)
+
+    def expect(self, report_id: str) -> None:
+        """Count a report as undelivered that is about to be put in."""
+        self.pending[report_id] = False
+
+    def withdraw(self, report_id: str) -> None:
+        """Count a report no more that was expected and does not come."""
+        if self.pending.get(report_id) is False:
+            del self.pending[report_id]
 
     @property
     def held_back(self) -> str | None:
@@ -124,7 +133,7 @@ class Desk:
         for name in scan():
             with self._lock:
                 if name.report_id not in self.pending and name.report_id not in settled:
-                    self.pending[name.report_id] = None
+                    self.pending[name.report_id] = True
                     self._agenda.adopt(name.identity, name.report_id, self._clock() + wait)
         with self._lock:
             self._settled = None

@@ -6,6 +6,8 @@ import logging
 import threading
 from typing import TYPE_CHECKING
 
+from bluejay_ws.counters import QUIET_SECONDS
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -15,7 +17,6 @@ __all__ = ["Notices"]
 
 logger = logging.getLogger("bluejay_ws")
 
-QUIET_SECONDS = 60.0
 KINDS_MOST = 200
 OTHER = "other"
 

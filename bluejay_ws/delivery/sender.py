@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from bluejay_ws.delivery.crew import Chore, Client, Crew
 from bluejay_ws.delivery.desk import Desk
+from bluejay_ws.delivery.endings import Endings
 
 if TYPE_CHECKING:
     import ssl
@@ -88,6 +89,7 @@ class Sender:
         self._exiting = False
         self._told = 0
         self._exit_by: float | None = None
+        self._endings = Endings()
         self._desk = Desk(
             self._settings,
             self._spool,
@@ -135,6 +137,23 @@ class Sender:
         if not self._guarded and not self._start_guardian():
             self._see_off()
 
+    def end(self, report_id: str, ending: Callable[[], None]) -> None:
+        """Let a call that is over write its last lines, and wait for its report.
+
+        At once, unless many calls end together: then, for most of them, a little later and on a thread of our own,
+        so that the calls that go on do not wait for it.
+
+        Args:
+            report_id: of the call.
+            ending: writes the last lines and calls `submit` or `withdraw`; must not raise.
+        """
+        self._desk.expect(report_id)
+        self._endings.run(ending)
+
+    def withdraw(self, report_id: str) -> None:
+        """Wait no longer for a report that `end` announced."""
+        self._desk.withdraw(report_id)
+
     def pending(self) -> int:
         """Return how many reports are submitted, or left by an earlier process, and not yet settled."""
         return len(self._desk.pending)
@@ -155,6 +174,7 @@ class Sender:
         if not self._desk.pending:
             return True
         until = self._until(timeout)
+        self._endings.drain(max(0.0, until - self._clock()))
         if self._crew is None:
             self.start()
         self._desk.pull_in()
@@ -263,6 +283,7 @@ class Sender:
     def _see_off(self) -> None:
         """Wait for the workers at the end of the process, as long as it can be of use; or do their work."""
         until = self._until(self._settings.flush_timeout)
+        self._endings.drain(max(0.0, until - self._clock()))
         if self._crew is None:
             self._desk.work_inline(self._inline_client(), max(0.0, until - self._clock()))
         else:

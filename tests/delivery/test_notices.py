@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from bluejay_ws.counters import Counters
-from bluejay_ws.delivery.notices import KINDS_MOST, QUIET_SECONDS, Notices
+from bluejay_ws.counters import QUIET_SECONDS, Counters
+from bluejay_ws.delivery.notices import KINDS_MOST, Notices
 
 if TYPE_CHECKING:
     import pytest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import socket
@@ -507,3 +508,23 @@ def test_the_retry_settings_are_the_users(platform: FakePlatform, tmp_path: Path
     sender.close(1.0)
     assert states(tmp_path) == ["720488.held"]
     assert counters["http.502"] == 1
+
+
+# -- calls that end -----------------------------------------------------------------------------------------------
+
+
+def test_a_crowd_that_ends_at_once_is_waited_for_like_any_report(platform: FakePlatform, tmp_path: Path) -> None:
+    """What has ended and not yet written its last lines counts as undelivered, and a flush brings it out."""
+    with Station(platform.url, tmp_path) as station:
+        for parcel in [station.call(f"{number}") for number in range(40)]:
+            station.sender.end(parcel.report_id, functools.partial(station.sender.submit, parcel))
+        assert station.sender.pending() >= 30
+        assert station.sender.flush(20.0)
+        assert len(platform.accepted) == 40
+
+
+def test_a_call_that_ends_without_a_report_is_not_waited_for(platform: FakePlatform, tmp_path: Path) -> None:
+    """It never had an id, or could not be written: nobody waits for it."""
+    with Station(platform.url, tmp_path) as station:
+        station.sender.end("1" * 32, lambda: station.sender.withdraw("1" * 32))
+        assert station.sender.pending() == 0

@@ -506,9 +506,9 @@ def test_every_behaviour_is_the_same_when_everything_is_broken(bench: Bench) -> 
     client = everything(bench)
     names = tuple(BEHAVIOURS)
     assert recorded(TROUBLES["everything"], client, names) == {name: bare(name) for name in names}
-    assert client.stats()["internal_error.end"] == len(names)
     bench.released.set()
     client.close()
+    assert client.stats()["internal_error.end"] == len(names)
 
 
 def test_what_waited_leaves_when_the_trouble_is_over(bench: Bench) -> None:
@@ -553,7 +553,7 @@ def test_a_clock_may_fail_at_any_reading(bench: Bench) -> None:
             errors = [name for name in client.stats() if "error" in name or "failed" in name]
         failed = clock.readings >= at
         assert bool(errors) == failed, (at, errors)
-    assert at > 20
+    assert at > 15
 
 
 def test_a_log_handler_that_raises_is_the_agents_own_affair_but_not_in_its_calls(bench: Bench) -> None:
@@ -566,7 +566,7 @@ def test_a_log_handler_that_raises_is_the_agents_own_affair_but_not_in_its_calls
     handler = Raising()
     logging.getLogger("bluejay_ws").addHandler(handler)
     try:
-        trouble = Trouble(everything, {"errors.log": 10 * EACH}, sent=False)
+        trouble = Trouble(everything, {"errors.log": 10}, sent=False)
         client = trouble.client(bench)
         assert recorded(trouble, client, SOME) == {behaviour: bare(behaviour) for behaviour in SOME}
         check_counts(trouble, client, bench)
