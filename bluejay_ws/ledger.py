@@ -19,6 +19,7 @@ __all__ = ["Ledger", "Owner", "say", "say_seldom"]
 logger = logging.getLogger("bluejay_ws")
 
 _REDACTION_FAILED = "[redaction failed]"
+SLOW_REDACTION_NS = 10_000_000
 _SMALLEST_ALLOWANCE = 512
 _AMPLE = CALL_LIMIT // 2
 _FULL = CALL_LIMIT + CALL_LIMIT // 4  # what names and times may take when nothing else fits
@@ -190,10 +191,21 @@ class Ledger:
         if self._redact is None:
             return value
         try:
-            return self._redact(kind, value)
+            began = self._clock()
+            kept = self._redact(kind, value)
+            slow = self._clock() - began > SLOW_REDACTION_NS
         except Exception:  # noqa: BLE001 - the hook's failure must neither leak the value nor reach the agent
             self._counters.add("redaction_failed")
             return (_REDACTION_FAILED,) if kind == "tags" else _REDACTION_FAILED
+        if slow:
+            self._slow_redaction()
+        return kept
+
+    def _slow_redaction(self) -> None:
+        """Say that the agent waits for its own hook; nobody else can end that wait."""
+        self._counters.add("redaction_slow")
+        text = "the redact hook is slow: the agent waits for it, more than 10 ms at a time; make it quicker"
+        say_seldom(self._counters, logging.WARNING, text, simulation_result_id=self.simulation_result_id)
 
     def _at(self, offset_ms: int | None) -> int:
         """Return a given offset as the wire has it: whole, not negative, now if it is no number."""

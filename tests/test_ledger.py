@@ -217,3 +217,18 @@ def test_what_was_left_out_is_told_with_the_next_line(caplog: pytest.LogCaptureF
     counters.unsaid(("gone wrong %s", ("x",)), time.monotonic() - 2 * QUIET_SECONDS)
     say_seldom(counters, logging.ERROR, "gone wrong %s", "x")
     assert [record.getMessage() for record in caplog.records] == ["gone wrong x (and 1 more like it)"]
+
+
+def test_a_slow_redaction_hook_is_told_because_the_agent_waits_for_it(caplog: pytest.LogCaptureFixture) -> None:
+    """It runs within the agent's own code, where nothing can end it: what can be done is to say so."""
+    clock = Clock()
+
+    def slow(kind: str, value: Any) -> Any:
+        del kind
+        clock.sleep(11)
+        return value
+
+    ledger = make_ledger(clock, redact=slow)
+    assert [ledger._redacted("output", number) for number in range(3)] == [0, 1, 2]
+    assert ledger._counters["redaction_slow"] == 3
+    assert [record.levelname for record in caplog.records] == ["WARNING"]

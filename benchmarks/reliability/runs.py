@@ -34,6 +34,7 @@ class Size:
     Args:
         sockets: open ones when a signal comes.
         kills: of agents.
+        crowds_killed: agents that are killed while ``sockets`` calls end at once.
         calls: of a process that ends, or forks.
         waiting: calls that end while the platform is away.
         crowd: calls that end at once.
@@ -44,6 +45,7 @@ class Size:
 
     sockets: int = 200
     kills: int = 300
+    crowds_killed: int = 10
     calls: int = 20
     waiting: int = 5_000
     crowd: int = 1_000
@@ -54,12 +56,12 @@ class Size:
     @classmethod
     def quick(cls) -> Size:
         """Return a size that only shows that everything runs."""
-        return cls(sockets=4, kills=2, calls=2, waiting=10, crowd=10, idle=10, rounds=1)
+        return cls(sockets=4, kills=2, crowds_killed=1, calls=2, waiting=10, crowd=10, idle=10, rounds=1)
 
     @classmethod
     def long(cls) -> Size:
         """Return the size for the night."""
-        return cls(kills=1_000, rounds=5, nightly=True)
+        return cls(kills=1_000, crowds_killed=50, rounds=5, nightly=True)
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,11 @@ def _kills(size: Size, seed: int) -> Iterator[Line]:
     between = sum(int(note.split()[0]) for note in account.notes)
     what = f"kill -9 of an agent with 1 to 20 live calls, {size.kills} times, {KILLS_EACH} on each spool"
     yield Line(what, account, f"{between} delivered between the kills, the rest by the last start")
+    account = sockets.killed(size.sockets, size.crowds_killed, seed, QUICK_REPAIR)
+    what = (
+        f"kill -9 within {sockets.LATEST_KILL} s after {size.sockets} calls ended at once, {size.crowds_killed} times"
+    )
+    yield Line(what, account, account.notes[0])
 
 
 def _endings(size: Size, seed: int) -> Iterator[Line]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import random
 import resource
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.measure import percentile
 from benchmarks.reliability.stage import Stage
@@ -17,10 +18,11 @@ from bluejay_ws.testing.platform import Hang
 
 if TYPE_CHECKING:
     import subprocess
+    from collections.abc import Mapping
 
     from benchmarks.reliability.account import Account
 
-__all__ = ["Echo", "Idle", "Storm", "idle", "storm"]
+__all__ = ["Echo", "Idle", "Storm", "idle", "killed", "storm"]
 
 TALKERS = 20
 IDLE_SECONDS = 4.0
@@ -29,6 +31,7 @@ BEFORE_STORM = 1.0
 DELIVER_SECONDS = 180.0
 SETTLE_SECONDS = 3.0
 FRESH_SECONDS = 0.2
+LATEST_KILL = 0.2
 KINDS = {True: "echo", False: "bare"}  # by whether it is recorded
 
 
@@ -142,6 +145,34 @@ def _idle_agent(stage: Stage, found: Idle, *, recorded: bool) -> _Peer:
     found.kilobytes[recorded] = (_resident(agent) - memory) / found.count
     found.descriptors[recorded] = (_descriptors(agent) - files) / found.count
     return talkers
+
+
+def killed(count: int, rounds: int, seed: int, options: Mapping[str, Any] | None = None) -> Account:
+    """Let so many calls end at once, and kill the agent with ``kill -9`` while it finishes their reports.
+
+    Args:
+        count: of calls in each round.
+        rounds: all on one spool, a new agent for each; the last is followed by one more start.
+        seed: of the moments.
+        options: of the library.
+    """
+    dice = random.Random(seed)
+    with Stage(options) as stage:
+        for number in range(rounds):
+            agent = stage.start("benchmarks.reliability.agents", KINDS[True], "{fd}")
+            crowd = _Peer(stage)
+            crowd.ask("open", count, f"crowd{number}")
+            crowd.tell("close")
+            time.sleep(dice.uniform(0.0, LATEST_KILL))
+            agent.kill()
+            agent.wait()
+            crowd.answer()
+        before = len(stage.platform.accepted)
+        fresh = stage.next_start(DELIVER_SECONDS)
+        account = stage.account(runs=rounds)
+        account.slowest = fresh
+        account.notes.append(f"{before} delivered by the agents that were killed, the rest by the last start")
+        return account
 
 
 def storm(count: int, rounds: int) -> Storm:

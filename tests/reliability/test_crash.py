@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.reliability.crash import run
+from benchmarks.reliability.sockets import killed
 
 KILLS = 20
 QUICKER = {"redial_wait": 0.05, "read_back": (0.05, 0.1, 0.2), "first": 0.05}
@@ -16,3 +17,10 @@ def test_kill_9_of_an_agent_loses_and_doubles_nothing(seed: int) -> None:
     account = run(KILLS, seed, QUICKER)
     assert account.sound, account
     assert account.delivered == account.calls, account
+
+
+def test_kill_9_while_a_crowd_hangs_up_loses_and_doubles_nothing() -> None:
+    """Whatever part of their reports was finished when the agent died: all that was recorded arrives, once."""
+    account = killed(60, 2, 1, QUICKER)
+    assert account.sound, account
+    assert account.delivered == account.calls >= 121, account
