@@ -174,7 +174,6 @@ class Sender:
         if not self._desk.pending:
             return True
         until = self._until(timeout)
-        self._endings.drain(max(0.0, until - self._clock()))
         if self._crew is None:
             self.start()
         self._desk.pull_in()
@@ -194,6 +193,7 @@ class Sender:
             Whether nothing is left undelivered; what is left is told in one log line, and stays in the spool.
         """
         until = self._until(timeout)
+        self._endings.drain(max(0.0, until - self._clock()))
         done = self.flush(timeout)
         with self._lock:
             crew, self._crew = self._crew, None
