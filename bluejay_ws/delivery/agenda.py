@@ -30,8 +30,8 @@ _LINE_OVERHEAD = 40
 class Agenda:
     """Keep one job for each call, and hand them out when they are due and the gate lets them pass.
 
-    Not thread-safe: the sender calls it under its lock. Jobs that found the gate closed when they came are a queue
-    of their own, and go before those that were tried.
+    Not thread-safe: the sender calls it under its lock. Jobs that found the gate closed when they came are a stack
+    of their own, and go before those that were tried; the last of them first, for somebody may be waiting for it.
 
     Args:
         gate: what is known of the platform as a whole.
@@ -87,7 +87,7 @@ class Agenda:
         if self._fresh:
             # Before a closed gate they are the probes; when it opens they join the ramp, or they would be a wave.
             wait = self.gate.wait(now, fresh=self.gate.reason is not None)
-            return (self._fresh.popleft(), 0.0) if wait <= 0.0 else (None, wait)
+            return (self._fresh.pop(), 0.0) if wait <= 0.0 else (None, wait)
         while self._waiting and self._waiting[0][1] != self._waiting[0][2].ticket:
             heapq.heappop(self._waiting)
         if not self._waiting:
@@ -109,14 +109,20 @@ class Agenda:
             return 0.0
         return max(0.0, min((job.due for job in self.jobs.values()), default=float("inf")) - now)
 
-    def after(self, job: Job, step: Step, now: float) -> tuple[set[str], bool]:
+    def after(self, job: Job, step: Step, now: float, began: float | None = None) -> tuple[set[str], bool]:
         """Note what came of a job's step.
+
+        Args:
+            job: whose.
+            step: what came of it.
+            now: monotonic seconds.
+            began: when it began; default now.
 
         Returns:
             The report ids that are settled now, and whether the platform came back with this step.
         """
         job.running = False
-        came_back = self._heed(step, now)
+        came_back = self._heed(step, now, now if began is None else began)
         settled: set[str] = set()
         if step.wait is None:
             settled = self._settle(job)
@@ -199,13 +205,13 @@ class Agenda:
         elif not current.pinned:
             self._schedule(current, now, pinned=False)
 
-    def _heed(self, step: Step, now: float) -> bool:
+    def _heed(self, step: Step, now: float, began: float) -> bool:
         if step.signal is Signal.PASSED:
             return self.gate.passed(now)
         if step.signal is Signal.READABLE:
             self.gate.half_passed(now)
         elif step.signal is Signal.FAILED:
-            self.gate.failed(now, step.reason)
+            self.gate.failed(now, step.reason, began)
         elif step.signal is Signal.HOLD:
             self.gate.hold(now, step.reason)
         else:

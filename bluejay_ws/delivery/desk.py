@@ -96,6 +96,7 @@ class Desk:
         if job is None:
             self._wake()
             return
+        began = self._clock()
         try:
             step = self._courier.step(job, exchange)
         except Exception as error:  # noqa: BLE001 - one report's trouble must not end the thread all depend on
@@ -103,7 +104,7 @@ class Desk:
             text = f"delivery failed by an error of its own ({type(error).__name__}), trying again"
             self.notices.trouble(logging.ERROR, "error", job.identity, text)
             step = Step(AFTER_ERROR, pinned=True)
-        self._after(job, step)
+        self._after(job, step, began)
 
     def due(self, limit: int) -> tuple[list[Job], float]:
         """Return up to ``limit`` jobs that may take a step now, and the seconds after which to ask again."""
@@ -170,12 +171,12 @@ class Desk:
             self.notices.trouble(logging.ERROR, "memory_full", identity, text)
         return job
 
-    def _after(self, job: Job, step: Step) -> None:
+    def _after(self, job: Job, step: Step, began: float) -> None:
         with self._lock:
             was_open = self._agenda.gate.reason is None
             arrived = bool(job.arrivals)
             self._agenda.stored(job)
-            settled, came_back = self._agenda.after(job, step, self._clock())
+            settled, came_back = self._agenda.after(job, step, self._clock(), began)
             if came_back:
                 self._agenda.pull_in(self._clock())
             closed = was_open and self._agenda.gate.reason is not None

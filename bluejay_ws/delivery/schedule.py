@@ -82,8 +82,9 @@ class Gate:
     Open: fresh reports pass at once; those that come again share a quota (`BURST`, refilled at a rate that
     doubles each second in which the platform accepts, and halves when it does not). Closed, after
     `FAILURES_TO_CLOSE` failures in a row or at once by `hold`: one probe at a time, at growing intervals; a
-    fresh report may be the probe every `FRESH_PROBE` seconds, so that a platform that is back is noticed
-    by the next call. When a probe passes, the gate opens with an empty quota and a low rate: the ramp.
+    fresh report may be a probe every `FRESH_PROBE` seconds, even while an earlier one hangs, so that a platform
+    that is back is noticed by the next call. When a probe passes, the gate opens with an empty quota and a low
+    rate: the ramp.
 
     Not thread-safe: the sender calls it under its lock.
 
@@ -104,6 +105,7 @@ class Gate:
         self._probed_at = -math.inf
         self._next_probe = -math.inf
         self._probing_until = -math.inf
+        self._passed_at = -math.inf
 
     def wait(self, now: float, *, fresh: bool) -> float:
         """Return 0.0 if one exchange may start now, which uses up its share; else the seconds to ask again after.
@@ -116,9 +118,11 @@ class Gate:
             return LOCKED_WAIT
         if self.reason is None:
             return 0.0 if fresh else self._take_token(now)
+        due = self._next_probe
         if now < self._probing_until:
-            return min(self._probing_until - now, 1.0)
-        due = min(self._probed_at + FRESH_PROBE, self._next_probe) if fresh else self._next_probe
+            due = min(self._probing_until, now + 1.0)
+        if fresh:
+            due = min(self._probed_at + FRESH_PROBE, due)
         if now < due:
             return due - now
         self._probed_at = now
@@ -128,6 +132,7 @@ class Gate:
     def passed(self, now: float) -> bool:
         """Note that the platform judged a report, whichever way; return whether that opened a closed gate."""
         self._failures = 0
+        self._passed_at = now
         if self.reason is not None:
             self._open(now)
             return True
@@ -148,32 +153,37 @@ class Gate:
         self._probing_until = -math.inf
         self._probed_at = -math.inf
 
-    def failed(self, now: float, reason: str) -> bool:
+    def failed(self, now: float, reason: str, began: float | None = None) -> bool:
         """Note that the platform failed; return whether that closed the gate.
 
         Args:
             now: monotonic seconds.
             reason: what happened, for the log.
+            began: when the exchange began; default now. One that began before the platform passed another hung in
+                an outage that is over, and says nothing of the platform as it is.
         """
+        began = now if began is None else began
+        if began < self._passed_at:
+            return False
         self._failures += 1
         self._rate = max(SLOWEST, self._rate / 2.0)
         if self.reason is None and self._failures < FAILURES_TO_CLOSE:
             return False
-        return self._close(now, reason, held=self.held)
+        return self._close(now, reason, began, held=self.held)
 
     def hold(self, now: float, reason: str) -> bool:
         """Close the gate at once: the key or the configuration is wrong; return whether it was open."""
-        return self._close(now, reason, held=True)
+        return self._close(now, reason, now, held=True)
 
     def lock(self, reason: str) -> None:
         """Close the gate for good: there is no key, and asking without one is of no use."""
         self.reason, self.held, self.locked = reason, True, True
 
-    def _close(self, now: float, reason: str, *, held: bool) -> bool:
+    def _close(self, now: float, reason: str, began: float, *, held: bool) -> bool:
         was_open = self.reason is None
         self.reason, self.held = reason, held
-        if not was_open and now >= self._probing_until:
-            return False  # left over from before the gate closed: says nothing new
+        if not was_open and (now >= self._probing_until or began < self._probed_at):
+            return False  # left over from before the gate closed, or the last probe left: says nothing new
         ceiling = HELD_PROBE_CEILING if held else PROBE_CEILING
         self._interval = FIRST_PROBE if was_open else min(ceiling, self._interval * 2.0)
         self._probing_until = -math.inf

@@ -58,7 +58,7 @@ def test_no_more_is_handed_out_than_was_asked_for() -> None:
         assert book.admit(parcel(identity), 0.0) is None
     book.gate.passed(0.0)
     jobs, wait = book.take(10.0, 2)
-    assert ([job.identity for job in jobs], wait) == (["1", "2"], 0.0)
+    assert ([job.identity for job in jobs], wait) == (["3", "2"], 0.0)
 
 
 def test_what_came_during_an_outage_comes_back_as_a_ramp() -> None:
@@ -186,7 +186,31 @@ def test_a_step_that_asked_nothing_leaves_the_probe_to_another() -> None:
         book.admit(parcel(identity), 0.0)
     (first,) = book.take(5.0, 1)[0]
     book.after(first, Step(1.0, pinned=True), 5.0)
-    assert [job.identity for job in book.take(5.0, 1)[0]] == ["2"]
+    assert [job.identity for job in book.take(5.0, 1)[0]] == ["1"]
+
+
+def test_of_those_that_came_during_an_outage_the_last_goes_first() -> None:
+    """Somebody may be waiting for it: it is the probe, and it leads the ramp."""
+    book = agenda(closed=True)
+    for identity in "1234":
+        book.admit(parcel(identity), 0.0)
+    (probe,) = book.take(5.0, 1)[0]
+    assert probe.identity == "4"
+    book.after(probe, SETTLED, 5.0)
+    assert [book.take(float(second), 1)[0][0].identity for second in (6, 7, 8)] == ["3", "2", "1"]
+
+
+def test_what_hung_in_an_outage_that_is_over_closes_no_gate() -> None:
+    """Its exchange began before another one passed."""
+    book = agenda()
+    hanging = [book.admit(parcel(str(number)), 0.0) for number in range(schedule.FAILURES_TO_CLOSE)]
+    now = book.admit(parcel("now"), 8.0)
+    assert now is not None
+    book.after(now, SETTLED, 9.0, 8.0)
+    for job in hanging:
+        assert job is not None
+        book.after(job, Step(1.0, signal=Signal.FAILED, reason="read_timeout"), 10.0, 0.0)
+    assert book.gate.reason is None
 
 
 def test_a_probe_that_passes_opens_the_gate() -> None:

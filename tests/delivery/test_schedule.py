@@ -125,6 +125,34 @@ def test_a_closed_gate_lets_one_probe_through_at_a_time() -> None:
     assert gate.wait(1.0, fresh=True) > 0.0
 
 
+def test_a_probe_that_hangs_keeps_a_fresh_report_waiting_no_longer_than_usual() -> None:
+    """The platform may be back while the answer to the last question still does not come."""
+    gate = closed_gate()
+    assert gate.wait(1.0, fresh=False) == 0.0
+    assert gate.wait(0.9 + schedule.FRESH_PROBE, fresh=True) > 0.0
+    assert gate.wait(1.0 + schedule.FRESH_PROBE, fresh=False) > 0.0
+    assert gate.wait(1.0 + schedule.FRESH_PROBE, fresh=True) == 0.0
+
+
+def test_a_failure_that_began_before_the_last_probe_does_not_delay_the_next() -> None:
+    """A crowd that hangs is not heard one by one: only what the last probe finds counts."""
+    gate = closed_gate()
+    assert gate.wait(5.0, fresh=False) == 0.0
+    for late in range(6, 16):
+        assert not gate.failed(float(late), "read_timeout", began=-1.0)
+    assert gate.wait(5.0 + schedule.FRESH_PROBE, fresh=True) == 0.0
+
+
+def test_a_failure_that_began_before_the_platform_passed_another_does_not_count() -> None:
+    """It hung in an outage that is over."""
+    gate = Gate(lambda: 0.5)
+    gate.passed(10.0)
+    for _ in range(schedule.FAILURES_TO_CLOSE):
+        assert not gate.failed(11.0, "read_timeout", began=9.0)
+    assert gate.reason is None
+    assert [gate.failed(11.0, "read_timeout", began=10.5) for _ in range(schedule.FAILURES_TO_CLOSE)][-1]
+
+
 def test_probes_become_rare_while_nothing_changes() -> None:
     """The interval doubles up to its ceiling; in an hour there are about as many probes as half-minutes."""
     gate = closed_gate()
