@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
-from benchmarks.reliability import crash, life, outage, processes, sockets
+from benchmarks.reliability import crash, hanging, life, outage, processes, sockets
 from benchmarks.reliability.program import CHILDREN, ENDINGS
 from benchmarks.reliability.stage import ROOT
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["RUNS", "Line", "Size"]
 
 KILLS_EACH = 20
+LIVENESS = 5.0
+"""Seconds within which a call that ends after the fault has to be delivered."""
 QUICK_REPAIR = {"redial_wait": 0.05, "read_back": (0.05, 0.1, 0.2), "first": 0.05}
 
 
@@ -36,6 +38,7 @@ class Size:
         kills: of agents.
         crowds_killed: agents that are killed while ``sockets`` calls end at once.
         calls: of a process that ends, or forks.
+        hung: seconds for which the platform hangs, one run for each.
         waiting: calls that end while the platform is away.
         crowd: calls that end at once.
         idle: sockets that are idle, in each of two processes.
@@ -47,6 +50,7 @@ class Size:
     kills: int = 300
     crowds_killed: int = 10
     calls: int = 20
+    hung: tuple[float, ...] = (2.0, 15.0)
     waiting: int = 5_000
     crowd: int = 1_000
     idle: int = 10_000
@@ -56,7 +60,7 @@ class Size:
     @classmethod
     def quick(cls) -> Size:
         """Return a size that only shows that everything runs."""
-        return cls(sockets=4, kills=2, crowds_killed=1, calls=2, waiting=10, crowd=10, idle=10, rounds=1)
+        return cls(sockets=4, kills=2, crowds_killed=1, calls=2, hung=(0.1,), waiting=10, crowd=10, idle=10, rounds=1)
 
     @classmethod
     def long(cls) -> Size:
@@ -83,7 +87,9 @@ class Line:
     @property
     def sound(self) -> bool:
         """Whether everything is as promised."""
-        return not self.failed and (self.account is None or self.account.sound)
+        if self.account is None:
+            return not self.failed
+        return not self.failed and self.account.sound and (self.account.slowest or 0.0) <= LIVENESS
 
 
 def _signals(size: Size, seed: int) -> Iterator[Line]:
@@ -141,6 +147,9 @@ def _outages(size: Size, seed: int) -> Iterator[Line]:
     for name, seconds in (("an hour", outage.HOUR), ("a day", 24 * outage.HOUR)):
         account, seen = outage.run(seconds, size.waiting, seed)
         yield Line(f"platform away for {name} (clock moved by hand)", account, _seen(seen))
+    for hung in size.hung:
+        account = hanging.run(size.sockets, hung)
+        yield Line(f"platform hangs for {hung:.0f} s (real time) with {size.sockets} calls", account, account.notes[0])
     for name, troubles in _FLAPPING.items():
         account, seen = outage.run(outage.HOUR / 6, max(10, size.waiting // 10), seed, troubles)
         yield Line(f"platform flapping for ten minutes: {name}", account, f"{len(seen.attempts)} requests failed")
