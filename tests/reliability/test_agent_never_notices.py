@@ -175,6 +175,53 @@ def break_the_file(call: Call) -> None:
     call._file = Broken()  # type: ignore[assignment]
 
 
+PAUSE = 0.012
+
+
+class Slow:
+    """Do what another object does, a while later."""
+
+    def __init__(self, other: object) -> None:
+        self._other = other
+
+    def __getattr__(self, name: str) -> Any:
+        return slow(getattr(self._other, name))
+
+
+def slow(action: Any) -> Callable[..., Any]:
+    """Return a function that does the same a while later."""
+
+    def later(*args: Any, **kwargs: Any) -> Any:
+        time.sleep(PAUSE)
+        return action(*args, **kwargs)
+
+    return later
+
+
+def slow_journal(call: Call) -> None:
+    """Let the disk take its time for each line."""
+    call.recorder.write = slow(call.recorder.write)
+
+
+def slow_observer(call: Call) -> None:
+    """Let the observer take its time for each frame."""
+    observer: Any = Slow(call.observer)
+    call.observer = call.recorder.heard = observer
+
+
+class SlowFiles(Spool):
+    """Take a while to open a file."""
+
+    open_call = slow(Spool.open_call)
+
+
+def slow_files(bench: Bench) -> Bluejay:
+    """Let the disk take its time for each new file."""
+    client = bench.client()
+    client.spool = SlowFiles(bench.directory / "spool", counters=client.counters)
+    return client
+
+
 class NoFiles(Spool):
     """Fail to open anything, in a way that is not foreseen."""
 
@@ -434,6 +481,18 @@ HANGS = {
 }
 
 
+# What runs within the agent's own code cannot be ended from outside: the agent waits for it, and for no more than that.
+SLOWS = {
+    "a clock that is slow": Trouble(with_options(clock=slow(time.monotonic_ns)), {"delivered": EACH}),
+    "a redaction hook that is slow": Trouble(
+        with_options(redact=slow(lambda kind, value: value)), {"delivered": EACH, "redaction_slow": 20 * EACH}
+    ),
+    "a journal that is slow": Trouble(with_calls(slow_journal), {"delivered": EACH}),
+    "an observer that is slow": Trouble(with_calls(slow_observer), {"delivered": EACH}),
+    "a spool that is slow": Trouble(slow_files, {"delivered": EACH}),
+}
+
+
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
     """Give a platform and a directory; in the end let go of whatever hangs."""
@@ -490,10 +549,10 @@ def check_counts(trouble: Trouble, client: Bluejay, bench: Bench) -> None:
         assert bench.platform.accepted == []
 
 
-@pytest.mark.parametrize("name", [*TROUBLES, *HANGS])
+@pytest.mark.parametrize("name", [*TROUBLES, *HANGS, *SLOWS])
 def test_trouble_is_kept_from_the_agent_and_counted(name: str, bench: Bench) -> None:
     """Results, frames, close codes and exceptions are those of the bare run; what hangs still does when it is over."""
-    trouble = {**TROUBLES, **HANGS}[name]
+    trouble = {**TROUBLES, **HANGS, **SLOWS}[name]
     client = trouble.client(bench)
     assert recorded(trouble, client, SOME) == {behaviour: bare(behaviour) for behaviour in SOME}
     check_counts(trouble, client, bench)
