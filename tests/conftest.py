@@ -21,12 +21,18 @@ pytest_plugins = ["bluejay_ws.pytest_plugin"]
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# The same examples in every run, so that neither a result nor the coverage depends on luck; the nightly job looks
-# for new ones: HYPOTHESIS_PROFILE=nightly.
+# The same examples in every run, so that neither a result nor the coverage depends on luck; `.ci/nightly` looks for
+# new ones: HYPOTHESIS_PROFILE=nightly.
 settings.register_profile(
     "suite", max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
-settings.register_profile("nightly", max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "nightly",
+    max_examples=int(os.environ.get("HYPOTHESIS_EXAMPLES", "20000")),
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=list(HealthCheck),
+)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 
 

@@ -22,6 +22,7 @@ from zlib import crc32
 
 from bluejay_ws.wire.assembly import ITEM_KINDS, TEXT_KINDS, CallFacts, assemble, facts
 from bluejay_ws.wire.fragments import Fragment, mapping, text
+from bluejay_ws.wire.shapes import is_ours
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -141,7 +142,9 @@ def parse(data: bytes) -> Parsed:
 
 def _sound(one: bytes) -> bytes | None:
     found = _LINE.fullmatch(one) if len(one) <= LINE_LIMIT else None
-    return found[1] if found is not None and crc32(found[1]) == int(found[2]) else None
+    if found is None or crc32(found[1]) != int(found[2]):
+        return None
+    return found[1] if is_ours(found[1]) else None
 
 
 def _salvage(one: bytes, bodies: list[bytes], damaged: list[bytes]) -> None:

@@ -14,6 +14,7 @@ from bluejay_ws.wire.journal import CallFacts
 from bluejay_ws.wire.report import Report
 from tests.testing.published import problems
 from tests.wire.hostile import ANYTHING, TEXTS, strict
+from tests.wire.journals import items
 
 HEADER = journal.header(
     report_id="r1", simulation_result_id="720488", started_at=1790000000.5, version="0.1.0", server="websockets"
@@ -296,36 +297,6 @@ def test_big_outputs_can_be_cut_afterwards() -> None:
 
 
 # -- anything ------------------------------------------------------------------------------------------------------
-
-
-def items() -> st.SearchStrategy[bytes]:
-    """Return bodies of all kinds, made of anything."""
-    offsets = st.integers(0, 10_000)
-    notes: list[str] = []
-    calls = st.builds(
-        lambda start, name, parameters, output: fragments.tool_call(start, name, parameters, output, None, notes),
-        *(offsets, TEXTS, ANYTHING, st.just(OMITTED) | ANYTHING),
-    )
-    events = st.builds(
-        lambda start, end, title, tags, data: fragments.event(start, title, end, None, tags, data, notes),
-        *(offsets, st.none() | offsets, TEXTS, st.none() | st.lists(TEXTS), ANYTHING),
-    )
-    utterances = st.builds(
-        lambda start, end, speaker, text: fragments.utterance(start, end, speaker, text, None, notes),
-        *(offsets, offsets, st.sampled_from(["AGENT", "USER"]), TEXTS),
-    )
-    numbers = st.integers(0, 3)
-    return st.one_of(
-        st.builds(lambda fragment: journal.item("tool_calls", fragment), calls),
-        st.builds(lambda fragment: journal.item("events", fragment), events),
-        st.builds(lambda fragment: journal.item("recorded_transcript", fragment), utterances),
-        st.builds(lambda number, fragment: journal.opened(number, "tool_calls", fragment), numbers, calls),
-        st.builds(lambda number, fragment: journal.done(number, "tool_calls", fragment), numbers, calls),
-        st.builds(journal.dropped, numbers),
-        st.builds(lambda tag: journal.item("tags", fragments.text(tag)), TEXTS | ANYTHING),
-        st.builds(lambda data: journal.item("metadata", fragments.mapping(data)), ANYTHING),
-        st.builds(journal.closed, ANYTHING),
-    )
 
 
 @given(st.lists(st.lists(items(), max_size=6), max_size=3), st.none() | st.integers(60, 200))

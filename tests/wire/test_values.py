@@ -8,7 +8,7 @@ from collections import UserDict
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bluejay_ws.wire.values import ITEM_LIMIT, Encoded, cut_json, cut_text, encode
@@ -33,15 +33,6 @@ def check(value: Any, limit: int) -> None:
 @given(ANYTHING, st.sampled_from([0, 50, 100, 1000, ITEM_LIMIT]))
 def test_anything_becomes_strict_json(value: Any, limit: int) -> None:
     """Any Python object in, strict JSON within the limit out, nothing raised."""
-    check(value, limit)
-
-
-@pytest.mark.nightly
-@pytest.mark.timeout(1800)
-@settings(max_examples=20_000, deadline=None, suppress_health_check=list(HealthCheck))
-@given(ANYTHING, st.sampled_from([0, 50, 100, 1000, ITEM_LIMIT]))
-def test_anything_at_all_becomes_strict_json(value: Any, limit: int) -> None:
-    """The same, for a whole night's worth of values."""
     check(value, limit)
 
 
