@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from bluejay_ws.delivery.spool import Spool
 
 __all__ = ["FilePart", "Job", "MemoryPart", "Part"]
+
+_WORD = re.compile(r"[a-z0-9_.]{1,64}", re.ASCII)
 
 
 @dataclass(slots=True, eq=False)
@@ -108,8 +111,9 @@ class FilePart:
 
     @property
     def reason(self) -> str:
-        """Why it is held."""
-        return str(self.claim.noted.get("outcome", ""))
+        """Why it is held; nothing where the file says anything but a word of ours, which goes into log lines."""
+        outcome = self.claim.noted.get("outcome")
+        return outcome if isinstance(outcome, str) and _WORD.fullmatch(outcome) else ""
 
     @property
     def released(self) -> bool:

@@ -115,7 +115,7 @@ def _titles(events: object) -> Counter[tuple[str, object]]:
 
 def _offset(item: object) -> object:
     offset = item.get("start_offset_ms") if isinstance(item, dict) else None
-    return offset if isinstance(offset, int) else None
+    return offset if type(offset) is int else None  # true is no time, although Python counts with it
 
 
 def _list(value: object) -> list[Any]:

@@ -122,10 +122,11 @@ def _judge_answer(answer: Answer, attempts: int, *, cut: bool) -> Verdict:
         return _judge_success(answer)
     if OK_TO <= answer.status < REDIRECT_TO:
         return Verdict(Action.HOLD_ALL, reason, "redirects are not followed, because the key would travel with them")
-    if answer.status < CLIENT_TO:
+    if REDIRECT_TO <= answer.status < CLIENT_TO:
         return _judge_refusal(answer, reason, attempts, cut=cut)
     if answer.status in _PERMANENT_5XX:
         return Verdict(Action.PARK, reason)
+    # A failure of theirs, or a status that means nothing as an end, such as 101: nobody knows what became of it.
     action = Action.READ_BACK if answer.request_complete else Action.RETRY
     return Verdict(action, reason, retry_after=answer.retry_after)
 

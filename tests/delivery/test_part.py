@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
-from bluejay_ws.delivery.part import Job
+from bluejay_ws.delivery.part import FilePart, Job
+from tests.delivery.kit import claimed, finished_call, spool_at
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.mark.parametrize("key", ["attempts", "resends"])
@@ -31,3 +37,17 @@ def test_the_cut_is_remembered() -> None:
     job = Job("720488")
     job.restore({"cut": True})
     assert job.notes()["cut"] is True
+
+
+@pytest.mark.parametrize(
+    ("outcome", "reason"),
+    [("already_delivered", "already_delivered"), ("http.503", "http.503"), ("a\n\x1b[2Jforged", ""), (["x"], "")],
+)
+def test_a_reason_is_a_word_of_ours(tmp_path: Path, outcome: object, reason: str) -> None:
+    """It goes into log lines: what somebody else wrote into a file of the spool cannot forge one."""
+    spool = spool_at(tmp_path)
+    finished_call(spool, "720488")
+    with claimed(spool, "720488") as claim:
+        claim.note(outcome=outcome)
+    with claimed(spool, "720488") as claim:
+        assert FilePart(claim).reason == reason

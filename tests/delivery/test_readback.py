@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from bluejay_ws.delivery.readback import Sight, look
 from bluejay_ws.delivery.verdict import Answer, Failure, Phase
 from bluejay_ws.wire import journal
-from tests.delivery.kit import bodies, new_id, result
+from tests.delivery.kit import bodies, new_id, result, tool
 
 OURS = "a" * 32
 MARKER = {"bluejay_ws": {"report_id": OURS}}
@@ -55,6 +55,13 @@ def test_without_echoed_metadata_the_tool_calls_are_proof() -> None:
 def test_some_of_the_tool_calls_prove_nothing() -> None:
     """Half a report may be a report on its way, or the spans of a trace."""
     assert seen(result(tool_calls=[group("freeze_card", 5)]), "freeze_card", "close_card") is Sight.UNCLEAR
+
+
+def test_true_is_no_offset() -> None:
+    """A platform that writes ``true`` where a time belongs has not shown the call that began after 1 ms."""
+    report = journal.assemble([[tool("x", at=1)]], simulation_result_id="720488")
+    result_with_true = result(tool_calls=[{"name": "x", "actual": [{"start_offset_ms": True}]}])
+    assert look(result_with_true, report_ids=[OURS], sent=report) is Sight.UNCLEAR
 
 
 def test_tool_calls_without_offsets_prove_nothing() -> None:

@@ -39,6 +39,7 @@ def test_a_failed_transport_is_judged_by_how_far_it_came(phase: Phase, action: A
         (409, Action.READ_BACK),
         (413, Action.CUT),
         *((status, Action.READ_BACK) for status in (500, 502, 503, 504, 507, 520, 599)),
+        *((status, Action.READ_BACK) for status in (101, 199, 600, 999)),
         *((status, Action.READ_BACK) for status in (200, 201, 204)),
     ],
 )

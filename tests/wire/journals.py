@@ -44,7 +44,7 @@ JSON = st.recursive(
     | st.booleans()
     | st.integers()
     | st.floats()
-    | st.text("a\"\\\0\n\ud800\x1b\u00e9", max_size=6)
+    | st.text('a"\\\0\n\ud800\x1b\u00e9', max_size=6)
     | st.sampled_from([10**400, -1, 2**63, 1e308, "report_id", "720488", "0" * 32, "success"]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("ab", max_size=2), inner, max_size=3),
     max_leaves=8,

@@ -13,7 +13,7 @@ from bluejay_ws.wire.fragments import OMITTED
 from bluejay_ws.wire.journal import CallFacts
 from bluejay_ws.wire.report import Report
 from tests.testing.published import problems
-from tests.wire.hostile import ANYTHING, TEXTS, strict
+from tests.wire.hostile import strict
 from tests.wire.journals import items
 
 HEADER = journal.header(

@@ -25,13 +25,18 @@ def recorded(bodies: list[bytes]) -> dict[str, list[Any]]:
     """Return by kind what sound lines hold, read by nothing of the package."""
     found: dict[str, list[Any]] = {kind: [] for kind in (*ITEM_KINDS, *TEXT_KINDS)}
     for body in bodies:
-        kind, *rest = json.loads(body.split(b",", 1)[0] + b"]") + [body.split(b",", 1)[1]]
+        kind, rest = _parts(body[1:])
         if kind in {"open", "done"}:
-            _, kind, *_ = json.loads(b"[" + rest[0].split(b",{", 1)[0] + b"]") * 2
-            kind, rest = json.loads(rest[0].split(b",", 2)[1]), [rest[0].split(b",", 2)[2]]
+            kind, rest = _parts(rest.split(b",", 1)[1]) if b"," in rest else ("", b"")
         if kind in found:
-            found[kind].append(json.loads(rest[0]))
+            found[kind].append(json.loads(rest))
     return found
+
+
+def _parts(data: bytes) -> tuple[str, bytes]:
+    """Return the first word of a body, and what is behind it."""
+    word, _, rest = data.partition(b",")
+    return json.loads(word), rest
 
 
 def check_report(data: bytes, bodies: list[bytes]) -> None:

@@ -20,7 +20,9 @@ BODIES = [
     journal.opened(7, "events", b'{"start_offset_ms":2,"title":"b"}'),
     journal.item("tags", b'"vip"'),
     journal.done(7, "events", b'{"start_offset_ms":2,"end_offset_ms":3,"title":"b"}'),
-    journal.item("recorded_transcript", '{"start_offset_ms":2,"end_offset_ms":2,"speaker":"USER","utterance":"é\\n"}'.encode()),
+    journal.item(
+        "recorded_transcript", '{"start_offset_ms":2,"end_offset_ms":2,"speaker":"USER","utterance":"é\\n"}'.encode()
+    ),
     journal.closed({"close_code": 1000}),
 ]
 LINES = [journal.line(body) for body in BODIES]
