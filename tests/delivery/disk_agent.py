@@ -109,7 +109,8 @@ def _main(address: tuple[str, int]) -> None:
         if pid == 0:
             _agent(address, json.loads(line))
             sys.exit()  # in order: what the library does at the end of a process is part of the run
-        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+        sys.stdout.write(f"{os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])}\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":
