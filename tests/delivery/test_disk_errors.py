@@ -74,15 +74,15 @@ def survive(stage: DiskStage, usual: Run, directory: Path, system_calls: str, er
     return failing.struck
 
 
+# For the suite, so that the making of the spool, a call's file and its lines, and delivery all meet some error:
+SOME = {"openat": "3+", "write": "2+", RENAME: "1+", "flock": "2+", "getdents64": "1", "pread64": "1"}
+
+
 @needs_strace
 @pytest.mark.parametrize("system_calls", TABLE)
-def test_an_agent_survives_a_call_that_fails_once_or_for_ever(
-    stage: DiskStage, usual: Run, tmp_path: Path, system_calls: str
-) -> None:
-    """The first and the third such call of each thread, and all of them."""
-    error = TABLE[system_calls][0]
-    struck = [survive(stage, usual, tmp_path / when, system_calls, error, when) for when in ("1", "3", "1+")]
-    assert any(struck)
+def test_an_agent_survives_a_call_that_fails(stage: DiskStage, usual: Run, tmp_path: Path, system_calls: str) -> None:
+    """Each call on the spool once, by its most usual error."""
+    assert survive(stage, usual, tmp_path / "run", system_calls, TABLE[system_calls][0], SOME.get(system_calls, "1+"))
 
 
 @needs_strace
@@ -133,7 +133,7 @@ def with_limit(stage: DiskStage, usual: Run, directory: Path, size: int) -> None
     stage.check(run, stage.run(directory, 1), usual)
 
 
-@pytest.mark.parametrize("size", [0, 1, 150, 300, 431])
+@pytest.mark.parametrize("size", [0, 150, 431])
 def test_an_agent_survives_short_writes(stage: DiskStage, usual: Run, tmp_path: Path, size: int) -> None:
     """The kernel takes the first half of a line, and refuses the rest: no half line spoils what follows."""
     with_limit(stage, usual, tmp_path / "spool", size)
@@ -175,10 +175,20 @@ def exchange_for_a_link(spool: Path) -> None:
     spool.symlink_to("moved")
 
 
-@pytest.mark.parametrize("step", ["begun", "talked", "ended"])
-@pytest.mark.parametrize("change", [remove, empty, move_away, exchange_for_a_file, exchange_for_a_link])
+CHANGES = (remove, empty, move_away, exchange_for_a_file, exchange_for_a_link)
+STEPS = ("begun", "talked", "ended")
+
+
+@pytest.mark.parametrize(
+    ("change", "step"),
+    [
+        pytest.param(change, step, marks=[] if number % 3 == place else [pytest.mark.nightly])
+        for number, change in enumerate(CHANGES)
+        for place, step in enumerate(STEPS)
+    ],
+)
 def test_an_agent_survives_what_is_done_to_its_directory(
-    stage: DiskStage, usual: Run, tmp_path: Path, step: str, change: Callable[[Path], None]
+    stage: DiskStage, usual: Run, tmp_path: Path, change: Callable[[Path], None], step: str
 ) -> None:
     """The directory goes, or another takes its place, at any step of a call."""
     spool = tmp_path / "spool"
@@ -193,7 +203,7 @@ def test_an_agent_survives_what_is_done_to_its_directory(
     stage.check(run, stage.run(spool, 1), usual)
 
 
-@pytest.mark.parametrize("step", ["before", "begun", "talked", "ended"])
+@pytest.mark.parametrize("step", ["before", "begun", pytest.param("talked", marks=pytest.mark.nightly), "ended"])
 def test_an_agent_survives_a_full_disk(stage: DiskStage, usual: Run, step: str) -> None:
     """A small file system that somebody fills at any step of a call: what was delivered is known as delivered."""
     with small_disk(64) as disk:
