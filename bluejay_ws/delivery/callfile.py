@@ -5,27 +5,32 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import logging
 import os
+import stat
 import threading
 from typing import TYPE_CHECKING
 
 from bluejay_ws.delivery.names import LIVE, READY, Name
 from bluejay_ws.delivery.parcel import Parcel
+from bluejay_ws.delivery.shelf import NO_ROOM
 from bluejay_ws.wire import journal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Sequence
 
-    from bluejay_ws.counters import Counters
+    from bluejay_ws.delivery.shelf import Shelf
 
 __all__ = ["CallFile", "reason_of"]
 
 logger = logging.getLogger("bluejay_ws")
 
-_FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-_CLOSED = -1
+_AGAIN = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_FIRST = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_CREAT | os.O_EXCL
+
+# What stands in the place of a descriptor where there is none. From _LENT downward: the descriptor was lent to
+# another call's file, and the number says which inode it had been opened for.
+_CLOSED, _BROKEN, _NOT_MADE, _LENT = -1, -2, -3, -4
 
 
 def reason_of(error: OSError) -> str:
@@ -34,88 +39,101 @@ def reason_of(error: OSError) -> str:
 
 
 class CallFile:
-    """Write a call's lines as they happen. Nothing here raises, waits or starts anything.
+    """Write a call's lines as they happen. Nothing here but `create` and `sync` raises; nothing waits.
 
-    Made by ``Spool.open_call``. The file is locked while this object holds it, and so says to every other
-    process that the call goes on.
+    The file need not be open all the time: how many are is the shelf's business. One that lost its descriptor is
+    opened again by the next line. Where it is not found any more as it was left, the call goes on in memory.
 
     Args:
-        directory: the spool.
-        name: in state `LIVE`.
-        header: the first line's body.
-        counters: where failures are counted.
-        forget: called with the report id when the file is let go of.
-
-    Raises:
-        OSError: the file cannot be made or its first line not be written.
+        shelf: what the files of the spool share.
+        identity: the simulation result id, or `NO_ID`.
+        report_id: of the connection that is recorded.
     """
 
-    __slots__ = ("_counters", "_directory", "_fd", "_forget", "_lock", "_name", "_unsynced", "broken")
+    __slots__ = ("_fd", "_identity", "_lock", "_shelf", "_unsynced", "broken", "report_id")
 
-    def __init__(
-        self, directory: str, name: Name, header: bytes, *, counters: Counters, forget: Callable[[str], object]
-    ) -> None:
+    def __init__(self, shelf: Shelf[CallFile], identity: str, report_id: str) -> None:
         self.broken: str | None = None
-        self._directory = directory
-        self._name = name
-        self._counters = counters
-        self._forget = forget
-        # The thread that has it may come here again: a handler of signals may record in the middle of a line, or close.
-        self._lock = threading.RLock()
-        self._unsynced = True
-        self._fd = os.open(self._path(name), _FLAGS, 0o600)
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._write(header)
-        except OSError:
-            self._let_go()
-            with contextlib.suppress(OSError):
-                os.unlink(self._path(name))
-            raise
+        """The reason of the first failed write; nothing is written after it."""
+        self.report_id = report_id
+        self._identity = identity
+        self._shelf = shelf
+        self._lock = shelf.lock()
+        self._unsynced = False
+        self._fd = _NOT_MADE
+
+    def create(self, header: bytes) -> None:
+        """Make the file, and write its first line.
+
+        Args:
+            header: the first line's body.
+
+        Raises:
+            OSError: the file cannot be made or the line not be written; nothing is left of it.
+        """
+        made = False
+        with self._lock:
+            try:
+                self._shelf.live[self.report_id] = self  # first: nobody in this process may take its file for left
+                self._shelf.owner.take()
+                self._use(self._shelf.open(self._path, _FIRST))
+                made = True
+                self._write(journal.line(header))
+            except OSError:
+                self._let_go()
+                if made:
+                    with contextlib.suppress(OSError):
+                        os.unlink(self._path)
+                raise
 
     @property
     def closed(self) -> bool:
         """Whether the file has been let go of."""
         return self._fd == _CLOSED
 
-    @property
-    def report_id(self) -> str:
-        """The id of the connection that is recorded."""
-        return self._name.report_id
-
     def append(self, body: bytes) -> None:
         """Write one line. After the first failure, counted and told loudly once, nothing is written any more."""
         line = journal.line(body)
-        with self._lock:
-            if self._fd == _CLOSED or self.broken is not None:
-                return
-            try:
-                if os.write(self._fd, line) != len(line):
-                    raise _short_write()
-                self._unsynced = True
-            except OSError as error:
-                self._break(error)
+        try:
+            with self._lock:
+                if self._fd >= 0 or self._reopened():
+                    self._write(line)
+        except OSError as error:
+            self._tell(error)
+
+    def append_last(self, bodies: Sequence[bytes]) -> None:
+        """Write several lines at once, as those at the end of a call; fails as `append` does."""
+        lines = b"".join(map(journal.line, bodies))
+        try:
+            with self._lock:
+                if self._fd >= 0 or self._reopened():
+                    self._write(lines)
+        except OSError as error:
+            self._tell(error)
 
     def bind(self, simulation_result_id: str) -> None:
         """Give the file the id that came after the connection, in a line and in its name."""
         self.append(journal.bound(simulation_result_id))
         with self._lock:
-            self._rename(Name.of(simulation_result_id, self._name.report_id, LIVE))
+            name = Name.of(simulation_result_id, self.report_id, LIVE)._replace(token=self._shelf.owner.token)
+            if self._fd != _CLOSED and self._rename(name):
+                self._identity = name.identity
 
     def seal(self) -> Parcel:
-        """End the file: rename it to ``.ready``, let go of its lock, and return it as a report to deliver.
+        """End the file: rename it to ``.ready``, let go of it, and return it as a report to deliver.
 
-        Where the name cannot be changed the report is read into memory. Sealing twice returns the same report.
+        Where the name cannot be changed the report is read into memory; where it cannot be read either, `broken`
+        says so, and only who recorded the call has its lines. Sealing twice returns the same report.
         """
         with self._lock:
-            identity = self._name.identity
-            ready = self._name.become(READY)
-            if self._fd == _CLOSED or self._rename(ready):
+            if self._fd == _CLOSED or self._rename(Name(self._identity, self.report_id, READY)):
                 self._let_go()
-                return Parcel(ready.report_id, identity)
+                return Parcel(self.report_id, self._identity)
             bodies = self._read()
             self._let_go()
-        return Parcel.from_memory(ready.report_id, identity, bodies)
+        if bodies is None:
+            return Parcel(self.report_id, self._identity)
+        return Parcel.from_memory(self.report_id, self._identity, bodies)
 
     def discard(self) -> None:
         """Remove the file: nothing of this call is to be sent, or memory holds it all. Idempotent."""
@@ -123,9 +141,9 @@ class CallFile:
             if self._fd == _CLOSED:
                 return
             try:
-                os.unlink(self._path(self._name))
+                os.unlink(self._path)
             except OSError as error:
-                self._counters.add(f"spool.discard_{reason_of(error)}")
+                self._shelf.counters.add(f"spool.discard_{reason_of(error)}")
             self._let_go()
 
     def sync(self) -> bool:
@@ -134,71 +152,144 @@ class CallFile:
         Called beside the agent's loop. The lock is not held while the disk works.
 
         Raises:
-            OSError: the disk fails.
+            OSError: the disk fails, or the file cannot be opened.
         """
         with self._lock:
-            if not self._unsynced or self._fd == _CLOSED:
+            if not self._unsynced or _BROKEN <= self._fd <= _CLOSED:
                 return False
             self._unsynced = False
-            twin = os.dup(self._fd)
+            try:
+                twin = os.dup(self._fd) if self._fd >= 0 else self._open_again()
+            except OSError as error:
+                self._unsynced = error.errno in NO_ROOM  # there may be one the next time
+                raise
         try:
             os.fdatasync(twin) if hasattr(os, "fdatasync") else os.fsync(twin)
         finally:
             os.close(twin)
         return True
 
+    def lend(self) -> bool:
+        """Give the descriptor up until the next line needs one; return False if it is in use at this moment.
+
+        Called by whoever opens another call's file, perhaps from a handler of signals that interrupted this one: then
+        the lock is ours, and could be taken again.
+        """
+        lock = self._lock
+        if lock._is_owned() or not lock.acquire(blocking=False):  # type: ignore[attr-defined]  # noqa: SLF001 - as threading.Condition does
+            return False
+        try:
+            fd = self._fd
+            if fd >= 0:
+                inode = os.fstat(fd).st_ino
+                if self._fd == fd:  # no handler of signals has ended the call since
+                    self._fd = _LENT - inode
+                    self._shelf.holders.pop(self, None)
+                    os.close(fd)
+        except OSError:
+            return False
+        finally:
+            lock.release()
+        return True
+
     def abandon(self) -> None:
-        """Close a forked child's copy: the lock stays with the parent, and its name is not touched."""
+        """Close a forked child's copy: the call goes on in the parent, and its file's name is not touched."""
         self._lock = threading.RLock()  # the parent may have held it
-        fd, self._fd = self._fd, _CLOSED
-        if fd != _CLOSED:
-            os.close(fd)
+        self._let_go()
 
-    def _path(self, name: Name) -> str:
-        return f"{self._directory}/{name}"
+    @property
+    def _path(self) -> str:
+        return f"{self._shelf.directory}/{Name(self._identity, self.report_id, LIVE, self._shelf.owner.token)}"
 
-    def _write(self, body: bytes) -> None:
-        line = journal.line(body)
-        if os.write(self._fd, line) != len(line):
-            raise _short_write()
+    def _write(self, data: bytes) -> None:
+        try:
+            if os.write(self._fd, data) != len(data):
+                raise _short_write()
+        except OSError as error:
+            self._break(error)
+            raise
         self._unsynced = True
 
+    def _reopened(self) -> bool:
+        """Open the file for another line, if it is one that can have one.
+
+        Raises:
+            OSError: it cannot be opened, or is not the same any more.
+        """
+        if self._fd > _LENT:
+            return False
+        try:
+            self._use(self._open_again())
+        except OSError as error:
+            self._break(error)
+            raise
+        return self._fd >= 0
+
+    def _open_again(self) -> int:
+        lent = self._fd
+        fd = self._shelf.open(self._path, _AGAIN)
+        facts = os.fstat(fd)
+        if not stat.S_ISREG(facts.st_mode) or lent != _LENT - facts.st_ino:
+            os.close(fd)
+            raise OSError(errno.ESTALE, "not the file that it was")
+        return fd
+
+    def _use(self, fd: int) -> None:
+        """Keep a new descriptor, unless a handler of signals came in between and opened or ended the file."""
+        if self._fd < _LENT or self._fd == _NOT_MADE:
+            self._fd = fd
+            self._shelf.hold(self, fd)
+        else:
+            os.close(fd)
+
     def _break(self, error: OSError) -> None:
+        """Write nothing any more, under the lock: what follows half a line would be damaged with it."""
+        fd, self._fd = self._fd, _BROKEN
         self.broken = reason_of(error)
-        self._counters.add(f"spool.write_{self.broken}")
+        self._shelf.holders.pop(self, None)
+        _close(fd)
+
+    def _tell(self, error: OSError) -> None:
+        """Say aloud that the file broke; without the lock, because a handler of logs may record too."""
+        reason = reason_of(error)
+        self._shelf.counters.add(f"spool.write_{reason}")
         logger.error(
             "call %s: its file in the spool %s cannot be written (%s); it goes on in memory, and a crash loses it",
-            self._name.identity,
-            self._directory,
-            self.broken,
-            extra={"simulation_result_id": self._name.identity},
+            self._identity,
+            self._shelf.directory,
+            reason,
+            extra={"simulation_result_id": self._identity},
         )
 
     def _rename(self, name: Name) -> bool:
         try:
-            os.rename(self._path(self._name), self._path(name))
+            os.rename(self._path, f"{self._shelf.directory}/{name}")
         except OSError as error:
-            self._counters.add(f"spool.rename_{reason_of(error)}")
+            self._shelf.counters.add(f"spool.rename_{reason_of(error)}")
             return False
-        self._name = name
         return True
 
-    def _read(self) -> list[bytes]:
-        chunks, offset = [], 0
-        with contextlib.suppress(OSError):
-            while chunk := os.pread(self._fd, 1 << 20, offset):
+    def _read(self) -> list[bytes] | None:
+        """Return every line that the file holds, whatever became of its name; None if it is gone."""
+        chunks: list[bytes] = []
+        try:
+            if self._fd < 0:
+                self._use(self._open_again())
+            while chunk := os.pread(self._fd, 1 << 20, sum(map(len, chunks))):
                 chunks.append(chunk)
-                offset += len(chunk)
+        except OSError as error:
+            self.broken = reason_of(error)
+            return None
         return journal.parse(b"".join(chunks)).bodies
 
     def _let_go(self) -> None:
         fd, self._fd = self._fd, _CLOSED
-        if fd == _CLOSED:
-            return
-        self._forget(self._name.report_id)
-        with contextlib.suppress(OSError):
-            # Said aloud, because a child that was forked without our knowledge may hold the same open file.
-            fcntl.flock(fd, fcntl.LOCK_UN)
+        self._shelf.forget(self, self.report_id)
+        _close(fd)
+
+
+def _close(fd: int) -> None:
+    if fd >= 0:
         with contextlib.suppress(OSError):
             os.close(fd)
 

@@ -3,7 +3,8 @@
 The state of a report is the end of its file's name, changed by renaming: ``.live`` while the call goes on,
 ``.ready`` when it is over, ``.sending`` from before the first byte of a POST until its outcome is known,
 ``.sent`` for a while after it was delivered, ``.held`` and ``.parked`` for what needs a person. Whoever works
-on a file holds its ``flock``; a ``.live`` file whose lock is free belongs to a process that died.
+on a file holds its ``flock``. A ``.live`` file names the lock of the process whose call it is; where that is free
+(or, without such a name, the file's own) the process died.
 """
 
 # ruff: noqa: PTH104, PTH108, PTH116, PTH208 - plain strings: a Path costs more than the system call
@@ -16,11 +17,12 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from bluejay_ws.delivery import filesystem, quarantine
+from bluejay_ws.delivery import filesystem, owner, quarantine
 from bluejay_ws.delivery.callfile import CallFile, reason_of
 from bluejay_ws.delivery.claim import Claim, GoneError, close_inherited
 from bluejay_ws.delivery.names import HELD, LIVE, NO_ID, PARKED, READY, SENT, Name
 from bluejay_ws.delivery.parcel import Parcel
+from bluejay_ws.delivery.shelf import Shelf
 from bluejay_ws.wire import journal
 
 if TYPE_CHECKING:
@@ -98,6 +100,7 @@ class Spool:
         max_reports: bound of the number of reports that wait, are held or are parked.
         parked_days: how long a parked report is kept, and what is in quarantine, which has bounds of its own.
         redial_wait: seconds after a crash in which the platform may dial the same call again.
+        open_files: how many files of live calls are open at once; default a share of what the process may open.
         wall: Unix time, in seconds.
     """
 
@@ -110,6 +113,7 @@ class Spool:
         max_reports: int = 10_000,
         parked_days: float = 30.0,
         redial_wait: float = 2.0,
+        open_files: int | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.directory = directory
@@ -122,7 +126,8 @@ class Spool:
         self._max_reports = max_reports
         self._parked_seconds = parked_days * DAY
         self._wall = wall
-        self._open: dict[str, CallFile] = {}
+        self._shelf: Shelf[CallFile] = Shelf(self._path, counters=counters, open_files=open_files)
+        self._to_sync: list[CallFile] = []
         self._told = 0
         self._persons: dict[Name, float] = {}
 
@@ -148,16 +153,13 @@ class Spool:
         if self.full:
             self._tell_once("full", name)
             return None
+        file = CallFile(self._shelf, name.identity, report_id)
         try:
-            file = CallFile(self._path, name, header, counters=self._counters, forget=self._forget)
+            file.create(header)
         except OSError as error:
             self._tell_once(f"open_{reason_of(error)}", name)
             return None
-        self._open[report_id] = file
         return file
-
-    def _forget(self, report_id: str) -> None:
-        self._open.pop(report_id, None)
 
     def _tell_once(self, reason: str, name: Name) -> None:
         self._counters.add(f"spool.{reason}")
@@ -174,12 +176,10 @@ class Spool:
     def sync(self, seconds: float = 0.5) -> None:
         """Bring the files of running calls to the disk, for as long as ``seconds``; the rest is next."""
         until = time.monotonic() + seconds
-        for report_id, file in list(self._open.items()):
+        self._to_sync = self._to_sync or list(self._shelf.live.values())[::-1]
+        while self._to_sync:
             try:
-                if file.sync() and self._open.pop(report_id, None) is not None:
-                    self._open[report_id] = file  # what has been synced goes to the end of the line
-                if file.closed:  # its call ended meanwhile; it must not come back
-                    self._forget(report_id)
+                self._to_sync.pop().sync()
             except OSError as error:
                 self._counters.add(f"spool.sync_{reason_of(error)}")
             if time.monotonic() > until:
@@ -187,8 +187,8 @@ class Spool:
 
     def reset_after_fork(self) -> None:
         """Close a forked child's copies of open files; they are the parent's."""
-        mine, self._open = self._open, {}
-        for file in mine.values():
+        self._to_sync = []
+        for file in self._shelf.reset_after_fork():
             file.abandon()
         close_inherited()
 
@@ -233,11 +233,12 @@ class Spool:
             OSError: the directory is there but cannot be worked with, such as no descriptors left.
         """
         group = Group()
+        asked: dict[str, bool] = {}
         try:
             for text in self._listing(identity + "."):
                 name = Name.parse(text)
                 if name is not None:
-                    self._join(group, name)
+                    self._join(group, name, asked)
         except BaseException:
             group.release()
             raise
@@ -253,10 +254,10 @@ class Spool:
         except FileNotFoundError:
             return []
 
-    def _join(self, group: Group, name: Name) -> None:
+    def _join(self, group: Group, name: Name, asked: dict[str, bool]) -> None:
         if name.state == SENT:
             group.delivered.append(name)
-        elif name.state == LIVE and self._just_made(name):
+        elif name.state == LIVE and self._goes_on(name, asked):
             group.going_on = True
         elif name.state == PARKED:
             group.parked.append(name)
@@ -282,6 +283,9 @@ class Spool:
         except OSError:
             return {}
 
+    def _goes_on(self, name: Name, asked: dict[str, bool]) -> bool:
+        return self._shelf.goes_on(name, asked) if name.token else self._just_made(name)
+
     def _just_made(self, name: Name) -> bool:
         """Return whether a ``.live`` file has been made, but perhaps not locked yet, by a call that begins now."""
         try:
@@ -304,11 +308,12 @@ class Spool:
         """
         found = []
         self.unripe_for = None
+        asked: dict[str, bool] = {}
         names = self._names()
         self._persons = {name: self._persons[name] for name in names if name in self._persons}
         for name in names:
             try:
-                ready = self._recovered(name, untouched)
+                ready = self._recovered(name, untouched, asked)
             except OSError as error:
                 if not isinstance(error, BlockingIOError):
                     self._counters.add(
@@ -319,13 +324,13 @@ class Spool:
                 found.append(ready)
         return found
 
-    def _recovered(self, name: Name, untouched: float) -> Name | None:
+    def _recovered(self, name: Name, untouched: float, asked: dict[str, bool]) -> Name | None:
         if name.state in {SENT, PARKED}:
             return None
-        if name.report_id in self._open:
+        if name.report_id in self._shelf.live:
             return None
-        if name.state == LIVE and self._just_made(name):
-            self.unripe_for = JUST_MADE
+        if name.state == LIVE and self._goes_on(name, asked):
+            self.unripe_for = self.unripe_for if name.token else JUST_MADE
             return None
         if name.state != LIVE and name.identity != NO_ID:
             facts = os.stat(f"{self._path}/{name}", follow_symlinks=False)
@@ -378,6 +383,7 @@ class Spool:
             size, count = size - bytes_, count - 1
         self.full = size > self._max_bytes or count > self._max_reports
         self._sweep()
+        self._keep_owners()
         quarantine.bound(self._path, oldest=now - self._parked_seconds)
 
     def _sweep(self) -> None:
@@ -389,6 +395,15 @@ class Spool:
                 continue
             if old:
                 _unlink(str(path))
+
+    def _keep_owners(self) -> None:
+        """Make our lock anew if somebody has removed it under running calls, and remove those of dead processes."""
+        if self._shelf.live:
+            try:
+                self._shelf.owner.take()
+            except OSError as error:
+                self._counters.add(f"spool.owner_{reason_of(error)}")
+        owner.sweep(self._path)
 
     def _give_up(self, name: Name, why: str) -> None:
         self._counters.add(f"dropped.parked_{why}")

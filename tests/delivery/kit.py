@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
 import uuid
 from collections import deque
@@ -92,9 +94,29 @@ def abandoned_call(spool: Spool, identity: str | None, *tools: str, started_at: 
     return file.report_id
 
 
+def files(directory: Path) -> list[Path]:
+    """Return the files of a spool, without the locks of processes."""
+    return [path for path in directory.iterdir() if path.is_file() and path.suffix != ".owner"]
+
+
+def descriptors(directory: Path) -> int:
+    """Return how many descriptors this process has of reports in a spool, reports that were removed among them."""
+    found = 0
+    for text in os.listdir("/proc/self/fd"):  # noqa: PTH208 - one of them is of this very listing, and gone
+        with contextlib.suppress(OSError):
+            path = os.readlink(f"/proc/self/fd/{text}")  # noqa: PTH115
+            found += path.startswith(f"{directory}/") and ".owner" not in path
+    return found
+
+
+def owners(directory: Path) -> list[Path]:
+    """Return the locks of processes in a spool."""
+    return list(directory.glob("*.owner*"))
+
+
 def states(directory: Path) -> list[str]:
     """Return ``identity.state`` of every file of a spool, sorted."""
-    names = (path.name.split(".") for path in directory.iterdir() if path.is_file())
+    names = (path.name.split(".") for path in files(directory))
     return sorted(f"{parts[0]}.{parts[-1]}" for parts in names)
 
 
@@ -169,7 +191,7 @@ def courier(spool: Spool | None, counters: Counters, retry: Retry = QUICK) -> Co
 
 def only(directory: Path) -> Path:
     """Return the only file."""
-    (path,) = (path for path in directory.iterdir() if path.is_file())
+    (path,) = files(directory)
     return path
 
 

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import faulthandler
-import fcntl
 import logging
 import os
 import shutil
 import signal
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
 from bluejay_ws.counters import Counters
 from bluejay_ws.delivery.names import NO_ID
+from bluejay_ws.delivery.owner import lives
 from bluejay_ws.wire import journal
-from tests.delivery.faults import as_ordinary_user, file_size_limit, fill, read_only, small_disk
-from tests.delivery.kit import bodies, end, header, new_id, open_call, spool_at, states, tool
+from tests.delivery.faults import as_ordinary_user, file_size_limit, fill, no_descriptors, read_only, small_disk
+from tests.delivery.kit import bodies, descriptors, end, header, new_id, only, open_call, owners, spool_at, states, tool
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,8 +28,7 @@ if TYPE_CHECKING:
 
 def lines(directory: Path) -> list[bytes]:
     """Return the bodies of the only file, which is sound."""
-    (path,) = (path for path in directory.iterdir() if path.is_file())
-    parsed = journal.parse(path.read_bytes())
+    parsed = journal.parse(only(directory).read_bytes())
     assert not parsed.damaged
     assert not parsed.torn
     return parsed.bodies
@@ -39,17 +40,7 @@ def test_each_line_is_there_as_soon_as_it_was_written(tmp_path: Path) -> None:
     file.append(tool())
     assert lines(tmp_path) == [header(file.report_id, "720488"), tool()]
     assert states(tmp_path) == ["720488.live"]
-    assert next(tmp_path.iterdir()).stat().st_mode & 0o777 == 0o600
-
-
-def test_the_file_is_locked_while_the_call_goes_on(tmp_path: Path) -> None:
-    """Every other process can tell a running call from one whose process died."""
-    file = open_call(spool_at(tmp_path), "720488")
-    with next(tmp_path.iterdir()).open("rb") as other:
-        with pytest.raises(BlockingIOError):
-            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        file.seal()
-        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    assert only(tmp_path).stat().st_mode & 0o777 == 0o600
 
 
 def test_sealing_makes_it_ready(tmp_path: Path) -> None:
@@ -196,6 +187,255 @@ def test_a_forked_child_closes_its_copy_and_no_more(tmp_path: Path) -> None:
         file.append(tool())
         os._exit(0)
     os.waitpid(child, 0)
-    with next(tmp_path.iterdir()).open("rb") as other, pytest.raises(BlockingIOError):
-        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    (lock,) = owners(tmp_path)
+    assert lives(str(tmp_path), lock.stem)
     assert len(lines(tmp_path)) == 1
+
+
+# -- files that have no descriptor at the moment ------------------------------------------------------------------
+
+
+def lent(directory: Path, counters: Counters | None = None) -> tuple[CallFile, Spool]:
+    """Return a call with one tool call whose file gave its descriptor to another call's."""
+    spool = spool_at(directory, counters, open_files=1)
+    file = open_call(spool, "720488", "first")
+    open_call(spool, "another")
+    assert list(spool._shelf.holders) != [file]
+    return file, spool
+
+
+def path_of(directory: Path, identity: str = "720488") -> Path:
+    """Return a call's file."""
+    (path,) = directory.glob(f"{identity}.*")
+    return path
+
+
+def test_the_next_line_opens_the_file_again(tmp_path: Path) -> None:
+    """Nobody notices; each line is there once, in order."""
+    file, _ = lent(tmp_path)
+    file.append(tool("second"))
+    file.append(tool("third"))
+    parsed = journal.parse(path_of(tmp_path).read_bytes())
+    assert parsed.bodies == [header(file.report_id, "720488"), tool("first"), tool("second"), tool("third")]
+    assert not parsed.damaged
+
+
+def test_several_last_lines_are_written_at_once(tmp_path: Path) -> None:
+    """They read like those that were written one by one; after a failure none is written."""
+    spool = spool_at(tmp_path)
+    file = open_call(spool, "720488")
+    file.append_last(end(file.report_id))
+    assert lines(tmp_path) == [header(file.report_id, "720488"), *end(file.report_id)]
+    file.seal()
+    file.append_last(end(file.report_id))
+    assert len(lines(tmp_path)) == 3
+
+
+def test_last_lines_that_find_no_room_break_the_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As any other line does: counted, told once, and the call is in memory."""
+    counters = Counters()
+    file = open_call(spool_at(tmp_path, counters), "720488")
+    with file_size_limit(200):
+        file.append_last([tool(), tool()])
+        file.append_last([tool(), tool()])
+    assert file.broken == "enospc"
+    assert not file.closed
+    assert counters.snapshot() == {"spool.write_enospc": 1}
+    assert len(caplog.records) == 1
+
+
+def test_a_broken_file_takes_no_descriptor_and_is_its_calls_until_the_end(tmp_path: Path) -> None:
+    """What it holds is delivered by nobody: memory has more."""
+    spool = spool_at(tmp_path)
+    file = open_call(spool, "720488", "first")
+    with file_size_limit(1):
+        file.append(tool())
+    assert (file.broken, descriptors(tmp_path)) == ("enospc" if file.broken == "enospc" else "efbig", 0)
+    assert not file.sync()
+    assert spool.gather("720488").going_on
+    assert spool.recover() == spool_at(tmp_path).recover() == []
+    file.discard()
+    assert states(tmp_path) == []
+
+
+def test_sealing_renaming_and_discarding_need_no_descriptor(tmp_path: Path) -> None:
+    """The end of a call opens nothing."""
+    one, spool = lent(tmp_path)
+    three, four = open_call(spool, None), open_call(spool, "4")
+    open_call(spool, "5").discard()
+    three.bind("3")
+    assert one.seal().bodies is None
+    four.discard()
+    assert states(tmp_path) == ["3.live", "720488.ready", "another.live"]
+    one.append(tool())
+    assert descriptors(tmp_path) == 1
+
+
+@pytest.mark.parametrize("change", ["removed", "link", "dangling", "another", "pipe", "directory"])
+def test_a_file_that_is_not_the_same_any_more_is_not_written_to(
+    tmp_path: Path, change: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The call goes on in memory, and whatever stands in the place is left as it is."""
+    counters = Counters()
+    file, _ = lent(tmp_path / "spool", counters)
+    path, elsewhere = path_of(tmp_path / "spool"), tmp_path / "elsewhere"
+    elsewhere.write_bytes(path.read_bytes())
+    before = elsewhere.read_bytes()
+    if change == "another":
+        os.replace(shutil.copy(elsewhere, tmp_path / "copy"), path)  # noqa: PTH105 - at once: the inode is not free
+    else:
+        path.unlink()
+    if change in {"link", "dangling"}:
+        path.symlink_to(elsewhere if change == "link" else tmp_path / "nowhere")
+    elif change == "pipe":
+        os.mkfifo(path)
+    elif change == "directory":
+        path.mkdir()
+    file.append(tool("second"))
+    file.append(tool("third"))
+    assert file.broken is not None
+    assert counters.snapshot() == {f"spool.write_{file.broken}": 1}
+    assert len(caplog.records) == 1
+    assert elsewhere.read_bytes() == before
+    assert not (tmp_path / "nowhere").exists()
+    if change == "another":
+        assert path.read_bytes() == before
+    assert descriptors(tmp_path / "spool") == 1
+
+
+def test_a_file_that_went_before_it_could_be_sealed_is_said_to_be_broken(tmp_path: Path) -> None:
+    """Then only whoever recorded the call has its lines, and has to look."""
+    counters = Counters()
+    file, _ = lent(tmp_path, counters)
+    path_of(tmp_path).unlink()
+    file.seal()
+    assert file.broken == "enoent"
+    assert file.closed
+
+
+def test_one_that_cannot_be_renamed_is_opened_again_to_be_read() -> None:
+    """A directory that became read-only loses nothing."""
+    with as_ordinary_user() as directory:
+        file, _ = lent(directory)
+        with read_only(directory):
+            assert list(file.seal().bodies or ()) == [header(file.report_id, "720488"), tool("first")]
+
+
+def test_no_descriptor_to_open_it_again_breaks_the_file_and_not_the_call(tmp_path: Path) -> None:
+    """Nothing more can be given back, so the call goes on in memory."""
+    counters = Counters()
+    file, spool = lent(tmp_path, counters)
+    for other in list(spool._shelf.holders):
+        other.discard()
+    with no_descriptors():
+        file.append(tool())
+    assert file.broken == "emfile"
+    assert counters.snapshot() == {"spool.write_emfile": 1}
+
+
+def test_what_was_written_before_the_descriptor_went_is_synced_too(tmp_path: Path) -> None:
+    """A power cut must not cost more where many calls go on."""
+    file, spool = lent(tmp_path)
+    assert file.sync()
+    assert not file.sync()
+    file.append(tool())
+    open_call(spool, "third")
+    with no_descriptors():
+        for other in list(spool._shelf.holders):
+            with other._lock:  # what is in use is not given back
+                pass
+        assert file.sync()
+    assert not file.sync()
+
+
+def test_what_could_not_be_synced_for_want_of_a_descriptor_is_tried_again(tmp_path: Path) -> None:
+    """And what is gone is not: there is nothing to be synced."""
+    file, spool = lent(tmp_path)
+    for other in list(spool._shelf.holders):
+        other.discard()
+    with no_descriptors(), pytest.raises(OSError, match="Too many open files"):
+        file.sync()
+    path_of(tmp_path).unlink()
+    with pytest.raises(FileNotFoundError):
+        file.sync()
+    assert not file.sync()
+
+
+def test_threads_that_write_to_more_calls_than_may_be_open_lose_no_line(tmp_path: Path) -> None:
+    """Descriptors change hands all the time: no line comes into another call's file, twice, or not at all."""
+    spool = spool_at(tmp_path, open_files=3)
+    files = [open_call(spool, str(number)) for number in range(12)]
+
+    def record(worker: int) -> None:
+        for number in range(144):
+            index = (number * 5 + worker) % len(files)
+            files[index].append(tool(f"call-{index}-{worker}-{number}"))
+            if number % 48 == 47:
+                spool.sync()
+
+    threads = [threading.Thread(target=record, args=(worker,)) for worker in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert descriptors(tmp_path) == len(spool._shelf.holders) <= 3 + len(threads)
+    for index, file in enumerate(files):
+        parsed = journal.parse(path_of(tmp_path, str(index)).read_bytes())
+        assert not parsed.damaged
+        assert len(set(parsed.bodies)) == len(parsed.bodies) == 1 + 6 * 144 / 12
+        assert all(b'"call-%d-' % index in body for body in parsed.bodies[1:])
+        file.seal()
+    assert descriptors(tmp_path) == 0
+
+
+def test_a_handler_of_signals_may_end_a_call_whose_file_is_being_opened_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The descriptor that nobody needs any more is closed, and no line follows the end."""
+    file, spool = lent(tmp_path)
+    plain = spool._shelf.open
+
+    def interrupted(path: str, flags: int) -> int:
+        fd = plain(path, flags)
+        file.seal()
+        return fd
+
+    monkeypatch.setattr(spool._shelf, "open", interrupted)
+    file.append(tool("too late"))
+    assert file.closed
+    assert file.broken is None
+    assert b"too late" not in path_of(tmp_path).read_bytes()
+    assert descriptors(tmp_path) == 1
+
+
+def test_a_call_that_ends_while_it_gives_its_descriptor_up_stays_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A handler of signals came in between."""
+    file = open_call(spool_at(tmp_path), "1")
+    plain = os.fstat
+
+    def interrupted(fd: int) -> os.stat_result:
+        facts = plain(fd)
+        file.seal()
+        return facts
+
+    monkeypatch.setattr(os, "fstat", interrupted)
+    assert file.lend()
+    assert file.closed
+
+
+def test_one_that_the_kernel_tells_nothing_of_keeps_its_descriptor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It could not be known again."""
+    file = open_call(spool_at(tmp_path), "1")
+
+    def fails(_: int) -> os.stat_result:
+        raise OSError(errno.EIO, "no")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fstat", fails)
+        assert not file.lend()
+    file.append(tool())
+    assert len(lines(tmp_path)) == 2

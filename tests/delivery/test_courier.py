@@ -26,6 +26,7 @@ from tests.delivery.kit import (
     courier,
     finished_call,
     new_id,
+    only,
     open_call,
     result,
     spool_at,
@@ -105,7 +106,7 @@ def test_a_report_is_marked_before_it_leaves_and_buried_when_accepted(
     (line,) = caplog.messages
     assert line.startswith("call 720488: report delivered (1 tool call, 0 utterances, 1 event), ")
     assert line.endswith(" ms after the close")
-    assert len(next(tmp_path.iterdir()).read_bytes().splitlines()) == 2
+    assert len(only(tmp_path).read_bytes().splitlines()) == 2
 
 
 @pytest.mark.parametrize(
@@ -149,7 +150,7 @@ def test_a_parked_report_says_why_and_keeps_the_answer_to_itself(
     assert desk.run(job_of(desk.call())) == ["http.422"]
     assert "report parked (http.422 body.events: missing)" in caplog.text
     assert "hush" not in caplog.text
-    assert b"hush" not in next(tmp_path.iterdir()).read_bytes()
+    assert b"hush" not in only(tmp_path).read_bytes()
     assert desk.counters.snapshot() == {"http.422": 1, "parked": 1}
 
 
@@ -228,9 +229,9 @@ def test_a_wait_that_is_over_delays_nothing(tmp_path: Path) -> None:
     job = job_of(desk.call())
     for _ in range(2):
         desk.step(job)
-    assert b"next_at" not in next(tmp_path.iterdir()).read_bytes()
+    assert b"next_at" not in only(tmp_path).read_bytes()
     desk.step(job)
-    assert b"next_at" in next(tmp_path.iterdir()).read_bytes()
+    assert b"next_at" in only(tmp_path).read_bytes()
     time.sleep(0.01)
     assert desk.run(Job("720488")) == [""]
 
@@ -454,7 +455,7 @@ def test_a_file_that_somebody_removed_is_a_loss_that_is_told(tmp_path: Path, cap
     """No report disappears without a word."""
     desk = Desk(tmp_path)
     parcel = desk.call()
-    next(tmp_path.iterdir()).unlink()
+    only(tmp_path).unlink()
     assert desk.run(job_of(parcel)) == ["elsewhere"]
     assert desk.counters.snapshot() == {"dropped.file_removed": 1}
     assert "is lost: its file was removed from the spool" in caplog.text

@@ -20,7 +20,19 @@ from bluejay_ws.counters import Counters
 from bluejay_ws.delivery.part import Job
 from bluejay_ws.delivery.sender import Sender
 from bluejay_ws.testing.platform import FakePlatform
-from tests.delivery.kit import SUCCESS, Script, courier, end, open_call, result, settings, spool_at, states, tool
+from tests.delivery.kit import (
+    SUCCESS,
+    Script,
+    courier,
+    end,
+    open_call,
+    owners,
+    result,
+    settings,
+    spool_at,
+    states,
+    tool,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,6 +45,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarn
 
 KILLS = int(os.environ.get("BLUEJAY_WS_KILLS", "40"))
 TESTS = 8
+OPEN_FILES = (1, 4, 100)
 
 
 def forked(work: Callable[[], object]) -> int:
@@ -52,9 +65,16 @@ def forked(work: Callable[[], object]) -> int:
 
 
 def agent(url: str, directory: Path, log: Path, prefix: str, seed: int) -> NoReturn:
-    """Hold 1 to 20 calls at once, for ever; write down each record once the call that made it has returned."""
+    """Hold 1 to 20 calls at once, for ever; write down each record once the call that made it has returned.
+
+    Some agents may have all files open, some a few, and some one.
+    """
     chance = random.Random(seed)
-    sender = Sender(settings(url, directory), spool=(spool := spool_at(directory)), counters=Counters())
+    sender = Sender(
+        settings(url, directory),
+        spool=(spool := spool_at(directory, open_files=OPEN_FILES[seed % 3])),
+        counters=Counters(),
+    )
     sender.start()
     written = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     live: dict[str, CallFile] = {}
@@ -166,6 +186,31 @@ def one_call(directory: Path, platform: Platform, done: Path) -> None:
         done.write_text(f"recorded {number + 1}")
     for body in end(file.report_id):
         file.append(body)
+    deliver(spool, file, platform)
+    spool._shelf.owner.release(unless=spool._shelf.live)
+
+
+def calls_that_share_a_descriptor(directory: Path, platform: Platform, done: Path) -> None:
+    """Do the same while others take its file's descriptor between any two lines."""
+    spool = spool_at(directory, open_files=1)
+    file = open_call(spool, "720488")
+    done.write_text("opened")
+    for number in range(2):
+        open_call(spool, f"other-{number}").discard()
+        other = open_call(spool, f"another-{number}")
+        file.append(tool(f"tool-{number}"))
+        done.write_text(f"recorded {number + 1}")
+        other.discard()
+        spool.sync()
+    open_call(spool, None).discard()
+    file.append_last(end(file.report_id))
+    deliver(spool, file, platform)
+    spool.tidy()
+    spool._shelf.owner.release(unless=spool._shelf.live)
+
+
+def deliver(spool: Spool, file: CallFile, platform: Platform) -> None:
+    """End a call and deliver its report."""
     parcel = file.seal()
     courier(spool, Counters()).step(Job("720488", parcels={parcel.report_id: parcel}), platform.script)
 
@@ -174,6 +219,10 @@ def recover(directory: Path, platform: Platform) -> None:
     """Deliver what is left, as the next start does."""
     spool: Spool = spool_at(directory)
     for name in spool.recover():
+        if name.identity != "720488":  # a call that was open for the sake of its descriptor
+            with spool.claim(name) as claim:
+                claim.remove()
+            continue
         job = Job(name.identity, fresh=False, look_first=True)
         while courier(spool, Counters()).step(job, platform.script).wait is not None:
             pass
@@ -210,11 +259,32 @@ def killed_at(system_call: str, number: int) -> Iterator[Callable[[Callable[[], 
     yield run
 
 
+CALLS = (
+    "openat",
+    "flock",
+    "write",
+    "rename",
+    "ftruncate",
+    "close",
+    "unlink",
+    "fstat",
+    "newfstatat",
+    "pread64",
+    "fsync",
+)
+
+
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not there")
 @pytest.mark.parametrize(
-    "system_call", ["openat", "flock", "write", "rename", "ftruncate", "close", "unlink", "fstat", "pread64", "fsync"]
+    ("work", "system_call"),
+    [
+        *((one_call, name) for name in CALLS),
+        *((calls_that_share_a_descriptor, name) for name in (*CALLS, "fdatasync", "dup")),
+    ],
 )
-def test_a_kill_at_every_system_call_is_recovered_exactly(tmp_path: Path, system_call: str) -> None:
+def test_a_kill_at_every_system_call_is_recovered_exactly(
+    tmp_path: Path, work: Callable[[Path, Platform, Path], None], system_call: str
+) -> None:
     """One call is recorded and delivered; the process dies at each step of it in turn, and the next start mends it."""
     number = 0
     died = True
@@ -224,7 +294,7 @@ def test_a_kill_at_every_system_call_is_recovered_exactly(tmp_path: Path, system
         directory.mkdir()
         platform, done, spool = Platform(directory / "log"), directory / "done", directory / "spool"
         with killed_at(system_call, number) as run:
-            died = run(lambda p=platform, d=done, s=spool: one_call(s, p, d))  # type: ignore[misc]
+            died = run(lambda p=platform, d=done, s=spool: work(s, p, d))  # type: ignore[misc]
         if spool.exists():
             recover(spool, platform)
         progress = done.read_text() if done.exists() else ""
@@ -235,4 +305,6 @@ def test_a_kill_at_every_system_call_is_recovered_exactly(tmp_path: Path, system
             assert len(names) >= int(progress.partition(" ")[2] or 0)
             assert names == [f"tool-{index}" for index in range(len(names))]
             assert states(spool) == ["720488.sent"]
-        assert number < 100
+            spool_at(spool).tidy()
+            assert not owners(spool)
+        assert number < 150

@@ -17,6 +17,21 @@ def test_a_name_is_read_as_it_is_written() -> None:
     assert str(name.become(READY)).endswith(".ready")
 
 
+def test_the_name_of_a_running_call_says_whose_it_is() -> None:
+    """Once the call is over it is nobody's; a live file that names nobody is told by its own lock."""
+    name = Name("720488", new_id(), LIVE, "0123456789abcdef")
+    assert str(name) == f"720488.{name.report_id}.0123456789abcdef.live"
+    assert Name.parse(str(name)) == name
+    assert str(name.become(READY)) == f"720488.{name.report_id}.ready"
+    assert Name.parse(f"720488.{name.report_id}.live") == Name("720488", name.report_id, LIVE, "")
+
+
+@pytest.mark.parametrize("rest", ["0123456789abcdef.ready", "0123456789abcde.live", ".live", "0123456789ABCDEF.live"])
+def test_what_only_looks_like_an_owner_is_not_ours(rest: str) -> None:
+    """Only a live file has one, of 16 hexadecimal characters."""
+    assert Name.parse(f"720488.{new_id()}.{rest}") is None
+
+
 @pytest.mark.parametrize("identity", [None, "", "a/b", "..", "a b", "x" * 65, "é"])
 def test_an_id_that_cannot_stand_in_a_name_is_left_out(identity: str | None) -> None:
     """No id from outside can leave the directory or forge another name."""
@@ -35,7 +50,7 @@ def test_a_call_without_an_id_has_a_name_too() -> None:
     assert Name.parse(str(name)) == name
 
 
-@given(st.text() | st.from_regex(r"\A.{1,70}\.[0-9a-f]{32}\.(live|ready|sent|new)\Z"))
+@given(st.text() | st.from_regex(r"\A.{1,70}\.[0-9a-f]{32}\.([0-9a-f]{16}\.)?(live|ready|sent|new)\Z"))
 def test_only_our_names_are_read(text: str) -> None:
     """A file in the directory that is not ours is not touched."""
     name = Name.parse(text)

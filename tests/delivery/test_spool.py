@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import random
@@ -21,11 +22,13 @@ from tests.delivery.kit import (
     abandoned_call,
     bodies,
     claimed,
+    files,
     finished_call,
     move,
     new_id,
     only,
     open_call,
+    owners,
     spool_at,
     states,
 )
@@ -251,6 +254,96 @@ def test_running_calls_are_not_recovered(tmp_path: Path) -> None:
     assert states(tmp_path) == ["1.live", "2.live"]
 
 
+def test_a_live_file_that_names_nobody_is_told_by_its_own_lock(tmp_path: Path) -> None:
+    """As an earlier release, or a person, left it."""
+    spool = spool_at(tmp_path)
+    report_id = new_id()
+    path = tmp_path / str(Name.of("720488", report_id, "live"))
+    path.write_bytes(b"".join(journal.line(body) for body in bodies(report_id, "720488", "one")))
+    with path.open() as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        assert spool.gather("720488").going_on
+        assert spool.recover() == []
+    assert [name.identity for name in spool.recover()] == ["720488"]
+
+
+def test_a_file_of_our_own_that_no_call_writes_to_is_recovered(tmp_path: Path) -> None:
+    """Such as one that could not be removed or renamed at the end of its call."""
+    spool = spool_at(tmp_path)
+    file = open_call(spool, "720488", "one")
+    path = only(tmp_path)
+    data = path.read_bytes()
+    file.discard()
+    path.write_bytes(data)
+    assert spool_at(tmp_path).recover() == []
+    assert [name.identity for name in spool.recover()] == ["720488"]
+
+
+def test_whether_a_call_goes_on_is_not_guessed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it cannot be found out the file is left alone, and the next round asks again."""
+    counters = Counters()
+    other, spool = spool_at(tmp_path), spool_at(tmp_path, counters)
+    file = open_call(other, "720488")
+    listed = [path.name for path in tmp_path.iterdir()]
+    with no_descriptors(), monkeypatch.context() as patch:
+        patch.setattr(os, "listdir", lambda _: listed)
+        assert spool.recover() == []
+        with pytest.raises(OSError, match="Too many open files"):
+            spool.gather("720488")
+    assert counters.snapshot() == {"spool.emfile": 1}
+    assert spool.gather("720488").going_on
+    file.seal()
+
+
+def test_a_lock_that_somebody_removed_is_made_again_by_the_housekeeping(tmp_path: Path) -> None:
+    """Within half a minute the running calls are safe from being taken for dead."""
+    counters = Counters()
+    spool, other = spool_at(tmp_path, counters), spool_at(tmp_path)
+    file = open_call(spool, "1")
+    owners(tmp_path)[0].unlink()
+    spool.tidy()
+    assert other.recover() == []
+    assert other.gather("1").going_on
+    owners(tmp_path)[0].unlink()
+    open_call(spool, "2")
+    assert other.recover() == []
+    owners(tmp_path)[0].unlink()
+    with no_descriptors():
+        spool.tidy()
+    assert counters["spool.owner_emfile"] == 1
+    file.seal()
+
+
+def test_locks_of_dead_processes_go_with_the_housekeeping(tmp_path: Path) -> None:
+    """Each start leaves none for ever; one that lives is left."""
+    spool, other = spool_at(tmp_path), spool_at(tmp_path)
+    abandoned_call(spool_at(tmp_path), "1")
+    file = open_call(spool, "2")
+    assert len(owners(tmp_path)) == 2
+    other.tidy()
+    (lock,) = owners(tmp_path)
+    assert lock.stem in only_live(tmp_path, "2").name
+    assert [name.identity for name in other.recover()] == ["1"]
+    file.seal()
+
+
+def only_live(directory: Path, identity: str) -> Path:
+    """Return the file of a call that goes on."""
+    (path,) = directory.glob(f"{identity}.*.live")
+    return path
+
+
+def test_a_call_is_never_unknown_while_it_is_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A redial that is delivered at this moment must not take the call for left, and report half of it."""
+    spool = spool_at(tmp_path)
+    calls = [open_call(spool, "720488") for _ in range(2)]
+    seen = []
+    monkeypatch.setattr(os, "fdatasync", lambda _: seen.append(spool.gather("720488").going_on))
+    spool.sync()
+    assert seen == [True, True]
+    assert len(spool._shelf.live) == len(calls)
+
+
 def test_a_torn_last_line_is_dropped(tmp_path: Path) -> None:
     """The process died while it wrote; what it had not finished was not recorded."""
     abandoned_call(spool_at(tmp_path), "720488", "freeze_card")
@@ -367,7 +460,7 @@ def test_no_corruption_stops_a_start(tmp_path: Path, seed: int) -> None:
     identities = [str(number) for number in range(5)]
     for identity in identities:
         abandoned_call(crashed, identity, *("tool",) * 5)
-    victims = sorted(path for path in tmp_path.iterdir())[:3]
+    victims = sorted(files(tmp_path))[:3]
     for path in victims:
         data = bytearray(path.read_bytes())
         for _ in range(chance.randrange(1, 6)):
