@@ -182,7 +182,7 @@ def _idle(size: Size, seed: int) -> Iterator[Line]:
     found = sockets.idle(size.idle, size.rounds)
     what = f"{found.count:,} idle sockets recorded, {found.count:,} not, {sockets.TALKERS} others talk at each"
     memory = f"{found.kilobytes[True]:.1f} kB of a process's memory each, not recorded {found.kilobytes[False]:.1f} kB"
-    files = f"{found.descriptors[True]:.0f} descriptors each, not recorded {found.descriptors[False]:.0f}"
+    files = f"{found.descriptors[True]:.2f} descriptors each, not recorded {found.descriptors[False]:.2f}"
     yield Line(what, None, f"{memory}; {files}; {_echo(found.echo)}")
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Echo", "Idle", "Storm", "idle", "killed", "storm"]
 
 TALKERS = 20
+OTHERS = 500
 IDLE_SECONDS = 4.0
 STORM_SECONDS = 4.0
 BEFORE_STORM = 1.0
@@ -112,9 +113,9 @@ def _descriptors(process: subprocess.Popen[str]) -> int:
 
 
 def room(count: int) -> int:
-    """Return as many of so many sockets as the system lets one process have: a recorded one takes two descriptors."""
+    """Return as many of so many sockets as the system lets one process have, with some left for everything else."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return min(count, (hard - 200) // 2)
+    return count if hard == resource.RLIM_INFINITY else min(count, hard - OTHERS)
 
 
 def idle(count: int, rounds: int) -> Idle:

@@ -14,7 +14,7 @@ import fcntl
 import os
 import threading
 import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sized
@@ -43,7 +43,7 @@ class Owner:
         self.token = ""
         self._directory = directory
         self._lock = threading.RLock()  # a handler of signals may open a call while one is being opened
-        self._end: weakref.finalize[[int, str, int], Owner] | None = None
+        self._end: weakref.finalize[[int, str, int], Any] | None = None
 
     def take(self) -> str:
         """Hold the lock and return the token. To be asked before each new live file: the lock may have been removed.
@@ -106,8 +106,9 @@ class Owner:
             return
         old = self._end and self._end.detach()
         # Whoever drops the spool without an end lets go of the lock too: no call of it can be going on.
-        self._end, self.token = weakref.finalize(self, _let_go, fd, path, os.getpid()), token
-        self._end.atexit = False
+        end = weakref.finalize(self, _let_go, fd, path, os.getpid())
+        end.atexit = False
+        self._end, self.token = end, token
         if old:
             os.close(old[2][0])
 

@@ -366,6 +366,7 @@ class Spool:
 
     def tidy(self) -> None:
         """Keep the bounds: remove what is old and delivered or parked, and see whether there is room for more."""
+        self._keep_owners()
         files = list(self._files())
         now = self._wall()
         sent = sorted(((at, name) for name, _, at in files if name.state == SENT), reverse=True)
@@ -383,18 +384,23 @@ class Spool:
             size, count = size - bytes_, count - 1
         self.full = size > self._max_bytes or count > self._max_reports
         self._sweep()
-        self._keep_owners()
         quarantine.bound(self._path, oldest=now - self._parked_seconds)
 
     def _sweep(self) -> None:
         """Remove what a process that died in the middle of making a file left behind."""
-        for path in (*self.directory.glob(f"*{_TEMPORARY}"), *self.directory.glob(".try-*")):
+        for path in self._leftovers():
             try:
                 old = self._wall() - path.lstat().st_mtime > DAY
             except OSError:  # pragma: no cover - removed by another process between the listing and here
                 continue
             if old:
                 _unlink(str(path))
+
+    def _leftovers(self) -> list[Path]:
+        try:
+            return [*self.directory.glob(f"*{_TEMPORARY}"), *self.directory.glob(".try-*")]
+        except OSError:  # the next round has a descriptor again
+            return []
 
     def _keep_owners(self) -> None:
         """Make our lock anew if somebody has removed it under running calls, and remove those of dead processes."""

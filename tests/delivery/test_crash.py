@@ -9,6 +9,7 @@ import random
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -202,7 +203,7 @@ def calls_that_share_a_descriptor(directory: Path, platform: Platform, done: Pat
         done.write_text(f"recorded {number + 1}")
         other.discard()
         spool.sync()
-    open_call(spool, None).discard()
+    open_call(spool, "other-2").discard()
     file.append_last(end(file.report_id))
     deliver(spool, file, platform)
     spool.tidy()
@@ -308,3 +309,116 @@ def test_a_kill_at_every_system_call_is_recovered_exactly(
             spool_at(spool).tidy()
             assert not owners(spool)
         assert number < 150
+
+
+# -- processes that share a spool -------------------------------------------------------------------------------
+
+
+HOLDER = """
+import pathlib, sys, time
+from tests.delivery.kit import open_call, spool_at, tool
+spool = spool_at(pathlib.Path(sys.argv[1]), open_files=2)
+files = [open_call(spool, f"{sys.argv[2]}-{number}", "first") for number in range(20)]
+print("open", flush=True)
+for line in sys.stdin:
+    if line == "recover\\n":
+        found = [name for name in spool.recover() if name.identity.startswith(sys.argv[2])]
+        found += [file for file in files if not spool.gather(file._identity).going_on]
+    else:
+        found = [file.append(tool("second")) for file in files if file.broken]
+        for file in files:
+            file.append(tool("second"))
+    print(len(found), flush=True)
+"""
+
+
+@contextlib.contextmanager
+def holder(directory: Path, prefix: str) -> Iterator[Callable[[str], int]]:
+    """Run a process that holds 20 calls with two descriptors; yield what it is asked by. It is killed at the end."""
+    command = [sys.executable, "-c", HOLDER, str(directory), prefix]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == "open\n"
+
+        def ask(word: str) -> int:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            print(word, file=process.stdin, flush=True)
+            return int(process.stdout.readline())
+
+        try:
+            yield ask
+        finally:
+            process.kill()
+
+
+def test_two_processes_leave_each_others_running_calls_alone(tmp_path: Path) -> None:
+    """Though most of their files are open nowhere; the calls of the one that is killed are recovered, all of them."""
+    spool = spool_at(tmp_path)
+    with holder(tmp_path, "one") as one:
+        with holder(tmp_path, "two") as two:
+            for _ in range(2):
+                assert spool.recover() == []
+                assert [one("recover"), two("recover"), one("append"), two("append")] == [0, 0, 0, 0]
+            spool.tidy()
+            assert len(owners(tmp_path)) == 2
+        recovered = spool.recover()
+        assert sorted(name.identity for name in recovered) == sorted(f"two-{number}" for number in range(20))
+        assert [one("recover"), one("append")] == [0, 0]
+        spool.tidy()
+        assert len(owners(tmp_path)) == 1
+    for identity, seconds in (("two-7", 2), ("one-7", 3)):
+        spool.recover()
+        (claim,) = spool.gather(identity).parts
+        with claim:
+            assert [body.count(b'"second"') for body in claim.bodies].count(1) == seconds
+    assert states(tmp_path) == sorted(f"{prefix}-{number}.ready" for prefix in ("one", "two") for number in range(20))
+
+
+@pytest.mark.parametrize("method", ["fork", "multiprocessing"])
+def test_a_child_that_is_forked_in_the_middle_of_calls_holds_none_of_them(tmp_path: Path, method: str) -> None:
+    """The parent's calls go on beside the child's own; when the parent is killed, they are known to be lost at once."""
+    with subprocess.Popen(
+        [sys.executable, "-c", FORKER, str(tmp_path), method], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        child = int(process.stdout.readline())
+        spool = spool_at(tmp_path)
+        try:
+            assert spool.recover() == []
+            assert states(tmp_path) == ["child.live", "parent-0.live", "parent-1.live", "parent-2.live"]
+            process.kill()
+            process.wait()
+            assert sorted(name.identity for name in spool.recover()) == ["parent-0", "parent-1", "parent-2"]
+            assert spool.gather("child").going_on
+        finally:
+            os.kill(child, signal.SIGKILL)
+    until = time.monotonic() + 20.0
+    while not spool.recover(untouched=60.0) and time.monotonic() < until:  # nobody waits for the child
+        time.sleep(0.01)
+    assert "child.ready" in states(tmp_path)
+
+
+FORKER = """
+import multiprocessing, os, pathlib, sys, time
+from bluejay_ws.counters import Counters
+from bluejay_ws.delivery.sender import Sender
+from tests.delivery.kit import open_call, settings, spool_at, tool
+spool = spool_at(pathlib.Path(sys.argv[1]), open_files=1)
+sender = Sender(settings(), spool=spool, counters=Counters())
+files = [open_call(spool, f"parent-{number}", "first") for number in range(3)]
+
+def child():
+    for file in files:
+        file.append(tool("of the child"))
+    mine = open_call(spool, "child", "first")
+    print(os.getpid(), flush=True)
+    time.sleep(60)
+
+if sys.argv[2] == "fork":
+    os.fork() or child()
+else:
+    multiprocessing.get_context("fork").Process(target=child).start()
+time.sleep(60)
+"""
