@@ -17,7 +17,7 @@ from bluejay_ws.cli.dialling import RefusalProblem, check_url, dial
 from bluejay_ws.cli.terminal import Problem, Terminal, clean
 from bluejay_ws.delivery import filesystem, outbox
 from bluejay_ws.delivery.http import HttpExchange, tls_context
-from bluejay_ws.delivery.names import HELD, PARKED
+from bluejay_ws.delivery.names import HELD, LIVE, PARKED
 from bluejay_ws.delivery.verdict import Answer, Phase
 from bluejay_ws.exceptions import ConfigurationError, SpoolError
 from bluejay_ws.settings import Settings, default_spool
@@ -169,6 +169,7 @@ def _spool(settings: Settings) -> Iterator[Finding]:
     try:
         filesystem.check(directory)
         waiting = outbox.entries(directory)
+        left = sum(not entry.busy for entry in outbox.entries(directory, states=[LIVE]))
     except SpoolError as error:
         yield Finding("spool", "wrong", f"{error.path} {error.reason}", error.remedy)
         return
@@ -185,6 +186,9 @@ def _spool(settings: Settings) -> Iterator[Finding]:
         yield Finding("outbox", "note", f"{stuck} reports are held or parked", "see: bluejay-ws outbox")
     else:
         yield Finding("outbox", "ok", f"{len(waiting)} reports wait, none is held or parked")
+    if left:
+        remedy = "start the agent, which delivers them at its first call, or: bluejay-ws outbox deliver"
+        yield Finding("calls", "note", f"{left} calls were left by a process that died", remedy)
 
 
 def _agent(args: argparse.Namespace) -> Iterator[Finding]:

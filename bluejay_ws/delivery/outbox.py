@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from bluejay_ws.counters import Counters
 from bluejay_ws.delivery.claim import Claim, GoneError
 from bluejay_ws.delivery.names import HELD, LIVE, PARKED, READY, SENDING, SENT, Name
+from bluejay_ws.delivery.owner import lives
 from bluejay_ws.delivery.spool import names_in
 from bluejay_ws.exceptions import SpoolError
 from bluejay_ws.wire import journal
@@ -33,7 +34,8 @@ class Entry:
         name: the file's.
         age: seconds since it was last written.
         size: in bytes.
-        reason: what delivery noted last, such as ``http.422``; empty where nothing was noted.
+        reason: what delivery noted last, such as ``http.422``, or ``process_lost`` for a call that nobody ends any
+            more; empty where nothing was noted.
         detail: more about the reason.
         attempts: how often it was posted.
         counts: items by kind.
@@ -161,7 +163,8 @@ def _entry(directory: Path, name: Name, now: float) -> Entry | None:
     except OSError:
         return None
     age = max(0.0, now - facts.st_mtime)
-    if name.state == LIVE:
+    left = name.state == LIVE and not _goes_on(directory, name)
+    if name.state == LIVE and not left:
         return Entry(name, age, facts.st_size, busy=True)
     try:
         known = journal.facts(show(directory, name))
@@ -173,11 +176,18 @@ def _entry(directory: Path, name: Name, now: float) -> Entry | None:
         name,
         age,
         facts.st_size,
-        reason=str(noted.get("outcome", "")),
+        reason="process_lost" if left else str(noted.get("outcome", "")),
         detail=str(noted.get("detail", "")),
         attempts=attempts if isinstance(attempts, int) else 0,
         counts=tuple(known.counts.items()),
     )
+
+
+def _goes_on(directory: Path, name: Name) -> bool:
+    try:
+        return not name.token or lives(str(directory), name.token)
+    except OSError:
+        return True
 
 
 def _claim(directory: Path, name: Name, *states: str) -> Claim:

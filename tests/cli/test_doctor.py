@@ -13,7 +13,7 @@ from bluejay_ws.cli import main
 from bluejay_ws.delivery.names import HELD, READY, Name
 from bluejay_ws.testing.platform import Answer, FakePlatform
 from tests.cli.serving import agent_thread
-from tests.delivery.kit import finished_call, spool_at
+from tests.delivery.kit import abandoned_call, finished_call, open_call, spool_at
 from tests.testing.agents import silent_agent
 
 if TYPE_CHECKING:
@@ -182,6 +182,17 @@ def test_reports_that_need_a_person(doctor: Doctor, platform: FakePlatform) -> N
     code, found = doctor.look()
     assert code == 0
     assert found["outbox"] == "note: 1 reports are held or parked see: bluejay-ws outbox"
+    assert "calls" not in found
+
+
+def test_calls_that_a_dead_process_left(doctor: Doctor, platform: FakePlatform) -> None:
+    """They wait for a process to start; one that goes on is nothing to be told of."""
+    spool = spool_at(doctor.spool)
+    file = open_call(spool, "1")
+    abandoned_call(spool_at(doctor.spool), "2")
+    _, found = doctor.look()
+    assert found["calls"].startswith("note: 1 calls were left by a process that died start the agent")
+    file.discard()
 
 
 # The agent

@@ -13,8 +13,18 @@ from bluejay_ws.delivery.names import HELD, PARKED, READY, SENT, Name
 from bluejay_ws.delivery.part import Job
 from bluejay_ws.delivery.verdict import Answer
 from bluejay_ws.exceptions import SpoolError
-from tests.delivery.faults import as_ordinary_user, read_only
-from tests.delivery.kit import Script, courier, finished_call, new_id, open_call, result, spool_at, states
+from tests.delivery.faults import as_ordinary_user, no_descriptors, read_only
+from tests.delivery.kit import (
+    Script,
+    abandoned_call,
+    courier,
+    finished_call,
+    new_id,
+    open_call,
+    result,
+    spool_at,
+    states,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,6 +59,23 @@ def test_what_waits_is_listed_with_its_reason(tmp_path: Path) -> None:
     assert "4242" not in repr(listed)
     live, sent = (outbox.entries(tmp_path, states=[state], wall=0.0) for state in ("live", SENT))
     assert [(entry.busy, entry.age) for entry in (*live, *sent)] == [(True, 0.0), (False, 0.0)]
+
+
+def test_a_call_that_its_process_has_left_is_told_from_one_that_goes_on(tmp_path: Path) -> None:
+    """Only the first is going to wait until a process starts; what cannot be found out is not called lost."""
+    going_on = open_call(spool_at(tmp_path), "1", "freeze_card")
+    abandoned_call(spool_at(tmp_path), "2", "freeze_card")
+    (tmp_path / str(Name.of("3", new_id(), "live"))).touch()
+    listed = {entry.name.identity: entry for entry in outbox.entries(tmp_path, states=["live"])}
+    assert {key: (entry.busy, entry.reason) for key, entry in listed.items()} == {
+        "1": (True, ""),
+        "2": (False, "process_lost"),
+        "3": (True, ""),
+    }
+    assert dict(listed["2"].counts) == {"tool_calls": 1}
+    with no_descriptors():
+        assert outbox._goes_on(tmp_path, listed["2"].name)
+    going_on.discard()
 
 
 def test_links_are_not_listed(tmp_path: Path) -> None:

@@ -51,6 +51,23 @@ def test_two_that_ask_do_not_take_each_other_for_the_owner(tmp_path: Path) -> No
         assert not lives(str(tmp_path), NOBODYS)
 
 
+def test_nobody_sees_one_that_is_not_locked_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else it would be taken for a dead process's, and be removed between its making and its locking."""
+    import fcntl
+
+    owner = Owner(str(tmp_path))
+    plain, seen = fcntl.flock, []
+
+    def watched(fd: int, how: int) -> None:
+        seen.append(sweep(str(tmp_path)) + len(list(tmp_path.glob("*.owner"))))
+        monkeypatch.setattr(fcntl, "flock", plain)
+        plain(fd, how)
+
+    monkeypatch.setattr(fcntl, "flock", watched)
+    assert lives(str(tmp_path), owner.take())
+    assert seen == [0]
+
+
 def test_one_that_is_missing_is_dead(tmp_path: Path) -> None:
     """It was removed at the end of its process, or by whoever found it free."""
     assert not lives(str(tmp_path), NOBODYS)

@@ -344,6 +344,24 @@ def test_a_call_is_never_unknown_while_it_is_synced(tmp_path: Path, monkeypatch:
     assert len(spool._shelf.live) == len(calls)
 
 
+def test_a_call_that_is_being_opened_is_not_recovered_by_its_own_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The keeper may look between the making of the file and its first line."""
+    spool = spool_at(tmp_path)
+    plain, seen = spool._shelf.open, []
+
+    def watched(path: str, flags: int) -> int:
+        fd = plain(path, flags)
+        seen.append((spool.recover(), spool.gather("720488").going_on))
+        return fd
+
+    monkeypatch.setattr(spool._shelf, "open", watched)
+    file = open_call(spool, "720488")
+    assert seen == [([], True)]
+    file.discard()
+
+
 def test_a_torn_last_line_is_dropped(tmp_path: Path) -> None:
     """The process died while it wrote; what it had not finished was not recorded."""
     abandoned_call(spool_at(tmp_path), "720488", "freeze_card")
