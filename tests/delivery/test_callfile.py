@@ -271,7 +271,7 @@ def test_sealing_renaming_and_discarding_need_no_descriptor(tmp_path: Path) -> N
     assert descriptors(tmp_path) == 1
 
 
-@pytest.mark.parametrize("change", ["removed", "link", "dangling", "another", "pipe", "directory"])
+@pytest.mark.parametrize("change", ["removed", "link", "moved", "dangling", "another", "pipe", "directory"])
 def test_a_file_that_is_not_the_same_any_more_is_not_written_to(
     tmp_path: Path, change: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -283,6 +283,9 @@ def test_a_file_that_is_not_the_same_any_more_is_not_written_to(
     before = elsewhere.read_bytes()
     if change == "another":
         os.replace(shutil.copy(elsewhere, tmp_path / "copy"), path)  # noqa: PTH105 - at once: the inode is not free
+    elif change == "moved":
+        path.rename(elsewhere)
+        path.symlink_to(elsewhere)
     else:
         path.unlink()
     if change in {"link", "dangling"}:
