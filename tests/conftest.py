@@ -44,12 +44,27 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
     return WorkStealingScheduling(config, log)
 
 
+MEASURE_CHILDREN = "COVERAGE_PROCESS_CONFIG"
+"""With this variable Python starts with coverage. That takes a tenth of a second, so most processes go without."""
+_how_to_measure: list[str | None] = []
+
+
+@pytest.fixture
+def measured_children(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measure the coverage of the processes of this test too: they run lines that nothing else does."""
+    if config := _how_to_measure[0]:
+        monkeypatch.setenv(MEASURE_CHILDREN, config)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_environment(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Keep the developer's key, URL and spool out of every test, and out of the processes that tests start."""
     for name in [name for name in os.environ if name.startswith("BLUEJAY_")]:
         del os.environ[name]
+    _how_to_measure.append(os.environ.pop(MEASURE_CHILDREN, None))
     os.environ["no_proxy"] = "*"  # every peer is on this machine
+    if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):  # to compile everything in each process takes half a minute
+        os.environ.setdefault("PYTHONPYCACHEPREFIX", str(tmp_path_factory.getbasetemp().parent / "bytecode"))
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # A shell's background job is deaf to Ctrl-C, and so would be every process that a test interrupts.
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -294,6 +294,7 @@ def test_without_a_usable_configuration_the_handler_runs_unrecorded(
     assert "canary" not in caplog.text
 
 
+@pytest.mark.usefixtures("measured_children")
 def test_an_unusable_environment_is_told_where_the_handler_is_decorated(tmp_path: Path) -> None:
     """A key that cannot be sent gives one warning at start-up, which does not quote it; the agent still starts."""
     script = tmp_path / "agent.py"

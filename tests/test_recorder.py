@@ -11,6 +11,7 @@ from typing import Any
 import anyio
 import pytest
 
+from bluejay_ws import ledger
 from bluejay_ws.counters import Counters
 from bluejay_ws.current import INERT, current_recorder, enter
 from bluejay_ws.recorder import Recorder
@@ -178,24 +179,26 @@ def test_a_block_left_twice_counts_once(call: Call) -> None:
     assert call.counters.snapshot() == {}
 
 
-def test_a_call_holds_as_many_blocks_as_facts(call: Call) -> None:
+def test_a_call_holds_as_many_blocks_as_facts(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     """A block is one item, though the journal has two lines of it; what finds no room is dropped once."""
-    for _ in range(fragments.ITEMS_LIMIT + 2):
+    monkeypatch.setattr(ledger, "ITEMS_LIMIT", 200)
+    for _ in range(200 + 2):
         with call.recorder.tool_call("t"):
             pass
     with call.recorder.utterance("agent") as utterance:
         utterance.text = "no room"
     assert call.counters.snapshot() == {"dropped.items": 3}
-    assert len(call.report().tool_calls or []) == fragments.ITEMS_LIMIT
+    assert len(call.report().tool_calls or []) == 200
 
 
-def test_an_utterance_block_counts_once(call: Call) -> None:
+def test_an_utterance_block_counts_once(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a block becomes is the item that it was."""
-    for _ in range(fragments.ITEMS_LIMIT):
+    monkeypatch.setattr(ledger, "ITEMS_LIMIT", 200)
+    for _ in range(200):
         with call.recorder.utterance("agent") as utterance:
             utterance.text = "a"
     assert call.counters["dropped.items"] == 0
-    assert len(call.report().recorded_transcript or []) == fragments.ITEMS_LIMIT
+    assert len(call.report().recorded_transcript or []) == 200
 
 
 def test_what_is_encoded_while_the_call_ends_is_counted_as_late() -> None:

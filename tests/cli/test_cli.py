@@ -64,6 +64,7 @@ def test_wrong_usage_exits_with_two(arguments: list[str], capsys: pytest.Capture
     assert "usage: bluejay-ws" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("measured_children")
 def test_ctrl_c_ends_a_call_without_a_traceback(root: Path) -> None:
     """The call is hung up in order, one word is said, and the exit code is the usual one."""
     codes: list[int | None] = []
@@ -83,6 +84,7 @@ def test_ctrl_c_ends_a_call_without_a_traceback(root: Path) -> None:
     assert codes == [1000]
 
 
+@pytest.mark.usefixtures("measured_children")
 def test_a_reader_that_leaves_ends_it_quietly(root: Path) -> None:
     """`bluejay-ws call ... | head -1` ends without a traceback."""
     with agent_thread(silent_agent) as url, start(root, "call", url, "--pace", "0.1", "--greeting", "0") as process:

@@ -121,6 +121,7 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+@pytest.mark.usefixtures("measured_children")
 def test_the_demo_shows_a_call_and_its_accepted_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both sentences, both tools, what both sides said, the events, the verdict; and nothing is left behind."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ import pytest
 
 from bluejay_ws.cli import main
 from bluejay_ws.cli.outbox import age_of, without_text
+from bluejay_ws.client import Bluejay
 from bluejay_ws.delivery.names import HELD, PARKED, READY, SENT, Name
 from bluejay_ws.testing.platform import Answer, FakePlatform
 from tests.delivery.kit import finished_call, open_call, spool_at
@@ -182,6 +184,7 @@ def test_what_waits_is_delivered_from_here(
         platform.plan(Answer(status=422))
         monkeypatch.setenv("BLUEJAY_API_URL", platform.url)
         monkeypatch.setenv("BLUEJAY_API_KEY", platform.api_key)
+        monkeypatch.setattr("bluejay_ws.cli.outbox.Bluejay", functools.partial(Bluejay, redial_wait=0.0))
         assert outbox(tmp_path, "deliver") == 1
         assert len(platform.accepted) == 1
     printed = capsys.readouterr().out

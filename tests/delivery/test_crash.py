@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NoReturn
 import pytest
 
 from bluejay_ws.counters import Counters
+from bluejay_ws.delivery import schedule
 from bluejay_ws.delivery.part import Job
 from bluejay_ws.delivery.sender import Sender
 from bluejay_ws.testing.platform import FakePlatform
@@ -96,12 +97,15 @@ def agent(url: str, directory: Path, log: Path, prefix: str, seed: int) -> NoRet
             for body in end(file.report_id):
                 file.append(body)
             sender.submit(file.seal())
-        time.sleep(chance.random() * 0.01)
+        time.sleep(chance.random() * 0.002)
 
 
 @pytest.mark.parametrize("seed", range(TESTS))
-def test_a_kill_at_any_moment_loses_and_doubles_nothing(tmp_path: Path, seed: int) -> None:
+def test_a_kill_at_any_moment_loses_and_doubles_nothing(
+    tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each record that had returned is in the one accepted report of its call, once."""
+    monkeypatch.setattr(schedule, "FASTEST", 1000.0)
     chance = random.Random(seed)
     spool, log = tmp_path / "spool", tmp_path / "log"
     with FakePlatform() as platform:

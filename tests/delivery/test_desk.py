@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from bluejay_ws.counters import Counters
+from bluejay_ws.delivery import schedule
 from bluejay_ws.delivery.desk import Desk
 from bluejay_ws.delivery.parcel import Parcel
 from bluejay_ws.delivery.sender import Sender
@@ -99,8 +100,12 @@ def test_so_they_are_when_only_the_guardian_cannot_be_started() -> None:
     sender.close(5.0)
 
 
-def test_it_is_said_once_that_the_platform_is_down_and_once_that_it_is_back(caplog: pytest.LogCaptureFixture) -> None:
+def test_it_is_said_once_that_the_platform_is_down_and_once_that_it_is_back(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Not once for each of the reports that wait."""
+    monkeypatch.setattr(schedule, "FIRST_PROBE", 0.05)
+    monkeypatch.setattr(schedule, "RAMP_START", 50.0)
     table, script = desk(), Script()
     script.posts.extend([DOWN] * 5)
     for identity in "123456":

@@ -64,7 +64,7 @@ class Station:
         flush_timeout: float = 5.0,
         redial_wait: float = 0.0,
     ) -> None:
-        self.patience = 2.0
+        self.patience = 0.2
         self.counters = Counters()
         self.spool: Spool | None = spool_at(directory, self.counters) if directory else None
         self.settings: Settings = settings(
@@ -161,9 +161,10 @@ def test_so_is_one_without_a_spool(platform: FakePlatform) -> None:
 )
 @pytest.mark.parametrize("echo", [True, False])
 def test_after_any_fault_one_report_is_accepted(
-    platform: FakePlatform, tmp_path: Path, steps: list[object], posts: int, echo: bool
+    platform: FakePlatform, tmp_path: Path, steps: list[object], posts: int, echo: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither none nor two, and no more tries than needed; with a platform that echoes metadata or does not."""
+    monkeypatch.setattr(schedule, "FIRST_PROBE", 0.05)
     platform.read_back.echo_metadata = echo
     platform.plan(*steps)  # type: ignore[arg-type]
     with Station(platform.url, tmp_path, timeout=0.15) as station:
@@ -186,8 +187,12 @@ def test_a_platform_that_lags_gets_no_second_report(platform: FakePlatform, tmp_
         assert station.counters["read_back.found"] == 1
 
 
-def test_a_platform_that_was_down_gets_everything_once(platform: FakePlatform, tmp_path: Path) -> None:
+def test_a_platform_that_was_down_gets_everything_once(
+    platform: FakePlatform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Refused for a while, then back: all reports, each once."""
+    monkeypatch.setattr(schedule, "FIRST_PROBE", 0.05)
+    monkeypatch.setattr(schedule, "RAMP_START", 50.0)
     platform.refuse()
     with Station(platform.url, tmp_path) as station:
         station.submit(*map(str, range(30)))
@@ -214,7 +219,6 @@ def test_a_fresh_call_is_delivered_soon_after_an_outage(
         down = False
         station.submit("fresh")
         wait_until(lambda: any(state == "fresh.sent" for state in states(tmp_path)))
-        station.patience = 0.1  # the others come as a ramp
 
 
 def test_a_hanging_platform_does_not_keep_a_later_call_waiting(platform: FakePlatform, tmp_path: Path) -> None:
@@ -327,11 +331,11 @@ def test_what_a_dead_process_left_is_delivered(platform: FakePlatform, tmp_path:
 def test_recovery_waits_for_the_platform_to_dial_again(platform: FakePlatform, tmp_path: Path) -> None:
     """The second connection comes within the time: both are one report, sent when it ends."""
     abandoned_call(spool_at(tmp_path), "720488", "before")
-    with Station(platform.url, tmp_path, redial_wait=0.3) as station:
+    with Station(platform.url, tmp_path, redial_wait=0.1) as station:
         station.sender.start()
         assert station.spool is not None
         again = open_call(station.spool, "720488", "after", started_at=2000.0)
-        time.sleep(0.6)
+        time.sleep(0.3)
         assert platform.accepted == []
         station.sender.submit(again.seal())
         (report,) = platform.wait_for(1)
@@ -445,10 +449,15 @@ def test_a_fork_waits_for_a_client_in_the_making_but_not_for_ever(monkeypatch: p
 PROGRAM = """
 import sys, logging, pathlib
 logging.basicConfig(level="INFO")
-from tests.delivery.test_sender import Station
-station = Station(sys.argv[1], pathlib.Path(sys.argv[2]), flush_timeout=float(sys.argv[3]), timeout=30.0)
+from bluejay_ws.counters import Counters
+from bluejay_ws.delivery.sender import Sender
+from tests.delivery.kit import finished_call, settings, spool_at
+url, directory, budget = sys.argv[1], pathlib.Path(sys.argv[2]), float(sys.argv[3])
+spool = spool_at(directory)
+sender = Sender(settings(url, directory, flush_timeout=budget, timeout=30.0), spool=spool, counters=Counters())
 def go():
-    station.submit("1", "2", "3")
+    for identity in "123":
+        sender.submit(finished_call(spool, identity))
 """
 
 
@@ -464,6 +473,7 @@ def run(program: str, url: str, directory: Path, budget: float = 5.0) -> str:
     return process.stderr
 
 
+@pytest.mark.usefixtures("measured_children")
 @pytest.mark.parametrize(
     "end",
     [

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 import pytest
 from websockets.asyncio.client import connect
 
-from bluejay_ws.testing.audio import tone
-from bluejay_ws.testing.caller import DigitalHuman
 from tests.examples.test_examples import Example, running
 from tests.servers.behaviours import HAS_TRIO
 
@@ -23,9 +21,7 @@ if TYPE_CHECKING:
 
 def called(example: Example, path: str) -> AcceptedReport:
     """Call an example twice, as production and as a simulation, stop it, and return the one report."""
-    for identity in (None, "720488"):
-        human = DigitalHuman(f"ws://localhost:{example.port}{path}", identity, pace=0.05)
-        assert asyncio.run(human.call([tone(300)])).heard_ms > 0
+    example.calls(path=path, says=[300])
     example.process.send_signal(signal.SIGTERM)
     _, problems = example.process.communicate(timeout=30)
     assert problems == ""

@@ -149,6 +149,7 @@ def test_nothing_else_imports_pipecat() -> None:
 
 
 @pytest.mark.skipif(HAS_PIPECAT, reason="pipecat is installed")
+@pytest.mark.usefixtures("measured_children")
 def test_the_observer_is_one_of_pipecats(tmp_path: Path) -> None:
     """It derives from Pipecat's base, takes its options, hands frames on and ends at its cleanup."""
     (tmp_path / "pipecat" / "observers").mkdir(parents=True)

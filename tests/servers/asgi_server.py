@@ -36,19 +36,32 @@ WS = [name for name in ("websockets-sansio", "wsproto") if name in WS_PROTOCOLS]
 HEADERS = {"X-Simulation-Result-Id": "720488"}
 
 
+class _Server(uvicorn.Server):
+    """A server that ends when it is told to, and not at its next look ten times a second."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.told = asyncio.Event()
+
+    async def main_loop(self) -> None:
+        """Wait for the end."""
+        await self.on_tick(0)
+        await self.told.wait()
+
+
 @contextlib.asynccontextmanager
 async def uvicorn_server(app: Any, ws: str = WS[0]) -> AsyncIterator[str]:
     """Serve ``app`` with uvicorn on a free port, lifespan included; give its URL, and shut it down on the way out."""
     config = uvicorn.Config(app, host="127.0.0.1", port=0, ws=ws, log_config=None, timeout_graceful_shutdown=2)
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
-    server = uvicorn.Server(config)
+    server = _Server(config)
     task = asyncio.create_task(server.serve())
     while not server.started:
         await asyncio.sleep(0.005)
     try:
         yield f"ws://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     finally:
-        server.should_exit = True
+        server.told.set()
         await task
 
 

@@ -491,6 +491,7 @@ async def test_cleanup_waits_for_delivery_and_survives_its_failure(platform: Fak
         assert client.stats()["internal_error.flush"] == 1
 
 
+@pytest.mark.usefixtures("measured_children")
 def test_without_aiohttp_the_install_line_is_given(anyio_backend: str) -> None:
     """The missing library fails where it is used, by name."""
     code = "import sys; sys.modules['aiohttp'] = None; import bluejay_ws.servers.aiohttp"

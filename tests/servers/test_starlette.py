@@ -404,6 +404,7 @@ async def test_a_caller_that_drops_is_noticed_by_the_endpoint(platform: FakePlat
     async with uvicorn_server(app, ws) as url, connect(url, additional_headers=HEADERS) as websocket:
         await websocket.recv()
         websocket.transport.abort()
+        await asyncio.to_thread(platform.wait_for)
     facts = closing(platform)
     assert len(seen) == 1
     assert (facts["close_code"] in {1005, 1006}, facts["closed_by"]) == (True, "unknown")
