@@ -39,10 +39,10 @@ def run_ending(ending: str, fault: str, calls: int, options: Mapping[str, Any] |
         ending: one of `program.ENDINGS`.
         fault: one of `FAULTS`.
         calls: how many calls.
-        options: of the library; with a platform in trouble ``flush_timeout`` is `FLUSH_TIMEOUT`.
+        options: of the library; with a platform in trouble ``flush_timeout`` is `FLUSH_TIMEOUT` if they do not say.
     """
     budget = {} if fault == FINE else {"flush_timeout": FLUSH_TIMEOUT}
-    with Stage({**(options or {}), **budget}) as stage:
+    with Stage({**budget, **(options or {})}) as stage:
         FAULTS[fault](stage.platform)
         process = stage.start(PROGRAM, ending, calls)
         assert process.stdout is not None

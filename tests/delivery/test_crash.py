@@ -127,7 +127,7 @@ def wait_for_lines(log: Path, more: int) -> None:
     until = time.monotonic() + 30.0
     while (log.read_bytes().count(b"\n") if log.exists() else 0) < have + more:
         assert time.monotonic() < until, "the agent does nothing"
-        time.sleep(0.001)
+        time.sleep(0.003)
 
 
 def deliver_rest(url: str, directory: Path) -> None:

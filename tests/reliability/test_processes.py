@@ -21,7 +21,7 @@ NIGHTLY_CHILDREN = {
 @pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault not in NIGHTLY_FAULTS])
 def test_a_process_ends_though_the_platform_does_not_answer(fault: str) -> None:
     """The interpreter comes to its end by itself, and what it could not deliver the next start delivers, once."""
-    account = run_ending("falls-off", fault, 10, QUICK)
+    account = run_ending("falls-off", fault, 10, QUICK | {"flush_timeout": 0.3})
     assert account.sound, account
     assert account.delivered == account.calls == 11, account
 
