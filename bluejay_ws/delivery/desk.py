@@ -63,6 +63,7 @@ class Desk:
         self._wake = wake
         self._lock = threading.Lock()
         self._settled: set[str] | None = None
+        self._telling = 0
         self._agenda = Agenda(Gate(random))
         self._courier = Courier(
             settings, spool, counters=counters, notices=self.notices, clock=clock, wall=wall, random=random
@@ -86,9 +87,14 @@ class Desk:
 
     @property
     def held_back(self) -> str | None:
-        """Why nothing at all can be delivered: the key or the configuration; None if nothing is known to be wrong."""
-        gate = self._agenda.gate
-        return gate.reason if gate.held else None
+        """Why nothing at all can be delivered: the key or the configuration; None if nothing is known to be wrong.
+
+        Also None while a step is under way, or what came of it has not been logged yet.
+        """
+        with self._lock:
+            gate = self._agenda.gate
+            under_way = self._telling or any(job.running for job in self._agenda.jobs.values())
+            return gate.reason if gate.held and not under_way else None
 
     def handle(self, item: Item, exchange: Exchange) -> None:
         """Take the step that is due for a report or a job; never raises."""
@@ -184,7 +190,10 @@ class Desk:
                 self.pending.pop(report_id, None)
             if self._settled is not None:
                 self._settled |= settled
+            self._telling += 1
         self._tell(step, came_back=came_back, closed=closed)
+        with self._lock:
+            self._telling -= 1
         if step.wait is not None or came_back or arrived:
             self._wake()
 

@@ -128,6 +128,31 @@ def test_a_wrong_key_is_said_with_what_to_do(caplog: pytest.LogCaptureFixture) -
     assert "check BLUEJAY_API_KEY" in caplog.text
 
 
+def test_nothing_is_held_back_while_a_step_is_under_way(caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever stops waiting for that reason finds every file in its place, and the reason in the log."""
+    table, first, second = desk(), Script(), Script()
+    first.posts.append(Answer(401))
+    second.posts.append(Answer(401))
+    seen: list[str | None] = []
+
+    def meanwhile() -> None:
+        table.handle(parcel("2"), second)
+        seen.append(table.held_back)
+
+    class Look(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            seen.append(table.held_back)
+
+    first.during_post = meanwhile
+    logging.getLogger("bluejay_ws").addHandler(look := Look())
+    try:
+        table.handle(parcel("1"), first)
+    finally:
+        logging.getLogger("bluejay_ws").removeHandler(look)
+    assert seen == [None, None]
+    assert str(table.held_back).startswith("http.401")
+
+
 def test_nothing_is_due_without_a_key() -> None:
     """What waits for a key is not waited for at the end of a process."""
     table = desk(Settings.load(environ={}, spool=False))
