@@ -47,14 +47,18 @@ class Blocks(Protocol):
 
 
 class Block:
-    """One thing that is still going on; entering and leaving it are told to the recorder."""
+    """One thing that is still going on; entering and leaving it are told to the recorder.
+
+    Attributes:
+        start_offset_ms: when it began, set as it is entered; whoever knows better may set it before.
+    """
 
     __slots__ = ("_recorder", "number", "start_offset_ms")
 
     def __init__(self, recorder: Blocks) -> None:
         self._recorder = recorder
         self.number = -1
-        self.start_offset_ms = 0
+        self.start_offset_ms = -1
 
     def __enter__(self) -> Self:
         self._recorder._enter_block(self)  # noqa: SLF001 - a block is the recorder's other half

@@ -150,7 +150,7 @@ class Ledger:
         try:
             return max(0, (self._clock() - self._started) // 1_000_000)
         except Exception as error:  # noqa: BLE001 - no error of ours reaches the agent
-            self._failed("offset", error)
+            self.failed("offset", error)
             return 0
 
     def restart(self, started_ns: int) -> None:
@@ -276,10 +276,13 @@ class Ledger:
         try:
             action(*args)
         except Exception as error:  # noqa: BLE001 - no error of ours reaches the agent
-            self._failed(what, error)
+            self.failed(what, error)
 
-    def _failed(self, what: str, error: Exception) -> None:
-        """Count what could not be recorded; of the error only the type is told: its text may quote the caller."""
+    def failed(self, what: str, error: Exception) -> None:
+        """Count what could not be recorded; of the error only the type is told: its text may quote the caller.
+
+        For the library itself, like the adapters that listen to a framework for this call.
+        """
         self._counters.add(f"dropped.failed_{what}")
         words = "recording of one %s failed (%s)"
         identity = self.simulation_result_id

@@ -99,7 +99,7 @@ class Recorder(Ledger):
         try:
             self._utterance(speaker, text, start_offset_ms, end_offset_ms, filler=filler)
         except Exception as error:  # noqa: BLE001 - no error of ours reaches the agent
-            self._failed("utterance", error)
+            self.failed("utterance", error)
 
     def utterance(self, speaker: str, *, filler: bool | None = None) -> UtteranceBlock:
         """Return a block that times one utterance: ``with recorder.utterance("agent") as u: u.text += "..."``.
@@ -136,7 +136,7 @@ class Recorder(Ledger):
             start = now if start_offset_ms is None else self._at(start_offset_ms)
             self._keep(_TOOL_CALL + self._tool_call(start, name, parameters, output, description))
         except Exception as error:  # noqa: BLE001 - no error of ours reaches the agent
-            self._failed("tool_call", error)
+            self.failed("tool_call", error)
         return None
 
     def tool_call(
@@ -197,7 +197,7 @@ class Recorder(Ledger):
             end = None if end_offset_ms is None else max(start, self._at(end_offset_ms))
             self._keep(journal.item("events", self._event(start, end, title, description, tags, metadata)))
         except Exception as error:  # noqa: BLE001 - no error of ours reaches the agent
-            self._failed("event", error)
+            self.failed("event", error)
 
     def event(
         self,
@@ -301,8 +301,9 @@ class Recorder(Ledger):
             self._late()
 
     def _open_block(self, block: Block) -> None:
+        if block.number >= 0 or block.start_offset_ms < 0:  # else its start was given beforehand
+            block.start_offset_ms = self.offset_ms()
         block.number = next(_numbers)
-        block.start_offset_ms = self.offset_ms()
         if self._blocks is None:
             self._blocks = {}
         if not self._begins_an_item():

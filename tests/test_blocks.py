@@ -135,4 +135,4 @@ def test_the_cancellation_of_trio_is_one() -> None:
 def test_a_block_has_no_number_and_no_time_before_it_begins() -> None:
     """Made and never entered, it is nothing."""
     for block in make_blocks(Notes()).values():
-        assert (block.number, block.start_offset_ms) == (-1, 0)
+        assert (block.number, block.start_offset_ms) == (-1, -1)

@@ -179,6 +179,19 @@ def test_a_block_left_twice_counts_once(call: Call) -> None:
     assert call.counters.snapshot() == {}
 
 
+def test_a_block_begins_when_it_is_entered_or_was_said_to_have_begun(call: Call) -> None:
+    """A start that was set beforehand is in the journal at once; entered again, a block begins anew."""
+    block = call.recorder.tool_call("t")
+    block.start_offset_ms = 40
+    call.clock.sleep(90)
+    with block:
+        (begun,) = call.unclosed().tool_calls or []
+        assert begun.start_offset_ms == 40
+    with block:
+        pass
+    assert [one.start_offset_ms for one in call.report().tool_calls or []] == [40, 90]
+
+
 def test_a_call_holds_as_many_blocks_as_facts(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     """A block is one item, though the journal has two lines of it; what finds no room is dropped once."""
     monkeypatch.setattr(ledger, "ITEMS_LIMIT", 200)

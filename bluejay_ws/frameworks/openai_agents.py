@@ -75,4 +75,4 @@ class ModelListener:
         try:
             action(*args)
         except Exception as error:  # noqa: BLE001 - no error of ours reaches the session
-            self._recorder._failed("model_event", error)  # noqa: SLF001 - counts it, and logs its type only
+            self._recorder.failed("model_event", error)

@@ -227,10 +227,8 @@ class PipecatTap:
         if frame.tool_call_id in self._tools:
             return
         block = self._recorder.tool_call(frame.function_name, frame.arguments)
-        self._tools[frame.tool_call_id] = block.__enter__()
         block.start_offset_ms = int(at)
-        if block.opened is not None:  # written down with the time at which we were told
-            block.opened = self._recorder._begun(block)  # noqa: SLF001 - the tap sits on the recorder's inside
+        self._tools[frame.tool_call_id] = block.__enter__()
 
     def _tool_ended(self, frame: Any, _: float) -> None:
         properties = getattr(frame, "properties", None)

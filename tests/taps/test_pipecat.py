@@ -82,8 +82,8 @@ class Pushed:
 class Pipeline:
     """A call with a tap on it, at a clock that the test moves."""
 
-    def __init__(self, *, timers: bool = True) -> None:
-        self.call = Call()
+    def __init__(self, *, timers: bool = True, redact: Callable[[str, Any], Any] | None = None) -> None:
+        self.call = Call(redact=redact)
         self.clock = self.call.clock
         self.somewhere, self.output = Processor(self.clock), Processor(self.clock)
         self.timers: list[tuple[float, Callable[[], None]]] = []
@@ -473,6 +473,20 @@ def test_a_tool_call_begins_where_its_frame_was_pushed(pipeline: Pipeline) -> No
     pipeline.push(tool(Result, result=None))
     (call,) = pipeline.call.report().tool_calls or []
     assert call.start_offset_ms == 200
+
+
+def test_a_tool_call_is_redacted_once() -> None:
+    """A hook may take its time, or count."""
+    seen: list[str] = []
+
+    def redact(kind: str, value: Any) -> Any:
+        seen.append(kind)
+        return value
+
+    pipeline = Pipeline(redact=redact)
+    pipeline.push(tool(InProgress, arguments={"last4": "4242"}))
+    pipeline.push(tool(Result, result="frozen"))
+    assert seen == ["parameters", "output"]
 
 
 def test_a_tool_call_is_kept_as_it_began() -> None:
