@@ -89,6 +89,7 @@ class Bluejay:
         self.sender = (sender or _sender)(self.settings, self.spool, self.counters)
         self._calls: dict[Call, None] = {}
         self._names: dict[str, Call] = {}
+        self._older: dict[str, list[Call]] = {}  # live calls whose name a newer one has taken
         self._started = False
         self._warned_at = float("-inf")
         if self.settings.api_key is None:
@@ -198,15 +199,23 @@ class Bluejay:
 
     def remember(self, name: str, call: Call) -> None:
         """Let `find` answer to ``name`` with ``call``."""
+        older = self._names.get(name)
         self._names[name] = call  # first: an odd name raises here, and must not stand in the way of the call's end
         call.names += (name,)
+        if older is not None and older is not call:
+            self._older.setdefault(name, []).append(older)
 
     def forget(self, call: Call) -> None:
-        """Take a call that is over off the books."""
+        """Take a call that is over off the books; what it was called by leads to an older call again, if one lives."""
         self._calls.pop(call, None)
         for name in call.names:
-            if self._names.get(name) is call:  # the platform may have dialled again
+            older = [other for other in self._older.pop(name, ()) if other is not call and not other.ended]
+            if self._names.get(name) is call:
                 self._names.pop(name, None)
+                if older:
+                    self._names[name] = older.pop()
+            if older:
+                self._older[name] = older
 
     def failed(self, where: str, error: Exception, simulation_result_id: str | None) -> None:
         """Count an error of ours and log its type; its text may quote the caller."""
@@ -294,6 +303,7 @@ class Bluejay:
             call.abandon()
         self._calls = {}
         self._names = {}
+        self._older = {}
         self._started = False
         self.counters.reset_after_fork()
         self.sender.reset_after_fork()

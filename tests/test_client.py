@@ -320,6 +320,23 @@ def test_when_the_platform_dials_again_the_newer_call_is_found(client: Bluejay) 
     assert client.find(ID) is INERT
 
 
+def test_the_end_of_a_newer_call_leaves_the_older_ones_to_be_found(client: Bluejay) -> None:
+    """Whichever of several connections with one id ends, the newest that lives is found; none is kept at the end."""
+    first, second, third = (client.open_call([ID], server="test") for _ in range(3))
+    assert first is not None
+    assert second is not None
+    assert third is not None
+    third.recorder.add_alias(ID)  # again: that makes no call older than itself
+    second.end()
+    assert client.find(ID) is third.recorder
+    third.end()
+    assert client.find(ID) is first.recorder
+    first.end()
+    assert client.find(ID) is INERT
+    assert not client._names
+    assert not client._older
+
+
 def test_a_call_that_has_ended_is_not_found_although_it_is_still_on_the_books(client: Bluejay) -> None:
     """Between its end and its being forgotten nothing can be recorded any more."""
     call = client.open_call([ID], server="test")
