@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
-from benchmarks.measure import Result, difference, in_turns, percentile, spread
+import pytest
+from websockets.version import version
+
+from benchmarks import families
+from benchmarks.measure import Effort, Result, difference, in_turns, percentile, spread
 from benchmarks.table import lines, markdown
 
+OLD_THREADS = int(version.split(".")[0]) < 15
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -18,6 +24,18 @@ def test_the_benchmarks_run() -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, timeout=60)
     assert "`add_tool_call`, spool on" in done.stdout
     assert "reports a second" in done.stdout
+
+
+@pytest.mark.skipif(OLD_THREADS, reason="websockets 13: a threaded server does not end its connections")
+@pytest.mark.filterwarnings("default")  # of the oldest servers that it drives
+def test_each_server_family_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three lines for each: a frame with the header and without, and connections a second; all calls are counted."""
+    monkeypatch.setattr(families, "ECHOES", 2)
+    monkeypatch.setattr(families, "CONNECTIONS", 2)
+    results = families.run(Effort(rounds=1))
+    installed = [name for name, (library, *_) in families.LOOPS.items() if find_spec(library)]
+    measured = [name for name in (*installed, "websockets.sync") for _ in range(families.LINES)]
+    assert [result.what.partition(": ")[0] for result in results] == measured
 
 
 def test_part_of_a_run_is_not_published() -> None:
