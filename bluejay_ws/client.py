@@ -95,6 +95,7 @@ class Bluejay:
         if self.settings.api_key is None:
             logger.warning("BLUEJAY_API_KEY is not set: calls are recorded, and their reports wait until it is")
         _clients.add(self)
+        weakref.finalize(self, self.sender.let_go).atexit = False  # threads that nobody can use any more end
 
     def __repr__(self) -> str:
         settings = getattr(self, "settings", None)  # tracebacks with locals show a client that is being made

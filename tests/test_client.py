@@ -12,6 +12,7 @@ import textwrap
 import threading
 import time
 import traceback
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -344,6 +345,23 @@ def test_a_call_that_has_ended_is_not_found_although_it_is_still_on_the_books(cl
     call.end()
     client.remember("CA123", call)
     assert client.find("CA123") is INERT
+
+
+def test_a_client_that_is_dropped_delivers_and_ends_its_threads(platform: FakePlatform, spool: Path) -> None:
+    """Nobody closed it: what it had is delivered all the same, then nothing of it is left."""
+    client = Bluejay("test-key", base_url=platform.url, spool=spool)
+    make_call(client, ID)
+    sender = weakref.ref(client.sender)
+    dropped = weakref.ref(client)
+    del client
+    gc.collect()
+    assert dropped() is None
+    assert platform.wait_for(1)
+    until = time.monotonic() + 10.0
+    while sender() is not None and time.monotonic() < until:
+        time.sleep(0.02)
+        gc.collect()
+    assert sender() is None
 
 
 def test_many_threads_may_open_and_end_calls_at_once(client: Bluejay, platform: FakePlatform) -> None:

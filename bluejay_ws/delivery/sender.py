@@ -77,6 +77,7 @@ class Sender:
         self._wall = wall
         self._random = random
         self._make_client = make_client or self._http_client
+        self._orphaned = False
         self._set_up()
         _senders.add(self)
 
@@ -202,6 +203,10 @@ class Sender:
             self._tell_rest()
         return done
 
+    def let_go(self) -> None:
+        """End the threads as soon as nothing is undelivered: nobody holds the client any more. Takes no lock."""
+        self._orphaned = True
+
     def at_exit(self) -> None:
         """Use what is left of the time for the end of the process; a bonus, since many servers never come here."""
         self._exiting = True
@@ -236,12 +241,17 @@ class Sender:
     def _chores(self) -> list[Chore]:
         spool = self._spool
         if spool is None:
-            return []
+            return [Chore(self._end_if_let_go, SYNC_EVERY)]
         return [
+            Chore(self._end_if_let_go, SYNC_EVERY),
             Chore(lambda: self._recover(spool), RECOVER_EVERY),
             Chore(spool.sync, SYNC_EVERY),
             Chore(spool.tidy, TIDY_EVERY),
         ]
+
+    def _end_if_let_go(self) -> None:
+        if self._orphaned and not self._desk.pending:
+            self.close(0.0)
 
     def _recover(self, spool: Spool) -> float | None:
         """Take over what dead processes left; at the start everything, later what nobody has touched for a while."""
