@@ -22,13 +22,14 @@ BETWEEN = 0.5
 DRAIN_SECONDS = 180.0
 
 
-def run(calls: int, seconds: float, options: Mapping[str, Any] | None = None) -> Account:
+def run(calls: int, seconds: float, options: Mapping[str, Any] | None = None, *, between: float = BETWEEN) -> Account:
     """Let so many calls end while the platform hangs, mend it, and let one call after the other end from then on.
 
     Args:
         calls: how many.
         seconds: for how long the platform hangs after the last of them.
         options: of the library; default: its own, with ten seconds until an exchange is given up.
+        between: seconds from one of the later calls to the next.
     """
     with Stage(options) as stage:
         client = make_bluejay(
@@ -43,7 +44,7 @@ def run(calls: int, seconds: float, options: Mapping[str, Any] | None = None) ->
             time.sleep(seconds)
             stage.platform.otherwise()
             mended = time.monotonic()
-            ended = [_ends_now(stage, client, f"fresh-{number}") for number in range(FRESH)]
+            ended = [_ends_now(stage, client, f"fresh-{number}", between) for number in range(FRESH)]
             stage.wait_until_delivered(DRAIN_SECONDS)
         account = stage.account()
         account.slowest = max(stage.seconds_to(f"fresh-{number}", at) for number, at in enumerate(ended))
@@ -57,8 +58,8 @@ def _call(stage: Stage, client: Bluejay, identity: str) -> None:
         Notebook(stage.ledger, recorder).steps(2)
 
 
-def _ends_now(stage: Stage, client: Bluejay, identity: str) -> float:
+def _ends_now(stage: Stage, client: Bluejay, identity: str, then: float) -> float:
     _call(stage, client, identity)
     ended = time.monotonic()
-    time.sleep(BETWEEN)
+    time.sleep(then)
     return ended
