@@ -17,8 +17,6 @@ from bluejay_ws.delivery.shelf import NO_ROOM
 from bluejay_ws.wire import journal
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from bluejay_ws.delivery.shelf import Shelf
 
 __all__ = ["CallFile", "reason_of"]
@@ -98,16 +96,6 @@ class CallFile:
             with self._lock:
                 if self._fd >= 0 or self._reopened():
                     self._write(line)
-        except OSError as error:
-            self._tell(error)
-
-    def append_last(self, bodies: Sequence[bytes]) -> None:
-        """Write several lines at once, as those at the end of a call; fails as `append` does."""
-        lines = b"".join(map(journal.line, bodies))
-        try:
-            with self._lock:
-                if self._fd >= 0 or self._reopened():
-                    self._write(lines)
         except OSError as error:
             self._tell(error)
 

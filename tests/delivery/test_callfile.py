@@ -220,24 +220,13 @@ def test_the_next_line_opens_the_file_again(tmp_path: Path) -> None:
     assert not parsed.damaged
 
 
-def test_several_last_lines_are_written_at_once(tmp_path: Path) -> None:
-    """They read like those that were written one by one; after a failure none is written."""
-    spool = spool_at(tmp_path)
-    file = open_call(spool, "720488")
-    file.append_last(end(file.report_id))
-    assert lines(tmp_path) == [header(file.report_id, "720488"), *end(file.report_id)]
-    file.seal()
-    file.append_last(end(file.report_id))
-    assert len(lines(tmp_path)) == 3
-
-
-def test_last_lines_that_find_no_room_break_the_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """As any other line does: counted, told once, and the call is in memory."""
+def test_a_line_that_finds_no_room_breaks_the_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Counted, told once, and the call is in memory."""
     counters = Counters()
     file = open_call(spool_at(tmp_path, counters), "720488")
     with file_size_limit(200):
-        file.append_last([tool(), tool()])
-        file.append_last([tool(), tool()])
+        for _ in range(9):
+            file.append(tool())
     assert file.broken == "enospc"
     assert not file.closed
     assert counters.snapshot() == {"spool.write_enospc": 1}

@@ -208,7 +208,8 @@ def calls_that_share_a_descriptor(directory: Path, platform: Platform, done: Pat
         other.discard()
         spool.sync()
     open_call(spool, "other-2").discard()
-    file.append_last(end(file.report_id))
+    for body in end(file.report_id):
+        file.append(body)
     deliver(spool, file, platform)
     spool.tidy()
     spool._shelf.owner.release(unless=spool._shelf.live)

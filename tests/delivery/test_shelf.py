@@ -209,12 +209,13 @@ def test_an_orderly_end_leaves_no_lock(tmp_path: Path) -> None:
 
 
 def test_a_lost_report_is_known_by_its_end(tmp_path: Path) -> None:
-    """Lines at the end of a call are written at once, also to a file that has no descriptor at that moment."""
+    """Its last lines are written, also to a file that has no descriptor at that moment."""
     spool = spool_at(tmp_path, open_files=1)
     one = open_call(spool, "1", "freeze_card")
     open_call(spool, "2").discard()
     open_call(spool, "3")
-    one.append_last(end(one.report_id))
+    for body in end(one.report_id):
+        one.append(body)
     one.seal()
     (claim,) = spool.gather("1").parts
     assert claim.facts.closed is not None
