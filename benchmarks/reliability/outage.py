@@ -216,6 +216,9 @@ class _Hands:
         del timeout
         return not self._desk.pending
 
+    def let_go(self) -> None:
+        """Have nothing to end."""
+
 
 REFUSED = Failure(Phase.NOT_SENT, "connect_error")
 BUSY = Answer(503, b"", None)
