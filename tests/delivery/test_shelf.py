@@ -158,7 +158,7 @@ from websockets.asyncio.client import connect
 async def main():
     url, count = f"ws://127.0.0.1:{sys.argv[1]}", int(sys.argv[2])
     headers = lambda number: {"X-Simulation-Result-Id": str(number)}
-    dial = lambda number: connect(url, additional_headers=headers(number), ping_interval=None, open_timeout=5)
+    dial = lambda number: connect(url, additional_headers=headers(number), ping_interval=None, open_timeout=20)
     lines = [await dial(number) for number in range(count)]
     for line in lines:
         await line.send("hello")
