@@ -267,7 +267,9 @@ class Call:
 
     def _parcel(self, simulation_result_id: str) -> Parcel:
         if self._file is not None and self._file.broken is None:
-            return self._file.seal()
+            parcel = self._file.seal()
+            if self._file.broken is None:
+                return parcel
         bodies = [self._header(simulation_result_id), *self.recorder.bodies]
         if self._file is not None:
             self._file.discard()

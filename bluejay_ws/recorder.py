@@ -371,7 +371,7 @@ class Recorder(Ledger):
     ) -> None:
         if self.closed:
             return self._late()
-        role = _SPEAKERS.get(str(speaker).lower())
+        role = _SPEAKERS.get(speaker.lower()) if type(speaker) is str else None
         if role is None:
             return self._drop("speaker", "an utterance was dropped: its speaker is neither 'agent' nor 'user'")
         words = self._redacted("utterance", text)

@@ -18,7 +18,7 @@ from bluejay_ws.call import GRACE, Call
 from bluejay_ws.client import Bluejay
 from bluejay_ws.current import INERT, current_recorder
 from bluejay_ws.delivery.sender import Sender
-from bluejay_ws.delivery.spool import Spool
+from bluejay_ws.delivery.spool import CallFile, Spool
 from bluejay_ws.recorder import DECORATED_TOOLS
 from bluejay_ws.testing.platform import Answer, FakePlatform
 from bluejay_ws.wire.identity import MESSAGES
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from bluejay_ws.counters import Counters
     from bluejay_ws.delivery.parcel import Parcel
-    from bluejay_ws.delivery.spool import CallFile
     from bluejay_ws.settings import Settings
 
 ID = "720488"
@@ -691,3 +690,23 @@ def test_a_call_that_is_over_needs_no_garbage_collector(client: Bluejay, discard
         assert [one() for one in left] == [None, None]
     finally:
         gc.enable()
+
+
+def test_a_file_that_is_gone_where_it_should_be_sealed_is_made_up_for_by_memory(
+    platform: FakePlatform, spool: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its descriptor was lent to another call's file, and somebody emptied the spool: the recorder has every line."""
+    seal = CallFile.seal
+
+    def after_the_loss(file: CallFile) -> Parcel:
+        assert file.lend()
+        for path in spool.glob("*.live"):
+            path.unlink()
+        return seal(file)
+
+    monkeypatch.setattr(CallFile, "seal", after_the_loss)
+    with Bluejay("test-key", base_url=platform.url, spool=spool) as client:
+        call = connected(client)
+        call.recorder.add_tool_call("freeze_card")
+        call.connection_closed({})
+    assert [tool["name"] for tool in report_of(platform).tool_calls] == ["freeze_card"]

@@ -1,6 +1,6 @@
 """The file of a call that is going on: appended to inside the agent's own loop."""
 
-# ruff: noqa: PTH104, PTH108 - plain strings: a Path costs more than the system call
+# ruff: noqa: PTH104, PTH108, PTH116 - plain strings: a Path costs more than the system call
 from __future__ import annotations
 
 import contextlib
@@ -31,9 +31,10 @@ _FIRST = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_CREAT | o
 _CLOSED, _BROKEN, _NOT_MADE, _LENT = -1, -2, -3, -4
 
 
-def reason_of(error: OSError) -> str:
+def reason_of(error: Exception) -> str:
     """Return a short word for counts: ``enospc``, ``eio``."""
-    return errno.errorcode.get(error.errno or 0, type(error).__name__).lower()
+    number = error.errno if isinstance(error, OSError) else None
+    return errno.errorcode.get(number or 0, type(error).__name__).lower()
 
 
 class CallFile:
@@ -98,6 +99,10 @@ class CallFile:
                     self._write(line)
         except OSError as error:
             self._tell(error)
+        except Exception as error:
+            with self._lock:
+                self._break(error)  # whatever it was: this line is missing in the file, and memory has it
+            raise
 
     def bind(self, simulation_result_id: str) -> None:
         """Give the file the id that came after the connection, in a line and in its name."""
@@ -110,11 +115,13 @@ class CallFile:
     def seal(self) -> Parcel:
         """End the file: rename it to ``.ready``, let go of it, and return it as a report to deliver.
 
-        Where the name cannot be changed the report is read into memory; where it cannot be read either, `broken`
-        says so, and only who recorded the call has its lines. Sealing twice returns the same report.
+        Where the name cannot be changed, or stands for another file by now, the report is read into memory; where it
+        cannot be read either, `broken` says so, and only who recorded the call has its lines. Sealing twice returns
+        the same report.
         """
         with self._lock:
-            if self._fd == _CLOSED or self._rename(Name(self._identity, self.report_id, READY)):
+            ready = Name(self._identity, self.report_id, READY)
+            if self._fd == _CLOSED or (self._is_still_there() and self._rename(ready)):
                 self._let_go()
                 return Parcel(self.report_id, self._identity)
             bodies = self._read()
@@ -230,7 +237,7 @@ class CallFile:
         else:
             os.close(fd)
 
-    def _break(self, error: OSError) -> None:
+    def _break(self, error: Exception) -> None:
         """Write nothing any more, under the lock: what follows half a line would be damaged with it."""
         fd, self._fd = self._fd, _BROKEN
         self.broken = reason_of(error)
@@ -248,6 +255,18 @@ class CallFile:
             reason,
             extra={"simulation_result_id": self._identity},
         )
+
+    def _is_still_there(self) -> bool:
+        """Return whether the file's name still stands for it, and not for a copy that was put in its place."""
+        try:
+            named = os.stat(self._path, follow_symlinks=False).st_ino
+            if named == (os.fstat(self._fd).st_ino if self._fd >= 0 else _LENT - self._fd):
+                return True
+        except OSError as error:
+            self._shelf.counters.add(f"spool.rename_{reason_of(error)}")
+        else:
+            self._shelf.counters.add("spool.replaced")
+        return False
 
     def _rename(self, name: Name) -> bool:
         try:

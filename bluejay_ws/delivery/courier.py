@@ -13,11 +13,12 @@ from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
 from bluejay_ws.delivery.callfile import reason_of
+from bluejay_ws.delivery.group import Group
 from bluejay_ws.delivery.names import HELD, PARKED, READY, SENDING
 from bluejay_ws.delivery.part import FilePart, Job, MemoryPart, Part
 from bluejay_ws.delivery.readback import Sight, look
 from bluejay_ws.delivery.schedule import backoff, retry_after
-from bluejay_ws.delivery.spool import UNREADABLE, Group, Spool
+from bluejay_ws.delivery.spool import UNREADABLE, Spool
 from bluejay_ws.delivery.verdict import Action, Answer, Failure, Verdict, judge
 from bluejay_ws.wire import journal
 

@@ -14,12 +14,12 @@ import logging
 import os
 import stat
 import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bluejay_ws.delivery import filesystem, owner, quarantine
 from bluejay_ws.delivery.callfile import CallFile, reason_of
 from bluejay_ws.delivery.claim import Claim, GoneError, close_inherited
+from bluejay_ws.delivery.group import Group
 from bluejay_ws.delivery.names import HELD, LIVE, NO_ID, PARKED, READY, SENT, Name
 from bluejay_ws.delivery.parcel import Parcel
 from bluejay_ws.delivery.shelf import Shelf
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from bluejay_ws.counters import Counters
 
-__all__ = ["UNREADABLE", "CallFile", "Group", "Parcel", "Spool", "names_in"]
+__all__ = ["UNREADABLE", "CallFile", "Parcel", "Spool", "names_in"]
 
 logger = logging.getLogger("bluejay_ws")
 
@@ -43,30 +43,6 @@ UNREADABLE = "unreadable"
 """Why a report is held that goes on by itself, as soon as its result can be read."""
 
 _TEMPORARY = ".new"
-
-
-@dataclass(slots=True)
-class Group:
-    """Every file of one call, with the locks of those that may go out.
-
-    Args:
-        parts: claimed files in the states `READY`, `SENDING`, `HELD`, or `LIVE` of a process that died; oldest first.
-        delivered: names of the tombstones.
-        parked: names of what was given up.
-        going_on: whether a call with this id is still connected.
-        busy: whether another process works on one of the files.
-    """
-
-    parts: list[Claim] = field(default_factory=list)
-    delivered: list[Name] = field(default_factory=list)
-    parked: list[Name] = field(default_factory=list)
-    going_on: bool = False
-    busy: bool = False
-
-    def release(self) -> None:
-        """Let go of every lock."""
-        for part in self.parts:
-            part.release()
 
 
 def names_in(directory: str) -> list[Name]:
@@ -245,7 +221,7 @@ class Spool:
         if group.busy or group.going_on:
             group.release()
             group.parts = []
-        group.parts.sort(key=lambda part: (part.facts.started_at, part.name.report_id))
+        group.put_in_order()
         return group
 
     def _listing(self, prefix: str) -> list[str]:

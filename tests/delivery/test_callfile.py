@@ -409,6 +409,7 @@ def test_a_call_that_ends_while_it_gives_its_descriptor_up_stays_ended(
 
     def interrupted(fd: int) -> os.stat_result:
         facts = plain(fd)
+        monkeypatch.undo()
         file.seal()
         return facts
 
@@ -431,3 +432,34 @@ def test_one_that_the_kernel_tells_nothing_of_keeps_its_descriptor(
         assert not file.lend()
     file.append(tool())
     assert len(lines(tmp_path)) == 2
+
+
+def test_a_copy_in_the_place_of_a_file_is_not_sealed_for_it(tmp_path: Path) -> None:
+    """A directory that was moved away and copied back holds less: the report is read from the file that was written."""
+    counters = Counters()
+    file = open_call(spool_at(tmp_path, counters), "720488", "first")
+    path = path_of(tmp_path)
+    copy = tmp_path / "copy"
+    shutil.copy(path, copy)
+    file.append(tool("second"))
+    copy.replace(path)
+    parcel = file.seal()
+    assert parcel.bodies is not None
+    assert parcel.bodies[1:] == (tool("first"), tool("second"))
+    assert counters.snapshot() == {"spool.replaced": 1}
+
+
+def test_whatever_breaks_a_write_breaks_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The line is missing in it: what memory holds is the report, and the recorder counts the error."""
+    file = open_call(spool_at(tmp_path), "720488", "first")
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("of nobody's making")
+
+    monkeypatch.setattr(os, "write", fail)
+    with pytest.raises(RuntimeError, match="of nobody's making"):
+        file.append(tool("second"))
+    monkeypatch.undo()
+    assert file.broken == "runtimeerror"
+    file.append(tool("third"))
+    assert lines(tmp_path)[1:] == [tool("first")]

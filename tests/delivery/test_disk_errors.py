@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 MOST = 60
 ROOM = ("ENOSPC", "EDQUOT")
 RENAME = "rename,renameat,renameat2"
-TOLD_TWICE = pytest.mark.xfail(
-    reason="a file that kept its name is taken for another connection of its call", strict=True
-)
 TABLE = {
     "openat": ("EIO", *ROOM, "EROFS", "EACCES", "EMFILE", "ENFILE", "ENOMEM", "EINTR"),
     "write": ("EIO", *ROOM, "ENOMEM", "EINTR"),
@@ -90,11 +87,7 @@ def test_an_agent_survives_a_call_that_fails(stage: DiskStage, usual: Run, tmp_p
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
     ("system_calls", "error"),
-    [
-        pytest.param(calls, error, marks=[TOLD_TWICE] if calls == RENAME else [])
-        for calls, errors in TABLE.items()
-        for error in errors
-    ],
+    [(calls, error) for calls, errors in TABLE.items() for error in errors],
 )
 def test_an_agent_survives_any_error_at_any_call(
     stage: DiskStage, usual: Run, tmp_path: Path, system_calls: str, error: str
@@ -107,7 +100,6 @@ def test_an_agent_survives_any_error_at_any_call(
             assert number < MOST
 
 
-@TOLD_TWICE
 def test_a_call_whose_file_kept_its_name_is_not_told_twice(tmp_path: Path) -> None:
     """Where the disk refuses the new name at the end of a call, its report goes by way of memory, and only once."""
     spool, script = spool_at(tmp_path), Script()
