@@ -710,3 +710,35 @@ def test_a_file_that_is_gone_where_it_should_be_sealed_is_made_up_for_by_memory(
         call.recorder.add_tool_call("freeze_card")
         call.connection_closed({})
     assert [tool["name"] for tool in report_of(platform).tool_calls] == ["freeze_card"]
+
+
+def test_a_crowd_whose_ends_fail_is_counted_and_waited_for_by_nobody(client: Bluejay) -> None:
+    """Most of these ends run on a thread of their own: none of them may end it, or be missed for ever."""
+    calls = [connected(client, str(number)) for number in range(12)]
+    for call in calls:
+        call._file = Broken()  # type: ignore[assignment]
+    for call in calls:
+        call.connection_closed({})
+    assert client.flush(20.0)
+    assert client.stats()["internal_error.end"] == len(calls)
+    assert client.stats()["waiting"] == 0
+
+
+class Endless(Sender):
+    """A sender that raises where it should take the end of a call over."""
+
+    def end(self, report_id: str, ending: Callable[[], None]) -> None:
+        raise RuntimeError("quotes the caller")
+
+
+def test_an_end_that_nobody_takes_over_is_counted(platform: FakePlatform, spool: Path) -> None:
+    """The server's code, in which it happens, sees nothing of it; the recorder lets go of everything."""
+
+    def make(settings: Settings, spool: Spool | None, counters: Counters) -> Sender:
+        return Endless(settings, spool=spool, counters=counters)
+
+    with Bluejay("test-key", base_url=platform.url, spool=spool, sender=make) as client:
+        call = connected(client)
+        call.connection_closed({})
+        assert client.stats()["internal_error.end"] == 1
+        assert call.recorder.owner is None

@@ -843,3 +843,22 @@ def test_at_the_end_of_the_process_every_client_is_closed(client: Bluejay, platf
     client_module._at_exit()
     assert call.ended
     assert ids(platform) == [ID]
+
+
+def test_at_the_end_of_the_process_all_clients_share_one_budget(spool: Path) -> None:
+    """Ten clients that wait in vain hold up the end of the process no longer than one."""
+    budgets: list[float] = []
+
+    class Slow(Sender):
+        def close(self, timeout: float) -> bool:
+            budgets.append(timeout)
+            time.sleep(0.05)
+            return True
+
+    def make(settings: Settings, spool: Spool | None, counters: Counters) -> Sender:
+        return Slow(settings, spool=spool, counters=counters)
+
+    clients = [Bluejay("test-key", spool=spool, flush_timeout=50.0, sender=make) for _ in range(2)]
+    client_module._at_exit()
+    assert len(budgets) == len(clients)
+    assert budgets[1] <= budgets[0] - 0.05

@@ -62,7 +62,9 @@ def test_after_a_fork_counting_starts_at_zero_even_if_the_lock_was_held() -> Non
     """The child has counted nothing, and the parent's lock, held at the moment of the fork, is not waited for."""
     counters = Counters()
     counters.add("x")
-    counters._lock.acquire()
+    holder = threading.Thread(target=counters._lock.acquire)  # in the child there is no such thread
+    holder.start()
+    holder.join()
     counters.reset_after_fork()
     assert counters.snapshot() == {}
     counters.add("x")

@@ -418,6 +418,14 @@ def test_a_message_of_the_wrong_shape_changes_nothing(message: object) -> None:
     assert (span.start_ms, span.end_ms, line.events) == (0, 4000, [])
 
 
+def test_a_message_beyond_any_limit_is_not_even_read() -> None:
+    """It would hold the agent's loop for as long as its sender likes."""
+    line = Line()
+    line.observer.user_text('{"type": "session.error", "data": {"code": "INTERNAL_ERROR"}}' + " " * TEXT_LIMIT, 5)
+    assert line.events == []
+    assert line.observer.summary()["oversized_text_frames"] == 1
+
+
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview, bytes.decode])
 def test_a_message_comes_in_any_kind_of_buffer(kind: Callable[[bytes], Any]) -> None:
     """Servers hand over text as str, bytes, or a view on their own buffer."""

@@ -63,6 +63,17 @@ def test_what_waits_is_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     open_file.discard()
 
 
+def test_a_reason_cannot_steer_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A note in a file may have been written by anybody."""
+    name = put(tmp_path, "720488", PARKED)
+    with spool_at(tmp_path).claim(name) as claim:
+        claim.note(outcome="http.422", detail="\x1b]0;title\x07\x9b2J")
+    assert outbox(tmp_path) == 0
+    shown = capsys.readouterr().out
+    assert "http.422" in shown
+    assert not any(character in shown for character in "\x1b\x07\x9b")
+
+
 def test_a_report_is_shown_without_its_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Names and times are shown; parameters, outputs and words only when asked for."""
     put(tmp_path, "720488", PARKED, "freeze_card")

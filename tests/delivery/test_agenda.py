@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bluejay_ws.delivery import schedule
-from bluejay_ws.delivery.agenda import Agenda
+from bluejay_ws.delivery.agenda import AT_ONCE, Agenda
 from bluejay_ws.delivery.courier import Signal, Step
 from bluejay_ws.delivery.parcel import Parcel
 from bluejay_ws.delivery.schedule import Gate
@@ -72,7 +72,7 @@ def test_what_came_during_an_outage_comes_back_as_a_ramp() -> None:
     for second in range(101, 161):
         jobs, _ = book.take(second, 10_000)
         sent += len(jobs)
-        assert len(jobs) <= schedule.FASTEST
+        assert len(jobs) <= (schedule.RAMP_START if second == 101 else schedule.FASTEST)
         assert book.admit(parcel(f"now-{second}"), second) is not None
         for job in jobs:
             book.after(job, SETTLED, second)
@@ -281,3 +281,14 @@ def test_a_wait_that_the_platform_asked_for_is_kept_when_another_part_comes() ->
     book.after(job, Step(60.0, pinned=True), 0.0)
     assert book.admit(parcel("1"), 1.0) is None
     assert book.take(1.0, 9) == ([], 59.0)
+
+
+def test_of_what_came_during_an_outage_the_latest_is_first() -> None:
+    """Whoever has just hung up looks at the result now; each older one follows behind those that came later."""
+    book = agenda(closed=True)
+    for number in range(AT_ONCE + 5):
+        book.admit(parcel(str(number)), 0.0)
+    (probe,) = book.take(100.0, 9)[0]
+    book.after(probe, SETTLED, 100.0)
+    order = [int(job.identity) for job in (probe, *book.take(200.0, 99)[0])]
+    assert order == [*reversed(range(AT_ONCE + 5))]

@@ -463,3 +463,22 @@ def test_whatever_breaks_a_write_breaks_the_file(tmp_path: Path, monkeypatch: py
     assert file.broken == "runtimeerror"
     file.append(tool("third"))
     assert lines(tmp_path)[1:] == [tool("first")]
+
+
+def test_a_copy_that_nobody_knows_of_keeps_no_file_locked(tmp_path: Path) -> None:
+    """A child that was made without Python's knowledge has the same open file; the end of the call unlocks it."""
+    spool = spool_at(tmp_path)
+    file = open_call(spool, "720488")
+    copy = os.dup(file._fd)
+    file.seal()
+    (part,) = spool.gather("720488").parts
+    part.release()
+    os.close(copy)
+
+
+def test_who_is_just_writing_may_write(tmp_path: Path) -> None:
+    """A handler of signals runs on the thread that has the file's lock: it must not wait for itself."""
+    file = open_call(spool_at(tmp_path), "720488")
+    with file._lock:
+        file.append(tool("from the handler"))
+    assert lines(tmp_path)[1:] == [tool("from the handler")]

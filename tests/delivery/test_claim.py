@@ -109,3 +109,32 @@ def test_a_file_whose_name_went_while_it_was_opened_is_gone(tmp_path: Path, repl
             claims._check(fd, str(path))
     finally:
         os.close(fd)
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_a_forked_child_keeps_no_file_of_its_parent_locked(tmp_path: Path) -> None:
+    """The parent dies in the middle of a delivery and the child lives on: the next process can work on the file."""
+    spool = spool_at(tmp_path)
+    parcel = finished_call(spool, "1")
+    claim = claimed(spool, "1")
+    ready, tell = os.pipe()
+    done, wait = os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(wait)
+        spool.reset_after_fork()
+        os.write(tell, b"x")
+        os.read(done, 1)  # until the parent lets go
+        os._exit(0)
+    try:
+        os.read(ready, 1)
+        os.close(claim._fd)  # as the end of a process does: without a word to the lock
+        claims._claimed.discard(claim._fd)
+        claim._fd = -1
+        with spool.claim(Name.of("1", parcel.report_id, READY)) as again:
+            assert again.identity == "1"
+    finally:
+        os.close(wait)
+        os.waitpid(child, 0)
+        for fd in (ready, tell, done):
+            os.close(fd)

@@ -16,6 +16,7 @@ from bluejay_ws.delivery.parcel import Parcel
 from bluejay_ws.delivery.part import Job
 from bluejay_ws.delivery.verdict import Answer, Failure, Phase
 from bluejay_ws.settings import Retry
+from bluejay_ws.wire import fragments, journal
 from tests.delivery.faults import as_ordinary_user, no_descriptors, read_only
 from tests.delivery.kit import (
     QUICK,
@@ -24,6 +25,7 @@ from tests.delivery.kit import (
     abandoned_call,
     bodies,
     courier,
+    end,
     finished_call,
     new_id,
     only,
@@ -181,6 +183,23 @@ def test_after_413_one_smaller_report_is_tried(tmp_path: Path) -> None:
     assert desk.run(job_of(desk.call())) == ["http.413", "http.413"]
     assert states(tmp_path) == ["720488.parked"]
     assert desk.counters["cut.after_413"] == 1
+
+
+def test_after_413_what_goes_out_is_smaller(tmp_path: Path) -> None:
+    """A long output is cut, and nothing else of the report changes."""
+    desk = Desk(tmp_path)
+    assert desk.spool is not None
+    file = open_call(desk.spool, "720488")
+    file.append(journal.item("tool_calls", fragments.tool_call(5, "search", {"q": "x"}, "y" * 100_000, None, [])))
+    for body in end(file.report_id):
+        file.append(body)
+    desk.script.posts.append(Answer(413))
+    desk.run(job_of(file.seal()))
+    whole, cut = map(json.loads, desk.script.posted)
+    assert len(desk.script.posted[1]) < 10_000
+    assert whole["tool_calls"][0].pop("output") == "y" * 100_000
+    assert cut["tool_calls"][0].pop("output").startswith("yyy")
+    assert cut == whole
 
 
 def test_what_was_tried_is_remembered_by_the_next_process(tmp_path: Path) -> None:

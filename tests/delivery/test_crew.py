@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 import pytest
 
 from bluejay_ws.counters import Counters
-from bluejay_ws.delivery.crew import WORKERS, Chore, Crew, NoClient
+from bluejay_ws.delivery.crew import THREADS_MOST, WORKERS, WORKERS_MOST, Chore, Crew, NoClient, Worker
 from bluejay_ws.delivery.desk import Desk
 from bluejay_ws.delivery.parcel import Parcel
 from bluejay_ws.delivery.verdict import Answer, Phase
@@ -107,6 +107,19 @@ def test_a_chore_that_fails_stops_nothing() -> None:
     assert {type(error) for error in yard.errors} == {ZeroDivisionError}
 
 
+def test_a_chore_that_fails_delays_nothing() -> None:
+    """What comes after it in the same round is not left for the next."""
+    done: list[str] = []
+
+    def fail() -> None:
+        raise OSError
+
+    yard = Yard(Script(), Chore(fail, 1e9), Chore(lambda: done.append("next"), 1e9))
+    assert yard.crew._round() > 0.0
+    assert done == ["next"]
+    assert len(yard.errors) == 1
+
+
 def test_a_keeper_that_fails_goes_on() -> None:
     """Everything depends on it."""
     with Yard(Script()) as yard:
@@ -141,6 +154,19 @@ def test_more_workers_are_hired_for_a_slow_platform_and_leave_when_it_is_over() 
         assert most > 1
         wait_until(lambda: len(yard.crew._workers) == WORKERS)
         assert not yard.crew.spare
+
+
+@pytest.mark.parametrize(("workers", "now"), [(WORKERS_MOST, 1.0), (THREADS_MOST, 1e6)])
+def test_no_more_are_hired_than_a_bound(workers: int, now: float) -> None:
+    """So many that wait are enough, and so many threads, although all of them are stuck."""
+    yard = Yard(Script())
+    for _ in range(workers):
+        worker = Worker(yard.crew)
+        worker.busy_since = 0.0
+        yard.crew._workers.append(worker)
+    yard.put("1")
+    yard.crew._mind_workers(now)
+    assert len(yard.crew._workers) == workers
 
 
 def test_where_no_thread_can_be_started_the_others_go_on() -> None:

@@ -12,7 +12,7 @@ from bluejay_ws.delivery.desk import Desk
 from bluejay_ws.delivery.parcel import Parcel
 from bluejay_ws.delivery.sender import Sender
 from bluejay_ws.delivery.verdict import Answer, Failure, Phase
-from bluejay_ws.settings import Settings
+from bluejay_ws.settings import Retry, Settings
 from tests.delivery.kit import Script, bodies, finished_call, new_id, settings, spool_at
 from tests.delivery.test_crew import no_threads
 
@@ -197,3 +197,43 @@ def test_the_keeper_is_woken_for_a_report_that_came_during_the_last_step(tmp_pat
     script.during_post = come_in_between
     table.handle(first, script)
     assert rung
+
+
+def test_what_waits_without_need_is_due_when_the_platform_is_back() -> None:
+    """Its next try was minutes away; the first report that is accepted after an outage is a reason to go now."""
+    now = 0.0
+    counters, script = Counters(), Script()
+    table = Desk(
+        settings(retry=Retry(first=100.0, ceiling=100.0)),
+        None,
+        counters=counters,
+        clock=lambda: now,
+        wall=time.time,
+        random=lambda: 0.5,
+        wake=lambda: None,
+    )
+    script.posts.extend([DOWN] * 7)
+    for identity in "123456":
+        table.put(parcel(identity))
+        table.handle(table.inbox.get(), script)  # type: ignore[arg-type]
+    probes: list[str] = []
+    while len(probes) < 3:
+        now += 20.0
+        (job,), _ = table.due(1)
+        probes.append(job.identity)
+        table.handle(job, script)
+    assert (probes, counters["delivered"]) == (["6", "1", "2"], 1)
+    now += 10.0
+    assert "1" in [one.identity for one in table.due(9)[0]]
+
+
+def test_what_a_dead_process_left_waits_for_the_platform_to_dial_again(tmp_path: Path) -> None:
+    """Nobody has dialled yet; but if somebody does within that time, both connections are one report."""
+    spool, script = spool_at(tmp_path), Script()
+    left = finished_call(spool, "1")
+    table = desk(spool=spool)
+    table.recover(spool.recover, 60.0)
+    table.work_inline(script, 0.05)
+    assert list(table.pending) == [left.report_id]
+    assert 50.0 < table.next_due() <= 60.0
+    assert (script.looked, script.posted) == ([], [])

@@ -89,6 +89,17 @@ def test_a_report_arrives_as_it_is(platform: FakePlatform) -> None:
     assert (request.header("User-Agent") or "").startswith("bluejay_ws/")
 
 
+def test_each_exchange_is_judged_on_its_own(platform: FakePlatform) -> None:
+    """That the last report was sent whole says nothing about this one, which met nobody."""
+    client = exchange(platform.url)
+    assert judge(client.post(report())).action is Action.DELIVERED
+    platform.refuse()
+    outcome = client.post(report("720489"))
+    client.close()
+    assert isinstance(outcome, Failure)
+    assert judge(outcome).action is Action.RETRY
+
+
 def test_a_result_is_read_back(platform: FakePlatform) -> None:
     """The id is one step of the path, whatever is in it."""
     client = exchange(platform.url)

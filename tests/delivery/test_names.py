@@ -55,3 +55,9 @@ def test_only_our_names_are_read(text: str) -> None:
     """A file in the directory that is not ours is not touched."""
     name = Name.parse(text)
     assert name is None or str(name) == text
+
+
+def test_a_name_with_something_behind_it_is_not_ours() -> None:
+    """Such as that of a file that is being made, or of somebody's copy."""
+    name = str(Name.of("1", new_id(), LIVE))
+    assert [Name.parse(f"{name}{rest}") for rest in (".new", "~", "2", "\n")] == [None] * 4

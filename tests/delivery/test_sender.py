@@ -538,3 +538,49 @@ def test_a_call_that_ends_without_a_report_is_not_waited_for(platform: FakePlatf
     with Station(platform.url, tmp_path) as station:
         station.sender.end("1" * 32, lambda: station.sender.withdraw("1" * 32))
         assert station.sender.pending() == 0
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_whoever_forks_waits_for_a_client_in_the_making() -> None:
+    """Python asks us before each fork: a child born in the middle of an import finds half a module, for ever."""
+    done: list[None] = []
+    held = threading.Event()
+
+    def make() -> None:
+        with senders._making:
+            held.set()
+            time.sleep(0.2)
+            done.append(None)
+
+    maker = threading.Thread(target=make)
+    maker.start()
+    held.wait()
+    child = os.fork()
+    if not child:
+        os._exit(0 if done else 1)
+    maker.join()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_the_spool_is_looked_after(tmp_path: Path) -> None:
+    """Now and then, beside the agent's loop: what was written goes to the disk, what is old goes away."""
+    station = Station("http://127.0.0.1:1", tmp_path)
+    assert station.spool is not None
+    file = open_call(station.spool, "720488")
+    old = tmp_path / f"1.{new_id()}.sent"
+    old.write_bytes(b"")
+    os.utime(old, (1.0, 1.0))
+    for chore in station.sender._chores():
+        chore.run()
+    assert not file.sync()  # there is nothing left to be done
+    assert not old.exists()
+    file.discard()
+
+
+def test_a_report_after_the_close_needs_nobody_who_waits_for_it(platform: FakePlatform, tmp_path: Path) -> None:
+    """It starts the threads itself."""
+    with Station(platform.url, tmp_path) as station:
+        station.sender.start()
+        assert station.sender.close(10.0)
+        station.submit("1")
+        platform.wait_for(1)

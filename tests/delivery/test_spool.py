@@ -610,3 +610,61 @@ def test_leftovers_of_dead_processes_are_swept(tmp_path: Path) -> None:
     aged(tmp_path, 2 * 24 * 3600)
     spool.tidy()
     assert [path.name for path in tmp_path.iterdir()] == ["README"]
+
+
+def test_an_id_is_remembered_for_a_whole_day(tmp_path: Path) -> None:
+    """An hour less than that is not over yet."""
+    spool = spool_at(tmp_path)
+    move(spool, finished_call(spool, "1"), SENT)
+    aged(tmp_path, 23 * 3600)
+    spool.tidy()
+    assert states(tmp_path) == ["1.sent"]
+
+
+def test_what_cannot_be_stored_whole_leaves_what_is_there(tmp_path: Path) -> None:
+    """A process that dies while it stores a report leaves the old file, not half of the new one."""
+    spool = spool_at(tmp_path)
+    parcel = finished_call(spool, "1", "one")
+    before = only(tmp_path).read_bytes()
+    with file_size_limit(100):
+        assert not spool.store(Parcel.from_memory(parcel.report_id, "1", bodies(parcel.report_id, "1", "one", "two")))
+    assert only(tmp_path).read_bytes() == before
+
+
+def test_a_first_line_that_is_lost_altogether_is_made_up(tmp_path: Path) -> None:
+    """Nothing of it can be saved; the report still says whose it is, and carries its marker."""
+    report_id = abandoned_call(spool_at(tmp_path), "720488", "one")
+    data = only(tmp_path).read_bytes()
+    only(tmp_path).write_bytes(data.replace(b'"server"', b'"servor"', 1))
+    spool = spool_at(tmp_path)
+    spool.recover()
+    claim = claimed(spool, "720488")
+    assert (claim.facts.report_id, claim.facts.simulation_result_id) == (report_id, "720488")
+    assert report_id.encode() in journal.assemble([claim.bodies], simulation_result_id="720488")
+
+
+def test_what_is_synced_really_goes_to_the_disk(tmp_path: Path) -> None:
+    """A pipe in the file's place has no disk, and says so."""
+    counters = Counters()
+    spool = spool_at(tmp_path, counters)
+    file = open_call(spool, "1")
+    end, pipe = os.pipe()
+    os.dup2(pipe, file._fd)
+    spool.sync()
+    assert counters["spool.sync_einval"] == 1
+    os.close(end)
+    os.close(pipe)
+
+
+def test_what_is_stored_follows_no_link(tmp_path: Path) -> None:
+    """Whoever may write to the directory could have another file of ours written over."""
+    directory, precious = tmp_path / "spool", tmp_path / "precious"
+    directory.mkdir()
+    precious.write_text("precious")
+    counters = Counters()
+    spool = spool_at(directory, counters)
+    report_id = new_id()
+    (directory / f"{Name.of('1', report_id, READY)}.new").symlink_to(precious)
+    assert not spool.store(Parcel.from_memory(report_id, "1", bodies(report_id, "1", "one")))
+    assert precious.read_text() == "precious"
+    assert counters["spool.store_eloop"] == 1

@@ -683,6 +683,32 @@ async def test_a_shutdown_that_only_the_connection_sees_waits_for_delivery(
     assert len(platform.accepted) == 1
 
 
+class Patient(Bluejay):
+    """A client that notes who waits for it."""
+
+    waits = 0
+
+    async def aflush(self, timeout: float | None = None, *, strict: bool = False) -> bool:
+        self.waits += 1
+        return True
+
+
+@on_asyncio
+@pytest.mark.anyio
+async def test_a_cancelled_application_waits_for_no_delivery(platform: FakePlatform, tmp_path: Path) -> None:
+    """Whoever cancels wants an end now; what is left is the lifespan's, or the next start's."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await echo(scope, receive, send)
+        raise asyncio.CancelledError
+
+    peer = Peer(hang_up(1012))
+    with Patient("test-key", base_url=platform.url, spool=tmp_path) as client:
+        with pytest.raises(asyncio.CancelledError):
+            await BluejayMiddleware(app, client)(websocket_scope("720488"), peer.receive, peer.send)
+        assert client.waits == 0
+
+
 @on_asyncio
 @pytest.mark.anyio
 async def test_a_server_that_shuts_down_delivers_first(platform: FakePlatform, client: Bluejay) -> None:

@@ -447,6 +447,31 @@ async def test_a_delivery_that_fails_to_be_awaited_reaches_nobody(tmp_path: Path
         assert client.stats()["internal_error.flush"] == 1
 
 
+@pytest.mark.parametrize(("error", "waits"), [(ValueError("broke"), 1), (asyncio.CancelledError(), 0)])
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.anyio
+async def test_a_cancelled_endpoint_waits_for_no_delivery(
+    platform: FakePlatform, tmp_path: Path, anyio_backend: str, error: BaseException, waits: int
+) -> None:
+    """Whoever cancels wants an end now; one that fails at a shutdown has the time that its server gives it."""
+    waited: list[None] = []
+
+    class Patient(Bluejay):
+        async def aflush(self, timeout: float | None = None, *, strict: bool = False) -> bool:
+            waited.append(None)
+            return True
+
+    async def endpoint(websocket: WebSocket) -> None:
+        await echo(websocket)
+        raise error
+
+    peer = Peer(hang_up(1012))
+    with Patient("test-key", base_url=platform.url, spool=tmp_path) as client:
+        with pytest.raises(type(error)):
+            await record(endpoint, client=client)(WebSocket(websocket_scope("720488"), peer.receive, peer.send))
+        assert len(waited) == waits
+
+
 def _types_of(handler: Callable[[WebSocket], Any]) -> None:
     """See that the decorator keeps the endpoint's type; never run."""
     _types_of(record(echo))

@@ -761,6 +761,41 @@ def test_a_fragment_whose_beginning_was_not_seen_is_passed_on(client: Bluejay, p
     assert "internal_error.frame" not in client.stats()
 
 
+def test_a_text_in_endless_fragments_is_not_kept(client: Bluejay) -> None:
+    """Its size is counted; of its words no more is kept than an event of the protocol can have."""
+    protocol = ServerProtocol(state=State.OPEN)
+    wired(client, protocol)
+    protocol.send_text(b"x" * 40_000, fin=False)
+    for _ in range(5):
+        protocol.send_continuation(b"x" * 40_000, fin=False)
+    fragments = protocol.bluejay_tap.agent_fragments  # type: ignore[attr-defined]
+    assert (fragments.size, len(fragments.text())) == (240_000, 40_000)
+    protocol.receive_eof()
+
+
+def test_after_the_end_the_protocol_object_is_what_it_was(client: Bluejay) -> None:
+    """Its own class, and nothing of ours in it: a server may keep it for as long as it likes."""
+    protocol = ServerProtocol(state=State.OPEN)
+    before = set(vars(protocol))
+    wired(client, protocol)
+    assert type(protocol) is not ServerProtocol
+    protocol.receive_eof()
+    assert type(protocol) is ServerProtocol
+    assert set(vars(protocol)) == before
+
+
+def test_without_a_header_there_is_not_even_a_client() -> None:
+    """An agent that is never simulated makes no spool, reads no environment and gets no warning."""
+    wire = Wire(ServerProtocol(state=State.OPEN))
+    wire.request = Request("/", Headers())
+
+    def client() -> Bluejay:
+        raise AssertionError("nobody needs a client here")
+
+    assert adapter.open_call(wire, client) is None
+    assert type(wire.protocol) is ServerProtocol
+
+
 class Unreadable(ServerProtocol):
     """A protocol object that cannot say who closed."""
 

@@ -455,7 +455,7 @@ def test_a_clean_text_can_be_stored_anywhere(text: str) -> None:
 
 def test_a_snapshot_outlives_changes() -> None:
     """A container that changes while it is read is read again, some times."""
-    changes = [2, 1, 0]
+    changes = [0, 1, 2]
 
     def source() -> Iterable[int]:
         yield 1
@@ -463,6 +463,7 @@ def test_a_snapshot_outlives_changes() -> None:
             raise RuntimeError("changed size during iteration")
 
     assert snapshot(source, 10) == [1]
+    assert not changes
     assert snapshot(lambda: [1, 2, 3], 2) == [1, 2]
 
 
