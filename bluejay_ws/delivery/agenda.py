@@ -21,9 +21,6 @@ __all__ = ["MEMORY_LIMIT", "Agenda"]
 MEMORY_LIMIT = 64 * 1024 * 1024
 """Bytes of reports that are kept in memory only; beyond, the oldest are given up."""
 
-AT_ONCE = 10
-"""Calls, those that ended last, whose reports leave at once when the platform is back."""
-
 _LINE_OVERHEAD = 40
 
 
@@ -131,21 +128,7 @@ class Agenda:
         if job.arrivals:
             arrivals, job.arrivals = job.arrivals, {}
             self._welcome(job, arrivals.values(), now)
-        if came_back:
-            self._queue_up(now)
         return settled, came_back
-
-    def _queue_up(self, now: float) -> None:
-        """Let all but the latest of those that never had a try share the quota, the later ones first.
-
-        Else what ended in a long outage would come back as a wave, and calls that end now would wait behind it.
-        """
-        latest = [self._fresh.pop() for _ in range(min(AT_ONCE, len(self._fresh)))]
-        while self._fresh:
-            job = self._fresh.pop()
-            job.fresh = False
-            self._schedule(job, now, pinned=False)
-        self._fresh.extend(reversed(latest))
 
     def pull_in(self, now: float) -> None:
         """Make everything due that waits without need, because the platform is back or time is running out."""

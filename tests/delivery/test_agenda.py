@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bluejay_ws.delivery import schedule
-from bluejay_ws.delivery.agenda import AT_ONCE, Agenda
+from bluejay_ws.delivery.agenda import Agenda
 from bluejay_ws.delivery.courier import Signal, Step
 from bluejay_ws.delivery.parcel import Parcel
 from bluejay_ws.delivery.schedule import Gate
@@ -286,9 +286,9 @@ def test_a_wait_that_the_platform_asked_for_is_kept_when_another_part_comes() ->
 def test_of_what_came_during_an_outage_the_latest_is_first() -> None:
     """Whoever has just hung up looks at the result now; each older one follows behind those that came later."""
     book = agenda(closed=True)
-    for number in range(AT_ONCE + 5):
+    for number in range(15):
         book.admit(parcel(str(number)), 0.0)
     (probe,) = book.take(100.0, 9)[0]
     book.after(probe, SETTLED, 100.0)
     order = [int(job.identity) for job in (probe, *book.take(200.0, 99)[0])]
-    assert order == [*reversed(range(AT_ONCE + 5))]
+    assert order == [*reversed(range(15))]
