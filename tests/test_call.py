@@ -474,18 +474,29 @@ def test_a_call_without_a_file_can_be_discarded_and_abandoned(platform: FakePlat
     assert platform.requests == []
 
 
-def test_an_abandoned_call_is_the_parent_s(client: Bluejay, platform: FakePlatform, spool: Path) -> None:
+class Unstarted(Sender):
+    """A sender without threads: nobody looks for what dead processes left."""
+
+    def start(self) -> None:
+        """Do nothing."""
+
+
+def test_an_abandoned_call_is_the_parent_s(platform: FakePlatform, spool: Path) -> None:
     """What a forked child does with its copy of a live call: let go of it, without touching the file's name."""
-    call = connected(client)
-    call.recorder.add_event("e")
-    call.abandon()
-    call.recorder.add_event("in the child")
-    call.connection_closed({})
-    assert states(spool) == [".live"]
-    (path,) = spool.glob("*.live")
-    assert b"in the child" not in path.read_bytes()
-    client.flush()
-    assert platform.requests == []
+
+    def make(settings: Settings, spool: Spool | None, counters: Counters) -> Sender:
+        return Unstarted(settings, spool=spool, counters=counters)
+
+    with Bluejay("test-key", base_url=platform.url, spool=spool, sender=make) as client:
+        call = connected(client)
+        call.recorder.add_event("e")
+        call.abandon()
+        call.recorder.add_event("in the child")
+        call.connection_closed({})
+        assert states(spool) == [".live"]
+        (path,) = spool.glob("*.live")
+        assert b"in the child" not in path.read_bytes()
+        assert client.sender.pending() == 0
 
 
 # -- the warning about tools -----------------------------------------------------------------------------------------
