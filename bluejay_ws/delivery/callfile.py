@@ -97,6 +97,8 @@ class CallFile:
             with self._lock:
                 if self._fd >= 0 or self._reopened():
                     self._write(line)
+                elif self._fd == _CLOSED:  # the call ended while this was being encoded, on another thread
+                    self._shelf.counters.add("dropped.after_close")
         except OSError as error:
             self._tell(error)
         except Exception as error:
@@ -154,7 +156,7 @@ class CallFile:
                 return False
             self._unsynced = False
             try:
-                twin = os.dup(self._fd) if self._fd >= 0 else self._open_again()
+                twin = self._open_again()
             except OSError as error:
                 self._unsynced = error.errno in NO_ROOM  # there may be one the next time
                 raise
@@ -212,16 +214,21 @@ class CallFile:
             OSError: it cannot be opened, or is not the same any more.
         """
         if self._fd > _LENT:
-            return False
+            return self._fd >= 0  # a handler of signals has just written to it, and opened it
         try:
             self._use(self._open_again())
         except OSError as error:
+            if self._fd == _CLOSED:  # a handler of signals has just ended the call
+                return False
             self._break(error)
             raise
         return self._fd >= 0
 
     def _open_again(self) -> int:
+        """Return a descriptor of its own for the file, if it is still the same."""
         lent = self._fd
+        if lent >= 0:
+            return os.dup(lent)
         fd = self._shelf.open(self._path, _AGAIN)
         facts = os.fstat(fd)
         if not stat.S_ISREG(facts.st_mode) or lent != _LENT - facts.st_ino:

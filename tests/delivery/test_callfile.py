@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bluejay_ws.counters import Counters
+from bluejay_ws.delivery.callfile import CallFile
 from bluejay_ws.delivery.names import NO_ID
 from bluejay_ws.delivery.owner import lives
 from bluejay_ws.wire import journal
@@ -21,9 +22,10 @@ from tests.delivery.faults import as_ordinary_user, file_size_limit, fill, no_de
 from tests.delivery.kit import bodies, descriptors, end, header, new_id, only, open_call, owners, spool_at, states, tool
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
-    from bluejay_ws.delivery.spool import CallFile, Spool
+    from bluejay_ws.delivery.spool import Spool
 
 
 def lines(directory: Path) -> list[bytes]:
@@ -378,6 +380,74 @@ def test_threads_that_write_to_more_calls_than_may_be_open_lose_no_line(tmp_path
         assert all(b'"call-%d-' % index in body for body in parsed.bodies[1:])
         file.seal()
     assert descriptors(tmp_path) == 0
+
+
+class Interrupted(CallFile):
+    """A file whose opening is interrupted by a handler of signals, between the question and the opening."""
+
+    __slots__ = ("handler",)
+
+    def interrupt(self, place: str, handler: Callable[[], object]) -> None:
+        """Call ``handler`` once, at the beginning of `_reopened` or of `_open_again`."""
+        self.handler: tuple[str, Callable[[], object]] | None = (place, handler)
+
+    def _arrive(self, place: str) -> None:
+        known = getattr(self, "handler", None)
+        if known is not None and known[0] == place:
+            self.handler = None
+            known[1]()
+
+    def _reopened(self) -> bool:
+        self._arrive("_reopened")
+        return super()._reopened()
+
+    def _open_again(self) -> int:
+        self._arrive("_open_again")
+        return super()._open_again()
+
+
+def interrupted_file(tmp_path: Path) -> Interrupted:
+    """Return a live file without a descriptor."""
+    report_id = new_id()
+    file = Interrupted(spool_at(tmp_path)._shelf, "720488", report_id)
+    file.create(header(report_id, "720488"))
+    assert file.lend()
+    return file
+
+
+@pytest.mark.parametrize("place", ["_reopened", "_open_again"])
+def test_a_handler_of_signals_that_records_where_a_file_is_opened_again_costs_no_line(
+    tmp_path: Path, place: str
+) -> None:
+    """Both its line and the one that it interrupted are there, and the file is as good as before."""
+    file = interrupted_file(tmp_path)
+    file.interrupt(place, lambda: file.append(tool("from the handler")))
+    file.append(tool("interrupted"))
+    assert lines(tmp_path)[1:] == [tool("from the handler"), tool("interrupted")]
+    assert file.broken is None
+    assert descriptors(tmp_path) == 1
+
+
+def test_a_handler_of_signals_that_records_where_a_file_is_brought_to_the_disk_disturbs_nothing(tmp_path: Path) -> None:
+    """The file that it has just opened is brought there."""
+    file = interrupted_file(tmp_path)
+    file.interrupt("_open_again", lambda: file.append(tool("from the handler")))
+    assert file.sync()
+    assert file.broken is None
+
+
+@pytest.mark.parametrize("place", ["_reopened", "_open_again"])
+def test_a_handler_of_signals_that_ends_the_call_where_its_file_is_opened_again_is_no_failure(
+    tmp_path: Path, place: str
+) -> None:
+    """The report is sealed, nobody is told of a broken disk, and the line that came too late is counted."""
+    file = interrupted_file(tmp_path)
+    file.interrupt(place, file.seal)
+    file.append(tool("too late"))
+    assert file.closed
+    assert file.broken is None
+    assert file._shelf.counters.snapshot() == {"dropped.after_close": 1}
+    assert lines(tmp_path)[1:] == []
 
 
 def test_a_handler_of_signals_may_end_a_call_whose_file_is_being_opened_again(
