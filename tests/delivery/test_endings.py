@@ -121,6 +121,25 @@ def test_draining_waits_for_the_one_that_is_under_way_but_not_for_ever() -> None
     assert over == [True]
 
 
+def test_draining_does_not_wait_for_ever_for_one_that_hangs_before_others() -> None:
+    """Those that wait behind a disk that hangs are not begun either; they run once it works again, and none twice."""
+    begun, go_on, ends = threading.Event(), threading.Event(), Ends()
+    endings = Endings(few=0, let_pass=0.0, idle=0.1)
+
+    def hang() -> None:
+        begun.set()
+        go_on.wait(20.0)
+
+    endings.run(hang)
+    assert begun.wait(20.0)
+    ends.crowd(endings, 3)
+    endings.drain(0.01)
+    assert ends.ran == []
+    go_on.set()
+    endings.drain(20.0)
+    assert ends.ran == [0, 1, 2]
+
+
 def test_an_ending_may_drain_what_it_is_part_of() -> None:
     """At the end of the interpreter an ending delivers at once, which flushes, which drains."""
     ends, endings = Ends(), Endings(few=0, let_pass=NEVER)
