@@ -202,9 +202,11 @@ class Bluejay:
         """Let `find` answer to ``name`` with ``call``."""
         older = self._names.get(name)
         self._names[name] = call  # first: an odd name raises here, and must not stand in the way of the call's end
-        call.names += (name,)
+        if name not in call.names:
+            call.names += (name,)
         if older is not None and older is not call:
-            self._older.setdefault(name, []).append(older)
+            others = self._older.setdefault(name, [])
+            others[:] = [other for other in others if other is not older and other is not call] + [older]
 
     def forget(self, call: Call) -> None:
         """Take a call that is over off the books; what it was called by leads to an older call again, if one lives."""

@@ -338,6 +338,25 @@ def test_the_end_of_a_newer_call_leaves_the_older_ones_to_be_found(client: Bluej
     assert not client._older
 
 
+def test_a_name_that_is_given_again_and_again_takes_no_more_room(client: Bluejay) -> None:
+    """Two calls that share an alias, and say so with every message, are remembered once each under it."""
+    first, second = (client.open_call([identity], server="test") for identity in ("1", "2"))
+    assert first is not None
+    assert second is not None
+    for _ in range(5):
+        first.recorder.add_alias("room")
+        second.recorder.add_alias("room")
+    assert first.names == ("1", "room")
+    assert second.names == ("2", "room")
+    assert client._older["room"] == [first]
+    assert client.find("room") is second.recorder
+    second.end()
+    assert client.find("room") is first.recorder
+    first.end()
+    assert not client._names
+    assert not client._older
+
+
 def test_a_call_that_has_ended_is_not_found_although_it_is_still_on_the_books(client: Bluejay) -> None:
     """Between its end and its being forgotten nothing can be recorded any more."""
     call = client.open_call([ID], server="test")
