@@ -195,7 +195,7 @@ class Sender:
         """
         until = self._until(timeout)
         self._endings.drain(max(0.0, until - self._clock()))
-        done = self.flush(timeout)
+        done = self.flush(max(0.0, until - self._clock()))
         with self._lock:
             crew, self._crew = self._crew, None
         if crew is not None:

@@ -17,6 +17,7 @@ import pytest
 from bluejay_ws.counters import Counters
 from bluejay_ws.delivery import schedule
 from bluejay_ws.delivery import sender as senders
+from bluejay_ws.delivery.endings import Endings
 from bluejay_ws.delivery.parcel import Parcel
 from bluejay_ws.delivery.sender import Sender
 from bluejay_ws.delivery.verdict import Answer, Failure, Phase
@@ -584,3 +585,29 @@ def test_a_report_after_the_close_needs_nobody_who_waits_for_it(platform: FakePl
         assert station.sender.close(10.0)
         station.submit("1")
         platform.wait_for(1)
+
+
+class Asked(Sender):
+    """A sender that says how long it was asked to flush."""
+
+    seconds: float = -1.0
+
+    def flush(self, timeout: float) -> bool:
+        """Note the time."""
+        self.seconds = timeout
+        return super().flush(timeout)
+
+
+def test_what_a_crowd_takes_at_the_close_is_part_of_the_time_that_was_given() -> None:
+    """The endings that wait and the flush share the seconds of `close`; neither has them for itself."""
+    now = [100.0]
+    sender = Asked(settings("http://127.0.0.1:9", None), spool=None, counters=Counters(), clock=lambda: now[0])
+    sender._endings = Endings(few=0, let_pass=60.0)
+
+    def ending() -> None:
+        now[0] += 3.0
+        sender.withdraw("1")
+
+    sender.end("1", ending)
+    assert sender.close(5.0)
+    assert sender.seconds == 2.0
