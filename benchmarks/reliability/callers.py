@@ -8,6 +8,7 @@ opens calls that send a frame each 20 ms and answers with the milliseconds until
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
 import sys
@@ -45,12 +46,14 @@ def _open(address: tuple[str, int], identity: str) -> socket.socket:
 
 
 def _hang_up(sockets: list[socket.socket]) -> None:
-    """Close all at once, each in order: close frame, the answer, the end of the connection."""
+    """Close all at once, each in order: close frame, the answer, the end of the connection; unless the agent dies."""
     for sock in sockets:
-        sock.sendall(_CLOSE)
+        with contextlib.suppress(OSError):
+            sock.sendall(_CLOSE)
     for sock in sockets:
-        while sock.recv(4096):
-            pass
+        with contextlib.suppress(OSError):
+            while sock.recv(4096):
+                pass
         sock.close()
 
 
