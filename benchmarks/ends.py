@@ -56,12 +56,12 @@ def _end(call: Call) -> float:
 def _round(number: int, count: int) -> tuple[float, float]:
     """Return the microseconds of one end on this thread, alone and in a crowd."""
     with (
-        tempfile.TemporaryDirectory() as directory,
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory,
         Bluejay(
             "benchmark",
             base_url="http://127.0.0.1:9",
             spool=directory,
-            flush_timeout=0.1,
+            flush_timeout=3.0,
             sender=lambda settings, spool, counters: _Undelivered(settings, spool=spool, counters=counters),
         ) as client,
     ):

@@ -436,7 +436,7 @@ def _measured(client: Bluejay, effort: Effort) -> Iterator[tuple[str, float | No
 def run(effort: Effort) -> list[Result]:
     """Measure each family whose library is there."""
     results: list[Result] = []
-    with tempfile.TemporaryDirectory() as directory:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
         client = Bluejay(
             "no-key",
             base_url="http://127.0.0.1:1",
