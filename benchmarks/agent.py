@@ -10,13 +10,26 @@ from typing import TYPE_CHECKING
 from websockets.asyncio.server import serve
 
 from bluejay_ws import Bluejay, current_recorder, record
+from bluejay_ws.delivery.sender import Sender
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from websockets.asyncio.server import ServerConnection
 
-__all__ = ["Agent", "more_descriptors"]
+    from bluejay_ws.delivery.parcel import Parcel
+
+__all__ = ["Agent", "Undelivered", "more_descriptors"]
+
+
+class Undelivered(Sender):
+    """Leave each sealed report where it is: delivery has measurements of its own."""
+
+    def start(self) -> None:
+        """Do nothing."""
+
+    def submit(self, parcel: Parcel) -> None:
+        """Do nothing."""
 
 
 class Agent:

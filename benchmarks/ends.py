@@ -7,13 +7,12 @@ import time
 from statistics import median
 from typing import TYPE_CHECKING
 
+from benchmarks.agent import Undelivered
 from benchmarks.measure import Effort, Result, spread
 from bluejay_ws import Bluejay
-from bluejay_ws.delivery.sender import Sender
 
 if TYPE_CHECKING:
     from bluejay_ws.call import Call
-    from bluejay_ws.delivery.parcel import Parcel
 
 __all__ = ["run"]
 
@@ -21,16 +20,6 @@ ALONE = 20
 APART = 0.025
 """Seconds between two ends that are no crowd."""
 FACTS = {"close_code": 1000, "close_reason": "", "closed_by": "caller"}
-
-
-class _Undelivered(Sender):
-    """Leave each sealed report where it is: delivery has measurements of its own."""
-
-    def start(self) -> None:
-        """Do nothing."""
-
-    def submit(self, parcel: Parcel) -> None:
-        """Do nothing."""
 
 
 def _calls(client: Bluejay, prefix: str, count: int) -> list[Call]:
@@ -62,7 +51,7 @@ def _round(number: int, count: int) -> tuple[float, float]:
             base_url="http://127.0.0.1:9",
             spool=directory,
             flush_timeout=3.0,
-            sender=lambda settings, spool, counters: _Undelivered(settings, spool=spool, counters=counters),
+            sender=lambda settings, spool, counters: Undelivered(settings, spool=spool, counters=counters),
         ) as client,
     ):
         alone = []

@@ -24,17 +24,15 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from websockets.asyncio.server import serve
 from websockets.sync.server import serve as sync_serve
 
+from benchmarks.agent import Undelivered
 from benchmarks.measure import Effort, Result, difference, in_turns, spread
 from bluejay_ws import Bluejay, record
-from bluejay_ws.delivery.sender import Sender
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     from websockets.asyncio.server import ServerConnection
     from websockets.sync.server import ServerConnection as SyncServerConnection
-
-    from bluejay_ws.delivery.parcel import Parcel
 
     Protocols: TypeAlias = Callable[[], Any]
     Measure: TypeAlias = Callable[[], float]
@@ -70,16 +68,6 @@ def _request(*, simulated: bool) -> bytes:
         f"{name}: {next(_numbers):012}",
     )
     return "".join(f"{field}\r\n" for field in (*fields, "")).encode()
-
-
-class _Undelivered(Sender):
-    """Leave each sealed report where it is."""
-
-    def start(self) -> None:
-        """Do nothing."""
-
-    def submit(self, parcel: Parcel) -> None:
-        """Do nothing."""
 
 
 # -- families on an event loop, fed from memory -----------------------------------------------------------------------
@@ -441,7 +429,7 @@ def run(effort: Effort) -> list[Result]:
             "no-key",
             base_url="http://127.0.0.1:1",
             spool=directory,
-            sender=lambda settings, spool, counters: _Undelivered(settings, spool=spool, counters=counters),
+            sender=lambda settings, spool, counters: Undelivered(settings, spool=spool, counters=counters),
         )
         for name, limit, (frames, connections) in _measured(client, effort):
             results += _lines(name, frames, connections, limit)

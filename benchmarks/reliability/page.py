@@ -67,17 +67,17 @@ def _widened(row: tuple[str, ...], width: int) -> tuple[str, ...]:
     return row if len(row) == width else (row[0], *("",) * (width - 2), row[-1])
 
 
-def with_tables(page: str, new: str) -> str:
-    """Return the page with new tables in place of the old.
+def with_tables(page: str, new: str, begin: str = BEGIN, end: str = END) -> str:
+    """Return the page with new tables in place of the old, which stand between the lines ``begin`` and ``end``.
 
     Raises:
         ValueError: the page does not say where they stand.
     """
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"the page needs the lines {BEGIN!r} and {END!r}")
-    return f"{before}{BEGIN}\n\n{new}\n\n{END}{after}"
+    before, found_begin, rest = page.partition(begin)
+    _, found_end, after = rest.partition(end)
+    if not found_begin or not found_end:
+        raise ValueError(f"the page needs the lines {begin!r} and {end!r}")
+    return f"{before}{begin}\n\n{new}\n\n{end}{after}"
 
 
 def _machine() -> str:

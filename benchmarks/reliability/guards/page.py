@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime as dt
 from typing import TYPE_CHECKING
 
+from benchmarks.reliability import page as page_of_runs
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -59,8 +61,4 @@ def with_tables(page: str, new: str) -> str:
     Raises:
         ValueError: the page does not say where they stand.
     """
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"the page needs the lines {BEGIN!r} and {END!r}")
-    return f"{before}{BEGIN}\n\n{new}\n\n{END}{after}"
+    return page_of_runs.with_tables(page, new, BEGIN, END)
