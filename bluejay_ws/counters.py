@@ -6,10 +6,48 @@ import threading
 import time
 from collections import Counter
 
-__all__ = ["QUIET_SECONDS", "Counters"]
+__all__ = ["KINDS_MOST", "QUIET_SECONDS", "Counters", "Seldom"]
 
 QUIET_SECONDS = 60.0
 """What repeats is said once in so many seconds."""
+
+KINDS_MOST = 200
+"""So many different things are told apart within that time; all others count as one."""
+
+_OTHER = "other"
+
+
+class Seldom:
+    """Know what has been said, so that what repeats is said once in a while, with a count. Not thread-safe.
+
+    Attributes:
+        said: by what it was, when it was said last and how often it happened since; bounded.
+    """
+
+    __slots__ = ("said",)
+
+    def __init__(self) -> None:
+        self.said: dict[object, tuple[float, int]] = {}
+
+    def unsaid(self, what: object, now: float) -> int | None:
+        """Return how often ``what`` happened since it was last said, or None if it is too early to say it again.
+
+        Args:
+            what: what counts as the same.
+            now: monotonic seconds.
+        """
+        what = self._room_for(what, now)
+        said_at, times = self.said.get(what, (float("-inf"), 0))
+        quiet = now - said_at < QUIET_SECONDS
+        self.said[what] = (said_at, times + 1) if quiet else (now, 0)
+        return None if quiet else times
+
+    def _room_for(self, what: object, now: float) -> object:
+        """Return under what to remember this, and forget what is no reason to be quiet any more."""
+        if what in self.said or len(self.said) < KINDS_MOST:
+            return what
+        self.said = {known: said for known, said in self.said.items() if now - said[0] < QUIET_SECONDS}
+        return what if len(self.said) < KINDS_MOST else _OTHER
 
 
 class Counters:
@@ -22,7 +60,7 @@ class Counters:
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
-        self._told: dict[object, tuple[float, int]] = {}
+        self._told = Seldom()
         self._lock = threading.RLock()  # a handler of signals may count where its thread was just counting
 
     def add(self, name: str, amount: int = 1) -> None:
@@ -31,18 +69,14 @@ class Counters:
             self._counts[name] += amount
 
     def unsaid(self, what: object, now: float | None = None) -> int | None:
-        """Return how often ``what`` happened since it was last said, or None if it is too early to say it again.
+        """Do what `Seldom.unsaid` does, from any thread.
 
         Args:
-            what: one of few: it is remembered.
+            what: what counts as the same.
             now: monotonic seconds; default: the real ones.
         """
-        now = time.monotonic() if now is None else now
         with self._lock:
-            said_at, times = self._told.get(what, (float("-inf"), 0))
-            quiet = now - said_at < QUIET_SECONDS
-            self._told[what] = (said_at, times + 1) if quiet else (now, 0)
-        return None if quiet else times
+            return self._told.unsaid(what, time.monotonic() if now is None else now)
 
     def __getitem__(self, name: str) -> int:
         """Return the count called ``name``; 0 when nothing was counted under it."""
@@ -58,4 +92,4 @@ class Counters:
         """Start again at zero, with a lock nobody holds: a forked child has counted nothing."""
         self._lock = threading.RLock()
         self._counts = Counter()
-        self._told = {}
+        self._told = Seldom()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from bluejay_ws.counters import QUIET_SECONDS, Counters
+from bluejay_ws.counters import KINDS_MOST, QUIET_SECONDS, Counters
 
 
 def test_counts_add_up_by_name() -> None:
@@ -79,3 +79,10 @@ def test_what_repeats_is_to_be_said_once_a_minute_with_how_often_it_happened() -
     assert counters.unsaid("y") == 0
     assert counters.unsaid("x", QUIET_SECONDS) == 3
     assert counters.unsaid("x", 3 * QUIET_SECONDS) == 0
+
+
+def test_what_is_remembered_of_what_was_said_is_bounded() -> None:
+    """An agent whose errors have ever new names fills neither the log nor the memory."""
+    counters = Counters()
+    said = [counters.unsaid(f"error {number}", 0.0) for number in range(10 * KINDS_MOST)]
+    assert said.count(0) == len(counters._told.said) == KINDS_MOST + 1

@@ -6,7 +6,7 @@ import logging
 import threading
 from typing import TYPE_CHECKING
 
-from bluejay_ws.counters import QUIET_SECONDS
+from bluejay_ws.counters import Seldom
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 __all__ = ["Notices"]
 
 logger = logging.getLogger("bluejay_ws")
-
-KINDS_MOST = 200
-OTHER = "other"
 
 
 class Notices:
@@ -34,7 +31,7 @@ class Notices:
     def __init__(self, clock: Callable[[], float], counters: Counters) -> None:
         self._clock = clock
         self._counters = counters
-        self._said: dict[str, tuple[float, int]] = {}
+        self._seldom = Seldom()
         self._lock = threading.Lock()
 
     def settled(self, identity: str, text: str) -> None:
@@ -46,27 +43,16 @@ class Notices:
 
         Args:
             level: of the `logging` module.
-            kind: what counts as the same; beyond `KINDS_MOST` kinds within a minute, all others do.
+            kind: what counts as the same; beyond `counters.KINDS_MOST` of them within a minute, all others do.
             identity: the call's id.
             text: nothing in it may come from outside.
         """
         with self._lock:
-            now = self._clock()
-            kind = self._room_for(kind, now)
-            said_at, left_out = self._said.get(kind, (float("-inf"), 0))
-            if now - said_at < QUIET_SECONDS:
-                self._said[kind] = (said_at, left_out + 1)
-                return
-            self._said[kind] = (now, 0)
+            left_out = self._seldom.unsaid(kind, self._clock())
+        if left_out is None:
+            return
         more = f" (and {left_out} more like it)" if left_out else ""
         self._log(level, "call %s: %s%s", identity, text, more, simulation_result_id=identity)
-
-    def _room_for(self, kind: str, now: float) -> str:
-        """Return the kind under which to remember this one, and forget those that are no reason to be quiet."""
-        if kind in self._said or len(self._said) < KINDS_MOST:
-            return kind
-        self._said = {known: said for known, said in self._said.items() if now - said[0] < QUIET_SECONDS}
-        return kind if len(self._said) < KINDS_MOST else OTHER
 
     def say(self, level: int, text: str) -> None:
         """Say something that is not about one call."""

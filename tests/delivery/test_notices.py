@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from bluejay_ws.counters import QUIET_SECONDS, Counters
-from bluejay_ws.delivery.notices import KINDS_MOST, Notices
+from bluejay_ws.counters import KINDS_MOST, QUIET_SECONDS, Counters
+from bluejay_ws.delivery.notices import Notices
 
 if TYPE_CHECKING:
     import pytest
@@ -48,10 +48,10 @@ def test_however_many_kinds_there_are_the_log_and_the_memory_stay_small(caplog: 
     notices = Notices(lambda: now, Counters())
     for number in range(10 * KINDS_MOST):
         notices.trouble(logging.WARNING, f"kind {number}", "x", "trouble")
-    assert len(caplog.messages) == len(notices._said) == KINDS_MOST + 1
+    assert len(caplog.messages) == len(notices._seldom.said) == KINDS_MOST + 1
     now = QUIET_SECONDS
     notices.trouble(logging.WARNING, "another kind", "x", "trouble")
-    assert list(notices._said) == ["another kind"]
+    assert list(notices._seldom.said) == ["another kind"]
 
 
 def test_a_log_handler_that_raises_ends_no_thread() -> None:
