@@ -11,8 +11,8 @@
 
 from bluejay_ws.client import Bluejay
 from bluejay_ws.current import current_recorder
+from bluejay_ws.decorator import record
 from bluejay_ws.exceptions import BluejayError, DeliveryError
-from bluejay_ws.record import record
 from bluejay_ws.recorder import Recorder
 from bluejay_ws.settings import Retry
 from bluejay_ws.tools import record_tool

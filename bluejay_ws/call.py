@@ -9,9 +9,9 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any, Protocol
 
-from bluejay_ws.chirp import ChirpObserver
 from bluejay_ws.current import INERT, enter
 from bluejay_ws.delivery.parcel import Parcel
+from bluejay_ws.hearing.chirp import ChirpObserver
 from bluejay_ws.ledger import say
 from bluejay_ws.recorder import DECORATED_TOOLS, Recorder
 from bluejay_ws.version import VERSION
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
 
-    from bluejay_ws.counters import Counters
     from bluejay_ws.delivery.sender import Sender
     from bluejay_ws.delivery.spool import CallFile, Spool
     from bluejay_ws.settings import Settings
+    from bluejay_ws.stats import Counters
 
 __all__ = ["GRACE", "Call", "CallContext"]
 

@@ -6,8 +6,8 @@ import contextlib
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
-from bluejay_ws.counters import Counters
 from bluejay_ws.recorder import Recorder
+from bluejay_ws.stats import Counters
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,8 +11,8 @@ from bluejay_ws.wire.fragments import CALL_LIMIT, ITEM_LIMIT, ITEMS_LIMIT, tool_
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bluejay_ws.counters import Counters
-    from bluejay_ws.utterances import Heard, Speaker
+    from bluejay_ws.hearing.utterances import Heard, Speaker
+    from bluejay_ws.stats import Counters
 
 __all__ = ["Ledger", "Owner", "say", "say_seldom"]
 

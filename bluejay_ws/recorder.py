@@ -12,14 +12,14 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 from bluejay_ws.blocks import Block, EventBlock, ToolCallBlock, UtteranceBlock
+from bluejay_ws.hearing.utterances import Unplaced, shares
 from bluejay_ws.ledger import Ledger
-from bluejay_ws.utterances import Unplaced, shares
 from bluejay_ws.wire import fragments, journal, usable_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from bluejay_ws.utterances import Heard, HeardSpan, Speaker
+    from bluejay_ws.hearing.utterances import Heard, HeardSpan, Speaker
 
 __all__ = ["DECORATED_TOOLS", "Recorder"]
 

@@ -38,7 +38,7 @@ from pipecat.transports.websocket.fastapi import FastAPIWebsocketParams, FastAPI
 from pipecat.workers.runner import WorkerRunner
 
 from bluejay_ws import record  # <--
-from bluejay_ws.frameworks.pipecat import BluejayObserver  # <--
+from bluejay_ws.integrations.pipecat import BluejayObserver  # <--
 
 logger.remove()
 app = FastAPI()

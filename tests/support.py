@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bluejay_ws.counters import Counters
 from bluejay_ws.recorder import Recorder
+from bluejay_ws.stats import Counters
 from bluejay_ws.wire import journal
 from bluejay_ws.wire.report import Report
 

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from bluejay_ws.counters import Counters
     from bluejay_ws.delivery.parcel import Parcel
     from bluejay_ws.settings import Settings
+    from bluejay_ws.stats import Counters
 
 ID = "720488"
 HEADERS = {"X-Simulation-Result-Id": ID}

@@ -26,20 +26,20 @@ from bluejay_ws import client as client_module
 from bluejay_ws.call import Call
 from bluejay_ws.client import Bluejay, default_client, opening_failed
 from bluejay_ws.current import INERT, current_recorder
+from bluejay_ws.decorator import record
 from bluejay_ws.delivery.sender import Sender
 from bluejay_ws.delivery.spool import Spool
 from bluejay_ws.exceptions import ConfigurationError, DeliveryError
-from bluejay_ws.record import record
 from bluejay_ws.settings import Retry, Secret
 from bluejay_ws.testing.platform import Answer, FakePlatform, Hang
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from bluejay_ws.counters import Counters
     from bluejay_ws.delivery.parcel import Parcel
     from bluejay_ws.delivery.spool import CallFile
     from bluejay_ws.settings import Settings
+    from bluejay_ws.stats import Counters
 
 ID = "720488"
 HEADERS = {"X-Simulation-Result-Id": ID}

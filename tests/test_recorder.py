@@ -12,9 +12,9 @@ import anyio
 import pytest
 
 from bluejay_ws import ledger
-from bluejay_ws.counters import Counters
 from bluejay_ws.current import INERT, current_recorder, enter
 from bluejay_ws.recorder import Recorder
+from bluejay_ws.stats import Counters
 from bluejay_ws.wire import fragments
 from tests.support import Call, Clock, Ear, Span
 

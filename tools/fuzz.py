@@ -24,9 +24,13 @@ MODULES = (
     "tests.wire.test_fuzz_headers",
     "tests.delivery.test_fuzz_answers",
     "tests.delivery.test_fuzz_spool",
-    "tests.test_fuzz_frames",
+    "tests.hearing.test_fuzz_frames",
 )
-WATCHED = ("bluejay_ws.wire", "bluejay_ws.delivery", "bluejay_ws.chirp", "bluejay_ws.turns", "bluejay_ws.heard")
+WATCHED = (
+    "bluejay_ws.wire",
+    "bluejay_ws.delivery",
+    "bluejay_ws.hearing",
+)
 
 
 def _tests(module: str) -> dict[str, Any]:

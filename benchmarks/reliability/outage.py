@@ -31,10 +31,10 @@ from bluejay_ws.testing.platform import AcceptedReport
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from bluejay_ws.counters import Counters
     from bluejay_ws.delivery.parcel import Parcel
     from bluejay_ws.delivery.spool import Spool
     from bluejay_ws.settings import Settings
+    from bluejay_ws.stats import Counters
 
 __all__ = ["HOUR", "Outage", "Seen", "run"]
 

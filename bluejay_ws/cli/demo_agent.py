@@ -20,7 +20,7 @@ from websockets.asyncio.server import serve
 
 from bluejay_ws.client import Bluejay
 from bluejay_ws.current import current_recorder
-from bluejay_ws.record import record
+from bluejay_ws.decorator import record
 from bluejay_ws.tools import record_tool
 
 if TYPE_CHECKING:

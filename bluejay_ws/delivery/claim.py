@@ -16,7 +16,7 @@ from bluejay_ws.version import VERSION
 from bluejay_ws.wire import journal
 
 if TYPE_CHECKING:
-    from bluejay_ws.counters import Counters
+    from bluejay_ws.stats import Counters
 
 __all__ = ["Claim", "GoneError", "close_inherited"]
 

@@ -25,9 +25,9 @@ from bluejay_ws.wire import journal
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from bluejay_ws.counters import Counters
     from bluejay_ws.delivery.notices import Notices
     from bluejay_ws.settings import Settings
+    from bluejay_ws.stats import Counters
 
 __all__ = ["Courier", "Exchange", "Signal", "Step"]
 

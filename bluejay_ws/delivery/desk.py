@@ -18,10 +18,10 @@ from bluejay_ws.delivery.schedule import Gate
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from bluejay_ws.counters import Counters
     from bluejay_ws.delivery.names import Name
     from bluejay_ws.delivery.spool import Spool
     from bluejay_ws.settings import Settings
+    from bluejay_ws.stats import Counters
 
 __all__ = ["Desk", "Item"]
 

@@ -6,12 +6,12 @@ import logging
 import threading
 from typing import TYPE_CHECKING
 
-from bluejay_ws.counters import Seldom
+from bluejay_ws.stats import Seldom
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bluejay_ws.counters import Counters
+    from bluejay_ws.stats import Counters
 
 __all__ = ["Notices"]
 

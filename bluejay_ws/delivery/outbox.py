@@ -9,12 +9,12 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bluejay_ws.counters import Counters
 from bluejay_ws.delivery.claim import Claim, GoneError
 from bluejay_ws.delivery.names import HELD, LIVE, PARKED, READY, SENDING, SENT, Name
 from bluejay_ws.delivery.owner import lives
 from bluejay_ws.delivery.spool import names_in
 from bluejay_ws.exceptions import SpoolError
+from bluejay_ws.stats import Counters
 from bluejay_ws.wire import journal
 
 if TYPE_CHECKING:

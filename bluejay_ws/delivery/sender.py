@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
 
-    from bluejay_ws.counters import Counters
     from bluejay_ws.delivery.parcel import Parcel
     from bluejay_ws.delivery.spool import Spool
     from bluejay_ws.settings import Settings
+    from bluejay_ws.stats import Counters
 
 # Old releases of httpx need it, and it cannot be imported any more once a process is about to end.
 import_module("concurrent.futures.thread")

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from bluejay_ws.delivery.owner import Owner, lives
 
 if TYPE_CHECKING:
-    from bluejay_ws.counters import Counters
     from bluejay_ws.delivery.names import Name
+    from bluejay_ws.stats import Counters
 
 __all__ = ["NO_ROOM", "Shelf"]
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from bluejay_ws.counters import Counters
+    from bluejay_ws.stats import Counters
 
 __all__ = ["UNREADABLE", "CallFile", "Parcel", "Spool", "names_in"]
 

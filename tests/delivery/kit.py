@@ -10,13 +10,13 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from bluejay_ws.counters import Counters
 from bluejay_ws.delivery.courier import Courier
 from bluejay_ws.delivery.names import READY, Name
 from bluejay_ws.delivery.notices import Notices
 from bluejay_ws.delivery.spool import Spool
 from bluejay_ws.delivery.verdict import Answer, Failure
 from bluejay_ws.settings import Retry, Settings
+from bluejay_ws.stats import Counters
 from bluejay_ws.wire import fragments, journal
 
 if TYPE_CHECKING:

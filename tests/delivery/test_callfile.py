@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bluejay_ws.counters import Counters
 from bluejay_ws.delivery.callfile import CallFile
 from bluejay_ws.delivery.names import NO_ID
 from bluejay_ws.delivery.owner import lives
+from bluejay_ws.stats import Counters
 from bluejay_ws.wire import journal
 from tests.delivery.faults import as_ordinary_user, file_size_limit, fill, no_descriptors, read_only, small_disk
 from tests.delivery.kit import bodies, descriptors, end, header, new_id, only, open_call, owners, spool_at, states, tool

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bluejay_ws.counters import Counters
 from bluejay_ws.delivery import claim as claims
 from bluejay_ws.delivery.claim import GoneError
 from bluejay_ws.delivery.names import READY, SENDING, Name
+from bluejay_ws.stats import Counters
 from tests.delivery.faults import as_ordinary_user, fill, no_descriptors, read_only, small_disk
 from tests.delivery.kit import (
     claimed,

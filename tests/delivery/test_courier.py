@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bluejay_ws.counters import Counters
 from bluejay_ws.delivery.courier import Courier, Signal, Step
 from bluejay_ws.delivery.names import READY, Name
 from bluejay_ws.delivery.parcel import Parcel
 from bluejay_ws.delivery.part import Job
 from bluejay_ws.delivery.verdict import Answer, Failure, Phase
 from bluejay_ws.settings import Retry
+from bluejay_ws.stats import Counters
 from bluejay_ws.wire import fragments, journal
 from tests.delivery.faults import as_ordinary_user, no_descriptors, read_only
 from tests.delivery.kit import (

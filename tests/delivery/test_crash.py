@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
-from bluejay_ws.counters import Counters
 from bluejay_ws.delivery import schedule
 from bluejay_ws.delivery.part import Job
 from bluejay_ws.delivery.sender import Sender
+from bluejay_ws.stats import Counters
 from bluejay_ws.testing.platform import FakePlatform
 from tests.delivery.kit import (
     SUCCESS,
@@ -407,7 +407,7 @@ def test_a_child_that_is_forked_in_the_middle_of_calls_holds_none_of_them(tmp_pa
 
 FORKER = """
 import multiprocessing, os, pathlib, sys, time
-from bluejay_ws.counters import Counters
+from bluejay_ws.stats import Counters
 from bluejay_ws.delivery.sender import Sender
 from tests.delivery.kit import open_call, settings, spool_at, tool
 spool = spool_at(pathlib.Path(sys.argv[1]), open_files=1)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Self
 
 import pytest
 
-from bluejay_ws.counters import Counters
 from bluejay_ws.delivery.crew import THREADS_MOST, WORKERS, WORKERS_MOST, Chore, Crew, NoClient, Worker
 from bluejay_ws.delivery.desk import Desk
 from bluejay_ws.delivery.parcel import Parcel
 from bluejay_ws.delivery.verdict import Answer, Phase
+from bluejay_ws.stats import Counters
 from tests.delivery.kit import SUCCESS, Script, bodies, new_id, settings
 
 if TYPE_CHECKING:

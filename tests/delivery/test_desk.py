@@ -6,13 +6,13 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
-from bluejay_ws.counters import Counters
 from bluejay_ws.delivery import schedule
 from bluejay_ws.delivery.desk import Desk
 from bluejay_ws.delivery.parcel import Parcel
 from bluejay_ws.delivery.sender import Sender
 from bluejay_ws.delivery.verdict import Answer, Failure, Phase
 from bluejay_ws.settings import Retry, Settings
+from bluejay_ws.stats import Counters
 from tests.delivery.kit import Script, bodies, finished_call, new_id, settings, spool_at
 from tests.delivery.test_crew import no_threads
 

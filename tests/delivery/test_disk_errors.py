@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bluejay_ws.counters import Counters
 from bluejay_ws.delivery.names import READY, Name
 from bluejay_ws.delivery.part import Job
+from bluejay_ws.stats import Counters
 from tests.delivery.disk_stage import CALLS, DiskStage, Failing, needs_strace
 from tests.delivery.faults import fill, small_disk
 from tests.delivery.kit import Script, courier, end, open_call, spool_at

@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 
 from bluejay_ws.cli import _parser
 from bluejay_ws.cli.terminal import Problem, Terminal
-from bluejay_ws.counters import Counters
 from bluejay_ws.delivery import outbox
 from bluejay_ws.delivery.claim import Claim, GoneError
 from bluejay_ws.delivery.names import HELD, LIVE, PARKED, READY, SENDING, SENT, Name
 from bluejay_ws.delivery.part import Job
+from bluejay_ws.stats import Counters
 from bluejay_ws.wire import journal
 from tests.delivery.kit import Script, courier, spool_at
 from tests.testing.published import problems

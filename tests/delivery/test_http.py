@@ -17,9 +17,9 @@ from bluejay_ws.delivery.http import HttpExchange, tls_context
 from bluejay_ws.delivery.verdict import Action, Answer, Failure, Phase, judge
 from bluejay_ws.testing.platform import Answer as Says
 from bluejay_ws.testing.platform import Close, FakePlatform, Hang, Raw, Refuse
-from bluejay_ws.testing.proxy import Cut, Proxy, Stall
 from bluejay_ws.wire import journal
 from tests.delivery.kit import bodies, new_id, settings
+from tests.proxy import Cut, Proxy, Stall
 
 if TYPE_CHECKING:
     import ssl
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bluejay_ws.testing.platform import Step
-    from bluejay_ws.testing.proxy import Passage
+    from tests.proxy import Passage
 
 
 def report(identity: str = "720488", *tools: str) -> bytes:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from bluejay_ws.counters import KINDS_MOST, QUIET_SECONDS, Counters
 from bluejay_ws.delivery.notices import Notices
+from bluejay_ws.stats import KINDS_MOST, QUIET_SECONDS, Counters
 
 if TYPE_CHECKING:
     import pytest

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from bluejay_ws.counters import Counters
 from bluejay_ws.delivery import quarantine
+from bluejay_ws.stats import Counters
 from tests.delivery.faults import no_descriptors
 from tests.delivery.kit import abandoned_call, spool_at
 

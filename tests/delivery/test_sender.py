@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Self
 
 import pytest
 
-from bluejay_ws.counters import Counters
 from bluejay_ws.delivery import schedule
 from bluejay_ws.delivery import sender as senders
 from bluejay_ws.delivery.endings import Endings
@@ -22,6 +21,7 @@ from bluejay_ws.delivery.parcel import Parcel
 from bluejay_ws.delivery.sender import Sender
 from bluejay_ws.delivery.verdict import Answer, Failure, Phase
 from bluejay_ws.settings import Retry, Settings
+from bluejay_ws.stats import Counters
 from bluejay_ws.testing.platform import Answer as Says
 from bluejay_ws.testing.platform import Close, FakePlatform, Hang
 from tests.delivery.kit import (
@@ -450,7 +450,7 @@ def test_a_fork_waits_for_a_client_in_the_making_but_not_for_ever(monkeypatch: p
 PROGRAM = """
 import sys, logging, pathlib
 logging.basicConfig(level="INFO")
-from bluejay_ws.counters import Counters
+from bluejay_ws.stats import Counters
 from bluejay_ws.delivery.sender import Sender
 from tests.delivery.kit import finished_call, settings, spool_at
 url, directory, budget = sys.argv[1], pathlib.Path(sys.argv[2]), float(sys.argv[3])

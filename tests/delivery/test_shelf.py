@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bluejay_ws.counters import Counters
 from bluejay_ws.delivery.names import LIVE, Name
 from bluejay_ws.delivery.shelf import Shelf
+from bluejay_ws.stats import Counters
 from tests.delivery.faults import no_descriptors
 from tests.delivery.kit import descriptors, end, new_id, only, open_call, owners, spool_at, states, tool
 
@@ -143,7 +143,7 @@ async def handler(ws):
 async def main():
     resource.setrlimit(resource.RLIMIT_NOFILE, (LIMIT, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
     client = bluejay_ws.Bluejay("key", base_url="http://127.0.0.1:9", spool=sys.argv[4], flush_timeout=0.0)
-    record = bluejay_ws.record(client=client) if sys.argv[3] == "recorded" else lambda one: one
+    record = bluejay_ws.decorator(client=client) if sys.argv[3] == "recorded" else lambda one: one
     async with serve(record(handler), "127.0.0.1", 0, ping_interval=None) as server:
         print(server.sockets[0].getsockname()[1], flush=True)
         await asyncio.to_thread(sys.stdin.readline)

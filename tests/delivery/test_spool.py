@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bluejay_ws.counters import Counters
 from bluejay_ws.delivery import spool as spools
 from bluejay_ws.delivery.names import HELD, NO_ID, PARKED, READY, SENDING, SENT, Name
 from bluejay_ws.delivery.parcel import Parcel
 from bluejay_ws.delivery.spool import Spool
+from bluejay_ws.stats import Counters
 from bluejay_ws.wire import journal
 from tests.delivery.faults import file_size_limit, no_descriptors
 from tests.delivery.kit import (

@@ -1,1 +1,0 @@
-"""One module for each voice framework; imported only when it is used."""

@@ -1,0 +1,87 @@
+"""Frames that anybody may send: the observer raises nothing, and tells only of what may have been."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bluejay_ws.hearing.chirp import ChirpObserver
+from tests.wire.journals import JSON
+
+TYPES = st.sampled_from(["speech.started", "speech.completed", "mark", "clear", "session.error", "session.end", "x"])
+KEYS = st.sampled_from(["utterance_id", "name", "code", "message", "type", "data", "text"])
+MESSAGES = st.builds(
+    lambda kind, data, more: json.dumps({"type": kind, "data": data, **more}),
+    TYPES | JSON,
+    st.dictionaries(KEYS, JSON | st.sampled_from(["a", "b"]), max_size=3) | JSON,
+    st.dictionaries(KEYS, JSON, max_size=2),
+)
+TEXTS = st.one_of(
+    MESSAGES,
+    MESSAGES.map(lambda text: text.encode("utf-8", "surrogatepass")),
+    MESSAGES.map(lambda text: bytearray(text.encode("utf-8", "surrogatepass"))),
+    MESSAGES.map(lambda text: memoryview(text.encode("utf-8", "surrogatepass"))),
+    st.binary(max_size=30),
+    st.text(max_size=30),
+    st.sampled_from(
+        ["", "[" * 60_000, '{"type":' * 9_000, "9" * 60_000, "x" * 70_000, '{"type":"\\ud800"}', b"\xff\xfe"]
+    ),
+    st.sampled_from(['{"type":"mark","data":{"name":"%s"}}' % ("m" * 60_000), "\ud800", '{"type":1e999}', "NaN"]),
+)
+AUDIO = st.sampled_from([0, 1, 2, 640, 641, 32_000, 2**20, 2**40]) | st.integers(0, 10**6)
+STEPS = st.one_of(
+    st.tuples(st.sampled_from(["user_text", "agent_text"]), TEXTS),
+    st.tuples(st.sampled_from(["user_audio", "agent_audio"]), AUDIO),
+    st.tuples(st.sampled_from(["agent_utterance", "user_utterance"]), st.none()),
+    st.tuples(st.sampled_from(["close", "summary"]), st.none()),
+)
+TIMES = st.one_of(st.floats(0, 1e5), st.floats(), st.sampled_from([0.0, -1.0, 1e300, math.inf, math.nan]))
+MOST_EVENTS = 1_000
+
+
+@given(st.lists(st.tuples(TIMES, STEPS), max_size=40), TIMES)
+def test_any_frames_at_any_times_are_survived(plan: list[tuple[float, tuple[str, Any]]], end: float) -> None:
+    """Any messages, sizes and clocks, also after the end: events and spans lie in order, and it is all plain JSON."""
+    events: list[tuple[str, dict[str, Any]]] = []
+    observer = ChirpObserver(lambda title, **facts: events.append((title, facts)))
+    spans = []
+    for at, (name, value) in [*plan, (end, ("close", None))]:
+        method = getattr(observer, name)
+        if name.endswith("_utterance"):
+            spans.append(method(at))
+        elif name == "summary":
+            json.dumps(method(), allow_nan=False)
+        else:
+            method(at) if name == "close" else method(value, at)
+    for span in spans:
+        assert span.start_ms is not None
+        assert span.end_ms is not None
+        assert 0.0 <= span.start_ms <= span.end_ms < math.inf
+    assert len(events) <= MOST_EVENTS
+    for title, facts in events:
+        assert title
+        start, stop = facts["start_offset_ms"], facts["end_offset_ms"]
+        assert 0 <= start <= (start if stop is None else stop)
+        assert len(json.dumps(facts["metadata"], allow_nan=False).encode()) < 10_000
+    summary = observer.summary()
+    counts = [value for value in summary.values() if isinstance(value, int | float)]
+    assert all(value >= 0 and math.isfinite(value) for value in counts)
+    json.dumps(summary, allow_nan=False, ensure_ascii=False).encode()
+
+
+@given(st.lists(TEXTS, max_size=20))
+def test_no_text_of_the_caller_is_kept_but_that_of_errors(texts: list[Any]) -> None:
+    """What a message says comes into the report only where it is an error of the platform or of the agent."""
+    events: list[tuple[str, dict[str, Any]]] = []
+    observer = ChirpObserver(lambda title, **facts: events.append((title, facts)))
+    for number, text in enumerate(texts):
+        observer.user_text(text, float(number))
+        observer.agent_text(text, float(number))
+    observer.close(1e3)
+    told = [facts for title, facts in events if not title.startswith("Session error")]
+    assert all(not isinstance(value, str) for facts in told for value in facts["metadata"].values())
+    assert all(not isinstance(value, str) for value in observer.summary().values())
