@@ -12,7 +12,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from bluejay_ws.cli import call, completion, demo, doctor, outbox
+from bluejay_ws.cli import call, completion, demo, doctor, outbox, result
 from bluejay_ws.cli.terminal import Problem, ReaderLeftError, Terminal
 from bluejay_ws.version import VERSION
 
@@ -25,6 +25,7 @@ COMMANDS = (
     demo,
     call,
     outbox,
+    result,
     doctor,
     completion,
 )

@@ -16,6 +16,7 @@ __all__ = [
     "DEFAULT_BASE_URL",
     "ID_HEADER",
     "RETRIEVE_PATH",
+    "RETRIEVE_RUN_PATH",
     "UPDATE_PATH",
     "usable_id",
 ]
@@ -25,6 +26,7 @@ API_KEY_HEADER = "X-API-Key"
 DEFAULT_BASE_URL = "https://api.getbluejay.ai"
 UPDATE_PATH = "/v1/update-simulation-result"
 RETRIEVE_PATH = "/v1/retrieve-simulation-result/"
+RETRIEVE_RUN_PATH = "/v1/retrieve-simulation-results/"
 
 _USABLE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 
