@@ -10,6 +10,7 @@ __all__ = [
     "DEFAULT_BASE_URL",
     "ID_HEADER",
     "RETRIEVE_PATH",
+    "RETRIEVE_RUN_PATH",
     "UPDATE_PATH",
 ]
 
@@ -18,3 +19,4 @@ API_KEY_HEADER = "X-API-Key"
 DEFAULT_BASE_URL = "https://api.getbluejay.ai"
 UPDATE_PATH = "/v1/update-simulation-result"
 RETRIEVE_PATH = "/v1/retrieve-simulation-result/"
+RETRIEVE_RUN_PATH = "/v1/retrieve-simulation-results/"
