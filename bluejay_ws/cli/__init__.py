@@ -7,7 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from bluejay_ws.cli import call, demo, doctor, outbox
+from bluejay_ws.cli import call, demo, doctor, outbox, result
 from bluejay_ws.cli.terminal import Problem, ReaderLeftError, Terminal, clean
 from bluejay_ws.version import VERSION
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-COMMANDS = (demo, call, outbox, doctor)
+COMMANDS = (demo, call, outbox, doctor, result)
 STOPPED = 130
 
 
