@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bluejay_ws.wire.identity import checked_sources, ids_in_message, ids_in_query
+from bluejay_ws.wire.ids import checked_sources, ids_in_message, ids_in_query
 
 
 @pytest.mark.parametrize(
