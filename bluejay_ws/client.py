@@ -16,12 +16,11 @@ from bluejay_ws.current import INERT
 from bluejay_ws.delivery.sender import Sender
 from bluejay_ws.delivery.spool import Spool
 from bluejay_ws.exceptions import DeliveryError, SpoolError
-from bluejay_ws.ledger import say, say_seldom
+from bluejay_ws.log import say, say_seldom
 from bluejay_ws.settings import Retry, Secret, Settings
 from bluejay_ws.stats import Counters
-from bluejay_ws.wire import ID_HEADER, usable_id
-from bluejay_ws.wire.headers import header_values
-from bluejay_ws.wire.identity import MESSAGES
+from bluejay_ws.wire.ids import MESSAGES, header_values, usable_id
+from bluejay_ws.wire.platform import ID_HEADER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -1,26 +1,29 @@
-"""Arguments that several commands share, and how they are read."""
+"""What several commands share: their parsers, ``--json``, and how numbers are read."""
 
 from __future__ import annotations
 
 import argparse
 import math
 
-__all__ = ["Commands", "add_parser", "pace", "port", "seconds"]
+__all__ = ["Commands", "count", "new_parser", "pace", "port", "seconds"]
 
 Commands = argparse._SubParsersAction  # noqa: SLF001 - the only name argparse has for it
 
 
-def add_parser(
-    commands: Commands[argparse.ArgumentParser], name: str, summary: str, text: str
+def new_parser(
+    commands: Commands[argparse.ArgumentParser], name: str, summary: str, text: str = ""
 ) -> argparse.ArgumentParser:
-    """Add one command; ``text`` is shown below its options as it stands."""
-    return commands.add_parser(
+    """Add one command, with ``--json``; ``text`` is shown below its options as it stands (58 columns at the most)."""
+    parser = commands.add_parser(
         name,
         help=summary,
         description=f"{summary[0].upper()}{summary[1:]}.",
         epilog=text,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    # No default here: what a command was told stays true for its actions.
+    parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="write JSON for scripts")
+    return parser
 
 
 def seconds(text: str) -> float:
@@ -40,5 +43,13 @@ def port(text: str) -> int:
     """Read a port; 0 stands for a free one."""
     value = int(text)
     if not 0 <= value <= 65_535:
+        raise ValueError(text)
+    return value
+
+
+def count(text: str) -> int:
+    """Read how many: one or more."""
+    value = int(text)
+    if value < 1:
         raise ValueError(text)
     return value

@@ -6,7 +6,7 @@ import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bluejay_ws.cli.arguments import add_parser, pace, port, seconds
+from bluejay_ws.cli.arguments import new_parser, pace, port, seconds
 from bluejay_ws.cli.conversation import Conversation, new_id, receive_report, went_well
 from bluejay_ws.cli.dialling import BAD_USAGE, check_url
 from bluejay_ws.cli.terminal import Problem, Terminal, clean
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from bluejay_ws.cli.arguments import Commands
 
-__all__ = ["add_to", "run"]
+__all__ = ["add_parser", "run"]
 
 PLATFORM_PORT = 8766
 BARGE_IN_MS = 1_000.0
@@ -41,9 +41,9 @@ exit codes:
 """
 
 
-def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
+def add_parser(commands: Commands[argparse.ArgumentParser]) -> None:
     """Add the command to the command line."""
-    parser = add_parser(commands, "call", "dial a running agent as Bluejay does", TEXT)
+    parser = new_parser(commands, "call", "dial a running agent as Bluejay does", TEXT)
     add = parser.add_argument
     add("url", metavar="URL", help="of the agent, such as ws://localhost:8765")
     add("--id", default="", help="simulation result id (default: six random digits)")

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
 
-from bluejay_ws.cli.arguments import add_parser, pace
+from bluejay_ws.cli.arguments import new_parser, pace
 from bluejay_ws.cli.conversation import Conversation, new_id, receive_report, went_well
 from bluejay_ws.cli.terminal import Problem, Terminal, clean
 from bluejay_ws.testing.platform import FakePlatform
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from bluejay_ws.cli.arguments import Commands
 
-__all__ = ["add_to", "run"]
+__all__ = ["add_parser", "run"]
 
 AGENT = ("-m", "bluejay_ws.cli.demo_agent", "0")
 START_SECONDS = 30.0
@@ -37,9 +37,9 @@ Exit code 0 means that the platform accepted exactly one report for the call.
 """
 
 
-def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
+def add_parser(commands: Commands[argparse.ArgumentParser]) -> None:
     """Add the command to the command line."""
-    parser = add_parser(commands, "demo", "show a whole simulated call and its report, on this machine", TEXT)
+    parser = new_parser(commands, "demo", "show a whole simulated call and its report, on this machine", TEXT)
     parser.add_argument(
         "--pace", metavar="N", type=pace, default=1.0, help="seconds that one second of audio takes (1: real time)"
     )

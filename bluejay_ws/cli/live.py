@@ -31,7 +31,7 @@ WORDS = {
     "mark.received": ("agent", "sends mark {name}"),
     "mark.echoed": ("caller", "echoes mark {name}"),
     "mark.dropped": ("caller", "never reaches mark {name}"),
-    "barge_in": ("caller", "interrupts; {dropped_ms:.0f} ms of the agent are never heard"),
+    "barge_in": ("caller", "interrupts; {queued_ms:.0f} ms of the agent are still to be heard"),
     "interrupted": ("agent", "interrupts the caller"),
     "error.received": ("agent", "sends session.error {code}: {message}"),
     "error.sent": ("caller", "sends session.error {code}: {message}"),

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bluejay_ws.cli.arguments import add_parser, seconds
+from bluejay_ws.cli.arguments import new_parser, seconds
 from bluejay_ws.cli.terminal import Problem, Terminal, clean
 from bluejay_ws.client import Bluejay
 from bluejay_ws.exceptions import ConfigurationError, ResultError
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bluejay_ws.cli.arguments import Commands
     from bluejay_ws.results import CallResult, ToolComparison
 
-__all__ = ["add_to", "show_result"]
+__all__ = ["add_parser", "show_result"]
 
 WAIT_SECONDS = 600.0
 STYLES = {"as_expected": "green", "missing": "red", "wrong_parameters": "red", "extra": "yellow"}
@@ -41,13 +41,13 @@ platform does not have it, name the calls: --calls FILE, one id on each line.
 """
 
 
-def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
+def add_parser(commands: Commands[argparse.ArgumentParser]) -> None:
     """Add both commands to the command line."""
-    one = add_parser(commands, "result", "what the platform shows for a call", RESULT_TEXT)
+    one = new_parser(commands, "result", "what the platform shows for a call", RESULT_TEXT)
     one.add_argument("id", metavar="ID", help="the simulation result id of the call")
     one.add_argument("--check", action="store_true", help="exit with 1 if the call should fail a build")
     one.set_defaults(run=_run_result)
-    whole = add_parser(commands, "results", "what the platform shows for a whole run, with a verdict", RESULTS_TEXT)
+    whole = new_parser(commands, "results", "what the platform shows for a whole run, with a verdict", RESULTS_TEXT)
     whole.add_argument("id", nargs="?", metavar="RUN_ID", help="the id of the simulation run")
     whole.add_argument("--calls", metavar="FILE", help="ids of calls in place of a run; - reads them from the input")
     whole.set_defaults(run=_run_results)
@@ -57,16 +57,13 @@ def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
             "--seconds", metavar="S", type=seconds, default=WAIT_SECONDS, help="how long to wait at most (600)"
         )
         parser.add_argument("--strict", action="store_true", help="extra tool calls and hallucinations fail too")
-        parser.add_argument("--json", action="store_true", help="everything, as JSON")
 
 
 def _run_result(args: argparse.Namespace, terminal: Terminal) -> int:
     with _client() as bluejay:
         result = _read(lambda: bluejay.result(args.id, wait=_patience(args)))
-    if args.json:
-        terminal.say(_json(result.as_dict(), indent=2))
-    else:
-        show_result(result, terminal)
+    terminal.document(result.as_dict())
+    show_result(result, terminal)
     return 1 if (args.check or args.strict) and result.failures(strict=args.strict) else 0
 
 
@@ -76,10 +73,8 @@ def _run_results(args: argparse.Namespace, terminal: Terminal) -> int:
     with _client() as bluejay:
         run = _read(lambda: _run_of(args, bluejay))
     failures = run.failures(strict=args.strict)
-    if args.json:
-        terminal.say(_json({**run.as_dict(), "failures": failures}, indent=2))
-    else:
-        _show_run(run, failures, terminal)
+    terminal.document({**run.as_dict(), "failures": failures})
+    _show_run(run, failures, terminal)
     return 1 if failures else 0
 
 
@@ -206,5 +201,5 @@ def _show_run(run: RunResult, failures: list[str], terminal: Terminal) -> None:
     terminal.say(f"{good} of {len(run.calls)} calls passed{waits}")
 
 
-def _json(value: Any, indent: int | None = None) -> str:
-    return json.dumps(value, indent=indent, ensure_ascii=indent is not None, default=repr)
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=repr)

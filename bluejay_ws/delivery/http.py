@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from bluejay_ws.delivery.verdict import Answer, Failure, Phase
 from bluejay_ws.version import VERSION
-from bluejay_ws.wire import API_KEY_HEADER, RETRIEVE_PATH, RETRIEVE_RUN_PATH, UPDATE_PATH
+from bluejay_ws.wire.platform import API_KEY_HEADER, RETRIEVE_PATH, RETRIEVE_RUN_PATH, UPDATE_PATH
 
 if TYPE_CHECKING:
     from collections.abc import Callable

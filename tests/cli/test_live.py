@@ -19,7 +19,7 @@ from bluejay_ws.testing.caller import CallEvent, CallLog
     [
         ("connected", {}, ("caller", "is connected")),
         ("mark.echoed", {"name": "m\x1b"}, ("caller", "echoes mark m\ufffd")),
-        ("barge_in", {"dropped_ms": 812.4}, ("caller", "interrupts; 812 ms of the agent are never heard")),
+        ("barge_in", {"queued_ms": 812.4}, ("caller", "interrupts; 812 ms of the agent are still to be heard")),
         ("error.sent", {"code": "X", "message": "no"}, ("caller", "sends session.error X: no")),
         ("closed", {"code": 1000, "reason": "", "by": "caller"}, ("caller", "hangs up with 1000 (normal)")),
         (
