@@ -6,6 +6,7 @@ import gc
 import json
 import signal
 import sys
+import weakref
 from array import array
 from collections import ChainMap, Counter, OrderedDict, UserDict, deque
 from collections.abc import Iterator, Mapping
@@ -537,7 +538,13 @@ def test_the_limit_of_digits_is_that_of_the_process() -> None:
 
 def test_nothing_of_a_value_is_kept() -> None:
     """A value that was written can be collected."""
-    value = [Odd()]
+
+    class Held(list[Odd]):
+        pass
+
+    value = Held([Odd()])
+    gone = weakref.ref(value)
     written(value)
+    del value
     gc.collect()
-    assert sys.getrefcount(value) == 2
+    assert gone() is None
