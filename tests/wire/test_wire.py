@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bluejay_ws.wire import usable_id
+from bluejay_ws.wire.ids import usable_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
