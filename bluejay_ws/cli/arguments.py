@@ -10,16 +10,29 @@ __all__ = ["Commands", "count", "new_parser", "pace", "port", "seconds"]
 Commands = argparse._SubParsersAction  # noqa: SLF001 - the only name argparse has for it
 
 
+class _Help(argparse.HelpFormatter):
+    """Wrap each paragraph of a text on its own, and leave lists alone."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        paragraphs = text.strip("\n").split("\n\n")
+        return "\n\n".join(
+            one if "\n  " in f"\n{one}" else super(_Help, self)._fill_text(one, width, indent) for one in paragraphs
+        )
+
+
 def new_parser(
     commands: Commands[argparse.ArgumentParser], name: str, summary: str, text: str = ""
 ) -> argparse.ArgumentParser:
-    """Add one command, with ``--json``; ``text`` is shown below its options as it stands (58 columns at the most)."""
+    """Add one command, with ``--json``; ``text`` is shown below its options.
+
+    Paragraphs of ``text`` wrap to the width of the terminal; those with indented lines stand as they are.
+    """
     parser = commands.add_parser(
         name,
         help=summary,
         description=f"{summary[0].upper()}{summary[1:]}.",
         epilog=text,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Help,
     )
     # No default here: what a command was told stays true for its actions.
     parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="write JSON for scripts")

@@ -102,9 +102,9 @@ def connect(url: str) -> psycopg.Connection[Any]:
         ConfigurationError: psycopg is not installed, or the URL cannot be read.
         SpoolError: the database cannot be reached, or lets nobody in.
     """
-    psycopg = _driver()
+    driver = _driver()
     try:
-        return psycopg.connect(  # type: ignore[no-any-return]
+        connection: psycopg.Connection[Any] = driver.connect(
             url,
             autocommit=True,
             prepare_threshold=None,  # PgBouncer gives each transaction another server process
@@ -115,11 +115,12 @@ def connect(url: str) -> psycopg.Connection[Any]:
             keepalives_count=3,
             tcp_user_timeout=15_000,
         )
-    except psycopg.ProgrammingError:
+    except driver.ProgrammingError:
         remedy = "write it like postgresql://user:password@host:5432/database"
         raise ConfigurationError("spool", "is not a PostgreSQL URL that can be read", remedy) from None
-    except (psycopg.Error, UnicodeError) as error:
+    except (driver.Error, UnicodeError) as error:
         raise explain(error, url) from None
+    return connection
 
 
 _BY_STATE = {

@@ -38,9 +38,9 @@ def test_how_many_is_one_or_more(text: str) -> None:
 
 
 def test_a_command_explains_itself() -> None:
-    """The summary is both in the list of commands and on top of the command's own help, the text below it as it is."""
+    """The summary is in the list of commands and on top of the help, the text below it, lists as they are."""
     parser = argparse.ArgumentParser()
-    command = new_parser(parser.add_subparsers(), "hum", "hum a tune", "It hums:\n  la  la")
+    command = new_parser(parser.add_subparsers(), "hum", "hum a tune", "It hums:\n  la  la\n\nNever\nloud.")
     assert "hum a tune" in parser.format_help()
     assert "Hum a tune." in command.format_help()
-    assert "It hums:\n  la  la" in command.format_help()
+    assert "It hums:\n  la  la\n\nNever loud." in command.format_help()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bluejay_ws.cli import COMMANDS, main
+from bluejay_ws.cli import main
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,7 +21,7 @@ def test_the_script_knows_every_command(shell: str, tmp_path: Path, capsys: pyte
     """The shell itself finds no fault with it, and every command of the list is in it."""
     assert main(["completion", shell]) == 0
     script = capsys.readouterr().out
-    assert [name for name in (command.__name__.rpartition(".")[2] for command in COMMANDS) if name not in script] == []
+    assert [name for name in ("demo", "call", "outbox", "doctor", "completion") if name not in script] == []
     if program := shutil.which(shell):
         path = tmp_path / "script"
         path.write_text(script)

@@ -13,14 +13,13 @@ from bluejay_ws.delivery import postgres
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytest.importorskip("psycopg")
-
 _numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[Database]:
     """Return a running server whose database ``migrated`` has the schema."""
+    pytest.importorskip("psycopg")
     try:
         database = Database(durable=False)
     except NoPostgresError as error:
