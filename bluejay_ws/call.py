@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 from bluejay_ws.current import INERT, enter
 from bluejay_ws.delivery.parcel import Parcel
 from bluejay_ws.hearing.chirp import ChirpObserver
-from bluejay_ws.ledger import say
+from bluejay_ws.log import say
 from bluejay_ws.recorder import DECORATED_TOOLS, Recorder
 from bluejay_ws.version import VERSION
-from bluejay_ws.wire import journal, usable_id
-from bluejay_ws.wire.identity import ids_in_message
+from bluejay_ws.wire import journal
+from bluejay_ws.wire.ids import ids_in_message, usable_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

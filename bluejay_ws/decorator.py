@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar, overload
 from bluejay_ws.client import Bluejay, default_client, opening_failed
 from bluejay_ws.exceptions import ConfigurationError
 from bluejay_ws.settings import Settings
-from bluejay_ws.wire.identity import checked_sources
+from bluejay_ws.wire.ids import checked_sources
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from types import TracebackType
 
     from bluejay_ws.call import Call
-    from bluejay_ws.wire.identity import IdSource
+    from bluejay_ws.wire.ids import IdSource
 
     _Opener: TypeAlias = Callable[[tuple[Any, ...], dict[str, Any]], Call | None]
 

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from bluejay_ws.blocks import Block, EventBlock, ToolCallBlock, UtteranceBlock
 from bluejay_ws.hearing.utterances import NOTHING, Utterance, cut_text, shares
 from bluejay_ws.ledger import Ledger
-from bluejay_ws.wire import fragments, journal, usable_id
+from bluejay_ws.wire import fragments, journal
+from bluejay_ws.wire.ids import usable_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

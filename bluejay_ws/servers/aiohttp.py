@@ -22,8 +22,8 @@ except ImportError as missing:
     raise ImportError("bluejay_ws.servers.aiohttp needs aiohttp: pip install 'bluejay_ws[aiohttp]'") from missing
 
 from bluejay_ws.client import default_client, opening_failed
-from bluejay_ws.wire import ID_HEADER
-from bluejay_ws.wire.identity import checked_sources, ids_in_query
+from bluejay_ws.wire.ids import checked_sources, ids_in_query
+from bluejay_ws.wire.platform import ID_HEADER
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from bluejay_ws.call import Call
     from bluejay_ws.client import Bluejay
-    from bluejay_ws.wire.identity import IdSource
+    from bluejay_ws.wire.ids import IdSource
 
     Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

@@ -17,15 +17,15 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from bluejay_ws.client import default_client, opening_failed
-from bluejay_ws.wire import ID_HEADER
-from bluejay_ws.wire.identity import checked_sources, ids_in_query
+from bluejay_ws.wire.ids import checked_sources, ids_in_query
+from bluejay_ws.wire.platform import ID_HEADER
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
 
     from bluejay_ws.call import Call
     from bluejay_ws.client import Bluejay
-    from bluejay_ws.wire.identity import IdSource
+    from bluejay_ws.wire.ids import IdSource
 
     Message: TypeAlias = MutableMapping[str, Any]
     Scope: TypeAlias = MutableMapping[str, Any]

@@ -19,15 +19,15 @@ from typing import TYPE_CHECKING, Any
 from websockets.frames import Opcode
 
 from bluejay_ws.call import GRACE
-from bluejay_ws.wire import ID_HEADER
-from bluejay_ws.wire.identity import ids_in_query
+from bluejay_ws.wire.ids import ids_in_query
+from bluejay_ws.wire.platform import ID_HEADER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bluejay_ws.call import Call
     from bluejay_ws.client import Bluejay
-    from bluejay_ws.wire.identity import IdSource
+    from bluejay_ws.wire.ids import IdSource
 
 __all__ = ["open_call"]
 

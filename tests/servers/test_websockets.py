@@ -27,7 +27,7 @@ from websockets.sync.server import serve as sync_serve
 from bluejay_ws import Bluejay, current_recorder, record
 from bluejay_ws.current import INERT
 from bluejay_ws.servers import websockets as adapter
-from bluejay_ws.wire.identity import MESSAGES
+from bluejay_ws.wire.ids import MESSAGES
 from tests.servers import behaviours
 from tests.servers.behaviours import BEHAVIOURS, BINARY, HEADERS
 from tests.support import report_of
