@@ -1,11 +1,11 @@
 # The first example as a service: docker build -t agent . && docker run -p 8765:8765 -e BLUEJAY_API_KEY -v spool:/var/lib/agent agent
-FROM python:3.13-slim-bookworm AS build
+FROM python:3.15-slim-trixie AS build
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY bluejay_ws ./bluejay_ws
 RUN python -m venv /opt/agent && /opt/agent/bin/pip install --no-cache-dir .
 
-FROM python:3.13-slim-bookworm
+FROM python:3.15-slim-trixie
 # Nobody's home: the agent writes to its spool and nowhere else.
 RUN useradd --uid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin agent \
     && install -d -o agent -g agent -m 0700 /var/lib/agent/spool

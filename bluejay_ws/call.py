@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 from bluejay_ws.current import INERT, enter
 from bluejay_ws.delivery.parcel import Parcel
 from bluejay_ws.hearing.chirp import ChirpObserver
-from bluejay_ws.ledger import say
+from bluejay_ws.log import say
 from bluejay_ws.outcome import RESTART, left_by, outcome
 from bluejay_ws.recorder import DECORATED_TOOLS, Recorder
 from bluejay_ws.version import VERSION
-from bluejay_ws.wire import journal, usable_id
-from bluejay_ws.wire.identity import ids_in_message
+from bluejay_ws.wire import journal
+from bluejay_ws.wire.ids import ids_in_message, usable_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -123,6 +123,7 @@ class Call:
         self.recorder = Recorder(
             clock=client.clock,
             started_ns=started_ns,
+            started_at=time.time(),
             report_id=uuid.uuid4().hex,
             simulation_result_id=simulation_result_id,
             counters=client.counters,
@@ -416,7 +417,7 @@ class Call:
         return journal.header(
             report_id=self.recorder.report_id,
             simulation_result_id=simulation_result_id,
-            started_at=time.time() - (self._client.clock() / 1e9 - self.started),
+            started_at=self.recorder.started_at,
             version=VERSION,
             server=self.server,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import os
 import threading
@@ -15,18 +16,18 @@ from bluejay_ws.current import INERT
 from bluejay_ws.delivery.sender import Sender
 from bluejay_ws.delivery.spool import Spool
 from bluejay_ws.exceptions import DeliveryError, SpoolError
-from bluejay_ws.ledger import say, say_seldom
+from bluejay_ws.log import say, say_seldom
 from bluejay_ws.settings import Retry, Secret, Settings
 from bluejay_ws.stats import Counters
-from bluejay_ws.wire import ID_HEADER, usable_id
-from bluejay_ws.wire.headers import header_values
-from bluejay_ws.wire.identity import MESSAGES
+from bluejay_ws.wire.ids import MESSAGES, header_values, usable_id
+from bluejay_ws.wire.platform import ID_HEADER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from os import PathLike
 
     from bluejay_ws.recorder import Recorder
+    from bluejay_ws.results import CallResult, ResultReader, RunResult
 
 __all__ = ["Bluejay", "Call", "default_client", "opening_failed"]
 
@@ -96,6 +97,18 @@ class Bluejay:
             logger.warning("BLUEJAY_API_KEY is not set: calls are recorded, and their reports wait until it is")
         _clients.add(self)
         weakref.finalize(self, self.sender.let_go).atexit = False  # threads that nobody can use any more end
+
+    @classmethod
+    def default(cls) -> Bluejay:
+        """Return the client that a bare ``@record`` and the middleware use: one for each process.
+
+        It is made from the environment when it is first needed. Use it for `find`, `stats`, `flush` and `close` where
+        you have made no client of your own.
+
+        Raises:
+            ConfigurationError: a variable of the environment cannot be used.
+        """
+        return default_client()
 
     def __repr__(self) -> str:
         settings = getattr(self, "settings", None)  # tracebacks with locals show a client that is being made
@@ -285,6 +298,39 @@ class Bluejay:
         always = dict.fromkeys(("recorded", "delivered", "retried", "held", "parked"), 0)
         gauges = {"live": len(self._calls), "waiting": self.sender.pending()}
         return {**gauges, **always, **self.counters.snapshot()}
+
+    def result(self, simulation_result_id: str, *, wait: float = 0.0) -> CallResult:
+        """Return what the platform shows for a call: status, expected and actual tool calls, evaluations.
+
+        Takes at least one HTTP exchange, so call it from a test or a script, not from an agent's event loop.
+
+        Args:
+            simulation_result_id: of the call.
+            wait: seconds that the platform may take to evaluate the call. It is looked at after 2 s, then ever more
+                seldom; after ``wait`` the result is returned as it is then (see its ``final``).
+
+        Raises:
+            ResultError: it cannot be read.
+        """
+        with self._reader() as reader:
+            return reader.result(str(simulation_result_id), wait=wait)
+
+    def run_result(self, run_id: str, *, wait: float = 0.0) -> RunResult:
+        """Do what `result` does for all calls of a run, in one GET for each look.
+
+        Raises:
+            ResultError: it cannot be read.
+        """
+        with self._reader() as reader:
+            return reader.run(str(run_id), wait=wait)
+
+    @contextlib.contextmanager
+    def _reader(self) -> Iterator[ResultReader]:
+        from bluejay_ws.delivery.http import HttpExchange, tls_context  # noqa: PLC0415 - brings httpx
+        from bluejay_ws.results import ResultReader  # noqa: PLC0415 - no call needs it
+
+        with contextlib.closing(HttpExchange(self.settings, tls_context(self.settings))) as exchange:
+            yield ResultReader(exchange.look, exchange.read_run, base_url=self.settings.base_url)
 
     def __enter__(self) -> Self:
         return self

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from bluejay_ws.call import Call
     from bluejay_ws.client import Bluejay
-    from bluejay_ws.wire.identity import IdSource
+    from bluejay_ws.wire.ids import IdSource
 
     _Finder: TypeAlias = Callable[[tuple[Any, ...], dict[str, Any]], Call | None]
 
@@ -92,10 +92,11 @@ def record(
     if client is None:
         _check_environment()
     if inspect.isclass(handler):
-        return _recorded_class(handler, opener)  # type: ignore[return-value]
+        return _recorded_class(handler, opener)
     find = functools.partial(_find_call, opener)
-    wrapper = _async_wrapper(handler, find) if _is_async(handler) else _wrapper(handler, find)
-    return _like(handler, wrapper)  # type: ignore[arg-type, return-value]
+    make: Any = _async_wrapper if _is_async(handler) else _wrapper
+    recorded: Callable[P, R] = _like(handler, make(handler, find))
+    return recorded
 
 
 @functools.cache
@@ -121,7 +122,7 @@ def _is_async(handler: Callable[..., Any]) -> bool:
     return inspect.iscoroutinefunction(_function(handler))
 
 
-def _like(handler: Callable[..., Any], wrapper: FunctionType) -> FunctionType:
+def _like(handler: Callable[..., Any], wrapper: FunctionType) -> Any:
     """Return the wrapper with the handler's looks: also its globals, where FastAPI before 0.124 finds annotations."""
     own = getattr(inspect.unwrap(_function(handler)), "__globals__", wrapper.__globals__)
     name = getattr(handler, "__name__", type(handler).__name__)  # of a partial or an object, as routers name it
@@ -178,7 +179,8 @@ def _find_call(opener: Opener, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
     """Return the call of the first argument that is a connection; None if there is none, or no id. Never raises."""
     known = False
     for value in (*args, *kwargs.values()):
-        adapter = _adapter(type(value))
+        kind: Any = type(value)
+        adapter = _adapter(kind)
         if adapter is not None:
             known = True
             call = opener.guarded(adapter.open_call, value)

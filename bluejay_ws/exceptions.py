@@ -5,6 +5,7 @@
     BluejayError
     ├── ConfigurationError   a setting cannot be used (also a ValueError)
     ├── DeliveryError        reports are left undelivered where the caller asked for all of them
+    ├── ResultError          what the platform shows for a call cannot be read
     └── SpoolError           the spool directory, or a file in it, cannot be used
 
 None of them is ever raised into a live call: there, what cannot be done is counted and logged.
@@ -12,7 +13,7 @@ None of them is ever raised into a live call: there, what cannot be done is coun
 
 from __future__ import annotations
 
-__all__ = ["BluejayError", "ConfigurationError", "DeliveryError", "SpoolError"]
+__all__ = ["BluejayError", "ConfigurationError", "DeliveryError", "ResultError", "SpoolError"]
 
 
 class BluejayError(Exception):
@@ -54,6 +55,25 @@ class DeliveryError(BluejayError):
     def __str__(self) -> str:
         counts = ", ".join(f"{count} {state}" for state, count in self.undelivered.items() if count)
         return f"not every report was delivered ({counts or 'none counted'}): {self.reason}"
+
+
+class ResultError(BluejayError):
+    """Say of which call or run the platform's result cannot be read, and why.
+
+    Args:
+        what: such as ``call 720488``.
+        reason: why it cannot be read.
+        remedy: what to do about it.
+    """
+
+    def __init__(self, what: str, reason: str, remedy: str) -> None:
+        super().__init__(what, reason, remedy)
+        self.what = what
+        self.reason = reason
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.reason}; {self.remedy}"
 
 
 class SpoolError(BluejayError):

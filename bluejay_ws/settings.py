@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from bluejay_ws.exceptions import ConfigurationError
-from bluejay_ws.wire import DEFAULT_BASE_URL
+from bluejay_ws.wire.platform import DEFAULT_BASE_URL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -22,7 +22,7 @@ ROWS = (
     {"exceptions", "stats", "log", "settings", "version", "wire"},  # ground
     {"hearing", "blocks", "ledger", "recorder", "current"},  # facts
     {"delivery"},  # out
-    {"outcome", "call", "client"},  # join
+    {"outcome", "call", "client", "results"},  # join
     {"servers"},  # adapters
     {"decorator", "integrations", "tools"},  # edges
     {"timeline"},  # what people look at

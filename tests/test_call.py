@@ -21,7 +21,7 @@ from bluejay_ws.delivery.sender import Sender
 from bluejay_ws.delivery.spool import CallFile, Spool
 from bluejay_ws.recorder import DECORATED_TOOLS
 from bluejay_ws.testing.platform import Answer, FakePlatform
-from bluejay_ws.wire.identity import MESSAGES
+from bluejay_ws.wire.ids import MESSAGES
 from tests.support import Clock, report_of
 
 if TYPE_CHECKING:

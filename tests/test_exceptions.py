@@ -7,7 +7,7 @@ import pickle
 import pytest
 
 from bluejay_ws import exceptions
-from bluejay_ws.exceptions import BluejayError, ConfigurationError, DeliveryError, SpoolError
+from bluejay_ws.exceptions import BluejayError, ConfigurationError, DeliveryError, ResultError, SpoolError
 
 
 @pytest.mark.parametrize(
@@ -19,6 +19,7 @@ from bluejay_ws.exceptions import BluejayError, ConfigurationError, DeliveryErro
             "not every report was delivered (2 waiting, 1 parked): no route",
         ),
         (DeliveryError({"waiting": 0}, "no route"), "not every report was delivered (none counted): no route"),
+        (ResultError("call 7", "is not known", "check the id"), "call 7 is not known; check the id"),
         (SpoolError("/x y", "is full", "empty it"), "spool '/x y' is full; empty it"),
     ],
 )
@@ -49,7 +50,13 @@ def test_a_wrong_setting_is_also_a_value_error() -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [ConfigurationError("a", "b", "c"), DeliveryError({"held": 1}, "b"), SpoolError("a", "b", "c")]
+    "error",
+    [
+        ConfigurationError("a", "b", "c"),
+        DeliveryError({"held": 1}, "b"),
+        ResultError("a", "b", "c"),
+        SpoolError("a", "b", "c"),
+    ],
 )
 def test_an_error_crosses_process_boundaries(error: BluejayError) -> None:
     """Pools of processes pickle exceptions: type, text and facts arrive."""

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from bluejay_ws.ledger import Ledger, say_seldom
+from bluejay_ws.ledger import Ledger
+from bluejay_ws.log import say_seldom
 from bluejay_ws.stats import QUIET_SECONDS, Counters
 from bluejay_ws.wire import fragments
 from tests.support import Call, Clock

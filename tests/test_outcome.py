@@ -59,7 +59,8 @@ def test_a_cancelled_handler_is_no_failure_of_the_agent_s() -> None:
 
 def error(name: str, base: type[BaseException] = Exception, **attributes: Any) -> BaseException:
     """Return an exception of a framework that need not be installed."""
-    return type(name, (base,), attributes)("quotes the caller")
+    made: BaseException = type(name, (base,), attributes)("quotes the caller")
+    return made
 
 
 CLOSED = close_facts(4001, "bye", CALLER)

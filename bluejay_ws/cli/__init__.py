@@ -1,4 +1,9 @@
-"""The command line: `bluejay-ws`, also `python -m bluejay_ws.cli`."""
+"""The command line: `bluejay-ws`, also `python -m bluejay_ws`.
+
+One command is one module with two functions: ``add_parser(commands)`` describes it (`arguments.new_parser` makes the
+parser and gives it ``--json``), and ``run(args, terminal)`` does it and returns the exit code. A command stops early by
+raising `terminal.Problem`. To add a command, write its module and add it to `COMMANDS`.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +12,25 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from bluejay_ws.cli import call, demo, doctor, outbox
-from bluejay_ws.cli.terminal import Problem, ReaderLeftError, Terminal, clean
+from bluejay_ws.cli import call, completion, demo, doctor, outbox, result
+from bluejay_ws.cli.terminal import Problem, ReaderLeftError, Terminal
 from bluejay_ws.version import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["main"]
+__all__ = ["COMMANDS", "main", "new_argument_parser"]
 
-COMMANDS = (demo, call, outbox, doctor)
+COMMANDS = (
+    demo,
+    call,
+    outbox,
+    result,
+    doctor,
+    completion,
+)
+"""Every command, in the order of the help."""
+
 STOPPED = 130
 
 
@@ -29,12 +43,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: the arguments were wrong, or asked for help.
     """
-    args = _parser().parse_args(argv)
-    out = Terminal.of(sys.stdout, os.environ)
+    args = new_argument_parser().parse_args(argv)
+    out = Terminal.of(sys.stdout, os.environ, json_only=getattr(args, "json", False))
     problems = Terminal.of(sys.stderr, os.environ)
     try:
         code: int = args.run(args, out)
     except Problem as problem:
+        out.document({"error": problem.message, "remedy": problem.remedy, "exit_code": problem.exit_code})
         return _explain(problem, problems)
     except KeyboardInterrupt:
         problems.say()
@@ -46,20 +61,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
-def _explain(problem: Problem, terminal: Terminal) -> int:
-    terminal.say(terminal.paint("bluejay-ws: ", "red") + clean(problem.message))
-    if problem.remedy:
-        terminal.say("            " + clean(problem.remedy))
-    return problem.exit_code
-
-
-def _parser() -> argparse.ArgumentParser:
+def new_argument_parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
     parser = argparse.ArgumentParser(
         prog="bluejay-ws",
-        description="Simulated calls to voice agents on this machine, and the reports of real ones.",
+        description="Call voice agents on this machine as Bluejay does, and look after the reports of real calls.",
     )
     parser.add_argument("--version", action="version", version=f"bluejay-ws {VERSION}")
+    parser.set_defaults(root=parser)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in COMMANDS:
-        command.add_to(commands)
+        command.add_parser(commands)
     return parser
+
+
+def _explain(problem: Problem, terminal: Terminal) -> int:
+    label = "bluejay-ws: "
+    terminal.wrapped(label, problem.message, style="red")
+    if problem.remedy:
+        terminal.wrapped(" " * len(label), problem.remedy)
+    return problem.exit_code

@@ -1,26 +1,42 @@
-"""Arguments that several commands share, and how they are read."""
+"""What several commands share: their parsers, ``--json``, and how numbers are read."""
 
 from __future__ import annotations
 
 import argparse
 import math
 
-__all__ = ["Commands", "add_parser", "pace", "port", "seconds"]
+__all__ = ["Commands", "count", "new_parser", "pace", "port", "seconds"]
 
 Commands = argparse._SubParsersAction  # noqa: SLF001 - the only name argparse has for it
 
 
-def add_parser(
-    commands: Commands[argparse.ArgumentParser], name: str, summary: str, text: str
+class _Help(argparse.HelpFormatter):
+    """Wrap each paragraph of a text on its own, and leave lists alone."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        paragraphs = text.strip("\n").split("\n\n")
+        return "\n\n".join(
+            one if "\n  " in f"\n{one}" else super(_Help, self)._fill_text(one, width, indent) for one in paragraphs
+        )
+
+
+def new_parser(
+    commands: Commands[argparse.ArgumentParser], name: str, summary: str, text: str = ""
 ) -> argparse.ArgumentParser:
-    """Add one command; ``text`` is shown below its options as it stands."""
-    return commands.add_parser(
+    """Add one command, with ``--json``; ``text`` is shown below its options.
+
+    Paragraphs of ``text`` wrap to the width of the terminal; those with indented lines stand as they are.
+    """
+    parser = commands.add_parser(
         name,
         help=summary,
         description=f"{summary[0].upper()}{summary[1:]}.",
         epilog=text,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Help,
     )
+    # No default here: what a command was told stays true for its actions.
+    parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="write JSON for scripts")
+    return parser
 
 
 def seconds(text: str) -> float:
@@ -40,5 +56,13 @@ def port(text: str) -> int:
     """Read a port; 0 stands for a free one."""
     value = int(text)
     if not 0 <= value <= 65_535:
+        raise ValueError(text)
+    return value
+
+
+def count(text: str) -> int:
+    """Read how many: one or more."""
+    value = int(text)
+    if value < 1:
         raise ValueError(text)
     return value

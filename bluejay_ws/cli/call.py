@@ -1,52 +1,97 @@
-"""`bluejay-ws call`: dial a running agent as Bluejay does."""
+"""`bluejay-ws call`: call an agent as Bluejay does, and read the report that would be sent."""
 
 from __future__ import annotations
 
 import contextlib
+import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
-from bluejay_ws.cli.arguments import add_parser, pace, port, seconds
-from bluejay_ws.cli.conversation import Conversation, new_id, receive_report, went_well
-from bluejay_ws.cli.dialling import BAD_USAGE, check_url
+from bluejay_ws.cli.agentprocess import environment_of, listening_ports, pid_listening_on, port_of, started
+from bluejay_ws.cli.arguments import count, new_parser, pace, port, seconds
+from bluejay_ws.cli.conversation import (
+    Conversation,
+    await_report,
+    call_faults,
+    new_id,
+    report_faults,
+    show_accepted,
+)
+from bluejay_ws.cli.crowd import hold_many
+from bluejay_ws.cli.diagnosis import Evidence, explain, is_local
+from bluejay_ws.cli.dialling import BAD_USAGE, RefusalProblem, check_url
 from bluejay_ws.cli.terminal import Problem, Terminal, clean
 from bluejay_ws.testing.audio import read_wav, split_utterances
 from bluejay_ws.testing.platform import FakePlatform
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
+    from bluejay_ws.cli.agentprocess import AgentProcess
     from bluejay_ws.cli.arguments import Commands
+    from bluejay_ws.testing.caller import CallLog
 
-__all__ = ["add_to", "run"]
+__all__ = ["add_parser", "run"]
 
 PLATFORM_PORT = 8766
 BARGE_IN_MS = 1_000.0
-START_SECONDS = 300.0
+START_SECONDS = 60.0
+APPEAR_SECONDS = 300.0
+REPORT_SECONDS = 10.0
+STOP_SECONDS = 12.0  # more than an agent's budget for delivering what is left
+LOCAL_HOSTS = {"localhost", "127.0.0.1", "::1"}
+HERE = "127.0.0.1"
 TEXT = """\
-The caller speaks the sentences of a WAV file (16 kHz, mono, 16 bit; it is split
-at its pauses), hears each answer out, and hangs up.
+Three ways to call an agent:
 
-With --platform, start the agent with the two environment variables that are
-printed; the call begins as soon as the agent is up.
+  bluejay-ws call --run "python agent.py"
+      starts the agent with a local platform and a spool of
+      its own, calls it, shows its report, and stops it
+
+  bluejay-ws call ws://localhost:8765 --platform
+      calls an agent that you start with the two variables
+      that are printed
+
+  bluejay-ws call ws://localhost:8765 --yes
+      only calls it; an agent with a real API key may report
+      this call to the real account
+
+The caller speaks the sentences of a WAV file (16 kHz, mono,
+16 bit; split at its pauses), hears each answer out, and
+hangs up.
 
 exit codes:
-  0    the call went well (with --platform: and its report was accepted)
-  1    it did not
+  0    the call went well, and so did its report
+  1    it did not: the last lines say why
   2    wrong usage
-  3    the agent cannot be reached
+  3    the agent cannot be reached or did not start
   4    the agent refused the connection
   130  stopped by Ctrl-C
 """
 
 
-def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
+def add_parser(commands: Commands[argparse.ArgumentParser]) -> None:
     """Add the command to the command line."""
-    parser = add_parser(commands, "call", "dial a running agent as Bluejay does", TEXT)
+    parser = new_parser(commands, "call", "call an agent as Bluejay does", TEXT)
     add = parser.add_argument
-    add("url", metavar="URL", help="of the agent, such as ws://localhost:8765")
-    add("--id", default="", help="simulation result id (default: six random digits)")
+    add("url", nargs="?", metavar="URL", help="of the agent, such as ws://localhost:8765")
+    add("--run", metavar="COMMAND", dest="command", help="start the agent with this command")
+    add("--port", metavar="N", type=port, help="of the agent, in place of a URL")
+    add("--platform", action="store_true", help="take the report of a running agent, and show it")
+    add(
+        "--platform-port",
+        metavar="N",
+        type=port,
+        default=PLATFORM_PORT,
+        help=f"of the platform that --platform starts ({PLATFORM_PORT})",
+    )
+    add("--yes", action="store_true", help="call an agent that may report to a real account")
+    add("-n", "--calls", metavar="N", type=count, default=1, help="make so many calls at once (1)")
+    add("--id", default="", help="simulation result id (default: local- and six digits)")
     add("--user", metavar="NAME", help="for Basic authentication")
     add("--password", metavar="WORD", default="", help="for Basic authentication")
     add("--wav", metavar="FILE", type=Path, help="what the caller says (default: about a lost card)")
@@ -54,19 +99,17 @@ def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
     add("--greeting", metavar="S", type=seconds, default=2.0, help="wait so long for the agent to speak first (2)")
     add("--barge-in", action="store_true", help="interrupt each answer but the last after one second")
     add("--pace", metavar="N", type=pace, default=1.0, help="seconds that one second of audio takes (1)")
-    add("--platform", action="store_true", help="start a local platform and show the report that it accepts")
-    add("--port", metavar="N", type=port, default=PLATFORM_PORT, help=f"of the local platform ({PLATFORM_PORT})")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace, terminal: Terminal) -> int:
-    """Make the call; return the exit code.
+    """Make the call or the calls; return the exit code.
 
     Raises:
         Problem: it could not begin, or no report came.
     """
     conversation = Conversation(
-        url=check_url(args.url),
+        url=_url(args),
         simulation_result_id=args.id or new_id(),
         user=args.user,
         password=args.password,
@@ -76,27 +119,104 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
         seconds=args.seconds,
         pace=args.pace,
     )
-    if not args.platform:
-        return 0 if went_well(conversation.hold(terminal), terminal) else 1
-    with _platform(args.port, terminal) as platform:
-        terminal.say(f"The call begins when the agent listens at {clean(args.url)}.")
-        well = went_well(conversation.hold(terminal, wait=START_SECONDS), terminal)
-        receive_report(platform, conversation, terminal)
-    return 0 if well else 1
+    if args.command is not None:
+        return _call_started(args, conversation, terminal)
+    if args.platform:
+        return _call_with_platform(args, conversation, terminal)
+    return _call_only(args, conversation, terminal)
 
 
-def _utterances(wav: Path | None) -> list[bytes] | None:
-    if wav is None:
-        return None
+def _url(args: argparse.Namespace) -> str:
+    """Return the URL that the arguments name; empty where the agent's own process has to tell it."""
+    if args.url is not None and args.port is not None:
+        raise Problem("both a URL and --port are given", "give one of them", exit_code=BAD_USAGE)
+    if args.url is not None:
+        return check_url(args.url)
+    if args.port is not None:
+        return f"ws://{HERE}:{args.port}"
+    if args.command is None:
+        raise Problem("which agent?", 'give its URL, or start it: --run "python agent.py"', exit_code=BAD_USAGE)
+    return ""
+
+
+# -- an agent that this command starts ------------------------------------------------------------------------------
+
+
+def _call_started(args: argparse.Namespace, conversation: Conversation, terminal: Terminal) -> int:
+    """Start the agent, call it, show its report, and stop it."""
+    wanted = port_of(conversation.url) if conversation.url else None
+    if wanted is not None and _is_here(conversation.url) and wanted in listening_ports(None):
+        raise Problem(f"something listens at port {wanted} already", "stop it, or choose another port", exit_code=3)
+    with FakePlatform() as platform:
+        variables = {"BLUEJAY_API_URL": platform.url, "BLUEJAY_API_KEY": platform.api_key}
+        if args.port is not None:
+            variables["PORT"] = str(args.port)
+        terminal.wrapped("starting   ", args.command)
+        with started(args.command, variables, stop_seconds=STOP_SECONDS) as agent:
+            try:
+                return _talk(wanted, conversation, platform, agent, variables, args.calls, terminal)
+            except Problem:
+                _show_last_words(agent, terminal)
+                raise
+
+
+def _talk(
+    wanted: int | None,
+    conversation: Conversation,
+    platform: FakePlatform,
+    agent: AgentProcess,
+    variables: Mapping[str, str],
+    calls: int,
+    terminal: Terminal,
+) -> int:
+    found = agent.wait_for_port(wanted, START_SECONDS, terminal)
+    conversation = conversation if conversation.url else replace(conversation, url=f"ws://{HERE}:{found}")
+    terminal.wrapped("calling    ", conversation.url)
+    if calls > 1:
+        return hold_many(conversation, calls, platform, terminal)
     try:
-        utterances = split_utterances(read_wav(wav))
-    except OSError as error:
-        raise Problem(f"cannot read {str(wav)!r}: {error.strerror}", exit_code=BAD_USAGE) from None
-    except ValueError as error:
-        raise Problem(clean(str(error)), exit_code=BAD_USAGE) from None
-    if not utterances:
-        raise Problem(f"{str(wav)!r} holds nothing but silence", exit_code=BAD_USAGE)
-    return utterances
+        log = conversation.hold(terminal)
+    except RefusalProblem as refusal:
+        if wanted is None and refusal.status in {403, 404}:
+            refusal.remedy = f"give the agent's whole URL: bluejay-ws call {conversation.url}/PATH --run ..."
+        raise
+    evidence = Evidence(
+        call=conversation.simulation_result_id,
+        log=log,
+        platform=platform,
+        environ=variables,
+        spool=agent.spool,
+        crashed=agent.crashed,
+    )
+    code = _judge(log, evidence, terminal)
+    if code:
+        _show_last_words(agent, terminal)
+    return code
+
+
+def _show_last_words(agent: AgentProcess, terminal: Terminal) -> None:
+    words = agent.last_words()
+    if words:
+        terminal.title("The last lines of the agent")
+        for line in words:
+            terminal.wrapped("  ", line)
+        terminal.document({"type": "agent_log", "last_lines": words})
+
+
+# -- an agent that runs already -------------------------------------------------------------------------------------
+
+
+def _call_with_platform(args: argparse.Namespace, conversation: Conversation, terminal: Terminal) -> int:
+    """Say what the agent must have been started with, call it, and show its report."""
+    with _platform(args.platform_port, terminal) as platform:
+        environ = _environment(conversation.url)
+        _check_before(args, conversation.url, platform, environ)
+        if args.calls > 1:
+            return hold_many(conversation, args.calls, platform, terminal)
+        log = conversation.hold(terminal, wait=APPEAR_SECONDS)
+        environ = _environment(conversation.url) or environ
+        evidence = Evidence(call=conversation.simulation_result_id, log=log, platform=platform, environ=environ)
+        return _judge(log, evidence, terminal)
 
 
 @contextlib.contextmanager
@@ -106,11 +226,123 @@ def _platform(number: int, terminal: Terminal) -> Iterator[FakePlatform]:
     try:
         platform.start()
     except OSError as error:
-        raise Problem(f"no platform on port {number}: {error.strerror}", "give another one with --port") from None
+        reason = (error.strerror or "unknown").lower()
+        raise Problem(f"no platform on port {number}: {reason}", "give another one: --platform-port") from None
     with contextlib.closing(platform):
-        terminal.say("A local platform takes the report. Start the agent with:")
+        variables = {"BLUEJAY_API_URL": platform.url, "BLUEJAY_API_KEY": platform.api_key}
+        terminal.wrapped("", "A local platform takes the report. The agent must have been started with:")
         terminal.say()
-        terminal.say(f"    export BLUEJAY_API_URL={platform.url}")
-        terminal.say(f"    export BLUEJAY_API_KEY={platform.api_key}")
+        for name, value in variables.items():
+            terminal.say(f"    export {name}={value}")
         terminal.say()
+        terminal.document({"type": "platform", "environment": variables})
         yield platform
+
+
+def _check_before(
+    args: argparse.Namespace, url: str, platform: FakePlatform, environ: Mapping[str, str] | None
+) -> None:
+    """Refuse to call an agent that runs without the variables: its report would go elsewhere."""
+    if environ is None or args.yes or is_local(environ.get("BLUEJAY_API_URL", "")):
+        return
+    where = clean(environ.get("BLUEJAY_API_URL") or "the real platform")
+    raise Problem(
+        f"the agent at {url} was not started with BLUEJAY_API_URL={platform.url}: it would report to {where}",
+        "start it again with the variables above; if it sets them itself, say --yes",
+        exit_code=BAD_USAGE,
+    )
+
+
+def _call_only(args: argparse.Namespace, conversation: Conversation, terminal: Terminal) -> int:
+    """Call the agent, whatever it does with its report."""
+    _confirm(args, conversation, terminal)
+    if args.calls > 1:
+        return hold_many(conversation, args.calls, None, terminal)
+    log = conversation.hold(terminal)
+    return _conclude(conversation.simulation_result_id, log, call_faults(log), terminal)
+
+
+def _confirm(args: argparse.Namespace, conversation: Conversation, terminal: Terminal) -> None:
+    """Say what a call may do to a real account, and ask, unless the agent reports to this machine."""
+    environ = _environment(conversation.url) or {}
+    if args.yes or is_local(environ.get("BLUEJAY_API_URL", "")):
+        return
+    where = clean(environ.get("BLUEJAY_API_URL") or "Bluejay's real platform")
+    key = "has" if environ.get("BLUEJAY_API_KEY") else "may have"
+    message = (
+        f"this calls {conversation.url} with the id {conversation.simulation_result_id}, as Bluejay would. "
+        f"The agent {key} a real API key: it would report this call to {where}"
+    )
+    remedy = "say --yes to call it all the same, or use --platform or --run: then the report stays here"
+    if not sys.stdin.isatty() or terminal.json_only:
+        raise Problem(message, remedy, exit_code=BAD_USAGE)
+    terminal.wrapped("", f"{message[0].upper()}{message[1:]}.")
+    if input("Call it all the same? [y/N] ").strip().lower() not in {"y", "yes"}:
+        raise Problem("not called", remedy, exit_code=BAD_USAGE)
+
+
+def _environment(url: str) -> dict[str, str] | None:
+    """Return the variables of the agent at this URL, where it is a process of this machine and user."""
+    pid = pid_listening_on(port_of(url)) if _is_here(url) else None
+    return None if pid is None else environment_of(pid)
+
+
+def _is_here(url: str) -> bool:
+    return urlsplit(url).hostname in LOCAL_HOSTS
+
+
+# -- what came of it ------------------------------------------------------------------------------------------------
+
+
+def _judge(log: CallLog, evidence: Evidence, terminal: Terminal) -> int:
+    """Show the report and return the exit code.
+
+    Raises:
+        Problem: no report came.
+    """
+    ended_at = time.monotonic()
+    accepted = await_report(evidence.platform, evidence.call, terminal, patience=REPORT_SECONDS)
+    faults = call_faults(log)
+    if accepted is None:
+        _conclude(evidence.call, log, faults, terminal)
+        raise explain(evidence)
+    show_accepted(accepted, ended_at, terminal)
+    return _conclude(evidence.call, log, [*faults, *report_faults(accepted.report)], terminal)
+
+
+def _conclude(call: str, log: CallLog, faults: list[str], terminal: Terminal) -> int:
+    """Say what was wrong; return the exit code."""
+    terminal.document(
+        {
+            "type": "summary",
+            "call": call,
+            "well": not faults,
+            "faults": faults,
+            "closed_by": log.closed_by,
+            "close_code": log.close_code,
+            "duration_ms": round(log.duration_ms),
+            "agent_spoke_ms": round(log.heard_ms),
+            "frames_sent": log.frames_sent,
+            "frames_received": log.frames_received,
+        }
+    )
+    if faults:
+        terminal.say()
+    for fault in faults:
+        terminal.wrapped("  not well  ", fault, style="red")
+    return 1 if faults else 0
+
+
+def _utterances(wav: Path | None) -> list[bytes] | None:
+    if wav is None:
+        return None
+    try:
+        utterances = split_utterances(read_wav(wav))
+    except OSError as error:
+        reason = (error.strerror or "unknown").lower()
+        raise Problem(f"cannot read {str(wav)!r}: {reason}", exit_code=BAD_USAGE) from None
+    except ValueError as error:
+        raise Problem(clean(str(error)), exit_code=BAD_USAGE) from None
+    if not utterances:
+        raise Problem(f"{str(wav)!r} holds nothing but silence", exit_code=BAD_USAGE)
+    return utterances

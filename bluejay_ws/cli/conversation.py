@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bluejay_ws.cli.dialling import dial
-from bluejay_ws.cli.live import show_event, summarise
-from bluejay_ws.cli.terminal import Problem, Terminal, clean
+from bluejay_ws.cli.live import LiveView, summarise
+from bluejay_ws.cli.terminal import clean
 from bluejay_ws.cli.timeline import count_items, show_report
 from bluejay_ws.testing.audio import caller_pcm, split_utterances
 from bluejay_ws.testing.caller import DigitalHuman
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from bluejay_ws.cli.terminal import Terminal
     from bluejay_ws.testing.caller import CallEvent, CallLog
     from bluejay_ws.testing.platform import AcceptedReport, FakePlatform
 
-__all__ = ["Conversation", "new_id", "receive_report", "went_well"]
+__all__ = ["Conversation", "Faults", "await_report", "call_faults", "new_id", "report_faults", "show_accepted"]
+
+Faults = list[str]
+"""What was not as it should be, one sentence for each; empty when all went well."""
+
+LOCAL = "local-"
+"""Ids of calls made on this machine begin so; a client that reports to a real account refuses them."""
+
+CLOSED_WELL = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,72 +71,106 @@ class Conversation:
         Raises:
             Problem: it could not begin.
         """
-        log = dial(lambda: asyncio.run(self._call(terminal)), self.url, wait=wait)
+        view = LiveView(terminal, self.simulation_result_id, frames=self.frames)
+        with contextlib.ExitStack() as until_connected:
+            if wait:
+                until_connected.enter_context(terminal.waiting("waiting for the agent to listen"))
+
+            def show(event: CallEvent) -> None:
+                if event.kind == "connected":
+                    until_connected.close()
+                    terminal.title(f"The call {self.simulation_result_id}")
+                    terminal.say()
+                view.show(event)
+
+            log = dial(lambda: asyncio.run(self.make(show)), self.url, wait=wait)
+        view.flush()
         terminal.say()
         terminal.wrapped("  ", f"{summarise(log)}.")
         return log
 
-    async def _call(self, terminal: Terminal) -> CallLog:
-        def show(event: CallEvent) -> None:
-            if event.kind == "connected":
-                terminal.title(f"The call {clean(self.simulation_result_id)}")
-                terminal.say()
-            show_event(event, terminal, frames=self.frames)
-
+    async def make(self, on_event: Callable[[CallEvent], None] | None = None) -> CallLog:
+        """Make the call in silence and return its log."""
         options: dict[str, Any] = {"user": self.user, "password": self.password, "pace": self.pace}
-        human = DigitalHuman(self.url, self.simulation_result_id, on_event=show, close_timeout=2.0, **options)
+        human = DigitalHuman(self.url, self.simulation_result_id, on_event=on_event, close_timeout=2.0, **options)
         utterances = split_utterances(caller_pcm()) if self.utterances is None else self.utterances
         return await human.call(utterances, greeting=self.greeting, barge_in_ms=self.barge_in_ms, seconds=self.seconds)
 
 
-def receive_report(
-    platform: FakePlatform, conversation: Conversation, terminal: Terminal, *, patience: float = 10.0
-) -> AcceptedReport:
-    """Wait for the report of a call that has just ended, write it as a timeline, and return it.
+def call_faults(log: CallLog) -> Faults:
+    """Return why Bluejay would not count this call as completed, or why it was no conversation."""
+    faults = []
+    errors = len(log.of("error.received"))
+    hung_up = log.closed_by == "agent" and log.close_code == CLOSED_WELL
+    if log.closed_by == "nobody":
+        faults.append("The connection broke without a close frame. Bluejay marks such a run as CALL_DROPPED.")
+    elif log.closed_by == "agent" and not hung_up:
+        faults.append(f"The agent hung up with code {log.close_code}. Bluejay marks such a run as CALL_DROPPED.")
+    if log.heard_ms > 0:
+        return faults
+    if errors:
+        faults.append(f"The agent sent session.error and no audio ({errors} of them).")
+    elif hung_up:
+        faults.append(
+            "The agent hung up before it spoke. Bluejay marks such a run as NO_ANSWER (AGENT_HUNG_UP_BEFORE_SPEECH)."
+        )
+    elif not faults:
+        faults.append("The agent never spoke: it sent no audio.")
+    return faults
+
+
+def report_faults(report: dict[str, Any]) -> Faults:
+    """Return why an accepted report is not what its agent's owner wants."""
+    events = report.get("events") or []
+    own = [event for event in events if "bluejay_ws" not in (event.get("metadata") or {})]
+    outcomes = [(event.get("metadata") or {}).get("bluejay_ws") or {} for event in events]
+    errors = sorted({str(outcome["error"]) for outcome in outcomes if outcome.get("error")})
+    faults = [f"The agent's handler ended with {clean(error)}. Its log has the traceback." for error in errors]
+    if not (report.get("tool_calls") or report.get("recorded_transcript") or own):
+        faults.append(
+            "The report holds nothing from the agent itself: no tool call, no utterance, no event. "
+            "Use @record_tool, and current_recorder().user_said(...) and .agent_said(...)."
+        )
+    return faults
+
+
+def await_report(
+    platform: FakePlatform, simulation_result_id: str, terminal: Terminal, *, patience: float = 10.0
+) -> AcceptedReport | None:
+    """Wait for the report of a call that has ended; None if none was accepted in time.
 
     Args:
         platform: where it comes in.
-        conversation: the call.
-        terminal: where it is written.
+        simulation_result_id: of the call.
+        terminal: for the progress.
         patience: seconds to wait for it.
-
-    Raises:
-        Problem: none was accepted in time.
     """
-    ended_at = time.monotonic()
-    identity = conversation.simulation_result_id
-    try:
-        accepted = platform.wait_for(1, patience, simulation_result_id=identity)[0]
-    except TimeoutError:
-        raise _missing(platform) from None
-    terminal.title(f"The report of call {clean(identity)}")
+    with terminal.waiting("waiting for the report"):
+        try:
+            return platform.wait_for(1, patience, simulation_result_id=simulation_result_id)[0]
+        except TimeoutError:
+            return None
+
+
+def show_accepted(accepted: AcceptedReport, ended_at: float, terminal: Terminal) -> None:
+    """Write an accepted report as a timeline.
+
+    Args:
+        accepted: the report.
+        ended_at: when the call ended, in monotonic seconds.
+        terminal: where.
+    """
+    call = accepted.simulation_result_id
+    delay_ms = max(0.0, accepted.received_at - ended_at) * 1000
+    terminal.document({"type": "report", "call": call, "after_ms": round(delay_ms), "report": accepted.report})
+    terminal.title(f"The report of call {call}")
     terminal.say()
     show_report(accepted.report, terminal)
     terminal.say()
-    delay_ms = max(0.0, accepted.received_at - ended_at) * 1000
     size = f"{len(accepted.body):,} bytes, received {delay_ms:.0f} ms after the call"
     terminal.wrapped("  ", f"{count_items(accepted.report)}; {size}.")
-    return accepted
-
-
-def went_well(log: CallLog, terminal: Terminal) -> bool:
-    """Return whether Bluejay would count the call as completed, and say so if it would not."""
-    if log.closed_by == "caller" or log.close_code == 1000:
-        return True
-    terminal.say(f"  The agent ended it with {log.close_code}: Bluejay would mark this run as INCOMPLETED.")
-    return False
 
 
 def new_id() -> str:
-    """Return six random digits, which look like an id of Bluejay's."""
-    return str(100_000 + secrets.randbelow(900_000))
-
-
-def _missing(platform: FakePlatform) -> Problem:
-    if platform.rejected:
-        problem = platform.rejected[-1].problems[0]
-        return Problem(f"the platform rejected the report: {clean(str(problem['loc']))} {clean(str(problem['msg']))}")
-    if platform.requests:
-        return Problem(f"no report was accepted; the last request was answered with {platform.requests[-1].answer}")
-    remedy = "is the agent's handler under @record, and did it start with the two variables above?"
-    return Problem("the agent sent no report", remedy)
+    """Return an id for a call on this machine: no id of Bluejay's looks like it."""
+    return f"{LOCAL}{100_000 + secrets.randbelow(900_000)}"

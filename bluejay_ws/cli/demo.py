@@ -8,11 +8,19 @@ import select
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
 
-from bluejay_ws.cli.arguments import add_parser, pace
-from bluejay_ws.cli.conversation import Conversation, new_id, receive_report, went_well
+from bluejay_ws.cli.arguments import new_parser, pace
+from bluejay_ws.cli.conversation import (
+    Conversation,
+    await_report,
+    call_faults,
+    new_id,
+    report_faults,
+    show_accepted,
+)
 from bluejay_ws.cli.terminal import Problem, Terminal, clean
 from bluejay_ws.testing.platform import FakePlatform
 
@@ -22,24 +30,26 @@ if TYPE_CHECKING:
 
     from bluejay_ws.cli.arguments import Commands
 
-__all__ = ["add_to", "run"]
+__all__ = ["add_parser", "run"]
 
 AGENT = ("-m", "bluejay_ws.cli.demo_agent", "0")
 START_SECONDS = 30.0
 GREETING_SECONDS = 5.0
 STOP_SECONDS = 15.0  # more than the agent's budget for delivering what is left
 TEXT = """\
-Nothing is sent anywhere else, and no account is needed. The agent is a process
-of its own, wrapped with @record; the caller speaks real audio; the platform
-checks the report against the published schema.
+Nothing leaves this machine, and no account is needed. The
+agent is a process of its own with @record on its handler.
+The caller speaks real audio. The platform checks the
+report against the published schema.
 
-Exit code 0 means that the platform accepted exactly one report for the call.
+Exit code 0 means that the platform accepted exactly one
+report for the call.
 """
 
 
-def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
+def add_parser(commands: Commands[argparse.ArgumentParser]) -> None:
     """Add the command to the command line."""
-    parser = add_parser(commands, "demo", "show a whole simulated call and its report, on this machine", TEXT)
+    parser = new_parser(commands, "demo", "show a simulated call and its report; needs no account", TEXT)
     parser.add_argument(
         "--pace", metavar="N", type=pace, default=1.0, help="seconds that one second of audio takes (1: real time)"
     )
@@ -60,19 +70,33 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
     identity = new_id()
     with FakePlatform() as platform:
         with _agent(args.agent, platform, args.stop_seconds) as url:
-            terminal.say(f"  platform  {platform.url:<24}  takes the report and checks it")
-            terminal.say(f"  agent     {url:<24}  an example under @record")
-            terminal.say(f"  caller    {identity:<24}  says two sentences")
+            for what, name, words in (
+                ("platform", platform.url, "takes the report and checks it"),
+                ("agent", url, "an example with @record on its handler"),
+                ("caller", identity, "says two sentences"),
+            ):
+                terminal.wrapped(f"  {what:<8}  {name:<22}  ", words)
             conversation = Conversation(
                 url=url, simulation_result_id=identity, greeting=args.greeting, pace=args.pace, frames=False
             )
-            well = went_well(conversation.hold(terminal), terminal)
-            receive_report(platform, conversation, terminal)
+            log = conversation.hold(terminal)
+            ended_at = time.monotonic()
+            accepted = await_report(platform, identity, terminal)
+            if accepted is None:
+                raise Problem("the demo's agent sent no report", "this is a fault of bluejay_ws: please report it")
+            show_accepted(accepted, ended_at, terminal)
         _check(platform, identity)
+    return _conclude(identity, [*call_faults(log), *report_faults(accepted.report)], terminal)
+
+
+def _conclude(identity: str, faults: list[str], terminal: Terminal) -> int:
     verdict = f"The platform accepted exactly one report for call {identity}."
     terminal.say()
     terminal.say(terminal.paint(verdict, "green"))
-    return 0 if well else 1
+    for fault in faults:
+        terminal.wrapped("  not well  ", fault, style="red")
+    terminal.document({"type": "summary", "call": identity, "well": not faults, "faults": faults})
+    return 1 if faults else 0
 
 
 def _check(platform: FakePlatform, identity: str) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from bluejay_ws.testing.caller import CallLog
 
-__all__ = ["BAD_USAGE", "REFUSED", "UNREACHABLE", "RefusalProblem", "check_url", "dial"]
+__all__ = ["BAD_USAGE", "REFUSED", "UNREACHABLE", "RefusalProblem", "check_url", "dial", "problem_of"]
 
 BAD_USAGE, UNREACHABLE, REFUSED = 2, 3, 4
 EXAMPLE = "ws://localhost:8765"
@@ -76,12 +76,12 @@ def dial(call: Callable[[], CallLog], url: str, *, wait: float = 0.0) -> CallLog
             return call()
         except (OSError, UnicodeError, ImportError, WebSocketException) as error:
             if not _is_refused(error) or time.monotonic() >= deadline:
-                raise _problem(error, url) from None
+                raise problem_of(error, url) from None
             time.sleep(BETWEEN_TRIES)
 
 
-def _problem(error: Exception, url: str) -> Problem:
-    """Say what an exception of dialling means for the person who dialled."""
+def problem_of(error: Exception, url: str) -> Problem:
+    """Return what an exception of dialling means for the person who dialled."""
     if isinstance(error, InvalidURI):
         return _no_url(url)
     if isinstance(error, InvalidStatus):

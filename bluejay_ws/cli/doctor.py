@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
-from bluejay_ws.cli.arguments import add_parser
+from bluejay_ws.cli.arguments import new_parser
 from bluejay_ws.cli.dialling import RefusalProblem, check_url, dial
 from bluejay_ws.cli.terminal import Problem, Terminal, clean
 from bluejay_ws.delivery import filesystem, outbox
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from bluejay_ws.cli.arguments import Commands
     from bluejay_ws.testing.caller import CallLog
 
-__all__ = ["Finding", "add_to", "run"]
+__all__ = ["Finding", "add_parser", "run"]
 
 LITTLE_SPACE = 100 * 2**20
 CLOCK_SECONDS = 60.0
@@ -64,9 +64,9 @@ class Finding:
     remedy: str = ""
 
 
-def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
+def add_parser(commands: Commands[argparse.ArgumentParser]) -> None:
     """Add the command to the command line."""
-    parser = add_parser(commands, "doctor", "see whether this machine can record and deliver", TEXT)
+    parser = new_parser(commands, "doctor", "see whether this machine can record and deliver", TEXT)
     add = parser.add_argument
     add("url", nargs="?", metavar="URL", help="of an agent, such as ws://localhost:8765")
     add("--user", metavar="NAME", help="that the agent accepts")

@@ -8,7 +8,7 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
-from bluejay_ws.cli.arguments import add_parser, seconds
+from bluejay_ws.cli.arguments import new_parser, seconds
 from bluejay_ws.cli.terminal import Problem, Terminal, clean
 from bluejay_ws.cli.timeline import count_items, show_report
 from bluejay_ws.client import Bluejay
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from bluejay_ws.delivery.names import Name
     from bluejay_ws.delivery.outbox import Entry
 
-__all__ = ["add_to", "age_of", "run", "without_text"]
+__all__ = ["add_parser", "age_of", "run", "without_text"]
 
 POLL = 0.1
 SOON = "by a running agent within a minute, by `outbox deliver` now"
@@ -35,9 +35,9 @@ Without an action, what waits is listed.
 """
 
 
-def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
+def add_parser(commands: Commands[argparse.ArgumentParser]) -> None:
     """Add the command, with one subcommand for each action."""
-    parser = add_parser(commands, "outbox", "look after the reports that wait in a spool", TEXT)
+    parser = new_parser(commands, "outbox", "look after the reports that wait in a spool", TEXT)
     _add_spool(parser, None)
     parser.set_defaults(run=run, action=_list, all=False)
     actions = parser.add_subparsers(title="actions", metavar="ACTION")
@@ -61,7 +61,7 @@ def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
 def _add_action(
     actions: Commands[argparse.ArgumentParser], name: str, summary: str, action: Callable[..., int]
 ) -> argparse.ArgumentParser:
-    parser = add_parser(actions, name, summary, "")
+    parser = new_parser(actions, name, summary, "")
     _add_spool(parser, argparse.SUPPRESS)  # what was said before the action counts too
     parser.set_defaults(action=action)
     return parser

@@ -1,22 +1,34 @@
-"""Where the command line writes: plain lines, coloured only for a person at a terminal."""
+"""Where the command line writes: plain lines for people, JSON documents for scripts.
+
+Rich, from the extra ``cli``, draws tables and progress where it is installed; without it the same words stand in
+plain columns.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import shutil
+import sys
 import textwrap
-from typing import TYPE_CHECKING, TextIO
+import threading
+import time
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
-__all__ = ["Problem", "ReaderLeftError", "Terminal", "clean"]
+    from rich.console import Console
+
+__all__ = ["Problem", "ReaderLeftError", "Terminal", "clean", "plural"]
 
 STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
-NARROWEST, WIDEST = 60, 100
+NARROWEST, WIDEST = 40, 100
+QUIET_SECONDS = 1.0  # a shorter wait needs no word
 
 
 class ReaderLeftError(Exception):
-    """Say that whoever read the output has seen enough, as ``head`` does."""
+    """Say that the reader of the output has seen enough, as ``head`` does."""
 
 
 class Problem(Exception):  # noqa: N818 - it ends a command in order, it is no defect
@@ -36,25 +48,49 @@ class Problem(Exception):  # noqa: N818 - it ends a command in order, it is no d
 
 
 class Terminal:
-    """Write lines to a stream.
+    """Write to a stream: lines for a person, or JSON for a script. Each method writes in one of the two modes only.
 
     Args:
         out: the stream.
         colour: paint what `paint` is asked to paint.
         width: columns to stay within.
+        json_only: write what `document` is given, and nothing else.
+        aside: where progress is shown; default: nowhere.
     """
 
-    def __init__(self, out: TextIO, *, colour: bool = False, width: int = 80) -> None:
+    def __init__(
+        self,
+        out: TextIO,
+        *,
+        colour: bool = False,
+        width: int = 80,
+        json_only: bool = False,
+        aside: TextIO | None = None,
+    ) -> None:
         self._out = out
         self._colour = colour
+        self._aside = aside
         self.width = width
+        self.json_only = json_only
 
     @classmethod
-    def of(cls, out: TextIO, environ: Mapping[str, str]) -> Terminal:
-        """Return a terminal for ``out``: coloured if it is one and ``NO_COLOR`` is not set."""
-        colour = out.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
+    def of(cls, out: TextIO, environ: Mapping[str, str], *, json_only: bool = False) -> Terminal:
+        """Return a terminal for ``out``.
+
+        ``NO_COLOR`` switches colours off, ``FORCE_COLOR`` switches them on, also for a pipe. Without either a real
+        terminal has colours.
+        """
+        wanted = bool(environ.get("FORCE_COLOR")) or (out.isatty() and environ.get("TERM") != "dumb")
         columns = shutil.get_terminal_size((80, 24)).columns
-        return cls(out, colour=colour, width=min(max(columns, NARROWEST), WIDEST))
+        return cls(
+            out,
+            colour=wanted and not environ.get("NO_COLOR"),
+            width=min(max(columns, NARROWEST), WIDEST),
+            json_only=json_only,
+            aside=sys.stderr,
+        )
+
+    # -- for people ---------------------------------------------------------------------------------------------
 
     def paint(self, text: str, style: str) -> str:
         """Return the text in one of `STYLES`, or as it is where there are no colours or no style is named."""
@@ -66,17 +102,13 @@ class Terminal:
         Raises:
             ReaderLeftError: nobody reads any more.
         """
-        encoding = self._out.encoding or "utf-8"
-        try:
-            self._out.write(line.encode(encoding, "replace").decode(encoding) + "\n")
-            self._out.flush()
-        except BrokenPipeError:
-            raise ReaderLeftError from None  # an OSError would be taken for the agent's
+        if not self.json_only:
+            self._write(line)
 
     def title(self, text: str) -> None:
         """Write a heading, with an empty line before it."""
         self.say()
-        self.say(self.paint(text, "bold"))
+        self.say(self.paint(clean(text), "bold"))
 
     def wrapped(self, label: str, text: str, *, style: str = "", lines: int = 8) -> None:
         """Write text behind a label, wrapped to the width and indented; what is beyond ``lines`` is left out.
@@ -95,9 +127,99 @@ class Terminal:
         for line in found[1:]:
             self.say(indent + line)
 
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Write rows under headings; the last column takes the space that is left and wraps in it."""
+        if self.json_only:
+            return
+        cells = [[clean(cell) for cell in row] for row in rows]
+        console = self._console()
+        if console is None:
+            self._plain_table(columns, cells)
+            return
+        from rich.table import Table  # noqa: PLC0415 - an extra
+        from rich.text import Text  # noqa: PLC0415 - an extra
+
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        for name in columns[:-1]:
+            table.add_column(name, no_wrap=True)
+        table.add_column(columns[-1], overflow="fold")
+        for row in cells:
+            table.add_row(*(Text(cell) for cell in row))
+        with console.capture() as drawn:
+            console.print(table)
+        for line in drawn.get().rstrip("\n").split("\n"):
+            self.say(line.rstrip())
+
+    def _plain_table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        widths = [max(len(row[place]) for row in [columns, *rows]) for place in range(len(columns) - 1)]
+        for number, row in enumerate([columns, *rows]):
+            label = "".join(f"{cell:<{width}}  " for cell, width in zip(row, widths, strict=False))
+            if number:
+                self.wrapped(label, row[-1])
+            else:
+                self.say(self.paint((label + row[-1]).rstrip(), "bold"))
+
+    def _console(self) -> Console | None:
+        try:
+            from rich.console import Console  # noqa: PLC0415 - an extra
+        except ImportError:
+            return None
+        return Console(file=self._out, width=self.width, force_terminal=self._colour, no_color=not self._colour)
+
+    @contextlib.contextmanager
+    def waiting(self, what: str) -> Iterator[None]:
+        """Show that something is being waited for, once that takes a second; on standard error."""
+        over = threading.Event()
+        thread = threading.Thread(target=self._show_waiting, args=(clean(what), over), daemon=True)
+        if self._aside is not None and not self.json_only:
+            thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            if thread.ident is not None:
+                thread.join()
+
+    def _show_waiting(self, what: str, over: threading.Event) -> None:
+        if self._aside is None or over.wait(QUIET_SECONDS):
+            return
+        begun = time.monotonic() - QUIET_SECONDS
+        with contextlib.suppress(OSError, ValueError):  # nobody looks any more
+            if not self._aside.isatty():
+                self._aside.write(f"{what} ...\n")
+                self._aside.flush()
+                return
+            while not over.wait(0.2):
+                self._aside.write(f"\r\033[K{what} ... {time.monotonic() - begun:.0f} s")
+                self._aside.flush()
+            self._aside.write("\r\033[K")
+            self._aside.flush()
+
+    # -- for scripts --------------------------------------------------------------------------------------------
+
+    def document(self, value: Any) -> None:
+        """Write one line of JSON, in the mode for scripts only."""
+        if self.json_only:
+            self._write(json.dumps(value, ensure_ascii=False, default=str))
+
+    # -----------------------------------------------------------------------------------------------------------
+
+    def _write(self, line: str) -> None:
+        encoding = self._out.encoding or "utf-8"
+        try:
+            self._out.write(line.encode(encoding, "replace").decode(encoding) + "\n")
+            self._out.flush()
+        except BrokenPipeError:
+            raise ReaderLeftError from None  # an OSError would be taken for the agent's
+
 
 def clean(text: str) -> str:
     """Return the text without characters that could steer a terminal; line ends become spaces."""
     return "".join(
         char if char.isprintable() else " " if char.isspace() else "\N{REPLACEMENT CHARACTER}" for char in text
     )
+
+
+def plural(count: int, one: str, many: str = "") -> str:
+    """Return a number with its noun: ``1 report``, ``2 reports``, ``0 replies``."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from bluejay_ws.delivery.verdict import Answer, Failure, Phase
 from bluejay_ws.version import VERSION
-from bluejay_ws.wire import API_KEY_HEADER, RETRIEVE_PATH, UPDATE_PATH
+from bluejay_ws.wire.platform import API_KEY_HEADER, RETRIEVE_PATH, RETRIEVE_RUN_PATH, UPDATE_PATH
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +28,7 @@ ANSWER_LIMIT = 64 * 1024
 # A result holds the platform's own transcript and scores beside what we look for; the shorter limit would
 # leave long calls unreadable for ever.
 RESULT_LIMIT = 8 * 1024 * 1024
+RUN_LIMIT = 64 * 1024 * 1024  # all calls of a run in one answer
 # Shorter than any server keeps an idle connection: a request that meets a closing one has an unknown outcome.
 KEEPALIVE = 2.0
 # The whole exchange may take so many times the limit for each of its steps.
@@ -87,6 +88,10 @@ class HttpExchange:
     def look(self, simulation_result_id: str) -> Answer | Failure:
         """Read a result back; never raises."""
         return self._exchange("GET", RETRIEVE_PATH + quote(simulation_result_id, safe=""), None, RESULT_LIMIT)
+
+    def read_run(self, run_id: str) -> Answer | Failure:
+        """Read the results of a whole run; never raises. The route is the official SDK's."""
+        return self._exchange("GET", RETRIEVE_RUN_PATH + quote(run_id, safe=""), None, RUN_LIMIT)
 
     def abort_if_late(self, now: float) -> None:
         """End an exchange that takes longer than it may in total, such as one that drips; for another thread."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from bluejay_ws.wire import usable_id
+from bluejay_ws.wire.ids import usable_id
 
 __all__ = ["HELD", "LIVE", "NO_ID", "PARKED", "READY", "SENDING", "SENT", "STATES", "Name"]
 

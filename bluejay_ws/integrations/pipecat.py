@@ -24,9 +24,8 @@ from bluejay_ws.client import default_client
 from bluejay_ws.current import INERT, current_recorder
 from bluejay_ws.exceptions import BluejayError
 from bluejay_ws.integrations.pipecat_frames import PipecatTap
-from bluejay_ws.wire import ID_HEADER, usable_id
-from bluejay_ws.wire.headers import header_values
-from bluejay_ws.wire.identity import checked_sources, ids_in_message
+from bluejay_ws.wire.ids import checked_sources, header_values, ids_in_message, usable_id
+from bluejay_ws.wire.platform import ID_HEADER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
     from bluejay_ws.call import Call
     from bluejay_ws.client import Bluejay
     from bluejay_ws.recorder import Recorder
-    from bluejay_ws.wire.identity import IdSource
+    from bluejay_ws.wire.ids import IdSource
 else:
     try:
         from pipecat.observers.base_observer import BaseObserver

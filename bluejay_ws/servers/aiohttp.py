@@ -22,7 +22,7 @@ except ImportError as missing:
 
 from bluejay_ws.outcome import ABNORMAL, close_facts
 from bluejay_ws.servers import base
-from bluejay_ws.wire import ID_HEADER
+from bluejay_ws.wire.platform import ID_HEADER
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from bluejay_ws.call import Call
     from bluejay_ws.client import Bluejay
-    from bluejay_ws.wire.identity import IdSource
+    from bluejay_ws.wire.ids import IdSource
 
     Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -156,8 +156,8 @@ class _Connection(base.Watched):
     def _prepared(self, websocket: web.WebSocketResponse) -> None:
         self._websocket = websocket
         self.call.handshake_done()
-        self._tap(websocket, "receive", self._receive)
         self._tap(websocket, "_post_start", self._started)  # where it gets its writer
+        self._tap(websocket, "receive", self._receive)
 
     def _started(self, post_start: Callable[..., None]) -> Callable[..., None]:
         def start(request: Any, protocol: Any, writer: Any) -> None:
@@ -203,7 +203,7 @@ class _Connection(base.Watched):
     def _received(self, message: Any) -> None:
         kind = getattr(message, "type", None)  # a subclass may return what it likes
         if kind is WSMsgType.BINARY:
-            self.observer.user_audio(len(message.data), self.now_ms())
+            self.observer.user_audio(message.data, self.now_ms())
         elif kind is WSMsgType.TEXT:
             self.call.user_text(message.data, self.now_ms())
         elif kind is WSMsgType.CLOSE:
@@ -224,8 +224,7 @@ class _Connection(base.Watched):
 
     def _passed(self, message: Any, opcode: Any) -> None:
         if opcode == WSMsgType.BINARY:
-            size = message.nbytes if isinstance(message, memoryview) else len(message)
-            self.observer.agent_audio(size, self.now_ms())
+            self.observer.agent_audio(message, self.now_ms())
         elif opcode == WSMsgType.TEXT:
             self.observer.agent_text(message, self.now_ms())
         elif opcode == WSMsgType.CLOSE and self._websocket is not None and self._websocket.close_code is None:

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from bluejay_ws.outcome import ABNORMAL, RESTART, close_facts
 from bluejay_ws.servers.base import Opener, Watched, open_call
-from bluejay_ws.wire import ID_HEADER
+from bluejay_ws.wire.platform import ID_HEADER
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
 
     from bluejay_ws.call import Call
     from bluejay_ws.client import Bluejay
-    from bluejay_ws.wire.identity import IdSource
+    from bluejay_ws.wire.ids import IdSource
 
     Message: TypeAlias = MutableMapping[str, Any]
     Scope: TypeAlias = MutableMapping[str, Any]
@@ -162,7 +162,7 @@ class AsgiConnection(Watched):
                 data = message.get("bytes")
                 at_ms = (monotonic() - self.call.started) * 1e3
                 if data is not None:
-                    self.observer.user_audio(len(data), at_ms)
+                    self.observer.user_audio(data, at_ms)
                 else:
                     self.call.user_text(message["text"], at_ms)
             elif message["type"] == "websocket.disconnect":
@@ -183,7 +183,7 @@ class AsgiConnection(Watched):
                 data = message.get("bytes")
                 at_ms = (monotonic() - self.call.started) * 1e3
                 if data is not None:
-                    self.observer.agent_audio(len(data), at_ms)
+                    self.observer.agent_audio(data, at_ms)
                 else:
                     self.observer.agent_text(message["text"], at_ms)
             else:

@@ -11,14 +11,14 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from bluejay_ws.client import default_client, opening_failed
-from bluejay_ws.wire.identity import checked_sources, ids_in_query
+from bluejay_ws.wire.ids import checked_sources, ids_in_query
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bluejay_ws.call import Call
     from bluejay_ws.client import Bluejay
-    from bluejay_ws.wire.identity import IdSource
+    from bluejay_ws.wire.ids import IdSource
 
 __all__ = ["Opener", "Watched", "later", "open_call"]
 

@@ -12,14 +12,14 @@ from bluejay_ws.servers.asgi import SCOPE_KEY, open_scope
 from bluejay_ws.servers.base import open_call as open_request
 from bluejay_ws.servers.starlette import ObjectConnection
 from bluejay_ws.servers.websockets import ProtocolTap
-from bluejay_ws.wire import ID_HEADER
+from bluejay_ws.wire.platform import ID_HEADER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bluejay_ws.call import Call
     from bluejay_ws.client import Bluejay
-    from bluejay_ws.wire.identity import IdSource
+    from bluejay_ws.wire.ids import IdSource
 
 __all__ = ["open_call"]
 

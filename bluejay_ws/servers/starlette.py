@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from bluejay_ws.call import Call
     from bluejay_ws.client import Bluejay
-    from bluejay_ws.wire.identity import IdSource
+    from bluejay_ws.wire.ids import IdSource
 
 __all__ = ["ObjectConnection", "open_call"]
 

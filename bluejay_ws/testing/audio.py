@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import random
 import struct
 import wave
 from importlib.resources import as_file, files
@@ -18,10 +20,13 @@ __all__ = [
     "SAMPLE_RATE",
     "caller_pcm",
     "frames",
+    "hold_noise",
+    "mulaw",
     "read_wav",
     "silence",
     "split_utterances",
     "tone",
+    "voice",
     "write_wav",
 ]
 
@@ -88,6 +93,40 @@ def tone(duration_ms: float, *, hertz: float = 440.0, volume: float = 0.3) -> by
     return struct.pack(f"<{len(samples)}h", *samples)
 
 
+def hold_noise(duration_ms: float, *, rms: float = 100.0, seed: int = 0) -> bytes:
+    """Return what a caller's line carries while nobody speaks: quiet noise, the same for the same ``seed``.
+
+    Args:
+        duration_ms: how long.
+        rms: root mean square of the samples; Bluejay's lies between 60 and 150.
+        seed: another number is other noise.
+    """
+    count = _samples(duration_ms)
+    pool = _noise(seed)
+    whole = (pool * (count // len(pool) + 1))[:count]
+    return struct.pack(f"<{count}h", *(round(rms * sample) for sample in whole))
+
+
+def voice(duration_ms: float, *, rms: float = 2_000.0, hertz: float = 140.0) -> bytes:
+    """Return something as uneven as a voice: a buzz in syllables of a quarter of a second, loud from its first sample.
+
+    Args:
+        duration_ms: how long.
+        rms: root mean square of the whole; 300 is a quiet voice.
+        hertz: pitch.
+    """
+    shape = [_syllable(index, hertz) for index in range(_samples(duration_ms))]
+    power = math.sqrt(sum(sample * sample for sample in shape) / len(shape)) if shape else 1.0
+    limited = (max(-32_768, min(32_767, round(sample * rms / power))) for sample in shape)
+    return struct.pack(f"<{len(shape)}h", *limited)
+
+
+def mulaw(pcm: bytes) -> bytes:
+    """Return 16 bit samples as telephones code them: one byte of mu-law each (ITU-T G.711), at the same rate."""
+    samples = struct.unpack(f"<{len(pcm) // 2}h", pcm)
+    return bytes(map(_mulaw_byte, samples))
+
+
 def frames(pcm: bytes, size: int = FRAME_BYTES) -> Iterator[bytes]:
     """Yield the samples in frames of ``size`` bytes; the last one is filled up with silence."""
     for start in range(0, len(pcm), size):
@@ -119,6 +158,24 @@ def split_utterances(pcm: bytes, *, pause_ms: float = 500.0, loudness: float = 0
         pieces[-1].append(frame)
         quiet = []
     return [b"".join(piece) for piece in pieces]
+
+
+@functools.lru_cache(maxsize=8)
+def _noise(seed: int) -> tuple[float, ...]:
+    source = random.Random(seed)  # noqa: S311 - noise, not a secret
+    return tuple(source.gauss(0.0, 1.0) for _ in range(SAMPLE_RATE))
+
+
+def _syllable(index: int, hertz: float) -> float:
+    phase = math.tau * hertz * index / SAMPLE_RATE
+    loudness = 0.65 + 0.35 * math.cos(math.tau * 4 * index / SAMPLE_RATE)
+    return loudness * (math.sin(phase + 0.5) + 0.5 * math.sin(2 * phase) + 0.3 * math.sin(3 * phase + 1.0))
+
+
+def _mulaw_byte(sample: int) -> int:
+    magnitude = min(abs(sample), 32_635) + 132
+    exponent = magnitude.bit_length() - 8
+    return ~((sample < 0) << 7 | exponent << 4 | magnitude >> exponent + 3 & 15) & 0xFF
 
 
 def _samples(duration_ms: float) -> int:

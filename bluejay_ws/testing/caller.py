@@ -19,7 +19,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.version import version as websockets_version
 
 from bluejay_ws.testing.audio import caller_pcm, split_utterances
-from bluejay_ws.testing.line import CallEvent, CallLog, Habits, Line
+from bluejay_ws.testing.line import Background, CallEvent, CallLog, Habits, Line
+from bluejay_ws.testing.spans import Span
 
 if TYPE_CHECKING:
     import ssl
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from websockets.http11 import Request
 
-__all__ = ["CallEvent", "CallLog", "DigitalHuman", "Line"]
+__all__ = ["Background", "CallEvent", "CallLog", "DigitalHuman", "Line", "Span"]
 
 ID_HEADER = "X-Simulation-Result-Id"
 
@@ -47,6 +48,12 @@ class DigitalHuman:
         patience: seconds, at any pace, to wait for an agent that says nothing.
         reaction: seconds of silence, at that pace, after which the agent's turn counts as over.
         yields: fall silent when the agent begins to speak over the caller.
+        background: what the line carries while the caller says nothing: ``noise`` as Bluejay's does, digital
+            ``silence``, or no frames at all (``pauses``). Default: noise in real time, and pauses at any other pace,
+            where continuous audio would only be load.
+        noise_rms: root mean square of the noise; Bluejay's lies between 60 and 150.
+        events: send ``speech.started`` and ``speech.completed``.
+        echo: send them for the agent's own voice too, as Bluejay sometimes does.
         on_event: called with each `CallEvent` as it happens.
         headers: further headers of the connect request.
         ssl: for ``wss://``; default: the system's trust store.
@@ -66,6 +73,10 @@ class DigitalHuman:
         patience: float = 10.0,
         reaction: float = 0.6,
         yields: bool = True,
+        background: Background | None = None,
+        noise_rms: float = 100.0,
+        events: bool = True,
+        echo: bool = False,
         on_event: Callable[[CallEvent], None] | None = None,
         headers: Sequence[tuple[str, str]] = (),
         ssl: ssl.SSLContext | None = None,
@@ -74,7 +85,16 @@ class DigitalHuman:
     ) -> None:
         self.url = url
         self.habits = Habits(
-            pace=pace, skew_ms=skew_ms, patience=patience, reaction=reaction, yields=yields, on_event=on_event
+            pace=pace,
+            skew_ms=skew_ms,
+            patience=patience,
+            reaction=reaction,
+            yields=yields,
+            background=background or ("noise" if pace == 1.0 else "pauses"),
+            noise_rms=noise_rms,
+            events=events,
+            echo=echo,
+            on_event=on_event,
         )
         ids = [simulation_result_id] if isinstance(simulation_result_id, str) else simulation_result_id or []
         self._headers = list(headers)
@@ -103,7 +123,7 @@ class DigitalHuman:
         """
         connection = await connect(self.url, additional_headers=self._headers, max_size=2**24, **self._options)
         line = Line(connection, self.habits)
-        tasks = [asyncio.create_task(line.hear()), asyncio.create_task(line.play())]
+        tasks = [asyncio.create_task(part()) for part in (line.hear, line.play, line.hold)]
         try:
             line.begin()
             yield line

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import uuid
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import anyio
 from websockets.exceptions import ConnectionClosed
 
-from bluejay_ws.testing.audio import BYTES_PER_MS, FRAME_BYTES, frames, silence
+from bluejay_ws.testing.audio import BYTES_PER_MS, FRAME_BYTES, frames, hold_noise, silence
 from bluejay_ws.testing.chirp_frames import FrameError, check_audio, parse_text, text_frame
 from bluejay_ws.testing.playhead import Playhead
+from bluejay_ws.testing.spans import Loudness, Span
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from websockets.asyncio.client import ClientConnection
 
-__all__ = ["CallEvent", "CallLog", "Habits", "Line"]
+__all__ = ["Background", "CallEvent", "CallLog", "Habits", "Line"]
+
+Background: TypeAlias = Literal["noise", "silence", "pauses"]
 
 LULL = 0.15  # seconds without audio, beyond what was queued, after which the agent counts as quiet
 LONGER_LULL = 1.0  # the same for an agent that has said that it began, and not that it is done
+LATE = 0.1  # seconds that a frame may be late and is still caught up with
+ECHO = 0.12  # seconds after which the platform takes the agent's echo for the caller, where it does
 FOREVER = float("inf")
 
 
@@ -33,11 +39,12 @@ class CallEvent:
     Args:
         at_ms: milliseconds since the handshake, as the caller's clock has it.
         kind: ``connected``, ``closed``; ``user.audio`` (the first frame of an utterance), ``user.speech.started``,
-            ``user.speech.completed``; ``agent.heard`` and ``agent.quiet`` (its audio began to be heard, and ended),
-            ``agent.speech.started``, ``agent.speech.completed``; ``mark.received``, ``mark.echoed``, ``mark.dropped``;
-            ``barge_in`` (the caller began while the agent was heard), ``interrupted`` (the agent began while the
-            caller spoke); ``error.received``, ``error.sent``.
-        detail: what else is known, such as ``utterance_id``, ``name``, ``dropped_ms`` or ``code``.
+            ``user.speech.completed``; ``agent.heard`` and ``agent.quiet`` (its speech began to be heard, and ended),
+            ``agent.speech.started``, ``agent.speech.completed``; ``mark.received``, ``mark.echoed``, ``mark.dropped``
+            (the call ended before it was reached); ``barge_in`` (the caller began while the agent was heard),
+            ``interrupted`` (the agent began while the caller spoke); ``error.received``, ``error.sent``.
+        detail: what else is known, such as ``utterance_id``, ``name``, ``queued_ms`` (agent speech that was still to
+            be heard) or ``code``.
     """
 
     at_ms: float
@@ -53,7 +60,11 @@ class CallLog:
         events: in order of time.
         frames_sent: binary frames to the agent; ``texts_sent`` counts the text frames.
         frames_received: binary frames from the agent, bad ones included.
-        heard_ms: agent audio that has been played, without what was dropped when the caller barged in.
+        heard_ms: agent audio that has been played, silence included.
+        dropped_ms: agent audio that was still queued when the call ended; nothing else empties the queue.
+        user_spans: when the caller spoke, by the loudness of what it sent. `spans.latencies` and `spans.barge_ins`
+            derive the rest.
+        agent_spans: when the agent was heard, by the loudness of what was played.
         close_code: 1006 when the connection broke; None while the call lasts.
         closed_by: ``caller``, ``agent``, or ``nobody`` when the connection broke without a close frame.
         duration_ms: from the handshake to the end.
@@ -68,6 +79,8 @@ class CallLog:
     texts_received: int = 0
     heard_ms: float = 0.0
     dropped_ms: float = 0.0
+    user_spans: list[Span] = field(default_factory=list)
+    agent_spans: list[Span] = field(default_factory=list)
     close_code: int | None = None
     close_reason: str = ""
     closed_by: str | None = None
@@ -87,6 +100,10 @@ class Habits:
     patience: float = 10.0
     reaction: float = 0.6
     yields: bool = True
+    background: Background = "pauses"
+    noise_rms: float = 100.0
+    events: bool = True
+    echo: bool = False
     on_event: Callable[[CallEvent], None] | None = None
 
 
@@ -107,13 +124,17 @@ class Line:
         self._over = anyio.Event()
         self._news = anyio.Event()
         self._playhead = Playhead(habits.pace)
+        self._agent = Loudness(habits.pace)
+        self._user = Loudness(habits.pace)
+        self._microphone = asyncio.Lock()  # one voice at a time, the background noise being one
         self._next_frame = 0.0
-        self._last_audio = 0.0
         self._audible = False  # the agent is being heard
+        self._echo_at: float | None = None  # its echo is taken for the caller then
+        self._echoing: str | None = None
         self._speaking = False  # from the first frame of an utterance to its speech.completed
         self._announced = False  # its speech.started is out
         self._interrupted = False
-        self._turn_from_ms = 0.0  # agent audio that belongs to earlier turns
+        self._turn_from_ms: float | None = None  # position in the agent's audio at which its speech of this turn began
         self._turn_started = False
         self._turn_completed = False
 
@@ -124,7 +145,7 @@ class Line:
     async def say(self, pcm: bytes, *, utterance_id: str | None = None) -> bool:
         """Speak: audio in 20 ms frames, with the speech events late and early as Bluejay's are.
 
-        Speaking while the agent is heard is barging in: what is queued of the agent's audio is dropped.
+        Speaking while the agent is heard is barging in. The caller still hears all that the agent has sent by then.
 
         Returns:
             False when the agent interrupted, or the call ended.
@@ -132,24 +153,41 @@ class Line:
         name = utterance_id or str(uuid.uuid4())
         pieces = list(frames(pcm))
         skew = min(round(self._habits.skew_ms * BYTES_PER_MS / FRAME_BYTES), len(pieces) // 2)
-        self._begin_speaking(name)
-        for index, piece in enumerate(pieces):
-            if index == skew:
-                await self._start(name)
-            if index == len(pieces) - skew:
-                await self._complete(name)
-            if self._interrupted or self.closed:
-                break
-            await self._speak(piece)
-        await self._complete(name)
+        async with self._microphone:
+            for index, piece in enumerate(pieces):
+                await self._slot()
+                if index == 0:
+                    self._begin_speaking(name)
+                if index == skew:
+                    await self._start(name)
+                if index == len(pieces) - skew:
+                    await self._complete(name)
+                if self._interrupted or self.closed:
+                    break
+                await self._speak(piece)
+            if not pieces:
+                self._begin_speaking(name)
+            await self._slot()
+            await self._complete(name)
         return not (self._interrupted or self.closed)
 
     async def silence(self, duration_ms: float, *, until_heard: bool = False) -> None:
-        """Send frames of silence; with ``until_heard`` no longer than until the agent speaks."""
-        for piece in frames(silence(duration_ms)):
-            if self.closed or (until_heard and self._in_turn()):
-                return
-            await self._speak(piece)
+        """Say nothing for so long; with ``until_heard`` no longer than until the agent speaks.
+
+        A caller whose audio pauses between utterances sends frames of silence here; any other goes on with its noise.
+        """
+        if self._habits.background != "pauses":
+            until = anyio.current_time() + duration_ms / 1000 * self._habits.pace
+            while not self.closed and anyio.current_time() < until and not (until_heard and self._in_turn()):
+                await self._wait(until)
+            return
+        async with self._microphone:
+            for piece in frames(silence(duration_ms)):
+                await self._slot()
+                if self.closed or (until_heard and self._in_turn()):
+                    return
+                await self._speak(piece)
+            await self._slot()
 
     async def listen(self, *, heard_ms: float | None = None, patience: float | None = None) -> bool:
         """Wait until the agent has spoken and its turn is over, or until enough of it has been heard.
@@ -209,6 +247,18 @@ class Line:
         finally:
             self._end()
 
+    async def hold(self) -> None:
+        """Send what the line carries while the caller says nothing. `DigitalHuman.dial` runs it."""
+        if self._habits.background == "pauses":
+            return
+        rms = self._habits.noise_rms if self._habits.background == "noise" else 0.0
+        noise = itertools.cycle(list(frames(hold_noise(5_000, rms=rms))))
+        while not self.closed:
+            async with self._microphone:
+                await self._slot()
+                if not self.closed:
+                    await self._speak(next(noise))
+
     async def play(self) -> None:
         """Echo marks as they are reached, and notice silence. `DigitalHuman.dial` runs it."""
         try:
@@ -223,28 +273,30 @@ class Line:
                 self._tell()
             quiet_at = self._quiet_from() + LULL if self._audible else None
             if quiet_at is not None and quiet_at <= anyio.current_time():
-                self._fall_quiet(self._quiet_from())
+                await self._fall_quiet(self._quiet_from())
                 continue
-            times = [time for time in (self._playhead.next_mark(), quiet_at) if time is not None]
+            if self._echo_at is not None and self._echo_at <= anyio.current_time():
+                await self._hear_echo()
+                continue
+            times = [time for time in (self._playhead.next_mark(), quiet_at, self._echo_at) if time is not None]
             await self._wait(min(times, default=FOREVER))
 
     # Speaking
 
     def _begin_speaking(self, utterance_id: str) -> None:
         now = anyio.current_time()
-        dropped_ms, marks = self._playhead.drop(now)
         in_mid_turn = self._audible and not self._turn_completed and now < self._quiet_from() + LULL
-        if dropped_ms or in_mid_turn:
-            self._note("barge_in", {"utterance_id": utterance_id, "dropped_ms": dropped_ms})
-            for name in marks:
-                self._note("mark.dropped", {"name": name})
-            self._fall_quiet(now)
+        if self._agent.sounding(now) or in_mid_turn:
+            pace = self._habits.pace
+            queued_ms = max(0.0, self._agent.until - now) * 1000 / pace if pace else 0.0
+            self._note("barge_in", {"utterance_id": utterance_id, "queued_ms": queued_ms})
         self._speaking, self._announced, self._interrupted = True, False, False
         self._note("user.audio", {"utterance_id": utterance_id})
 
     async def _start(self, utterance_id: str) -> None:
         self._announced = True
-        await self._send_text("user.speech.started", "speech.started", utterance_id=utterance_id)
+        if self._habits.events:
+            await self._send_text("user.speech.started", "speech.started", utterance_id=utterance_id)
 
     async def _complete(self, utterance_id: str) -> None:
         if not self._speaking:
@@ -254,13 +306,20 @@ class Line:
         self._speaking = False
         if not self._interrupted:
             self._begin_turn()
-        await self._send_text("user.speech.completed", "speech.completed", utterance_id=utterance_id)
+        if self._habits.events:
+            await self._send_text("user.speech.completed", "speech.completed", utterance_id=utterance_id)
+
+    async def _slot(self) -> None:
+        """Wait until the next frame is due: 20 ms after the one before, however long that took to send."""
+        now = anyio.current_time()
+        if self._next_frame < now - LATE or not self._habits.pace:
+            self._next_frame = now
+        await anyio.sleep(max(0.0, self._next_frame - now))
 
     async def _speak(self, frame: bytes) -> None:
-        began = max(self._next_frame, anyio.current_time())
+        self._user.add(frame, anyio.current_time())
+        self._next_frame += len(frame) / BYTES_PER_MS / 1000 * self._habits.pace
         await self.send(frame)
-        self._next_frame = began + len(frame) / BYTES_PER_MS / 1000 * self._habits.pace
-        await anyio.sleep(max(0.0, self._next_frame - anyio.current_time()))
 
     async def _send_text(self, kind: str, frame_type: str, **data: str) -> None:
         if await self.send(text_frame(frame_type, **data)):
@@ -281,12 +340,18 @@ class Line:
         self.log.frames_received += 1
         self.log.bytes_received += len(frame)
         check_audio(frame)
-        now = anyio.current_time()
+        before_ms = self._playhead.received_ms
+        begins = self._playhead.add(len(frame), anyio.current_time())
+        loud_from = self._agent.add(frame, begins)
+        if loud_from is None:
+            return
         if not self._audible:
             self._audible = True
-            self._note("agent.heard")
-        self._playhead.add(len(frame), now)
-        self._last_audio = now
+            self._note("agent.heard", at=loud_from)
+            self._echo_at = loud_from + ECHO if self._habits.echo else None
+        if self._turn_from_ms is None:
+            pace = self._habits.pace
+            self._turn_from_ms = before_ms + ((loud_from - begins) * 1000 / pace if pace else 0.0)
 
     def _take_text(self, text: str) -> None:
         self.log.texts_received += 1
@@ -311,11 +376,11 @@ class Line:
             self._note("interrupted")
 
     def _begin_turn(self) -> None:
-        self._turn_from_ms = self._playhead.received_ms
+        self._turn_from_ms = None
         self._turn_started = self._turn_completed = False
 
     def _in_turn(self) -> bool:
-        return self._turn_completed or self._playhead.received_ms > self._turn_from_ms
+        return self._turn_completed or self._turn_from_ms is not None
 
     def _turn_over_at(self, heard_ms: float | None, now: float) -> float | None:
         if not self._in_turn():
@@ -323,17 +388,27 @@ class Line:
         reaction = self._habits.reaction * self._habits.pace
         lull = 0.0 if self._turn_completed else LONGER_LULL if self._turn_started else LULL
         over = self._quiet_from() + max(reaction, lull)
-        if heard_ms is not None:
-            enough = self._playhead.heard_at(self._turn_from_ms - self._playhead.dropped_ms + heard_ms, now)
+        if heard_ms is not None and self._turn_from_ms is not None:
+            enough = self._playhead.heard_at(self._turn_from_ms + heard_ms, now)
             over = over if enough is None else min(over, enough)
         return over
 
     def _quiet_from(self) -> float:
-        return max(self._playhead.until, self._last_audio)
+        return self._agent.until
 
-    def _fall_quiet(self, at: float) -> None:
-        self._audible = False
+    async def _fall_quiet(self, at: float) -> None:
+        self._audible, self._echo_at = False, None
         self._note("agent.quiet", at=at)
+        if self._echoing is not None:
+            name, self._echoing = self._echoing, None
+            await self._send_text("user.speech.completed", "speech.completed", utterance_id=name)
+
+    async def _hear_echo(self) -> None:
+        """Take the agent's echo for the caller's voice, as the platform's detector may."""
+        self._echo_at = None
+        if not self._speaking:
+            self._echoing = f"echo-{uuid.uuid4()}"
+            await self._send_text("user.speech.started", "speech.started", utterance_id=self._echoing)
 
     # Keeping track
 
@@ -364,13 +439,17 @@ class Line:
         self._over.set()  # first: what is noted below may raise in the caller's own callback
         self._tell()
         log, protocol = self.log, self.connection.protocol
+        log.user_spans = self._user.spans(self._began, now)
+        log.agent_spans = self._agent.spans(self._began, now)
+        if self._audible:
+            self._note("agent.quiet", at=min(now, self._quiet_from()))
+        for name in self._playhead.stop(now):
+            self._note("mark.dropped", {"name": name}, at=now)
         log.heard_ms = self._playhead.heard_ms(now)
         log.dropped_ms = self._playhead.dropped_ms
         log.close_code, log.close_reason = protocol.close_code, protocol.close_reason or ""
         log.closed_by = {None: "nobody", True: "agent", False: "caller"}[protocol.close_rcvd_then_sent]
         log.duration_ms = (now - self._began) * 1000
-        if self._audible:
-            self._fall_quiet(min(now, self._quiet_from()))
         detail = {"code": log.close_code, "reason": log.close_reason, "by": log.closed_by}
         self._note("closed", detail, at=now)
         log.events.sort(key=lambda event: event.at_ms)

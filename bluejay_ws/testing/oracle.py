@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 __all__ = ["AcceptedReport", "Oracle", "ReadBack"]
 
+START = "2026-01-01T00:00:00Z"
+EVALUATION = {"id": "1", "created_at": START, "agent_speak_percentage": None, "avg_agent_latency": None}
+
 
 @dataclass(frozen=True, slots=True)
 class AcceptedReport:
@@ -65,6 +68,10 @@ class ReadBack:
         lag: seconds before a report shows.
         unreadable: a status that answers every read instead.
         expected_tools: by tool name, what the simulation expected: listed whether or not it was called.
+        status: of every call; None: ``EVALUATING`` until a report shows, then ``COMPLETED``.
+        evaluation: what the judge says of every call that shows a report, such as ``{"goal_success": True}``; the
+            fields that the published shape requires are filled in.
+        runs: by the id of a run, the ids of its calls.
     """
 
     echo_metadata: bool = True
@@ -72,6 +79,9 @@ class ReadBack:
     lag: float = 0.0
     unreadable: int | None = None
     expected_tools: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    status: str | None = None
+    evaluation: dict[str, Any] | None = None
+    runs: dict[str, list[str]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -122,16 +132,39 @@ class Oracle:
 
     def result(self, simulation_result_id: str) -> dict[str, Any]:
         """Return the answer to a read, in the published shape; a call without a report has an empty one."""
+        return {"status": "200", "simulation_result": self._result(simulation_result_id)}
+
+    def run(self, run_id: str) -> dict[str, Any] | None:
+        """Return the answer to a read of a whole run, in the official SDK's shape; None if it is not known."""
+        ids = self.read_back.runs.get(run_id)
+        if ids is None:
+            return None
+        results = [self._result(each) for each in ids]
+        done = all(result["status"] != "EVALUATING" for result in results)
+        run = {"id": run_id, "simulation_id": "1", "created_at": START, "summary": None, "total_tests": len(ids)}
+        run |= {"status": "COMPLETED" if done else "RUNNING", "tests_passed": None, "tests_failed": None}
+        return {"status": "200", "simulation_run": run, "simulation_results": results}
+
+    def _result(self, simulation_result_id: str) -> dict[str, Any]:
         shown = [entry.report for entry in self._by_id.get(simulation_result_id, []) if self._shows(entry)]
-        result = {
+        evaluation = self.read_back.evaluation if shown else None
+        return {
             "id": _number(simulation_result_id),
             "digital_human_id": 1,
-            "status": "COMPLETED" if shown else "EVALUATING",
+            "result": None,
+            "duration": max((_end(report) for report in shown), default=None),
+            "start_time": None,
+            "end_time": None,
+            "custom_metrics": None,
+            "status": self.read_back.status or ("COMPLETED" if shown else "EVALUATING"),
+            "latency": None if evaluation is None else evaluation.get("latency"),
             "events": [self._event(event) for report in shown for event in report.events or []],
+            "transcript_url": None,
+            "audio_url": None,
+            "evaluations": None if evaluation is None else [{**EVALUATION, **evaluation}],
             "tool_calls": self._groups(shown),
             "trace_ids": [trace_id for report in shown for trace_id in report.trace_ids],
         }
-        return {"status": "200", "simulation_result": result}
 
     def _shows(self, entry: _Entry) -> bool:
         entry.reads += 1
@@ -159,3 +192,10 @@ def _number(simulation_result_id: str) -> int:
     """Return the id as the integer that the published answer wants; some integer when it is none."""
     plain = simulation_result_id.isascii() and simulation_result_id.isdigit() and len(simulation_result_id) < 19
     return int(simulation_result_id) if plain else zlib.crc32(simulation_result_id.encode("utf-8", "replace"))
+
+
+def _end(report: SimulationReport) -> int:
+    """Return the last time that the report names, as the length of the call."""
+    ends = [event.end_offset_ms or event.start_offset_ms for event in report.events or []]
+    ends += [utterance.end_offset_ms for utterance in report.recorded_transcript or []]
+    return max([*ends, *(call.start_offset_ms for call in report.tool_calls or [])], default=0)

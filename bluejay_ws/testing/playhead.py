@@ -25,11 +25,13 @@ class Playhead:
         self.received_ms = 0.0
         self.dropped_ms = 0.0
 
-    def add(self, size: int, now: float) -> None:
-        """Queue ``size`` bytes of audio that arrived at ``now``."""
+    def add(self, size: int, now: float) -> float:
+        """Queue ``size`` bytes of audio that arrived at ``now``; return when they begin to play."""
         duration_ms = size / BYTES_PER_MS
+        starts = max(now, self.until)
         self.received_ms += duration_ms
-        self.until = max(now, self.until) + duration_ms / 1000 * self._pace
+        self.until = starts + duration_ms / 1000 * self._pace
+        return starts
 
     def mark(self, name: str, now: float) -> None:
         """Queue a mark behind all audio so far."""
@@ -46,14 +48,16 @@ class Playhead:
         """Return when the next mark will be reached, or None."""
         return self._marks[0][0] if self._marks else None
 
-    def drop(self, now: float) -> tuple[float, list[str]]:
-        """Forget what has not been played; return how many milliseconds, and which marks, that was."""
-        dropped_ms = self.pending_ms(now)
+    def stop(self, now: float) -> list[str]:
+        """End the session: what has not been played is never heard; return the marks that were not reached.
+
+        Nothing else empties the queue. A caller that speaks over the agent still hears what was sent before.
+        """
+        self.dropped_ms = self.pending_ms(now)
         names = [name for _, name in self._marks]
         self._marks.clear()
-        self.dropped_ms += dropped_ms
         self.until = min(now, self.until)
-        return dropped_ms, names
+        return names
 
     def pending_ms(self, now: float) -> float:
         """Return the milliseconds of audio that are still queued."""

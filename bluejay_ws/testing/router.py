@@ -24,6 +24,7 @@ __all__ = ["Judged", "Router"]
 
 UPDATE = "/v1/update-simulation-result"
 RETRIEVE = "/v1/retrieve-simulation-result/"
+RETRIEVE_RUN = "/v1/retrieve-simulation-results/"
 
 
 @dataclass(slots=True)
@@ -84,7 +85,7 @@ class Router:
         return judged
 
     def _routed(self, request: Request) -> Judged:
-        path, is_read = request.path, request.path.startswith(RETRIEVE)
+        path, is_read = request.path, request.path.startswith((RETRIEVE, RETRIEVE_RUN))
         if path != UPDATE and not is_read:
             return _refusal(404)
         method = "GET" if is_read else "POST"
@@ -92,6 +93,8 @@ class Router:
             return Judged(405, {"detail": phrase(405)}, allow=method)
         if not self._key_is_right(request):
             return Judged(401, {"detail": "Invalid API key"})
+        if path.startswith(RETRIEVE_RUN):
+            return self._read_run(unquote(path.removeprefix(RETRIEVE_RUN)))
         return self._read(unquote(path.removeprefix(RETRIEVE))) if is_read else self._update(request)
 
     def _key_is_right(self, request: Request) -> bool:
@@ -105,6 +108,13 @@ class Router:
             return _refusal(404, "Simulation result not found")
         with self._changed:
             return Judged(200, self._oracle.result(simulation_result_id))
+
+    def _read_run(self, run_id: str) -> Judged:
+        if self._oracle.read_back.unreadable is not None:
+            return _refusal(self._oracle.read_back.unreadable)
+        with self._changed:
+            run = self._oracle.run(run_id)
+        return _refusal(404, "Simulation run not found") if run is None else Judged(200, run)
 
     def _update(self, request: Request) -> Judged:
         try:

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from pydantic_core import from_json, to_json
 
-from bluejay_ws.wire.plain import DEPTH_LIMIT, NUL, plain_json, room_left
-from bluejay_ws.wire.values import ITEM_LIMIT, Encoded, cut_json, encode
+from bluejay_ws.wire.encode import DEPTH_LIMIT, ITEM_LIMIT, NUL, Encoded, cut_json, encode, plain_json, room_left
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -15,20 +15,26 @@ A *body* is a line without ``,crc]`` and line end: what the recorder keeps and h
 
 from __future__ import annotations
 
+import json
 import re
+import sys
+from dataclasses import dataclass, field
 from itertools import islice, product
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from zlib import crc32
 
-from bluejay_ws.wire.assembly import ITEM_KINDS, TEXT_KINDS, CallFacts, assemble, facts
+from pydantic_core import from_json
+
+from bluejay_ws.wire.encode import cut_json
 from bluejay_ws.wire.fragments import Fragment, mapping, text
-from bluejay_ws.wire.shapes import is_ours
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 __all__ = [
+    "ITEM_KINDS",
     "LINE_LIMIT",
+    "TEXT_KINDS",
     "CallFacts",
     "Parsed",
     "assemble",
@@ -39,19 +45,35 @@ __all__ = [
     "dropped",
     "facts",
     "header",
+    "is_ours",
     "item",
     "line",
     "opened",
     "parse",
 ]
 
+ITEM_KINDS = ("tool_calls", "events", "recorded_transcript")
+"""The report's lists of objects that happened at a time."""
+
+TEXT_KINDS = ("tags", "trace_ids")
+"""The report's lists of texts."""
+
+_METADATA = "metadata"
+_KINDS = (*ITEM_KINDS, *TEXT_KINDS, _METADATA)
+_OURS = "bluejay_ws"
+
+_BODY = re.compile(rb'\["([a-z_]+)",(.*)', re.DOTALL)
+_NUMBERED = re.compile(rb'([0-9]{1,18})(?:,"([a-z_]+)",(.*))?', re.DOTALL)
+_OFFSETS = re.compile(rb'\{"start_offset_ms":([0-9]{1,18}),(?:"end_offset_ms":([0-9]{1,18}),)?"')
+_decode = json.JSONDecoder().raw_decode
+
 LINE_LIMIT = 8 * 1024 * 1024
 """Bytes beyond which a line is taken for damaged."""
 
-_PREFIXES = {kind: b'["%b",' % kind.encode() for kind in (*ITEM_KINDS, *TEXT_KINDS, "metadata")}
+_PREFIXES = {kind: b'["%b",' % kind.encode() for kind in _KINDS}
 _LINE = re.compile(rb'(\["[a-z_]+",.*),(0|[1-9][0-9]{0,9})\]', re.DOTALL)
-_KINDS = (*_PREFIXES, "call", "open", "done", "drop", "bind", "close", "delivery")
-_START = re.compile(rb'\["(?:%b)",' % "|".join(_KINDS).encode())
+_LINE_KINDS = (*_PREFIXES, "call", "open", "done", "drop", "bind", "close", "delivery")
+_START = re.compile(rb'\["(?:%b)",' % "|".join(_LINE_KINDS).encode())
 _END = re.compile(rb',[0-9]{1,10}\](?=.?(?:\["|\Z))', re.DOTALL)
 _MOST_CANDIDATES = 16
 
@@ -160,3 +182,360 @@ def _salvage(one: bytes, bodies: list[bytes], damaged: list[bytes]) -> None:
             read = end
     if read < len(one) or not one:
         damaged.append(one[read:])
+
+
+# -- the report, made of the journals of a call's connections ------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class CallFacts:
+    """What a journal says of its call, beside the items.
+
+    Attributes:
+        report_id: empty if the first line is lost.
+        simulation_result_id: as bound later, else as connected; None if neither.
+        started_at: Unix time of the handshake, in seconds; 0.0 if the first line is lost.
+        version: of the bluejay_ws that wrote it.
+        server: the server family it ran on.
+        closed: facts of the end; None if it is missing.
+        counts: items by kind, as recorded; what was withdrawn is not among them.
+        delivery: what delivery noted last; None if nothing.
+    """
+
+    report_id: str = ""
+    simulation_result_id: str | None = None
+    started_at: float = 0.0
+    version: str = ""
+    server: str = ""
+    closed: dict[str, Any] | None = None
+    counts: dict[str, int] = field(default_factory=dict)
+    delivery: dict[str, Any] | None = None
+
+
+def facts(bodies: Iterable[bytes]) -> CallFacts:
+    """Return what a journal says of its call; what is missing, or is not what it should be, is left at its default."""
+    journal = _Journal(bodies)
+    started_at = journal.header.get("started_at")
+    return CallFacts(
+        report_id=journal.known("report_id"),
+        simulation_result_id=journal.bound or journal.known("simulation_result_id") or None,
+        started_at=float(started_at) if isinstance(started_at, int | float) else 0.0,
+        version=journal.known("version"),
+        server=journal.known("server"),
+        closed=journal.closed,
+        counts={kind: len(found) for kind, found in journal.fragments().items() if found},
+        delivery=journal.delivery,
+    )
+
+
+def assemble(
+    parts: Sequence[Sequence[bytes]],
+    *,
+    simulation_result_id: str,
+    output_limit: int | None = None,
+) -> bytes:
+    """Return the body to post: the journals' fragments, as they are.
+
+    Items are in the order of their start, one part after the other. A part whose end is missing gets an event
+    ``Connection closed`` that says so; each part after the first gets an event ``Reconnected``, and the report's
+    metadata tell the parts' report ids.
+
+    Args:
+        parts: the bodies of one journal for each connection of the call, in order.
+        simulation_result_id: of the call.
+        output_limit: bytes beyond which the output of a tool call is cut, for a platform that refused the whole.
+    """
+    journals = [_Journal(bodies) for bodies in parts]
+    found: dict[str, list[bytes]] = {kind: [] for kind in _KINDS}
+    for number, journal in enumerate(journals, 1):
+        for kind, fragments in _part(journal, number).items():
+            found[kind] += fragments
+    if output_limit is not None:
+        found["tool_calls"] = [_with_output_cut(fragment, output_limit) for fragment in found["tool_calls"]]
+    if len(journals) > 1:
+        found[_METADATA].append(_parts_metadata(journals, found[_METADATA]))
+    return _report(simulation_result_id, found)
+
+
+class _Journal:
+    """One journal, read: its fragments by kind, and the facts beside them."""
+
+    __slots__ = ("_fragments", "_items", "bound", "closed", "delivery", "header")
+
+    def __init__(self, bodies: Iterable[bytes]) -> None:
+        self._items: dict[tuple[str, int], tuple[str, bytes]] = {}
+        self.header: dict[str, Any] = {}
+        self.bound: str | None = None
+        self.closed: dict[str, Any] | None = None
+        self.delivery: dict[str, Any] | None = None
+        for number, body in enumerate(bodies):
+            found = _BODY.fullmatch(body)
+            if found is not None:
+                self._take(number, found[1].decode(), found[2])
+
+    def known(self, name: str) -> str:
+        """Return a text of the first line; empty if there is none."""
+        return _known(self.header, name)
+
+    def fragments(self) -> dict[str, list[bytes]]:
+        """Return the fragments by kind: items in the order of their start, texts once."""
+        found: dict[str, list[bytes]] = {kind: [] for kind in _KINDS}
+        for kind, fragment in self._items.values():
+            found[kind].append(fragment)
+        for kind in ITEM_KINDS:
+            found[kind].sort(key=_start)
+        return found | {kind: list(dict.fromkeys(found[kind])) for kind in TEXT_KINDS}
+
+    def _take(self, number: int, kind: str, rest: bytes) -> None:
+        if kind in _KINDS:
+            self._keep(("line", number), kind, rest)
+        elif kind in {"open", "done", "drop"}:
+            self._take_numbered(kind, rest)
+        elif kind == "call":
+            self.header = self.header or _loaded(rest)
+        elif kind == "close":
+            self.closed = _loaded(rest)
+        elif kind == "delivery":
+            self.delivery = _loaded(rest)
+        elif kind == "bind":
+            self.bound = _known(_loaded(b'{"id":%b}' % rest), "id") or self.bound
+
+    def _take_numbered(self, verb: str, rest: bytes) -> None:
+        found = _NUMBERED.fullmatch(rest)
+        if found is not None and verb == "drop":
+            self._items.pop(("open", int(found[1])), None)
+        elif found is not None and found[2] is not None:
+            self._keep(("open", int(found[1])), found[2].decode(), found[3])
+
+    def _keep(self, key: tuple[str, int], kind: str, fragment: bytes) -> None:
+        if kind in _KINDS and _fits(kind, fragment):
+            self._items[key] = (kind, fragment)
+
+
+def _fits(kind: str, fragment: bytes) -> bool:
+    """Tell whether a fragment looks like one of its kind: a sound line that is none of ours must not spoil a report."""
+    if kind in ITEM_KINDS:
+        return _OFFSETS.match(fragment) is not None and fragment.endswith(b"}")
+    opening, closing = (b"{", b"}") if kind == _METADATA else (b'"', b'"')
+    return len(fragment) > 1 and fragment.startswith(opening) and fragment.endswith(closing)
+
+
+def _loaded(data: bytes) -> dict[str, Any]:
+    """Return a JSON object; an empty one where there is none."""
+    try:
+        loaded = json.loads(data)
+    except (ValueError, RecursionError):
+        return {}
+    return loaded if isinstance(loaded, dict) else {}
+
+
+def _known(loaded: dict[str, Any], name: str) -> str:
+    value = loaded.get(name)
+    return value if isinstance(value, str) else ""
+
+
+def _part(journal: _Journal, number: int) -> dict[str, list[bytes]]:
+    """Return one connection's fragments by kind, with the events that tell of a lost end and of a redial."""
+    found = journal.fragments()
+    report_id = journal.known("report_id")
+    if journal.closed is None:
+        lost = {"report_id": report_id, "version": journal.known("version"), "incomplete": "process_lost"}
+        found["events"].append(_event(_last(found), "Connection closed", lost))
+    if number > 1:
+        found["events"].insert(0, _event(0, "Reconnected", {"report_id": report_id, "part": number}))
+    return found
+
+
+def _event(offset_ms: int, title: str, ours: dict[str, Any]) -> bytes:
+    metadata = mapping({_OURS: ours})
+    return b'{"start_offset_ms":%d,"title":"%b","metadata":%b}' % (offset_ms, title.encode(), metadata)
+
+
+def _start(fragment: bytes) -> int:
+    return int(fragment[19 : fragment.index(b",", 19)])  # behind `{"start_offset_ms":`, see _fits
+
+
+def _last(found: dict[str, list[bytes]]) -> int:
+    """Return the latest offset that any item tells of."""
+    matches = (_OFFSETS.match(fragment) for kind in ITEM_KINDS for fragment in found[kind])
+    return max((int(offset) for match in matches if match for offset in match.groups(b"0")), default=0)
+
+
+def _report(simulation_result_id: str, found: dict[str, list[bytes]]) -> bytes:
+    members = [b'"simulation_result_id":' + text(simulation_result_id)]
+    members += [_list(kind, found[kind]) for kind in ITEM_KINDS if found[kind] or kind == "tool_calls"]
+    members += [_list("tags", dict.fromkeys(found["tags"]))] if found["tags"] else []
+    metadata = _merged(found[_METADATA])
+    members += [b'"metadata":' + metadata] if metadata != b"{}" else []
+    members += [_list("trace_ids", dict.fromkeys(found["trace_ids"]))] if found["trace_ids"] else []
+    return b"{%b}" % b",".join(members)
+
+
+def _list(kind: str, fragments: Iterable[bytes]) -> bytes:
+    return b'"%b":[%b]' % (kind.encode(), b",".join(fragments))
+
+
+def _merged(fragments: list[bytes]) -> bytes:
+    """Return one JSON object of several, later keys first in force; the values stay as they are written."""
+    if len(fragments) == 1:
+        return fragments[0]
+    members: dict[str, bytes] = {}
+    for fragment in fragments:
+        members |= _members(fragment)
+    return _joined(members)
+
+
+def _parts_metadata(journals: list[_Journal], metadata: list[bytes]) -> bytes:
+    """Return metadata that tell the parts of a report, beside what was recorded under the same name."""
+    ours = _members(_members(_merged(metadata)).get(_OURS, b"{}"))
+    ids = mapping({"parts": len(journals), "report_ids": [journal.known("report_id") for journal in journals]})
+    return _joined({_OURS: _joined(ours | _members(ids))})
+
+
+def _members(fragment: bytes) -> dict[str, bytes]:
+    """Return the members of a compact JSON object as they are written; none where it is no such object."""
+    members: dict[str, bytes] = {}
+    try:
+        source = fragment.decode()
+        end = 0
+        while source[end : end + 2] not in {"{}", "}"}:
+            key, colon = _decode(source, end + 1)
+            _, end = _decode(source, colon + 1)
+            members[key] = source[colon + 1 : end].encode()
+    except (ValueError, TypeError, RecursionError):  # a line that is sound and still no JSON was not written by us
+        return {}
+    return members
+
+
+def _joined(members: dict[str, bytes]) -> bytes:
+    return b"{%b}" % b",".join(text(key) + b":" + value for key, value in members.items())
+
+
+def _with_output_cut(fragment: bytes, limit: int) -> bytes:
+    members = _members(fragment) if len(fragment) > limit else {}
+    if len(members.get("output", b"")) <= limit:
+        return fragment
+    return _joined(members | {"output": cut_json(members["output"], limit)})
+
+
+# -- whether a line is ours: a right checksum alone does not make it so --------------------------------------------
+
+_OPEN = re.compile(rb'[0-9]{1,18},("(?:tool_calls|events|recorded_transcript)",.*)', re.DOTALL)
+_DROP = re.compile(rb"[0-9]{1,18}")
+_ITEM_START = re.compile(rb'\{"start_offset_ms":([0-9]{1,18}),"')
+_PERHAPS_HUGE = re.compile(rb"[0-9][eE]\+?[0-9]{3}|[0-9]{308}")
+_SPEAKERS = ("AGENT", "USER")
+_LARGEST = 2**63
+_ABSENT: Final = object()
+
+
+def is_ours(body: bytes) -> bool:
+    """Return whether a body can go into a report, or be acted on, as it is; kinds that are not known pass."""
+    found = _BODY.fullmatch(body)
+    if found is None:
+        return False
+    kind, rest = found[1].decode(), found[2]
+    if kind in {"open", "done"}:
+        inner = _OPEN.fullmatch(rest)
+        return inner is not None and is_ours(b"[" + inner[1])
+    if kind == "drop":
+        return _DROP.fullmatch(rest) is not None
+    check = _CHECKS.get(kind)
+    return check is None or check(rest)
+
+
+def _strict(data: bytes) -> Any:
+    """Return what strict JSON says; None where it is none, or holds a number that no double can."""
+    try:
+        value = from_json(data, allow_inf_nan=False)
+    except ValueError:
+        return None
+    return value if _PERHAPS_HUGE.search(data) is None or _fits_doubles(value) else None
+
+
+def _fits_doubles(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(_fits_doubles(inner) for inner in value.values())
+    if isinstance(value, list):
+        return all(_fits_doubles(inner) for inner in value)
+    if isinstance(value, int | float):
+        return -sys.float_info.max <= value <= sys.float_info.max
+    return True
+
+
+def _is_text(data: bytes) -> bool:
+    return data.startswith(b'"') and isinstance(_strict(data), str)
+
+
+def _is_object(data: bytes) -> bool:
+    return data.startswith(b"{") and data.endswith(b"}") and isinstance(_strict(data), dict)
+
+
+def _is_facts(data: bytes) -> bool:
+    """Return whether this is an object of which every number can be calculated with."""
+    known = _strict(data)
+    return isinstance(known, dict) and all(_usual(value) for value in known.values())
+
+
+def _usual(value: object) -> bool:
+    return not isinstance(value, int) or -_LARGEST <= value < _LARGEST
+
+
+def _is_tool_call(data: bytes) -> bool:
+    item = _item(data)
+    return (
+        item is not None
+        and isinstance(item.get("name"), str)
+        and _maybe(item, "description", str)
+        and _maybe(item, "parameters", dict)
+    )
+
+
+def _is_event(data: bytes) -> bool:
+    item = _item(data)
+    return (
+        item is not None
+        and isinstance(item.get("title"), str)
+        and _maybe(item, "end_offset_ms", int)
+        and _maybe(item, "description", str)
+        and _maybe(item, "metadata", dict)
+        and _maybe(item, "tags", list)
+        and all(isinstance(tag, str) for tag in item.get("tags") or ())
+    )
+
+
+def _is_utterance(data: bytes) -> bool:
+    item = _item(data)
+    return (
+        item is not None
+        and type(item.get("end_offset_ms")) is int
+        and item.get("speaker") in _SPEAKERS
+        and isinstance(item.get("utterance"), str)
+        and _maybe(item, "filler_utterance", bool)
+    )
+
+
+def _item(data: bytes) -> dict[str, Any] | None:
+    """Return an item that begins with its offset, as all of ours do: they are sorted by it without being parsed."""
+    start = _ITEM_START.match(data)
+    item = _strict(data) if start is not None else None
+    return item if start is not None and isinstance(item, dict) and item["start_offset_ms"] == int(start[1]) else None
+
+
+def _maybe(item: dict[str, Any], key: str, kind: type) -> bool:
+    value = item.get(key, _ABSENT)
+    return value is _ABSENT or value is None or type(value) is kind
+
+
+_CHECKS: dict[str, Callable[[bytes], bool]] = {
+    "call": _is_facts,
+    "close": _is_facts,
+    "delivery": _is_facts,
+    "bind": _is_text,
+    "tags": _is_text,
+    "trace_ids": _is_text,
+    "metadata": _is_object,
+    "tool_calls": _is_tool_call,
+    "events": _is_event,
+    "recorded_transcript": _is_utterance,
+}

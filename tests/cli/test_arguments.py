@@ -6,7 +6,7 @@ import argparse
 
 import pytest
 
-from bluejay_ws.cli.arguments import add_parser, pace, port, seconds
+from bluejay_ws.cli.arguments import count, new_parser, pace, port, seconds
 
 
 def test_numbers_are_read() -> None:
@@ -29,10 +29,18 @@ def test_what_is_no_port_is_refused(text: str) -> None:
         port(text)
 
 
+@pytest.mark.parametrize("text", ["0", "-2", "many"])
+def test_how_many_is_one_or_more(text: str) -> None:
+    """Nobody makes no calls."""
+    assert count("3") == 3
+    with pytest.raises(ValueError, match=r".*"):
+        count(text)
+
+
 def test_a_command_explains_itself() -> None:
-    """The summary is both in the list of commands and on top of the command's own help, the text below it as it is."""
+    """The summary is in the list of commands and on top of the help, the text below it, lists as they are."""
     parser = argparse.ArgumentParser()
-    command = add_parser(parser.add_subparsers(), "hum", "hum a tune", "It hums:\n  la  la")
+    command = new_parser(parser.add_subparsers(), "hum", "hum a tune", "It hums:\n  la  la\n\nNever\nloud.")
     assert "hum a tune" in parser.format_help()
     assert "Hum a tune." in command.format_help()
-    assert "It hums:\n  la  la" in command.format_help()
+    assert "It hums:\n  la  la\n\nNever loud." in command.format_help()

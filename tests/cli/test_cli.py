@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import signal
 import subprocess
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bluejay_ws.cli import main
+from bluejay_ws.cli import main, new_argument_parser
 from bluejay_ws.version import VERSION
 from tests.cli.serving import agent_thread
 from tests.testing.agents import silent_agent
@@ -41,21 +42,29 @@ def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None
     assert capsys.readouterr().out == f"bluejay-ws {VERSION}\n"
 
 
-@pytest.mark.parametrize("arguments", [(), ("call",), ("demo",), ("outbox",), ("doctor",)])
+NAMES = [
+    name
+    for action in new_argument_parser()._actions
+    if isinstance(action, argparse._SubParsersAction)
+    for name in action.choices
+]
+
+
+@pytest.mark.parametrize("arguments", [(), *((name,) for name in NAMES)])
 def test_help_fits_a_terminal(
     arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every command has help, within 80 columns."""
-    monkeypatch.setenv("COLUMNS", "80")
+    """Every command has help, within 60 columns."""
+    monkeypatch.setenv("COLUMNS", "60")
     with pytest.raises(SystemExit) as ended:
         main([*arguments, "--help"])
     assert ended.value.code == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(" ".join(["usage: bluejay-ws", *arguments]))
-    assert max(map(len, lines)) <= 80
+    assert max(map(len, lines)) <= 60
 
 
-@pytest.mark.parametrize("arguments", [[], ["hum"], ["call"], ["call", "ws://a", "--pace", "-1"]])
+@pytest.mark.parametrize("arguments", [[], ["hum"], ["call", "ws://a", "--pace", "-1"], ["call", "-n", "0"]])
 def test_wrong_usage_exits_with_two(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """No command, an unknown one, a missing or a wrong argument."""
     with pytest.raises(SystemExit) as ended:
@@ -73,7 +82,7 @@ def test_ctrl_c_ends_a_call_without_a_traceback(root: Path) -> None:
         await silent_agent(connection)
         codes.append(connection.protocol.close_code)
 
-    with agent_thread(listening) as url, start(root, "call", url, "--greeting", "0") as process:
+    with agent_thread(listening) as url, start(root, "call", url, "--yes", "--greeting", "0") as process:
         assert process.stdout is not None
         while "speaks" not in process.stdout.readline():
             pass
@@ -87,7 +96,10 @@ def test_ctrl_c_ends_a_call_without_a_traceback(root: Path) -> None:
 @pytest.mark.usefixtures("measured_children")
 def test_a_reader_that_leaves_ends_it_quietly(root: Path) -> None:
     """`bluejay-ws call ... | head -1` ends without a traceback."""
-    with agent_thread(silent_agent) as url, start(root, "call", url, "--pace", "0.1", "--greeting", "0") as process:
+    with (
+        agent_thread(silent_agent) as url,
+        start(root, "call", url, "--yes", "--pace", "0.1", "--greeting", "0") as process,
+    ):
         assert process.stdout is not None
         process.stdout.readline()
         process.stdout.close()

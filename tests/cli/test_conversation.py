@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import urllib.request
 from typing import TYPE_CHECKING
 from urllib.error import HTTPError
 
 import pytest
 
-from bluejay_ws.cli.conversation import Conversation, new_id, receive_report, went_well
+from bluejay_ws.cli.conversation import (
+    Conversation,
+    await_report,
+    call_faults,
+    new_id,
+    report_faults,
+    show_accepted,
+)
 from bluejay_ws.cli.live import summarise
-from bluejay_ws.cli.terminal import Problem, Terminal
+from bluejay_ws.cli.terminal import Terminal
 from bluejay_ws.testing.audio import tone
-from bluejay_ws.testing.caller import CallLog
+from bluejay_ws.testing.caller import CallEvent, CallLog
 from bluejay_ws.testing.platform import FakePlatform
 from tests.cli.serving import agent_thread
 from tests.testing.agents import AnsweringAgent
@@ -48,7 +56,7 @@ def test_a_call_is_shown_as_it_goes_on() -> None:
         log = conversation.hold(Terminal(out))
     lines = out.getvalue().splitlines()
     assert lines[:3] == ["", "The call 7", ""]
-    assert lines[3].endswith("caller  is connected")
+    assert lines[3].endswith("caller  connects")
     assert lines[-3].endswith("caller  hangs up with 1000 (normal)")
     assert lines[-2:] == ["", f"  {summarise(log)}."]
     assert any("sends mark greeting" in line for line in lines)
@@ -70,50 +78,85 @@ def test_the_report_is_waited_for_and_shown(platform: FakePlatform) -> None:
     out = io.StringIO()
     post(platform, {"simulation_result_id": "other", "tool_calls": []})
     post(platform, {"simulation_result_id": "7", "tool_calls": [{"name": "freeze", "start_offset_ms": 5}]})
-    conversation = Conversation(url="ws://a", simulation_result_id="7")
-    accepted = receive_report(platform, conversation, Terminal(out))
-    assert accepted.simulation_result_id == "7"
+    accepted = await_report(platform, "7", Terminal(out))
+    assert accepted is not None
+    show_accepted(accepted, accepted.received_at, Terminal(out))
     lines = out.getvalue().splitlines()
     assert lines[1:4] == ["The report of call 7", "", "   0.01           tool    freeze"]
     assert lines[-1] == "  1 tool call, 0 utterances, 0 events; 87 bytes, received 0 ms after the call."
 
 
-@pytest.mark.parametrize(
-    ("report", "key", "words"),
-    [
-        (None, "", "the agent sent no report"),
-        ({"simulation_result_id": "7", "tool_calls": [{}]}, "test-key", "the platform rejected the report"),
-        ({"simulation_result_id": "7"}, "wrong", "the last request was answered with 401"),
-    ],
-)
-def test_a_report_that_does_not_come_is_explained(
-    platform: FakePlatform, report: dict[str, object] | None, key: str, words: str
-) -> None:
-    """Nothing sent, a body that the schema refuses, and a wrong key are three different things."""
-    if report is not None:
-        post(platform, report, key=key)
-    conversation = Conversation(url="ws://a", simulation_result_id="7")
-    with pytest.raises(Problem, match=words):
-        receive_report(platform, conversation, Terminal(io.StringIO()), patience=0.01)
-
-
-@pytest.mark.parametrize(
-    ("closed_by", "code", "well"),
-    [
-        ("caller", 1000, True),
-        ("caller", 1006, True),
-        ("agent", 1000, True),
-        ("agent", 1011, False),
-        ("nobody", 1006, False),
-    ],
-)
-def test_a_call_that_the_agent_broke_did_not_go_well(closed_by: str, code: int, *, well: bool) -> None:
-    """The agent may hang up with 1000; anything else is what the platform calls incomplete."""
+def test_a_script_gets_the_report_itself(platform: FakePlatform) -> None:
+    """One line of JSON with the whole report in it."""
     out = io.StringIO()
-    assert went_well(CallLog(closed_by=closed_by, close_code=code), Terminal(out)) is well
-    assert ("INCOMPLETED" in out.getvalue()) is not well
+    post(platform, {"simulation_result_id": "7", "tags": ["a"]})
+    accepted = await_report(platform, "7", Terminal(out))
+    assert accepted is not None
+    show_accepted(accepted, accepted.received_at - 0.5, Terminal(out, json_only=True))
+    assert json.loads(out.getvalue()) == {
+        "type": "report",
+        "call": "7",
+        "after_ms": 500,
+        "report": {"simulation_result_id": "7", "tags": ["a"]},
+    }
 
 
-def test_ids_are_six_digits() -> None:
-    """An id that nobody chose looks like the platform's."""
-    assert all(len(new_id()) == 6 and new_id().isdigit() for _ in range(100))
+def test_a_report_that_does_not_come_is_none(platform: FakePlatform) -> None:
+    """Why it did not come is told by `diagnosis`."""
+    assert await_report(platform, "7", Terminal(io.StringIO()), patience=0.01) is None
+
+
+def ended(by: str, code: int, *, heard_ms: float = 100.0, errors: int = 0) -> CallLog:
+    """Return the log of a call that ended so."""
+    events = [CallEvent(1.0, "error.received", {"code": "X", "message": ""})] * errors
+    return CallLog(closed_by=by, close_code=code, heard_ms=heard_ms, events=events)
+
+
+@pytest.mark.parametrize(
+    ("log", "words"),
+    [
+        (ended("caller", 1000), None),
+        (ended("caller", 1006), None),
+        (ended("agent", 1000), None),
+        (ended("agent", 1011), "CALL_DROPPED"),
+        (ended("nobody", 1006), "CALL_DROPPED"),
+        (ended("caller", 1000, heard_ms=0), "never spoke"),
+        (ended("agent", 1000, heard_ms=0), "AGENT_HUNG_UP_BEFORE_SPEECH"),
+        (ended("caller", 1000, heard_ms=0, errors=3), "sent session.error and no audio (3 of them)"),
+        (ended("agent", 1011, heard_ms=0), "CALL_DROPPED"),
+    ],
+)
+def test_a_call_is_judged_as_the_platform_would(log: CallLog, words: str | None) -> None:
+    """An agent that breaks the call, never speaks, hangs up at once or sends only errors did not do well."""
+    faults = call_faults(log)
+    assert len(faults) == (words is not None)
+    assert words is None or words in faults[0]
+
+
+@pytest.mark.parametrize(
+    ("report", "words"),
+    [
+        ({"tool_calls": [{"name": "f", "start_offset_ms": 1}]}, []),
+        ({"recorded_transcript": [{}]}, []),
+        ({"events": [{"title": "own", "metadata": None}]}, []),
+        ({}, ["holds nothing from the agent itself"]),
+        ({"events": [{"title": "Connection closed", "metadata": {"bluejay_ws": {}}}]}, ["holds nothing"]),
+        (
+            {
+                "tool_calls": [{}],
+                "events": [{"title": "Connection closed", "metadata": {"bluejay_ws": {"error": "E"}}}],
+            },
+            ["handler ended with E"],
+        ),
+    ],
+)
+def test_a_report_is_judged_by_what_the_agent_put_into_it(report: dict[str, object], words: list[str]) -> None:
+    """One with nothing but what we noticed ourselves, or of a handler that raised, is no good report."""
+    faults = report_faults(report)
+    assert len(faults) == len(words)
+    assert all(word in fault for word, fault in zip(words, faults, strict=True))
+
+
+def test_ids_of_local_calls_can_be_told() -> None:
+    """No id of Bluejay's begins so."""
+    assert all(re.fullmatch(r"local-[0-9]{6}", new_id()) for _ in range(100))

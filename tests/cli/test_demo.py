@@ -23,7 +23,7 @@ import asyncio, json, os, sys, urllib.request
 from websockets.asyncio.server import serve
 
 def report(identity):
-    body = json.dumps({"simulation_result_id": identity, "tool_calls": []}).encode()
+    body = json.dumps({"simulation_result_id": identity, "tool_calls": [{"name": "t", "start_offset_ms": 1}]}).encode()
     headers = {"X-API-Key": os.environ["BLUEJAY_API_KEY"], "Content-Type": "application/json"}
     url = os.environ["BLUEJAY_API_URL"] + "/v1/update-simulation-result"
     urllib.request.urlopen(urllib.request.Request(url, body, headers)).close()
@@ -62,6 +62,7 @@ DEAF = (
     + """
 async def agent(websocket):
     await websocket.recv()
+    await websocket.send(b"\\x10\\x10" * 3200)
     await websocket.close(1000)
     report(identity(websocket))
     import time; time.sleep(60)
@@ -71,9 +72,9 @@ asyncio.run(main(agent))
 
 
 SHOWN = (
-    "takes the report and checks it",
+    "takes the report",
     "caller  speaks",
-    "agent   is heard",
+    "agent   speaks",
     "hangs up with 1000 (normal)",
     "caller  Hi, I lost my card. It ends in 4242.",
     "caller  Yes, please freeze it.",
@@ -159,7 +160,7 @@ def test_a_call_that_the_agent_broke_exits_with_one() -> None:
     """The report came, but the call was no good."""
     code, printed = demo("-c", BREAKS)
     assert code == 1
-    assert "INCOMPLETED" in printed
+    assert "CALL_DROPPED" in printed
 
 
 def test_an_agent_that_does_not_stop_is_killed() -> None:
@@ -177,7 +178,7 @@ def test_no_agent_outlives_the_demo(end: signal.Signals, root: Path) -> None:
     pipe = subprocess.PIPE
     with subprocess.Popen(command, cwd=root, stdout=pipe, stderr=pipe, text=True) as process:
         assert process.stdout is not None
-        while "is heard" not in process.stdout.readline():
+        while "agent   speaks" not in process.stdout.readline():
             pass
         (agent,) = children_of(process.pid)
         process.send_signal(end)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+import json
+import sys
+import time
 
 import pytest
 
-from bluejay_ws.cli.terminal import Terminal, clean
+from bluejay_ws.cli.terminal import Terminal, clean, plural
 
 
 class Screen(io.StringIO):
@@ -24,12 +27,14 @@ class Screen(io.StringIO):
         (Screen(), {"NO_COLOR": "1"}, False),
         (Screen(), {"TERM": "dumb"}, False),
         (io.StringIO(), {}, False),
+        (io.StringIO(), {"FORCE_COLOR": "1"}, True),
+        (io.StringIO(), {"FORCE_COLOR": "1", "NO_COLOR": "1"}, False),
     ],
 )
 def test_colours_are_for_terminals_whose_owner_wants_them(
     out: io.StringIO, environ: dict[str, str], *, coloured: bool
 ) -> None:
-    """No colour into a pipe, nor with ``NO_COLOR``, nor on a dumb terminal."""
+    """No colour into a pipe, nor with ``NO_COLOR``, nor on a dumb terminal; ``FORCE_COLOR`` wants it in a pipe too."""
     terminal = Terminal.of(out, environ)
     assert terminal.paint("word", "red") == ("\033[31mword\033[0m" if coloured else "word")
     assert terminal.paint("word", "") == "word"
@@ -37,7 +42,7 @@ def test_colours_are_for_terminals_whose_owner_wants_them(
 
 def test_the_width_follows_the_terminal_within_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     """Narrow and very wide windows still give readable lines."""
-    for columns, width in (("20", 60), ("80", 80), ("300", 100)):
+    for columns, width in (("20", 40), ("60", 60), ("80", 80), ("300", 100)):
         monkeypatch.setenv("COLUMNS", columns)
         assert Terminal.of(io.StringIO(), {}).width == width
 
@@ -86,3 +91,71 @@ def test_control_characters_cannot_steer_the_terminal() -> None:
     out = io.StringIO()
     Terminal(out).wrapped("> ", "\x1b]0;title\x07done")
     assert "\x1b" not in out.getvalue()
+
+
+def test_numbers_agree_with_their_nouns() -> None:
+    """One is singular, everything else is not."""
+    assert [plural(0, "report"), plural(1, "report"), plural(2_000, "report")] == [
+        "0 reports",
+        "1 report",
+        "2,000 reports",
+    ]
+    assert plural(2, "reply", "replies") == "2 replies"
+
+
+def test_a_script_gets_json_and_nothing_else() -> None:
+    """Lines for people are left out in the mode for scripts, and documents in the mode for people."""
+    for json_only in (True, False):
+        out = io.StringIO()
+        terminal = Terminal(out, json_only=json_only)
+        terminal.title("Report")
+        terminal.wrapped("label ", "text")
+        terminal.table(["a"], [["b"]])
+        terminal.document({"report": "ü"})
+        if json_only:
+            assert json.loads(out.getvalue()) == {"report": "ü"}
+        else:
+            assert "ü" not in out.getvalue()
+
+
+@pytest.mark.parametrize("with_rich", [True, False])
+def test_a_table_has_headings_and_wraps_its_last_column(monkeypatch: pytest.MonkeyPatch, *, with_rich: bool) -> None:
+    """With Rich and without it: the same words in columns, within the width, nothing that steers the terminal."""
+    if not with_rich:
+        monkeypatch.setitem(sys.modules, "rich.console", None)
+    out = io.StringIO()
+    rows = [["720488", "waiting", "word " * 20], ["7", "parked", "\x1b[2J"]]
+    Terminal(out, width=50).table(["call", "state", "reason"], rows)
+    lines = out.getvalue().splitlines()
+    assert lines[0].split() == ["call", "state", "reason"]
+    assert lines[1].split()[:3] == ["720488", "waiting", "word"]
+    assert len(lines) > 4
+    assert max(map(len, lines)) <= 50
+    assert "\x1b" not in out.getvalue()
+
+
+def wait_until(seen: io.StringIO, words: str) -> None:
+    """Return when the words have been written."""
+    deadline = time.monotonic() + 20
+    while words not in seen.getvalue():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("aside", [Screen(), io.StringIO()])
+def test_a_wait_of_more_than_a_second_is_shown(aside: io.StringIO) -> None:
+    """A terminal sees the seconds go by and is left clean, a file gets one line."""
+    with Terminal(io.StringIO(), aside=aside).waiting("waiting for the agent"):
+        wait_until(aside, "waiting for the agent ...")
+    written = aside.getvalue()
+    assert written.endswith("\r\033[K" if aside.isatty() else "waiting for the agent ...\n")
+
+
+def test_a_short_wait_is_not_shown() -> None:
+    """Nobody needs a word about what is over at once; a script gets none at all."""
+    aside = io.StringIO()
+    with Terminal(io.StringIO(), aside=aside).waiting("waiting"):
+        pass
+    with Terminal(io.StringIO(), aside=aside, json_only=True).waiting("waiting"):
+        pass
+    assert aside.getvalue() == ""

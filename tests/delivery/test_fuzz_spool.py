@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bluejay_ws.cli import _parser
+from bluejay_ws.cli import new_argument_parser
 from bluejay_ws.cli.terminal import Problem, Terminal
 from bluejay_ws.delivery import outbox
 from bluejay_ws.delivery.claim import Claim, GoneError
@@ -237,7 +237,7 @@ def test_no_word_out_of_a_file_gets_into_a_log_line(files: dict[str, bytes]) -> 
     assert len(said) <= MOST * max(1, len(files))
 
 
-PARSER = _parser()
+PARSER = new_argument_parser()
 
 
 def outbox_command(directory: Path, *words: str) -> str:

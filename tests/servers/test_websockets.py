@@ -27,7 +27,7 @@ from websockets.sync.server import serve as sync_serve
 from bluejay_ws import Bluejay, current_recorder, record
 from bluejay_ws.current import INERT
 from bluejay_ws.servers import websockets as adapter
-from bluejay_ws.wire.identity import MESSAGES
+from bluejay_ws.wire.ids import MESSAGES
 from tests.servers import behaviours
 from tests.servers.behaviours import BEHAVIOURS, BINARY, HEADERS
 from tests.support import report_of
@@ -769,7 +769,7 @@ def test_a_text_in_endless_fragments_is_not_kept(client: Bluejay) -> None:
     for _ in range(5):
         protocol.send_continuation(b"x" * 40_000, fin=False)
     fragments = protocol.bluejay_tap.agent_fragments  # type: ignore[attr-defined]
-    assert (fragments.size, len(fragments.text())) == (240_000, 40_000)
+    assert (fragments.size, len(fragments.data())) == (240_000, 40_000)
     protocol.receive_eof()
 
 

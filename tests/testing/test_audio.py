@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 import wave
 from typing import TYPE_CHECKING
@@ -12,10 +13,13 @@ from bluejay_ws.testing.audio import (
     FRAME_BYTES,
     caller_pcm,
     frames,
+    hold_noise,
+    mulaw,
     read_wav,
     silence,
     split_utterances,
     tone,
+    voice,
     write_wav,
 )
 
@@ -87,3 +91,35 @@ def test_nothing_but_silence_holds_no_utterance() -> None:
     """Quiet audio gives an empty list, not an empty utterance."""
     assert split_utterances(silence(1_000)) == []
     assert split_utterances(b"") == []
+
+
+def loudness(pcm: bytes) -> float:
+    """Return the root mean square of the samples."""
+    samples = struct.unpack(f"<{len(pcm) // 2}h", pcm)
+    return math.sqrt(sum(sample * sample for sample in samples) / len(samples))
+
+
+@pytest.mark.parametrize("rms", [60.0, 100.0, 150.0])
+def test_hold_noise_has_the_loudness_asked_for(rms: float) -> None:
+    """It is noise, the same for the same seed, and of none it is digital silence."""
+    assert loudness(hold_noise(2_000, rms=rms)) == pytest.approx(rms, rel=0.05)
+    assert hold_noise(100, rms=rms) == hold_noise(100, rms=rms) != hold_noise(100, rms=rms, seed=1)
+    assert hold_noise(20, rms=0) == silence(20)
+
+
+@pytest.mark.parametrize("rms", [300.0, 2_000.0, 40_000.0])
+def test_a_voice_is_loud_from_its_first_frame_to_its_last(rms: float) -> None:
+    """Its loudness changes by syllables and never falls to silence; what is too loud is cut and not wrapped."""
+    pcm = voice(500, rms=rms)
+    assert loudness(pcm) == pytest.approx(rms, rel=0.02) or rms > 10_000
+    assert all(loudness(frame) > min(rms, 10_000) / 3 for frame in frames(pcm))
+    assert voice(0) == b""
+
+
+@pytest.mark.parametrize(
+    ("sample", "byte"),
+    [(0, 0xFF), (-1, 0x7F), (4, 0xFE), (132, 0xEF), (-132, 0x6F), (1_000, 0xCE), (32_635, 0x80), (-32_768, 0x00)],
+)
+def test_mu_law_is_the_standard_s(sample: int, byte: int) -> None:
+    """One byte for each sample; what is too loud for it is as loud as it can be."""
+    assert mulaw(struct.pack("<h", sample)) == bytes([byte])

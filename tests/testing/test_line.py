@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from bluejay_ws.testing.audio import FRAME_BYTES, silence, tone
+from bluejay_ws.testing.audio import FRAME_BYTES, frames, silence, tone, voice
 from bluejay_ws.testing.caller import DigitalHuman
 from bluejay_ws.testing.chirp_frames import text_frame
+from bluejay_ws.testing.virtual_time import VirtualTimeLoop
 from tests.testing.agents import AnsweringAgent, serving, silent_agent
 
 if TYPE_CHECKING:
@@ -36,6 +37,22 @@ def make_call(
         return line.log
 
     return asyncio.run(main())
+
+
+def make_timed_call(
+    agent: Callable[[ServerConnection], Awaitable[None]],
+    act: Callable[[Line], Awaitable[None]],
+    **habits: Any,
+) -> CallLog:
+    """Do the same at real pace, in virtual time."""
+
+    async def main() -> CallLog:
+        async with serving(agent) as url, DigitalHuman(url, **habits).dial() as line:
+            await act(line)
+        return line.log
+
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        return runner.run(main())
 
 
 class Scripted:
@@ -165,6 +182,104 @@ def test_after_the_end_everything_is_quietly_refused() -> None:
     assert not log.of("user.speech.started")
 
 
+# What the line carries
+
+
+@pytest.mark.parametrize("background", ["noise", "silence"])
+def test_audio_does_not_pause(background: str) -> None:
+    """Between utterances frames go on, one each 20 ms, and none of them counts as speech."""
+    agent = Scripted()
+
+    async def act(line: Line) -> None:
+        await line.silence(1_000)
+        await line.say(voice(1_000))
+        await line.silence(1_000)
+
+    log = make_timed_call(agent, act, background=background)
+    assert log.frames_sent == pytest.approx(log.duration_ms / 20, abs=2)
+    ((start, end),) = log.user_spans
+    assert start == pytest.approx(1_000, abs=60)
+    assert end - start == pytest.approx(1_000, abs=1)
+    quiet = [message for message in agent.received[:40] if isinstance(message, bytes)]
+    assert any(map(any, quiet)) == (background == "noise")
+
+
+def test_noise_is_what_a_caller_in_real_time_sends_by_default() -> None:
+    """At any other pace continuous audio would only be load."""
+    assert DigitalHuman("ws://a").habits.background == "noise"
+    assert DigitalHuman("ws://a", pace=0.1).habits.background == "pauses"
+    assert DigitalHuman("ws://a", pace=0.1, background="silence").habits.background == "silence"
+
+
+def test_waiting_in_noise_ends_when_the_agent_speaks() -> None:
+    """``until_heard`` does the same for a line that never pauses."""
+
+    async def act(line: Line) -> None:
+        await line.silence(60_000, until_heard=True)
+
+    assert make_timed_call(Scripted(tone(20), count=3), act).duration_ms < 1_000
+
+
+def test_a_caller_without_events_is_heard_by_its_audio_alone() -> None:
+    """With ``events=False`` no text frame leaves."""
+    agent = Scripted()
+
+    async def act(line: Line) -> None:
+        await line.say(voice(500))
+
+    log = make_timed_call(agent, act, events=False)
+    assert log.texts_sent == 0
+    assert len(log.user_spans) == 1
+
+
+def test_an_echo_is_announced_as_speech_on_demand() -> None:
+    """Its events enclose what the agent said, without any speech of the caller's."""
+
+    async def act(line: Line) -> None:
+        await line.listen()
+
+    log = make_timed_call(Scripted(voice(1_000), count=2), act, echo=True)
+    ((start, end),) = log.agent_spans
+    (started,), (completed,) = log.of("user.speech.started"), log.of("user.speech.completed")
+    assert started.at_ms == pytest.approx(start + 120, abs=25)
+    assert completed.at_ms == pytest.approx(end + 150, abs=25)
+    assert started.detail == completed.detail
+    assert not log.user_spans
+
+
+def test_an_echo_is_not_announced_while_the_caller_speaks() -> None:
+    """Then the events are the caller's own."""
+
+    async def act(line: Line) -> None:
+        await line.say(voice(2_000), utterance_id="mine")
+
+    log = make_timed_call(Scripted(voice(500), count=20), act, echo=True)
+    assert [event.detail["utterance_id"] for event in log.of("user.speech.started")] == ["mine"]
+
+
+def test_an_agent_that_streams_without_pause_is_heard_where_it_speaks() -> None:
+    """Silence that is sent is not speech: the turn ends although the audio goes on."""
+
+    async def streaming(connection: ServerConnection) -> None:
+        loop, due = asyncio.get_running_loop(), asyncio.get_running_loop().time()
+        reading = asyncio.create_task(silent_agent(connection))
+        with contextlib.suppress(ConnectionClosed):
+            for frame in frames(silence(1_000) + voice(1_000) + silence(60_000)):
+                await connection.send(frame)
+                due += 0.02
+                await asyncio.sleep(due - loop.time())
+        await reading
+
+    async def act(line: Line) -> None:
+        assert await line.listen()
+
+    log = make_timed_call(streaming, act)
+    ((start, end),) = log.agent_spans
+    assert start == pytest.approx(1_000, abs=20)
+    assert end == pytest.approx(2_000, abs=20)
+    assert log.duration_ms < 5_000
+
+
 # Listening
 
 
@@ -264,9 +379,9 @@ def test_hanging_up_ends_what_is_being_heard() -> None:
     async def act(line: Line) -> None:
         await line.listen(heard_ms=20)
 
-    log = make_call(Scripted(silence(60_000)), act)
+    log = make_call(Scripted(tone(60_000)), act)
     assert log.of("agent.quiet")[0].at_ms <= log.duration_ms
-    paced = make_call(Scripted(silence(60_000)), act, pace=1)
+    paced = make_call(Scripted(tone(60_000)), act, pace=1)
     assert 20 <= paced.heard_ms < 60_000
     assert paced.of("agent.quiet")[0].at_ms == paced.duration_ms
 
@@ -310,20 +425,36 @@ def test_a_turn_is_over_only_when_its_marks_are_out() -> None:
 # Over each other
 
 
-def test_barging_in_drops_what_was_not_heard() -> None:
-    """Speaking over the agent empties its queue, marks included, and is noted with what was lost."""
+def test_barging_in_stops_nothing_that_was_sent() -> None:
+    """Speaking over the agent is noted with what is still to be heard; it is heard, and its mark comes back."""
     agent = Scripted(tone(4_000), text_frame("mark", name="end"), count=1)
 
     async def act(line: Line) -> None:
         await line.send(tone(20))
         await line.listen(heard_ms=100)
         await line.say(tone(40), utterance_id="mine")
+        while not line.log.of("mark.echoed"):
+            await asyncio.sleep(0.01)
 
     log = make_call(agent, act, pace=0.1)
     (barge_in,) = log.of("barge_in")
     assert barge_in.detail["utterance_id"] == "mine"
-    assert 0 < barge_in.detail["dropped_ms"] <= 3_900
+    assert 0 < barge_in.detail["queued_ms"] <= 3_900
+    assert log.heard_ms == pytest.approx(4_000)
+    assert log.dropped_ms == 0
+    assert not log.of("mark.dropped")
+
+
+def test_marks_behind_audio_that_the_end_of_the_call_cuts_never_come_back() -> None:
+    """Hanging up over the agent drops its queue: less is heard, and the mark is reported as dropped."""
+    agent = Scripted(tone(4_000), text_frame("mark", name="end"))
+
+    async def act(line: Line) -> None:
+        await line.listen(heard_ms=100)
+
+    log = make_call(agent, act, pace=0.1)
     assert log.heard_ms + log.dropped_ms == pytest.approx(4_000)
+    assert log.dropped_ms > 0
     assert [event.detail["name"] for event in log.of("mark.dropped")] == ["end"]
     assert not log.of("mark.echoed")
 

@@ -227,9 +227,6 @@ def test_a_lost_end_is_told() -> None:
     last = {"start_offset_ms": 1200, "title": "Connection closed", "metadata": {"bluejay_ws": marker}}
     assert report(bodies)["events"][1:] == [last]
     assert report([HEADER])["events"] == [last | {"start_offset_ms": 0}]
-    other = report(bodies, incomplete="spool_broken")["events"][1]
-    assert other["metadata"]["bluejay_ws"]["incomplete"] == "spool_broken"
-    assert "events" not in report([HEADER, CLOSE], incomplete="spool_broken")
 
 
 # -- several parts -------------------------------------------------------------------------------------------------

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import gc
 import json
+import signal
 import sys
+import weakref
 from array import array
 from collections import ChainMap, Counter, OrderedDict, UserDict, deque
+from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from numbers import Integral, Real
 from pathlib import PurePosixPath
-from types import MappingProxyType, SimpleNamespace
+from types import FrameType, MappingProxyType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
@@ -20,8 +23,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bluejay_ws.wire.careful import Writer, clean, snapshot
-from bluejay_ws.wire.plain import DEPTH_LIMIT, plain_json
+from bluejay_ws.wire.encode import DEPTH_LIMIT, Writer, clean, encode, plain_json, snapshot
 from tests.wire.hostile import (
     ANYTHING,
     PLAIN,
@@ -257,9 +259,52 @@ def test_pairs_that_repeat_their_key_are_all_kept() -> None:
     assert found["same (20)"] == 19
 
 
-def test_a_class_that_forbids_every_question_is_named() -> None:
-    """Neither hash nor name of a class is asked of its metaclass."""
-    assert written([Unhashable()])[0] == ["<tests.wire.hostile.Unhashable>"]
+def test_a_class_that_forbids_every_question_spoils_nothing() -> None:
+    """Its object becomes a marker; nothing reaches the agent."""
+    assert b"un" in encode([Unhashable()]).json
+
+
+def test_a_value_that_ends_the_process_is_only_a_value() -> None:
+    """SystemExit out of a value's own code is contained: it would end the thread that encodes, or the agent."""
+
+    class Row(Mapping[str, int]):
+        def __getitem__(self, key: str) -> int:
+            return 1
+
+        def __iter__(self) -> Iterator[str]:
+            raise SystemExit(3)
+
+        def __len__(self) -> int:
+            return 1
+
+    data, mapped, _ = encode({"row": Row()})
+    assert b"Row>" in data
+    assert mapped
+
+
+def test_a_signal_handler_that_ends_the_process_is_obeyed() -> None:
+    """A handler of the agent's may run while a value is read: its SystemExit goes on its way."""
+
+    def handler(_number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(0)
+
+    class Row(Mapping[str, int]):
+        def __getitem__(self, key: str) -> int:
+            return 1
+
+        def __iter__(self) -> Iterator[str]:
+            signal.raise_signal(signal.SIGUSR1)
+            return iter("a")
+
+        def __len__(self) -> int:
+            return 1
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        with pytest.raises(SystemExit):
+            encode({"row": Row()})
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 def test_numbers_of_other_libraries_are_numbers() -> None:
@@ -493,7 +538,13 @@ def test_the_limit_of_digits_is_that_of_the_process() -> None:
 
 def test_nothing_of_a_value_is_kept() -> None:
     """A value that was written can be collected."""
-    value = [Odd()]
+
+    class Held(list[Odd]):
+        pass
+
+    value = Held([Odd()])
+    gone = weakref.ref(value)
     written(value)
+    del value
     gc.collect()
-    assert sys.getrefcount(value) == 2
+    assert gone() is None

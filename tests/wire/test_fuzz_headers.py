@@ -14,9 +14,7 @@ from starlette.datastructures import Headers
 from websockets.datastructures import Headers as SocketHeaders
 from websockets.exceptions import InvalidHeader as InvalidHeaderValue
 
-from bluejay_ws.wire import usable_id
-from bluejay_ws.wire.headers import header_values
-from bluejay_ws.wire.identity import ids_in_message, ids_in_query
+from bluejay_ws.wire.ids import header_values, ids_in_message, ids_in_query, usable_id
 from tests.wire.journals import JSON
 
 NAME = "X-Simulation-Result-Id"

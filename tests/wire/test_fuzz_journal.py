@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bluejay_ws.wire import journal
-from bluejay_ws.wire.shapes import is_ours
+from bluejay_ws.wire.journal import is_ours
 from tests.testing.published import problems
 from tests.wire.journals import BODIES, CRAFTED, LINES, SHREDS, mutated
 

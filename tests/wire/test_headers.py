@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from websockets.datastructures import Headers
 
-from bluejay_ws.wire import ID_HEADER
-from bluejay_ws.wire.headers import header_values
+from bluejay_ws.wire.ids import header_values
+from bluejay_ws.wire.platform import ID_HEADER
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
@@ -9,7 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bluejay_ws.wire.identity import checked_sources, ids_in_message, ids_in_query
+from bluejay_ws.wire.ids import checked_sources, ids_in_message, ids_in_query
+
+
+def encoded(text: str) -> str:
+    """Return base64."""
+    return base64.b64encode(text.encode()).decode()
 
 
 @pytest.mark.parametrize(
@@ -40,9 +46,32 @@ def test_the_query_is_searched_for_the_id(target: str, ids: list[str]) -> None:
         ({"start": {"customParameters": json.dumps({"X-Simulation-Result-Id": "7"})}}, ["7"]),
         ({"start": {"customParameters": "{broken"}}, []),
         ({"start": {"customParameters": "plain"}}, []),
+        ({"start": {"customParameters": "simulation_result_id=7"}}, ["7"]),
+        ({"event": "start", "extra_headers": "{}"}, []),
+        ({"event": "start", "extra_headers": '{"X-PH-simulationResultId": "7"}'}, ["7"]),
+        ({"event": "start", "extra_headers": "{X-PH-simulationResultId: 7, X-PH-other: 8}"}, ["7"]),
+        ({"event": "start", "extra_headers": "user=1;simulationResultId=7"}, ["7"]),
+        ({"event": "start", "extra_headers": "X-PH-X-Simulation-Result-Id=7,user=1"}, ["7"]),
+        ({"event": "start", "start": {"extra_headers": {"X-PH-simulationResultId": "7"}}}, ["7"]),
+        ({"event": "start", "start": {"custom_parameters": [{"name": "simulation_result_id", "value": "7"}]}}, ["7"]),
+        ({"event": "start", "start": {"custom_headers": [{"name": "X-Simulation-Result-Id", "value": "7"}]}}, ["7"]),
+        ({"event": "start", "start": {"custom_parameters": [1, {"name": 1, "value": 2}, {"name": "x"}]}}, []),
+        ({"event": "start", "start": {"client_state": encoded('{"simulation_result_id": "7"}')}}, ["7"]),
+        ({"event": "start", "start": {"client_state": encoded("simulation_result_id=7&x=1")}}, ["7"]),
+        ({"event": "start", "start": {"client_state": encoded("720488")}}, []),
+        ({"event": "start", "start": {"client_state": "simulation_result_id=7"}}, ["7"]),
+        ({"event": "start", "start": {"client_state": "/////w=="}}, []),
+        ({"event": "start", "start": {"client_state": None}}, []),
+        ({"event": "websocket:connected", "content-type": "audio/l16;rate=8000", "simulation_result_id": "7"}, ["7"]),
+        ({"event": "websocket:connected", "headers": {"X-Simulation-Result-Id": "7"}}, ["7"]),
+        ({"type": "open", "parameters": {"inputVariables": {"simulation_result_id": "7"}}}, ["7"]),
+        ({"type": "open", "parameters": {"customConfig": {"simulation_result_id": "7"}}}, ["7"]),
+        ({"type": "open", "parameters": {"customConfig": '{"simulation_result_id": "7"}'}}, ["7"]),
+        ({"SipHeader_X-Custom-Headers": '{"X-Simulation-Result-Id": "7"}'}, ["7"]),
+        ({"start": {"customParameters": {"simulation_result_id": True}}}, []),
         ({"simulation_result_id": ["7"]}, []),
         ({"start": [{"simulation_result_id": "7"}]}, []),
-        ({"data": {"data": {"data": {"data": {"simulation_result_id": "too deep"}}}}}, []),
+        ({"data": {"data": {"data": {"data": {"data": {"simulation_result_id": "too deep"}}}}}}, []),
         ({"media": {"simulation_result_id": "elsewhere"}}, []),
         ([1], []),
     ],
@@ -77,3 +106,21 @@ def test_unknown_sources_are_refused(sources: Any) -> None:
     """A wrong place is a mistake of configuration, and the message lists the right ones."""
     with pytest.raises(ValueError, match="'header', 'query', 'message'"):
         checked_sources(sources)
+
+
+def test_a_name_of_the_user_s_own_is_found_wherever_the_platform_s_is() -> None:
+    """It is compared as the platform's: without case, dashes and a carrier's prefix."""
+    places = checked_sources(("query", "message"), ("sim_id", "Bluejay-Run"))
+    assert list(places) == ["query", "message"]
+    for name in ("sim_id", "SIM-ID", "simId", "X-PH-sim_id", "bluejay_run", "simulation_result_id"):
+        assert ids_in_query(f"/?{name}=7", places.names) == ["7"]
+        assert ids_in_message(json.dumps({"start": {"customParameters": {name: "7"}}}), places.names) == ["7"]
+    assert ids_in_query("/?sim_id=7") == []
+    assert ids_in_message('{"sim_id": "7"}', checked_sources(("message",)).names) == []
+
+
+@pytest.mark.parametrize("names", ["sim_id", ("",), ("--",), (1,)])
+def test_names_that_cannot_be_are_refused(names: Any) -> None:
+    """A text in the place of a tuple is a mistake of configuration, and so is an empty name."""
+    with pytest.raises(ValueError, match="id_names"):
+        checked_sources(("message",), names)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from bluejay_ws.wire.plain import DEPTH_LIMIT, plain_json
+from bluejay_ws.wire.encode import DEPTH_LIMIT, plain_json
 from tests.wire.hostile import ANYTHING, PLAIN, Odd, SubDict, SubStr, Word, strict
 
 

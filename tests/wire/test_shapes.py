@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bluejay_ws.wire import fragments, journal
-from bluejay_ws.wire.shapes import is_ours
+from bluejay_ws.wire.journal import is_ours
 
 OURS = [
     journal.header(report_id="0" * 32, simulation_result_id=None, started_at=1.5, version="1", server="test"),

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bluejay_ws.wire.values import ITEM_LIMIT, Encoded, cut_json, cut_text, encode
+from bluejay_ws.wire.encode import ITEM_LIMIT, Encoded, cut_json, cut_text, encode
 from tests.wire.hostile import ANYTHING, PLAIN, TEXTS, Odd, strict, trap
 
 if TYPE_CHECKING:

@@ -1,12 +1,13 @@
-"""The careful path of `values.encode`: any Python object as strict JSON, piece by piece.
+"""Any Python value as strict JSON: one look and one call where it is plain already, a careful copy where it is not.
 
-Nothing is asked of an object that can be read without its help: subclasses of the built-in types are read through
-the built-in's own methods, classes through those of ``type``. The ``repr`` and ``str`` of unknown objects are never
-called, because they may run code, take for ever, or show what should stay hidden. Iterators are never consumed.
+The careful path asks nothing of an object that can be read without its help: subclasses of the built-in types are read
+through the built-in's own methods. The ``repr`` and ``str`` of unknown objects are never called: they may run code,
+take for ever, or show what should stay hidden. Iterators are never consumed.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -16,18 +17,178 @@ from enum import Enum
 from itertools import chain, islice
 from numbers import Integral, Real
 from pathlib import PurePath
-from types import MappingProxyType, SimpleNamespace
-from typing import Any, TypeVar
+from types import FrameType, MappingProxyType, SimpleNamespace
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic_core import from_json, to_json
 
-from bluejay_ws.wire.foreign import attribute, error_name, field_names, kind_name, lineage, message, own_text, static
-from bluejay_ws.wire.plain import DEPTH_LIMIT, plain_json
-
-__all__ = ["Writer", "clean", "snapshot"]
+__all__ = ["DEPTH_LIMIT", "ITEM_LIMIT", "Encoded", "clean", "cut_json", "cut_text", "encode"]
 
 _T = TypeVar("_T")
 _Read = TypeVar("_Read", bound="Callable[..., None]")
+
+ITEM_LIMIT = 256 * 1024
+"""Bytes of JSON that one item may take."""
+
+
+class Encoded(NamedTuple):
+    """One value as JSON, and what was done to it on the way.
+
+    Attributes:
+        json: strict JSON, UTF-8.
+        mapped: something in it became another value or type than it was.
+        cut: it is a string that holds only a beginning.
+    """
+
+    json: bytes
+    mapped: bool = False
+    cut: bool = False
+
+
+_UNREADABLE = Encoded(b'"[unreadable]"', mapped=True)  # made while there is stack and memory to make it
+
+
+def encode(value: object, *, limit: int = ITEM_LIMIT) -> Encoded:
+    """Return any Python object as strict JSON; never raises, never consumes an iterator.
+
+    A value over the limit becomes a string that holds its beginning (that of its JSON, if it is no text) and a
+    marker such as ``...[cut: 10485760 bytes]``. The work done is in the order of ``limit``, whatever the value's size.
+
+    Args:
+        value: anything.
+        limit: bytes that the JSON may take; only one too small for the marker is overstepped.
+    """
+    try:
+        data = plain_json(value, limit)
+        return _careful(value, limit) if data is None else Encoded(data)
+    except Exception:  # noqa: BLE001 - nothing is left to try: the stack or the memory is at its end
+        return _UNREADABLE
+
+
+def _careful(value: object, limit: int) -> Encoded:
+    writer = Writer(limit)
+    writer.write(value)
+    data = b"".join(writer.parts)
+    if len(data) <= limit and not writer.cut:
+        return Encoded(data, writer.mapped)
+    text = from_json(data) if data.startswith(b'"') else data.decode()
+    size = writer.size or (f"more than {limit} bytes" if writer.cut else f"{len(data)} bytes")
+    return Encoded(cut_text(text, limit, size), writer.mapped, cut=True)
+
+
+def cut_text(text: str, limit: int, size: str) -> bytes:
+    """Return a JSON string of at most ``limit`` bytes: the beginning of ``text``, and how much there was.
+
+    Args:
+        text: at least its first ``limit`` characters.
+        limit: bytes, quotes included; one too small for the marker is overstepped.
+        size: how much there was, in words.
+    """
+    marker = f"...[cut: {size}]"
+    room = max(0, limit - len(marker) - 2)
+    head = clean(text[:room])
+    data = to_json(head)
+    while len(data) - 2 > room:  # escapes, and characters of several bytes
+        head = head[: len(head) * room // (len(data) - 2)]
+        data = to_json(head)
+    return data[:-1] + marker.encode() + b'"'
+
+
+def cut_json(data: bytes, limit: int) -> bytes:
+    """Return JSON of at most ``limit`` bytes in place of the JSON ``data``: itself, or a string of its beginning."""
+    if len(data) <= limit:
+        return data
+    text = from_json(data) if data.startswith(b'"') else data[: max(0, limit)].decode(errors="ignore")
+    return cut_text(text, limit, f"{len(data)} bytes")
+
+
+# -- plain values: one look, one call ------------------------------------------------------------------------------
+
+DEPTH_LIMIT = 64
+"""How many containers may lie within each other, the outermost included."""
+
+NUL = b"\\u0000"
+"""How a NUL looks in JSON (or a backslash before the text ``u0000``: the careful path tells them apart)."""
+
+_BACKSLASH = 0x5C
+_NUMBER_LIMIT = 1e18  # larger numbers take the careful path, and are none the worse for it
+
+
+def plain_json(value: object, limit: int, depth: int = DEPTH_LIMIT) -> bytes | None:
+    """Return the JSON of a value that is plain already and within the limits, else None.
+
+    Args:
+        value: anything.
+        limit: bytes that the JSON may take.
+        depth: how many containers may lie within each other.
+    """
+    try:
+        if room_left(value, limit, depth) < 0:
+            return None
+        data = to_json(value, inf_nan_mode="null")
+    except Exception:  # noqa: BLE001 - a lone surrogate, a dict changed meanwhile: the careful path sees what it is
+        return None
+    return data if len(data) <= limit and (_BACKSLASH not in data or NUL not in data) else None
+
+
+def room_left(value: Any, room: int, depth: int) -> int:  # noqa: C901, PLR0911, PLR0912 - see the comment in it
+    """Return what a plain value leaves of ``room`` bytes, at most; below zero if it is not plain or does not fit.
+
+    Plain are exact dicts with exact strings for keys, lists, tuples, strings, integers and floats of usual size,
+    booleans and None.
+
+    Args:
+        value: anything.
+        room: bytes of JSON that it may take.
+        depth: how many containers may lie within each other.
+
+    Raises:
+        RuntimeError: a dict was changed meanwhile, by another thread.
+    """
+    # On the agent's event loop, in the middle of speech: written for speed, hence in one piece, the usual case first.
+    if type(value) is dict:
+        room -= len(value)
+        if room < 0 or depth <= 0:
+            return -1
+        for key, element in value.items():
+            if type(key) is not str:
+                return -1
+            room -= len(key)
+            if type(element) is str:
+                room -= len(element)
+            elif type(element) is int or type(element) is float:
+                if not -_NUMBER_LIMIT < element < _NUMBER_LIMIT:
+                    return -1
+            elif element is not None and type(element) is not bool:
+                room = room_left(element, room, depth - 1)
+                if room < 0:
+                    return -1
+        return room
+    if type(value) is str:
+        return room - len(value)
+    if type(value) is list or type(value) is tuple:
+        room -= 2 * len(value)
+        if room < 0 or depth <= 0:
+            return -1
+        for element in value:
+            if type(element) is str:
+                room -= len(element)
+            elif type(element) is int or type(element) is float:
+                if not -_NUMBER_LIMIT < element < _NUMBER_LIMIT:
+                    return -1
+            elif element is not None and type(element) is not bool:
+                room = room_left(element, room, depth - 1)
+                if room < 0:
+                    return -1
+        return room
+    return room if value is None or type(value) is bool or _usual(value) else -1
+
+
+def _usual(value: object) -> bool:
+    return (type(value) is int or type(value) is float) and -_NUMBER_LIMIT < value < _NUMBER_LIMIT
+
+
+# -- the careful path ----------------------------------------------------------------------------------------------
 
 CYCLE = "[cycle]"
 TOO_DEEP = "[too deep]"
@@ -47,8 +208,8 @@ _SMALLEST_BLOCK = 16
 _TRIES = 8
 _OPENINGS = (b"[", b"{")
 
-_handlers: dict[int, Callable[[Writer, Any, int], None]] = {}
-"""How to read each built-in type, by the type's id: to hash a class may run its metaclass's code."""
+_handlers: dict[type, Callable[[Writer, Any, int], None]] = {}
+"""How to read each built-in type."""
 
 
 def clean(text: str) -> str:
@@ -85,7 +246,7 @@ def _reads(*types: type) -> Callable[[_Read], _Read]:
     """Note that the decorated method reads instances of ``types`` and of their subclasses."""
 
     def note(read: _Read) -> _Read:
-        _handlers.update((id(cls), read) for cls in types)
+        _handlers.update((cls, read) for cls in types)
         return read
 
     return note
@@ -124,9 +285,11 @@ class Writer:
         written, room, around = len(self.parts), self._room, id(value) in self._path
         try:
             _handler(type(value))(self, value, depth)
-        except (KeyboardInterrupt, SystemExit):  # somebody ends the process just now: that is not the value's doing
+        except KeyboardInterrupt:
             raise
-        except BaseException:  # noqa: BLE001 - a value's own code failed; it must not reach the agent, whatever it is
+        except BaseException as error:  # a value's own code failed; it must not reach the agent, whatever it is
+            if isinstance(error, SystemExit) and _from_signal_handler(error):
+                raise
             del self.parts[written:]
             self._room = room
             self._leave(value, around=around)
@@ -395,14 +558,25 @@ class Writer:
             self._path.discard(id(value))
 
 
+def _from_signal_handler(error: BaseException) -> bool:
+    """Tell whether a signal handler raised this: it may run between any two lines, and the process is to end."""
+    trace = error.__traceback__
+    while trace is not None:
+        code, known = trace.tb_frame.f_code, trace.tb_frame.f_locals
+        arguments = [known.get(name) for name in code.co_varnames[: code.co_argcount]]
+        if len(arguments) > 1 and isinstance(arguments[-2], int) and isinstance(arguments[-1], FrameType):
+            return True
+        trace = trace.tb_next
+    return False
+
+
 def _handler(cls: type) -> Callable[[Writer, Any, int], None]:
-    found = _handlers.get(id(cls))
+    found = _handlers.get(cls)
     if found is not None:
         return found
-    bases = lineage(cls)
-    if any(base is Enum for base in bases):  # before str and int, which an enum may be as well
+    if issubclass(cls, Enum):  # before str and int, which an enum may be as well
         return Writer._enum  # noqa: SLF001 - the table of handlers is the class's other half
-    return next((_handlers[id(base)] for base in bases if id(base) in _handlers), Writer._other)  # noqa: SLF001
+    return next((_handlers[base] for base in cls.__mro__ if base in _handlers), Writer._other)  # noqa: SLF001
 
 
 def _blocks(elements: list[_T]) -> Iterator[list[_T]]:
@@ -427,3 +601,78 @@ def _decoded(data: bytes, *, partial: bool) -> str | None:
         return data.decode()
     except UnicodeDecodeError as error:
         return data[: error.start].decode() if partial and error.start >= len(data) - 3 else None
+
+
+# -- what other people's classes say of themselves -----------------------------------------------------------------
+
+_NAME_LIMIT = 256
+
+_WRITTEN_AS_TEXT = (
+    ("uuid", "UUID"),
+    ("fractions", "Fraction"),
+    ("ipaddress", "IPv4Address"),
+    ("ipaddress", "IPv6Address"),
+)
+"""Types whose text is their value; looked up only where somebody else has imported them."""
+
+
+def kind_name(cls: type) -> str:
+    """Return ``<module.Type>``, what stands for an object that cannot be read."""
+    try:
+        module, name = cls.__module__, cls.__qualname__
+    except Exception:  # noqa: BLE001 - a class that cannot say what it is
+        return "<unknown>"
+    return f"<{module}.{name}>"[:_NAME_LIMIT] if type(module) is str and type(name) is str else "<unknown>"
+
+
+def error_name(error: BaseException) -> str:
+    """Return the name of an exception's type."""
+    return type(error).__name__
+
+
+def message(error: BaseException) -> str:
+    """Return what a traceback says of ``error``: this one ``str`` is wanted. Empty if it fails."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - an error that cannot say what it is still has a type
+        return ""
+
+
+def own_text(value: object) -> str | None:
+    """Return the text of a value that is written as text by its very type, such as a UUID; None for all others."""
+    for module, name in _WRITTEN_AS_TEXT:
+        cls = getattr(sys.modules.get(module), name, None)
+        if cls is not None and isinstance(value, cls):
+            return str(cls.__str__(value))
+    return None
+
+
+def static(cls: type, name: str) -> Any:
+    """Return a class attribute as it stands in the namespace of the class or a base; None if there is none."""
+    return next((vars(base)[name] for base in cls.__mro__ if name in vars(base)), None)
+
+
+def attribute(value: object, name: str) -> tuple[object, ...]:
+    """Return an attribute, past any ``__getattr__`` of the class, as a tuple of one; an empty one if it is not set."""
+    try:
+        return (object.__getattribute__(value, name),)
+    except AttributeError:
+        return ()
+
+
+def field_names(cls: type) -> list[str] | None:
+    """Return the names of the fields of a dataclass, pydantic model, attrs class or msgspec struct; None for others.
+
+    Fields that a pydantic model excludes from its own JSON are left out.
+    """
+    if static(cls, "__dataclass_fields__") is not None:
+        return [field.name for field in dataclasses.fields(cls)]
+    if static(cls, "__pydantic_validator__") is not None:
+        fields = static(cls, "__pydantic_fields__")
+        known = static(cls, "model_fields") if fields is None else fields  # where pydantic kept them before 2.10
+        return [name for name, field in known.items() if not field.exclude]
+    attributes = static(cls, "__attrs_attrs__")
+    if attributes is not None:
+        return [attribute.name for attribute in attributes]
+    names = static(cls, "__struct_fields__")
+    return None if names is None else list(names)

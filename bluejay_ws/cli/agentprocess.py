@@ -1,0 +1,218 @@
+"""The agent's process: start one, see where it listens, and read what it was started with."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from bluejay_ws.cli.terminal import Problem, clean
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from bluejay_ws.cli.terminal import Terminal
+
+__all__ = ["AgentProcess", "environment_of", "listening_ports", "pid_listening_on", "port_of", "started"]
+
+PROC = Path("/proc")
+LISTENS = "0A"
+LOOK_SECONDS = 0.05
+SETTLE_SECONDS = 0.3  # an agent that opens several ports opens them one after the other
+LAST_LINES = 12
+LOOPBACK = "127.0.0.1"
+
+
+class AgentProcess:
+    """An agent that this command has started, and the files that belong to it.
+
+    Args:
+        process: the leader of a session of its own.
+        directory: holds its log and its spool, and goes when the agent does.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], directory: Path) -> None:
+        self.process = process
+        self.spool = directory / "spool"
+        self._log = directory / "agent.log"
+
+    def last_words(self) -> list[str]:
+        """Return the last lines that the agent has written."""
+        lines = self._log.read_text("utf-8", "replace").splitlines()
+        return [clean(line) for line in lines if line.strip()][-LAST_LINES:]
+
+    def crashed(self) -> bool:
+        """Return whether the agent has written a traceback."""
+        return "Traceback (most recent call last)" in self._log.read_text("utf-8", "replace")
+
+    def wait_for_port(self, wanted: int | None, seconds: float, terminal: Terminal) -> int:
+        """Wait until the agent listens and return its port.
+
+        Args:
+            wanted: the port that it is said to take; None: whichever it takes.
+            seconds: at most.
+            terminal: for the progress.
+
+        Raises:
+            Problem: it ended, listens nowhere, or on several ports.
+        """
+        with terminal.waiting("waiting for the agent to listen"):
+            until = time.monotonic() + seconds
+            while not (ports := self._ports(wanted)):
+                if self.process.poll() is not None:
+                    raise self._problem(f"the agent ended before it listened (exit code {self.process.returncode})")
+                if time.monotonic() > until:
+                    place = "on any port" if wanted is None else f"on port {wanted}"
+                    raise self._problem(f"the agent does not listen {place} after {seconds:.0f} s")
+                time.sleep(LOOK_SECONDS)
+        if wanted is None:
+            time.sleep(SETTLE_SECONDS)
+            ports = self._ports(None)
+        if len(ports) > 1:
+            names = " and ".join(map(str, sorted(ports)))
+            raise Problem(f"the agent listens on ports {names}", "say which one takes calls: --port", exit_code=2)
+        return ports.pop()
+
+    def _ports(self, wanted: int | None) -> set[int]:
+        if wanted is None:
+            return listening_ports(self.process.pid)
+        return {wanted} & listening_ports(None)
+
+    def _problem(self, message: str) -> Problem:
+        words = self.last_words()
+        return Problem(message, f"it said: {words[-1]}" if words else "it wrote nothing", exit_code=3)
+
+    def stop(self, seconds: float) -> None:
+        """Ask the agent and its children to end, and kill what is left after so many seconds."""
+        for number, patience in ((signal.SIGTERM, seconds), (signal.SIGKILL, None)):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(patience)
+
+
+@contextlib.contextmanager
+def started(command: str, environment: Mapping[str, str], *, stop_seconds: float) -> Iterator[AgentProcess]:
+    """Start an agent with a spool of its own, and stop it on the way out.
+
+    Args:
+        command: as on a command line; no shell reads it.
+        environment: variables that it gets besides our own and ``BLUEJAY_SPOOL``.
+        stop_seconds: how long it may take to end before it is killed.
+
+    Raises:
+        Problem: the command cannot be run.
+    """
+    with tempfile.TemporaryDirectory(prefix="bluejay-ws-") as name:
+        directory = Path(name)
+        with (directory / "agent.log").open("wb") as log:
+            process = _start(command, {**environment, "BLUEJAY_SPOOL": str(directory / "spool")}, log.fileno())
+        agent = AgentProcess(process, directory)
+        try:
+            yield agent
+        finally:
+            agent.stop(stop_seconds)
+
+
+def _start(command: str, environment: Mapping[str, str], log: int) -> subprocess.Popen[bytes]:
+    # The environment in which this command is installed comes first: there is a `python` that knows bluejay_ws.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    try:
+        words = shlex.split(command)
+        program = shutil.which(words[0], path=path) or words[0]
+        return subprocess.Popen(  # noqa: S603 - the user's own command
+            [program, *words[1:]],
+            env={**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,  # Ctrl-C is for this process; the agent is asked to stop
+        )
+    except (OSError, ValueError, IndexError) as error:
+        reason = getattr(error, "strerror", None) or "it is no command"
+        raise Problem(f"cannot start {clean(command)!r}: {reason.lower()}", "check --run", exit_code=2) from None
+
+
+# -- what the kernel knows ------------------------------------------------------------------------------------------
+
+
+def listening_ports(session: int | None) -> set[int]:
+    """Return the TCP ports on which the processes of a session listen; None: all processes of this machine."""
+    if not PROC.joinpath("net", "tcp").exists():
+        return _ports_by_lsof(session)
+    ports = _listening_sockets()
+    if session is None:
+        return set(ports.values())
+    return {ports[inode] for pid in _session(session) for inode in _sockets_of(pid) if inode in ports}
+
+
+def pid_listening_on(port: int) -> int | None:
+    """Return the process that listens on a port of this machine, or None where that cannot be seen."""
+    inodes = {inode for inode, found in _listening_sockets().items() if found == port}
+    pids = (int(path.name) for path in PROC.glob("[0-9]*")) if inodes else ()
+    return next((pid for pid in pids if inodes & set(_sockets_of(pid))), None)
+
+
+def environment_of(pid: int) -> dict[str, str] | None:
+    """Return the variables that a process was started with, or None where that cannot be seen."""
+    try:
+        text = PROC.joinpath(str(pid), "environ").read_bytes().decode("utf-8", "replace")
+    except OSError:
+        return None
+    return {name: value for name, equals, value in (one.partition("=") for one in text.split("\0")) if equals}
+
+
+def port_of(url: str) -> int:
+    """Return the port that a websocket URL means."""
+    parts = urlsplit(url)
+    return parts.port or (443 if parts.scheme == "wss" else 80)
+
+
+def _listening_sockets() -> dict[str, int]:
+    """Return the port of each listening TCP socket, by its inode."""
+    found: dict[str, int] = {}
+    for name in ("tcp", "tcp6"):
+        with contextlib.suppress(OSError):
+            rows = [line.split() for line in PROC.joinpath("net", name).read_text().splitlines()[1:]]
+            found.update({row[9]: int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == LISTENS})
+    return found
+
+
+def _session(session: int) -> list[int]:
+    found = []
+    for stat in PROC.glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            if int(stat.read_text().rpartition(")")[2].split()[3]) == session:
+                found.append(int(stat.parent.name))
+    return found
+
+
+def _sockets_of(pid: int) -> list[str]:
+    found = []
+    with contextlib.suppress(OSError):
+        for link in PROC.joinpath(str(pid), "fd").iterdir():
+            with contextlib.suppress(OSError):
+                target = str(link.readlink())
+                if target.startswith("socket:["):
+                    found.append(target[8:-1])
+    return found
+
+
+def _ports_by_lsof(session: int | None) -> set[int]:
+    """Ask ``lsof``, which macOS has, where there is no ``/proc``. A session's leader leads its first group too."""
+    of_whom = [] if session is None else ["-a", "-g", str(session)]
+    command = ["lsof", "-nP", "-iTCP", "-sTCP:LISTEN", "-Fn", *of_whom]
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10).stdout  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired):
+        return set()
+    return {int(line.rpartition(":")[2]) for line in said.splitlines() if line.startswith("n")}

@@ -1,0 +1,205 @@
+"""`bluejay-ws result` and `bluejay-ws results`: what the platform shows for a call, and for a whole run."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bluejay_ws.cli.arguments import new_parser, seconds
+from bluejay_ws.cli.terminal import Problem, Terminal, clean
+from bluejay_ws.client import Bluejay
+from bluejay_ws.exceptions import ConfigurationError, ResultError
+from bluejay_ws.results import RunResult, ids_in
+
+if TYPE_CHECKING:
+    import argparse
+
+    from bluejay_ws.cli.arguments import Commands
+    from bluejay_ws.results import CallResult, ToolComparison
+
+__all__ = ["add_parser", "show_result"]
+
+WAIT_SECONDS = 600.0
+STYLES = {"as_expected": "green", "missing": "red", "wrong_parameters": "red", "extra": "yellow"}
+KINDS = {"as_expected": "as expected", "wrong_parameters": "wrong", "missing": "missing", "extra": "extra"}
+MEASURES = ("goal_success", "hallucination", "redundancy", "custom_evals_success_rate", "pronunciation_score")
+RESULT_TEXT = """\
+Without --check the exit code is 0 when the result could be read. With --check it is
+1 unless the call is COMPLETED, every expected tool was called with the expected
+parameters, and the caller reached its goal. The platform does not give back
+transcripts, tags and metadata.
+"""
+RESULTS_TEXT = """\
+The exit code is a verdict for CI: 0 when every call is COMPLETED, every expected tool
+was called with the expected parameters, and each caller reached its goal; else 1.
+
+RUN_ID is read by the route of the official SDK (/v1/retrieve-simulation-results/),
+which the published API description of November 2026 does not list. Where your
+platform does not have it, name the calls: --calls FILE, one id on each line.
+"""
+
+
+def add_parser(commands: Commands[argparse.ArgumentParser]) -> None:
+    """Add both commands to the command line."""
+    one = new_parser(commands, "result", "what the platform shows for a call", RESULT_TEXT)
+    one.add_argument("id", metavar="ID", help="the simulation result id of the call")
+    one.add_argument("--check", action="store_true", help="exit with 1 if the call should fail a build")
+    one.set_defaults(run=_run_result)
+    whole = new_parser(commands, "results", "what the platform shows for a whole run, with a verdict", RESULTS_TEXT)
+    whole.add_argument("id", nargs="?", metavar="RUN_ID", help="the id of the simulation run")
+    whole.add_argument("--calls", metavar="FILE", help="ids of calls in place of a run; - reads them from the input")
+    whole.set_defaults(run=_run_results)
+    for parser in (one, whole):
+        parser.add_argument("--wait", action="store_true", help="until the platform has evaluated it")
+        parser.add_argument(
+            "--seconds", metavar="S", type=seconds, default=WAIT_SECONDS, help="how long to wait at most (600)"
+        )
+        parser.add_argument("--strict", action="store_true", help="extra tool calls and hallucinations fail too")
+
+
+def _run_result(args: argparse.Namespace, terminal: Terminal) -> int:
+    with _client() as bluejay:
+        result = _read(lambda: bluejay.result(args.id, wait=_patience(args)))
+    terminal.document(result.as_dict())
+    show_result(result, terminal)
+    return 1 if (args.check or args.strict) and result.failures(strict=args.strict) else 0
+
+
+def _run_results(args: argparse.Namespace, terminal: Terminal) -> int:
+    if (args.id is None) == (args.calls is None):
+        raise Problem("which run?", "give either a RUN_ID or --calls FILE", exit_code=2)
+    with _client() as bluejay:
+        run = _read(lambda: _run_of(args, bluejay))
+    failures = run.failures(strict=args.strict)
+    terminal.document({**run.as_dict(), "failures": failures})
+    _show_run(run, failures, terminal)
+    return 1 if failures else 0
+
+
+def _client() -> Bluejay:
+    try:
+        bluejay = Bluejay(spool=False)
+    except ConfigurationError as error:
+        raise Problem(f"{error.setting} {error.reason}", error.remedy, exit_code=2) from None
+    if bluejay.settings.api_key is None:
+        raise Problem("BLUEJAY_API_KEY is not set", "export the key of the account that ran the call", exit_code=2)
+    return bluejay
+
+
+def _read(read: Any) -> Any:
+    try:
+        return read()
+    except ResultError as error:
+        raise Problem(f"{error.what} {error.reason}", error.remedy) from None
+
+
+def _patience(args: argparse.Namespace) -> float:
+    return args.seconds if args.wait else 0.0
+
+
+def _run_of(args: argparse.Namespace, bluejay: Bluejay) -> RunResult:
+    if args.id is not None:
+        return bluejay.run_result(args.id, wait=_patience(args))
+    ids = _ids(args.calls)
+    # One after the other, each with its own patience: most are final by the time the first one is.
+    return RunResult("", "", tuple(bluejay.result(each, wait=_patience(args)) for each in ids))
+
+
+def _ids(place: str) -> list[str]:
+    try:
+        text = sys.stdin.read() if place == "-" else Path(place).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise Problem(
+            f"{place} cannot be read ({type(error).__name__})", "give a text file of ids", exit_code=2
+        ) from None
+    ids = ids_in(text.splitlines())
+    if not ids:
+        raise Problem(f"{place} holds no ids", "one on each line", exit_code=2)
+    return ids
+
+
+def show_result(result: CallResult, terminal: Terminal) -> None:
+    """Write everything that the platform shows for a call."""
+    style = "green" if result.status == "COMPLETED" else "red" if result.final else "yellow"
+    status = terminal.paint(clean(result.status or "no status"), style)
+    terminal.say(f"call {clean(result.simulation_result_id)}: {status}, {result.meaning}")
+    if result.remedy:
+        terminal.wrapped("  ", result.remedy)
+    if result.start_time or result.duration_ms is not None:
+        length = "" if result.duration_ms is None else f", {result.duration_ms / 1000:.1f} s"
+        terminal.say(f"  started {clean(result.start_time) or 'at an unknown time'}{length}")
+    _show_tools(result, terminal)
+    for label, value in _facts(result):
+        terminal.wrapped(f"  {label:<14}", value)
+    for evaluation in result.evaluations:
+        _show_evaluation(evaluation, terminal)
+
+
+def _show_tools(result: CallResult, terminal: Terminal) -> None:
+    if not result.comparisons:
+        terminal.say("  no tool calls, expected or actual")
+        return
+    terminal.title("  tool calls")
+    for pair in result.comparisons:
+        _show_pair(pair, terminal)
+
+
+def _show_pair(pair: ToolComparison, terminal: Terminal) -> None:
+    offset = pair.actual.start_offset_ms if pair.actual else None
+    at = "" if offset is None else f"  at {offset / 1000:.3f} s"
+    word = f"{KINDS[pair.kind]:<12}"
+    terminal.say(f"  {terminal.paint(word, STYLES[pair.kind])} {clean(pair.name)}{at}")
+    for side, call in (("expected", pair.expected), ("actual", pair.actual)):
+        if call is not None:
+            terminal.wrapped(f"      {side:<9} ", _json(call.parameters))
+    for found in pair.differences:
+        words = f"{found.path}: expected {_json(found.expected)}, was {_json(found.actual)}"
+        terminal.wrapped("      differs   ", words, style="red")
+    if pair.output_differs and pair.expected and pair.actual:
+        words = f"expected {_json(pair.expected.output)}, was {_json(pair.actual.output)}"
+        terminal.wrapped("      output    ", words, style="yellow")
+
+
+def _facts(result: CallResult) -> list[tuple[str, str]]:
+    latency = ", ".join(f"{key.removesuffix('_agent_latency')} {value:g}" for key, value in result.latency.items())
+    found = [
+        ("events", str(len(result.events)) if result.events else ""),
+        ("trace ids", ", ".join(result.trace_ids)),
+        ("latency", latency),
+        ("recording", result.audio_url),
+        ("transcript", result.transcript_url),
+    ]
+    return [(label, value) for label, value in found if value]
+
+
+def _show_evaluation(evaluation: dict[str, Any], terminal: Terminal) -> None:
+    terminal.title("  evaluation")
+    for key in MEASURES:
+        if evaluation.get(key) is not None:
+            reason = evaluation.get(f"{key.partition('_')[0]}_reasoning")
+            words = f"{_json(evaluation[key])}{f': {reason}' if reason else ''}"
+            terminal.wrapped(f"  {key.replace('_', ' '):<26}", words)
+    if evaluation.get("call_summary"):
+        terminal.wrapped(f"  {'summary':<26}", str(evaluation["call_summary"]))
+    for metric in evaluation.get("custom_metrics") or []:
+        if isinstance(metric, dict):
+            words = ": ".join(str(metric[key]) for key in ("response_value", "reasoning") if metric.get(key))
+            terminal.wrapped(f"  {metric.get('name')!s:<26}", words)
+
+
+def _show_run(run: RunResult, failures: list[str], terminal: Terminal) -> None:
+    for call in run.calls:
+        bad = call.failures()
+        mark = terminal.paint("failed" if bad else "passed", "red" if bad else "green")
+        terminal.say(f"{mark}  call {clean(call.simulation_result_id)}: {clean(call.status or 'no status')}")
+    for reason in failures:
+        terminal.wrapped("  ", reason)
+    good = sum(not call.failures() for call in run.calls)
+    waits = "" if run.final or not run.calls else "; the platform is not done yet: --wait waits for it"
+    terminal.say(f"{good} of {len(run.calls)} calls passed{waits}")
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=repr)

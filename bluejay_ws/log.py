@@ -1,0 +1,43 @@
+"""The one way to log: counted first, throttled where it repeats, and never an exception for the agent."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bluejay_ws.stats import Counters
+
+__all__ = ["say", "say_seldom"]
+
+logger = logging.getLogger("bluejay_ws")
+
+
+def say(counters: Counters, level: int, text: str, *args: object, simulation_result_id: str | None = None) -> None:
+    """Log what has been counted, about a call or, without an id, about none; never raises. See also `say_seldom`.
+
+    The agent's own log handlers and filters run in here. One that raises would raise into the agent's code, at a
+    place where it would have logged nothing: that is counted instead.
+
+    Args:
+        counters: where that is counted.
+        level: of the `logging` module.
+        text: with ``%s`` for each of ``args``; nothing in them may come from outside.
+        args: see ``text``.
+        simulation_result_id: of the call, for the log record.
+    """
+    try:
+        logger.log(level, text, *args, extra={"simulation_result_id": simulation_result_id})
+    except Exception:  # noqa: BLE001 - what a log handler raises must not reach the agent through us
+        counters.add("errors.log")
+
+
+def say_seldom(
+    counters: Counters, level: int, text: str, *args: object, simulation_result_id: str | None = None
+) -> None:
+    """Do what `say` does, but the same once a minute only: what goes wrong may do so with every frame of every call."""
+    left_out = counters.unsaid((text, args))
+    if left_out is None:
+        return
+    more = f" (and {left_out} more like it)" if left_out else ""
+    say(counters, level, f"{text}{more}", *args, simulation_result_id=simulation_result_id)

@@ -1,0 +1,213 @@
+"""Where a call's id stands: in the connect request's header, its query, or a carrier's first messages.
+
+Names are compared without case, ``-`` and ``_``, and without the prefixes that carriers add (``X-``, ``X-PH-``,
+``SipHeader_``): ``SipHeader_X-Simulation-Result-Id``, ``simulation_result_id`` and ``simulationResultId`` are the same.
+Source: the platform's documentation of simulated calls, and the carriers' of their media streams: Twilio
+``start.customParameters`` and its ConversationRelay's ``setup.customParameters``; Exotel ``start.custom_parameters``;
+Telnyx ``custom_parameters`` (a list of names and values) and ``client_state`` (base64); Plivo ``extra_headers`` (JSON,
+``{X-PH-name: value}``, or ``name=value`` with ``;`` or ``,`` between); Vonage the first message's own keys; Genesys
+``parameters.inputVariables`` and ``parameters.customConfig`` (an object, or JSON as text).
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, TypeAlias
+from urllib.parse import parse_qsl, urlsplit
+
+from pydantic_core import from_json
+
+__all__ = [
+    "MESSAGES",
+    "NAMES",
+    "IdPlaces",
+    "IdSource",
+    "checked_sources",
+    "header_values",
+    "ids_in_message",
+    "ids_in_query",
+    "usable_id",
+]
+
+IdSource: TypeAlias = Literal["header", "query", "message"]
+
+MESSAGES = 8
+"""How many text messages of a call are searched for its id before it counts as no simulation."""
+
+_SOURCES = ("header", "query", "message")
+_MESSAGE_LIMIT = 1 << 16
+NAMES = frozenset({"simulationresultid"})
+"""The id's name, without case, ``-``, ``_`` and prefixes."""
+_INSIDE = frozenset(
+    {
+        "start", "setup", "customparameters", "parameters", "data", "headers", "customheaders", "extraheaders",
+        "inputvariables", "customconfig", "clientstate",
+    }
+)  # fmt: skip
+_PREFIXES = ("sipheader", "xph", "x")
+_DEPTH = 5
+_LIST_MOST = 100
+_PAIRS = re.compile(r"([^\s=:;,&{}]+)\s*[=:]\s*([^;,&{}]*)")
+_USABLE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+
+
+def usable_id(values: Iterable[object]) -> str | None:
+    """Return the one simulation result id that the header's values agree on, or None.
+
+    Proxies can repeat a header: equal values count as one. Differing values, an empty one, or one
+    that is not 1 to 64 letters, digits, ``_`` or ``-`` is no usable id.
+
+    Args:
+        values: every value the connect request carries for `ID_HEADER`.
+
+    Returns:
+        The id, or None when there is no value or no usable one.
+    """
+    distinct = set(values)
+    if len(distinct) != 1:
+        return None
+    (value,) = distinct
+    return value if isinstance(value, str) and _USABLE_ID.fullmatch(value) else None
+
+
+def header_values(headers: Any, name: str) -> list[str]:
+    """Return all values of the header ``name``, whatever its case; an empty list when there is none.
+
+    Args:
+        headers: an object with ``get_all`` (websockets, email), ``getall`` (aiohttp) or ``getlist``
+            (Starlette, Werkzeug), a mapping, pairs of text or bytes (ASGI), or None.
+        name: the header's name.
+    """
+    if headers is None:
+        return []
+    for method in ("get_all", "getlist"):
+        if hasattr(headers, method):
+            return [_text(value) for value in getattr(headers, method)(name) or ()]
+    if hasattr(headers, "getall"):
+        return [_text(value) for value in headers.getall(name, ())]
+    pairs: Iterable[Any] = headers.items() if isinstance(headers, Mapping) else headers
+    wanted = name.lower()
+    return [_text(value) for key, value in pairs if _text(key).lower() == wanted]
+
+
+def _text(value: object) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes | bytearray) else str(value)
+
+
+class IdPlaces(tuple[IdSource, ...]):  # noqa: SLOT001 - a tuple cannot have any
+    """Where a call's id may stand, in this order, and under which names.
+
+    Args:
+        sources: the places.
+        names: as `checked_sources` makes them.
+    """
+
+    names: frozenset[str]
+
+    def __new__(cls, sources: Iterable[IdSource], names: frozenset[str] = NAMES) -> IdPlaces:  # noqa: D102, PYI034
+        places = super().__new__(cls, sources)
+        places.names = names
+        return places
+
+
+def checked_sources(sources: tuple[IdSource, ...] | str, names: tuple[str, ...] | str = ()) -> IdPlaces:
+    """Return where to look for a call's id.
+
+    Args:
+        sources: some of ``header``, ``query``, ``message``, in the order in which they are asked.
+        names: the user's own names for the id, such as ``sim_id``, beside the platform's.
+
+    Raises:
+        ValueError: a source is unknown, or there is none; a name is no text, or empty.
+    """
+    if isinstance(sources, str) or not sources or not set(sources) <= set(_SOURCES):
+        raise ValueError(f"id_from is {sources!r}; give a tuple of some of {', '.join(map(repr, _SOURCES))}")
+    given: tuple[Any, ...] | str = names
+    if isinstance(given, str) or not all(isinstance(name, str) and _plain(name) for name in given):
+        raise ValueError(f"id_names is {names!r}; give a tuple of your own names for the id, such as ('sim_id',)")
+    return IdPlaces(sources, NAMES | {_plain(name) for name in names})
+
+
+def ids_in_query(target: str, names: frozenset[str] = NAMES) -> list[str]:
+    """Return the values of the id's parameter in a request target such as ``/agent?simulation_result_id=720488``."""
+    try:
+        pairs = parse_qsl(urlsplit(target).query, keep_blank_values=True, max_num_fields=100)
+    except ValueError:
+        return []
+    return [value for name, value in pairs if _names_it(name, names)]
+
+
+def ids_in_message(data: bytes | bytearray | memoryview | str, names: frozenset[str] = NAMES) -> list[str]:
+    """Return the values of the id's field in a JSON message, at its top or where carriers put parameters.
+
+    Anything that is not a JSON object of at most 64 KiB has none.
+    """
+    if len(data) > _MESSAGE_LIMIT:
+        return []
+    try:
+        message = from_json(data if isinstance(data, str | bytes | bytearray) else bytes(data))
+    except ValueError:
+        return []
+    return _search(message, names, _DEPTH) if isinstance(message, dict) else []
+
+
+def _search(value: Any, names: frozenset[str], depth: int) -> list[str]:
+    fields = _fields(value)
+    if depth == 0:
+        return []
+    found = [str(one) for name, one in fields if _names_it(name, names) and _could_be_id(one)]
+    for name, inner in fields:
+        plain = _plain(name)
+        if plain in _INSIDE or _stripped(plain) in _INSIDE:
+            found += _search(_decoded(inner) if plain == "clientstate" else inner, names, depth - 1)
+    return found
+
+
+def _fields(value: Any) -> list[tuple[str, Any]]:
+    """Return names and values, in whichever form a carrier packs them: an object, a list of pairs, JSON, or text."""
+    if isinstance(value, str):
+        return _fields_of_text(value)
+    if isinstance(value, dict):
+        return list(value.items())
+    if isinstance(value, list):
+        pairs = [one for one in value[:_LIST_MOST] if isinstance(one, dict) and isinstance(one.get("name"), str)]
+        return [(one["name"], one.get("value")) for one in pairs]
+    return []
+
+
+def _fields_of_text(text: str) -> list[tuple[str, Any]]:
+    if text.lstrip()[:1] in {"{", "["}:
+        try:
+            return _fields(from_json(text))
+        except ValueError:
+            pass  # one carrier documents braces round what is no JSON
+    return [(name.strip("\"'"), one.strip().strip("\"'")) for name, one in _PAIRS.findall(text[:_MESSAGE_LIMIT])]
+
+
+def _decoded(value: Any) -> Any:
+    """Return what base64 says, where it is text."""
+    try:
+        return binascii.a2b_base64(value).decode()
+    except (TypeError, ValueError):
+        return value
+
+
+def _could_be_id(value: Any) -> bool:
+    return isinstance(value, str | int) and not isinstance(value, bool)
+
+
+def _names_it(name: str, names: frozenset[str]) -> bool:
+    plain = _plain(name)
+    return plain in names or _stripped(plain) in names
+
+
+def _stripped(plain: str) -> str:
+    for prefix in _PREFIXES:
+        plain = plain.removeprefix(prefix)
+    return plain
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("-", "").replace("_", "")

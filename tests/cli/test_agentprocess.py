@@ -1,0 +1,86 @@
+"""`bluejay_ws.cli.agentprocess`: the agent's process, and what the kernel knows of it."""
+
+from __future__ import annotations
+
+import io
+import os
+import socket
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bluejay_ws.cli import agentprocess
+from bluejay_ws.cli.agentprocess import environment_of, listening_ports, pid_listening_on, port_of, started
+from bluejay_ws.cli.terminal import Problem, Terminal
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LISTEN = "import socket, sys, time; kept = [socket.create_server(('127.0.0.1', 0)) for _ in range({})]; time.sleep(60)"
+
+
+def test_the_port_of_a_url() -> None:
+    """Its own, else that of its scheme."""
+    assert [port_of(url) for url in ("ws://a:8765", "ws://a", "wss://a/b")] == [8765, 80, 443]
+
+
+def test_a_process_that_listens_is_found() -> None:
+    """By its port, with the variables it was started with; nobody listens on a port that is closed."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert port in listening_ports(None)
+        assert pid_listening_on(port) == os.getpid()
+    assert pid_listening_on(port) is None
+    known = environment_of(os.getpid())
+    assert known is not None
+    assert known["PATH"]
+    assert environment_of(2**22 + 1) is None
+
+
+def test_an_agent_is_stopped_with_its_children(tmp_path: Path) -> None:
+    """Also one that does not listen to SIGTERM, and one that a shell started."""
+    script = tmp_path / "stubborn.py"
+    script.write_text("import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + LISTEN.format(1))
+    with started(f"sh -c '{sys.executable} {script} & wait'", {}, stop_seconds=0.2) as agent:
+        port = agent.wait_for_port(None, 30, Terminal(io.StringIO()))
+        assert pid_listening_on(port) is not None
+    while pid_listening_on(port) is not None:
+        pass  # the kernel takes a moment to close its sockets
+
+
+def test_an_agent_on_several_ports_has_to_say_which() -> None:
+    """Nothing is guessed."""
+    command = f'python -c "{LISTEN.format(2)}"'
+    with (
+        started(command, {}, stop_seconds=5) as agent,
+        pytest.raises(Problem, match="listens on ports") as caught,
+    ):
+        agent.wait_for_port(None, 30, Terminal(io.StringIO()))
+    assert "--port" in caught.value.remedy
+
+
+def test_an_agent_that_never_listens_is_not_waited_for_for_ever() -> None:
+    """With its last words."""
+    with (
+        started("python -c \"import time; print('sleepy', flush=True); time.sleep(60)\"", {}, stop_seconds=5) as agent,
+        pytest.raises(Problem, match="does not listen on port 9 after 1 s") as caught,
+    ):
+        agent.wait_for_port(9, 1.0, Terminal(io.StringIO()))
+    assert "sleepy" in caught.value.remedy
+
+
+@pytest.mark.parametrize("answer", ["n127.0.0.1:8765\nn[::1]:8766\n", None])
+def test_without_proc_lsof_is_asked(answer: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As on macOS; where there is no lsof either, no port is known."""
+
+    def run(command: list[str], **_: Any) -> Any:
+        assert command[0] == "lsof"
+        if answer is None:
+            raise FileNotFoundError
+        return subprocess.CompletedProcess(command, 0, stdout=f"p1\n{answer}")
+
+    monkeypatch.setattr(agentprocess, "PROC", tmp_path)
+    monkeypatch.setattr(subprocess, "run", run)
+    assert listening_ports(None) == listening_ports(1) == ({8765, 8766} if answer else set())
