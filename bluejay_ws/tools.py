@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import re
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
 
@@ -24,6 +25,15 @@ R = TypeVar("R")
 # What a tool's generator yielded is its output; beyond this many items only the count goes on.
 YIELDED_LIMIT = 1_000
 
+# What frameworks hand to a tool beside what the model gave. It may hold the whole conversation.
+CONTEXTS = frozenset({"RunContextWrapper", "RunContext", "ToolContext", "FunctionCallParams"})
+# Their decorators make objects of functions; a wrapper round one is a tool that neither they nor we know any more.
+FRAMEWORKS = frozenset({
+    *("agents", "livekit", "pipecat", "google", "langchain", "langchain_core", "pydantic_ai", "crewai", "llama_index"),
+    *("smolagents", "autogen_core", "strands", "line"),
+})  # fmt: skip
+_CONTEXT_NAME = re.compile(rf"(?<!\w)(?:{'|'.join(sorted(CONTEXTS))})(?!\w)")
+
 
 @overload
 def record_tool(function: Callable[P, R], /) -> Callable[P, R]: ...
@@ -42,14 +52,19 @@ def record_tool(
 
     The function itself does not change: same signature, result, exceptions and kind (plain, ``async``,
     generator, async generator). Outside a simulation it is called directly. The call it belongs to is the
-    one that is current when it is called, or, for generators, when iteration begins. What a generator yields
-    is its output, as a list. ``self`` and ``cls`` are not parameters.
+    one that is current when it is called; what a generator yields is its output, as a list. ``self``, ``cls``
+    and a framework's context (``RunContextWrapper``, ``RunContext``, ``ToolContext``, ``FunctionCallParams``) are
+    not parameters.
 
     Args:
         function: the tool; given by the decorator without parentheses.
         name: the name the platform compares; default the function's ``__name__``.
         description: default the first line of the function's docstring.
+
+    Raises:
+        TypeError: ``function`` cannot be called, or is a framework's tool object; ``name`` is no string.
     """
+    _check(function, name, description)
     if isinstance(function, staticmethod | classmethod):
         inner: Any = record_tool(name=name, description=description)(function.__func__)
         return cast("Callable[..., Any]", type(function)(inner))
@@ -61,10 +76,45 @@ def record_tool(
     return wrapper
 
 
+def _check(function: object, name: object, description: object) -> None:
+    """Refuse at once what could only be noticed when the first call is over.
+
+    Raises:
+        TypeError: with the way out.
+    """
+    for what, value in (("name", name), ("description", description)):
+        if value is not None and not isinstance(value, str):
+            message = f"record_tool: {what} must be a string, not {type(value).__name__}"
+            raise TypeError(message)
+    if isinstance(function, str):
+        message = f"record_tool takes a function; to give the tool a name write @record_tool(name={function!r})"
+        raise TypeError(message)
+    if function is None or isinstance(function, staticmethod | classmethod):
+        return
+    if _is_tool_object(function):
+        kind = type(function).__qualname__
+        message = (
+            f"record_tool cannot record a {kind}: a framework's decorator has made a tool object of the function. "
+            "Write @record_tool below that decorator, next to the function"
+        )
+        raise TypeError(message)
+    if not callable(function):
+        message = f"record_tool takes a function, not {type(function).__name__}"
+        raise TypeError(message)
+
+
+def _is_tool_object(function: object) -> bool:
+    """Return whether this is what a framework makes of a function; a user's own callable object is not."""
+    if inspect.isroutine(function) or isinstance(function, type | functools.partial):
+        return False
+    kind = type(function)
+    return hasattr(function, "on_invoke_tool") or kind.__module__.partition(".")[0] in FRAMEWORKS
+
+
 class _Tool:
     """A decorated function's facts, read once."""
 
-    __slots__ = ("description", "name", "signature")
+    __slots__ = ("contexts", "description", "name", "signature")
 
     def __init__(self, function: Callable[..., Any], name: str | None, description: str | None) -> None:
         self.name: str = name or str(getattr(function, "__name__", type(function).__name__))
@@ -74,6 +124,8 @@ class _Tool:
             self.signature: inspect.Signature | None = inspect.signature(function)
         except (TypeError, ValueError):  # some builtins have none
             self.signature = None
+        parameters = {} if self.signature is None else self.signature.parameters
+        self.contexts = frozenset(one for one, facts in parameters.items() if _is_context(facts.annotation))
 
     def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ToolCallBlock:
         return current_recorder().tool_call(self.name, self.parameters(args, kwargs), self.description)
@@ -81,7 +133,7 @@ class _Tool:
     def parameters(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Mapping[str, Any]:
         """Return the arguments by the names the function gives them; wrong arguments are the function's affair."""
         if not args:
-            return dict(kwargs)
+            return self._without_contexts(kwargs)
         try:
             bound = self.signature.bind(*args, **kwargs).arguments if self.signature else {"args": args, **kwargs}
         except TypeError:
@@ -92,19 +144,36 @@ class _Tool:
         first = next(iter(flat), None)
         if first in {"self", "cls"}:
             del flat[first]
-        return flat
+        return self._without_contexts(flat)
+
+    def _without_contexts(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Return a copy without what the framework gave."""
+        return {
+            name: value
+            for name, value in given.items()
+            if name not in self.contexts and type(value).__name__ not in CONTEXTS
+        }
 
     def _is_keywords(self, name: str) -> bool:
         return self.signature is not None and self.signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD
 
 
+def _is_context(annotation: object) -> bool:
+    """Return whether a parameter's annotation, a type or text, names a framework's context."""
+    if annotation is inspect.Parameter.empty:
+        return False
+    if isinstance(annotation, type):
+        return any(base.__name__ in CONTEXTS for base in annotation.__mro__)
+    return _CONTEXT_NAME.search(annotation if isinstance(annotation, str) else repr(annotation)) is not None
+
+
 def _wrapper(tool: _Tool, function: Callable[..., Any]) -> Any:
     kind = getattr(function, "__func__", function)
     if inspect.isasyncgenfunction(kind):
-        make = _async_generator
-    elif inspect.isgeneratorfunction(kind):
-        make = _generator
-    elif inspect.iscoroutinefunction(kind) or inspect.iscoroutinefunction(getattr(kind, "__call__", None)):  # noqa: B004
+        return _of_kind(inspect.CO_ASYNC_GENERATOR, functools.wraps(function)(_async_generator(tool, function)))
+    if inspect.isgeneratorfunction(kind):
+        return _of_kind(inspect.CO_GENERATOR, functools.wraps(function)(_generator(tool, function)))
+    if inspect.iscoroutinefunction(kind) or inspect.iscoroutinefunction(getattr(kind, "__call__", None)):  # noqa: B004
         make = _coroutine
     else:
         make = _plain
@@ -165,18 +234,50 @@ class _Yielded:
         return [*self.items, f"...[cut: {self.count} items]"]
 
 
+def _of_kind(flag: int, wrapper: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a plain function that returns a generator be known as a generator function, as what it wraps is.
+
+    A real one would run nothing until it is iterated, perhaps in another context, where the call is not known any more.
+    """
+    if _KINDS_CAN_BE_TOLD:
+        wrapper.__code__ = wrapper.__code__.replace(co_flags=wrapper.__code__.co_flags | flag)
+    return wrapper
+
+
+def _kinds_can_be_told() -> bool:
+    """Return whether this interpreter takes a code's flag for what it says, and makes its generators otherwise."""
+
+    def probe() -> int:
+        return 1
+
+    try:
+        probe.__code__ = probe.__code__.replace(co_flags=probe.__code__.co_flags | inspect.CO_GENERATOR)
+        return probe() == 1 and inspect.isgeneratorfunction(probe)
+    except Exception:  # noqa: BLE001 - then tools that are generators are plain functions that return one
+        return False
+
+
+_KINDS_CAN_BE_TOLD = _kinds_can_be_told()
+
+
 def _generator(tool: _Tool, function: Callable[..., Any]) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        if not current_recorder().active:
-            return (yield from function(*args, **kwargs))
-        yielded = _Yielded()
-        with tool.begin(args, kwargs) as block:
-            try:
-                return (yield from _noted(function(*args, **kwargs), yielded))
-            finally:
-                block.output = yielded.output()
+        recorder = current_recorder()
+        generator: Generator[Any, Any, Any] = function(*args, **kwargs)
+        if not recorder.active:
+            return generator
+        return _recorded(generator, recorder.tool_call(tool.name, tool.parameters(args, kwargs), tool.description))
 
     return call
+
+
+def _recorded(generator: Generator[Any, Any, Any], block: ToolCallBlock) -> Generator[Any, Any, Any]:
+    yielded = _Yielded()
+    with block:
+        try:
+            return (yield from _noted(generator, yielded))
+        finally:
+            block.output = yielded.output()
 
 
 def _noted(generator: Generator[Any, Any, Any], yielded: _Yielded) -> Generator[Any, Any, Any]:
@@ -200,27 +301,36 @@ def _noted(generator: Generator[Any, Any, Any], yielded: _Yielded) -> Generator[
 
 
 def _async_generator(tool: _Tool, function: Callable[..., Any]) -> Callable[..., Any]:
-    async def call(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        yielded = _Yielded()
-        generator = function(*args, **kwargs)
-        with tool.begin(args, kwargs) as block:
-            step, sent = generator.asend, None
-            while True:
-                try:
-                    item = await step(sent)
-                except StopAsyncIteration:
-                    return
-                finally:
-                    block.output = yielded.output()
-                yielded.add(item)
-                step, sent = generator.asend, None
-                try:
-                    sent = yield item
-                except GeneratorExit:
-                    block.output = yielded.output()
-                    await generator.aclose()
-                    raise
-                except BaseException as error:  # noqa: BLE001 - thrown in by the consumer: the tool's own affair
-                    step, sent = generator.athrow, error
+    def call(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+        recorder = current_recorder()
+        generator: AsyncGenerator[Any, Any] = function(*args, **kwargs)
+        if not recorder.active:
+            return generator
+        block = recorder.tool_call(tool.name, tool.parameters(args, kwargs), tool.description)
+        return _recorded_async(generator, block)
 
     return call
+
+
+async def _recorded_async(generator: AsyncGenerator[Any, Any], block: ToolCallBlock) -> AsyncGenerator[Any, Any]:
+    yielded = _Yielded()
+    with block:
+        step: Callable[[Any], Any] = generator.asend
+        sent: Any = None
+        while True:
+            try:
+                item = await step(sent)
+            except StopAsyncIteration:
+                return
+            finally:
+                block.output = yielded.output()
+            yielded.add(item)
+            step, sent = generator.asend, None
+            try:
+                sent = yield item
+            except GeneratorExit:
+                block.output = yielded.output()
+                await generator.aclose()
+                raise
+            except BaseException as error:  # noqa: BLE001 - thrown in by the consumer: the tool's own affair
+                step, sent = generator.athrow, error

@@ -6,17 +6,19 @@ import asyncio
 import contextlib
 import functools
 import inspect
-from typing import TYPE_CHECKING, Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Annotated, Any
 
 import pytest
 
+from bluejay_ws import tools
 from bluejay_ws.current import enter
 from bluejay_ws.recorder import DECORATED_TOOLS
 from bluejay_ws.tools import YIELDED_LIMIT, record_tool
 from tests.support import Call
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Generator, Iterator
+    from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 
     from bluejay_ws.wire.report import ToolCall
 
@@ -32,9 +34,9 @@ def call() -> Iterator[Call]:
 
 def tools_of(call: Call) -> list[ToolCall]:
     """Return the tool calls of the report, after checking that there are some."""
-    tools = call.report().tool_calls
-    assert tools
-    return tools
+    recorded = call.report().tool_calls
+    assert recorded
+    return recorded
 
 
 @record_tool
@@ -368,3 +370,144 @@ def test_parameters_that_cannot_be_read_do_not_stop_the_tool(call: Call) -> None
 
     assert takes(hostile) is hostile
     assert len(tools_of(call)) == 1
+
+
+# -- frameworks' tools
+
+
+class RunContextWrapper:
+    """What a framework hands in beside what the model gave."""
+
+
+class OwnContext(RunContextWrapper):
+    """A user's own kind of it."""
+
+
+@record_tool
+def plain_context(ctx: RunContextWrapper, city: str, *, days: int = 1) -> str:
+    """Look something up."""
+    return f"{city} {days}"
+
+
+@record_tool
+async def quoted_context(city: str, ctx: Annotated[RunContextWrapper | None, "x"] = None) -> str:
+    """Look something up."""
+    return city
+
+
+@record_tool
+def unknown_context(city: str, anything: object) -> str:
+    """Look something up."""
+    return city
+
+
+@pytest.mark.parametrize(
+    ("run", "parameters"),
+    [
+        (lambda: plain_context(RunContextWrapper(), "Rome", days=2), {"city": "Rome", "days": 2}),
+        (lambda: plain_context(ctx=RunContextWrapper(), city="Rome"), {"city": "Rome"}),
+        (lambda: plain_context(OwnContext(), "Rome"), {"city": "Rome"}),
+        (lambda: asyncio.run(quoted_context("Rome", RunContextWrapper())), {"city": "Rome"}),
+        (lambda: asyncio.run(quoted_context(city="Rome", ctx=None)), {"city": "Rome"}),
+        (lambda: unknown_context("Rome", RunContextWrapper()), {"city": "Rome"}),
+        (lambda: unknown_context("Rome", "RunContext"), {"city": "Rome", "anything": "RunContext"}),
+    ],
+)
+def test_a_frameworks_context_is_no_parameter(run: Callable[[], Any], parameters: dict[str, Any], call: Call) -> None:
+    """By its annotation or by its type, by position or by name: the platform compares what the model gave."""
+    run()
+    (tool,) = tools_of(call)
+    assert tool.parameters == parameters
+
+
+def test_the_kind_of_the_class_of_a_parameter_is_read() -> None:
+    """An annotation that is a class tells by its bases."""
+    annotations: dict[str, Any] = {"ctx": OwnContext, "city": str}
+
+    def look_up(ctx: Any, city: Any) -> None:
+        pass
+
+    look_up.__annotations__ = annotations
+    assert tools._Tool(look_up, None, None).contexts == {"ctx"}
+
+
+class FunctionTool:
+    """What a framework's decorator makes of a function."""
+
+    on_invoke_tool = None
+
+    def __call__(self) -> None:
+        """Run it."""
+
+
+class OtherTool:
+    """The same, of a framework that is known by its name only."""
+
+    def __call__(self) -> None:
+        """Run it."""
+
+
+OtherTool.__module__ = "livekit.agents.llm.tool_context"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "way_out"),
+    [
+        (FunctionTool(), "below that decorator"),
+        (OtherTool(), "below that decorator"),
+        ("weather", r"record_tool\(name='weather'\)"),
+        (5, "takes a function, not int"),
+    ],
+)
+def test_what_is_no_function_is_refused_where_it_is_decorated(wrong: Any, way_out: str) -> None:
+    """Nobody finds out after the first simulation that a tool is neither the framework's nor recorded."""
+    with pytest.raises(TypeError, match=way_out):
+        record_tool(wrong)
+
+
+@pytest.mark.parametrize("options", [{"name": 5}, {"description": b"x"}])
+def test_a_name_that_is_no_string_is_refused(options: dict[str, Any]) -> None:
+    """The same holds for the decorator's arguments."""
+    with pytest.raises(TypeError, match="must be a string"):
+        record_tool(**options)
+
+
+def test_a_generator_made_in_a_call_is_recorded_wherever_it_is_pulled(call: Call) -> None:
+    """An executor's thread has no context of the call: the recorder is the one of where the generator was made."""
+
+    async def main() -> tuple[list[int], list[str]]:
+        loop = asyncio.get_running_loop()
+        made, letters_made = numbers(2), letters("ab")
+        with ThreadPoolExecutor(1) as pool:
+            pulled = await loop.run_in_executor(pool, list, made)
+            return pulled, await loop.run_in_executor(pool, asyncio.run, everything(letters_made))
+
+    async def everything(items: AsyncGenerator[str, str]) -> list[str]:
+        return [item async for item in items]
+
+    assert asyncio.run(main()) == ([0, 1], ["a", "b"])
+    assert [tool.name for tool in tools_of(call)] == ["count_up", "letters"]
+
+
+def test_outside_a_simulation_a_generator_is_the_tools_own() -> None:
+    """Nothing is wrapped, and no item is kept."""
+    generators: list[Any] = [numbers(1), letters("a")]
+    assert [one.__qualname__ for one in generators] == ["numbers", "letters"]
+
+
+def test_an_interpreter_that_reads_the_flag_otherwise_gets_no_flag(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tool works all the same; only `inspect` sees a plain function."""
+    monkeypatch.setattr(tools, "_KINDS_CAN_BE_TOLD", False)
+
+    @record_tool
+    def count() -> Generator[int, None, None]:
+        yield 1
+
+    assert not inspect.isgeneratorfunction(count)
+    assert list(count()) == [1]
+
+
+def test_where_code_cannot_be_marked_that_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An implementation without the flag is no error."""
+    monkeypatch.delattr(inspect, "CO_GENERATOR")
+    assert tools._kinds_can_be_told() is False
