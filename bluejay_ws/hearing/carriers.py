@@ -150,7 +150,7 @@ class MediaStream(Carrier):
         event = message.get("event")
         if event == "media":
             media = _inside(message, "media")
-            if media.get("track", "inbound") in {"inbound", "inbound_track"}:
+            if media.get("track", "inbound") in ("inbound", "inbound_track"):
                 self._decoded(media, at_ms, self._user_sounds)
         elif event == "mark":
             self._echoed(_inside(message, "mark").get("name"), at_ms)
@@ -164,7 +164,7 @@ class MediaStream(Carrier):
             self._decoded(_inside(message, "media"), at_ms, self._agent_sounds)
         elif event == "playAudio":
             self._played(_inside(message, "media"), at_ms)
-        elif event in {"clear", "clearAudio"}:
+        elif event in ("clear", "clearAudio"):
             self._ears.clear(at_ms)
         elif event == "mark":
             self._marked(_inside(message, "mark").get("name"), at_ms)

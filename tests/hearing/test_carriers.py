@@ -107,6 +107,9 @@ def genesys(*channels: str) -> dict[str, Any]:
     return {"version": "2", "type": "open", "seq": 1, "serverseq": 0, "id": "e", "parameters": parameters}
 
 
+STARTS = [twilio(), telnyx("L16"), exotel(), plivo(), vonage(), genesys("external", "internal")]
+
+
 def opened(start: dict[str, Any]) -> tuple[Carrier, Heard]:
     """Return the carrier of a first message, and what it tells."""
     heard = Heard()
@@ -328,6 +331,7 @@ def test_a_rate_that_cannot_be_is_the_carrier_s_usual_one(rate: Any) -> None:
         {"event": "media", "media": {"payload": None}},
         {"event": "media", "media": {"payload": "é"}},
         {"event": "media", "media": {"payload": "abcde"}},
+        {"event": "media", "media": {"payload": [1]}},
     ],
 )
 def test_malformed_audio_is_counted(message: Any) -> None:
@@ -352,6 +356,17 @@ def test_empty_audio_and_binary_frames_where_there_are_none() -> None:
     assert heard.invalid == 1
     carrier.agent_audio(memoryview(bytes(64)).cast("h"), 0.0)
     assert [ms for _, ms, _ in heard.agent] == [4.0]
+
+
+def test_words_that_are_no_text_are_no_words() -> None:
+    """A list in the place of an event, a track or an action is ignored; it cannot even be looked up."""
+    for start in STARTS:
+        carrier, heard = opened(start)
+        for message in ({"event": []}, {"type": {}}, {"action": []}, media(b"1", track=[])):
+            carrier.received(message, 0.0)
+            carrier.sent({key: value for key, value in message.items() if key != "media"}, 0.0)
+        assert heard.user == []
+        assert heard.notes == []
 
 
 @pytest.mark.parametrize("name", [None, "x" * 257, 10**300, ["m"], {}])
@@ -380,7 +395,6 @@ EVENTS = st.sampled_from(
 MESSAGES = st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=6).flatmap(
     lambda message: EVENTS.map(lambda event: {"event": event, "type": event, **message})
 )
-STARTS = [twilio(), telnyx("L16"), exotel(), plivo(), vonage(), genesys("external", "internal")]
 
 
 @given(st.sampled_from(STARTS), st.lists(MESSAGES, max_size=6), st.binary(max_size=50))
