@@ -362,7 +362,8 @@ def test_words_that_are_no_text_are_no_words() -> None:
     """A list in the place of an event, a track or an action is ignored; it cannot even be looked up."""
     for start in STARTS:
         carrier, heard = opened(start)
-        for message in ({"event": []}, {"type": {}}, {"action": []}, media(b"1", track=[])):
+        odd: list[dict[str, Any]] = [{"event": []}, {"type": {}}, {"action": []}, media(b"1", track=[])]
+        for message in odd:
             carrier.received(message, 0.0)
             carrier.sent({key: value for key, value in message.items() if key != "media"}, 0.0)
         assert heard.user == []
