@@ -113,6 +113,7 @@ class Call:
         self.recorder = Recorder(
             clock=client.clock,
             started_ns=started_ns,
+            started_at=self._started_at,
             report_id=uuid.uuid4().hex,
             simulation_result_id=simulation_result_id,
             counters=client.counters,

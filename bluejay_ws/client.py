@@ -98,6 +98,18 @@ class Bluejay:
         _clients.add(self)
         weakref.finalize(self, self.sender.let_go).atexit = False  # threads that nobody can use any more end
 
+    @classmethod
+    def default(cls) -> Bluejay:
+        """Return the client that a bare ``@record`` and the middleware use: one for each process.
+
+        It is made from the environment when it is first needed. Use it for `find`, `stats`, `flush` and `close` where
+        you have made no client of your own.
+
+        Raises:
+            ConfigurationError: a variable of the environment cannot be used.
+        """
+        return default_client()
+
     def __repr__(self) -> str:
         settings = getattr(self, "settings", None)  # tracebacks with locals show a client that is being made
         return f"Bluejay(base_url={settings.base_url!r}, spool={str(settings.spool)!r})" if settings else "Bluejay(...)"

@@ -881,3 +881,13 @@ def test_at_the_end_of_the_process_all_clients_share_one_budget(spool: Path) -> 
     client_module._at_exit()
     assert len(budgets) == len(clients)
     assert budgets[1] <= budgets[0] - 0.05
+
+
+def test_the_default_client_can_be_reached(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A bare ``@record`` reports through it; it is one object for the whole process."""
+    monkeypatch.setenv("BLUEJAY_SPOOL", str(tmp_path / "spool"))
+    monkeypatch.setenv("BLUEJAY_API_KEY", "test-key")
+    monkeypatch.setattr("bluejay_ws.client._default", None)
+    assert Bluejay.default() is Bluejay.default() is client_module.default_client()
+    assert Bluejay.default().stats()["recorded"] == 0
+    Bluejay.default().close()

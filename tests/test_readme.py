@@ -5,6 +5,7 @@ A block that cannot run here follows a comment that says why: ``<!-- not run: ne
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -85,7 +86,8 @@ def test_a_python_block_runs(block: Block, tmp_path: Path) -> None:
     code = f"import runpy; runpy.run_path({str(script)!r}, run_name='readme')"
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
-        capture_output=True, text=True, check=False, timeout=60, env=_environment(tmp_path),
+        capture_output=True, text=True, check=False, timeout=60,
+        env=_environment(tmp_path, BLUEJAY_API_KEY="made-up-key"),
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -104,7 +106,7 @@ async def test_the_first_block_is_an_agent_that_reports(tmp_path: Path) -> None:
         ) as agent:
             assert agent.stdout is not None
             port = int(agent.stdout.readline())
-            await DigitalHuman(f"ws://127.0.0.1:{port}", "720488", pace=0.0).call([bytes(6400)], silence_ms=0)
+            await DigitalHuman(f"ws://127.0.0.1:{port}", "720488", pace=0.2).call(greeting=2.0)
             platform.wait_for(1)
             agent.communicate("")
         (accepted,) = platform.accepted
@@ -112,7 +114,23 @@ async def test_the_first_block_is_an_agent_that_reports(tmp_path: Path) -> None:
     (tool_call,) = accepted.report["tool_calls"]
     assert (tool_call["name"], tool_call["parameters"]) == ("freeze_card", {"last4": "4242"})
     assert tool_call["output"] == "card 4242 frozen"
-    assert accepted.report["recorded_transcript"][0]["utterance"] == "Hello, how can I help?"
+    said = [item["utterance"] for item in accepted.report["recorded_transcript"]]
+    assert said[0] == "Hello, how can I help?"
+    assert said[-1] == "Your card is frozen."
+
+
+def test_the_first_run_of_the_first_block_ends_well(tmp_path: Path) -> None:
+    """Saved as a file and called with ``call --run``, as the README says: exit code 0, and nobody is interrupted."""
+    script = tmp_path / "agent.py"
+    script.write_text(PYTHON[0].text.replace('"localhost", 8765', '"localhost", 0'), "utf-8")
+    command = [str(BIN / "bluejay-ws"), "call", "--run", f"python {script}", "--json"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=60, env=_environment(tmp_path)
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    *_, last, summary = map(json.loads, done.stdout.splitlines())
+    assert summary["well"] is True
+    assert [event["title"] for event in last["report"]["events"] if "interrupt" in event["title"]] == []
 
 
 def test_the_first_block_comes_early() -> None:

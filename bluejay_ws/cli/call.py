@@ -186,7 +186,7 @@ def _talk(
         platform=platform,
         environ=variables,
         spool=agent.spool,
-        crashed=agent.crashed(),
+        crashed=agent.crashed,
     )
     code = _judge(log, evidence, terminal)
     if code:

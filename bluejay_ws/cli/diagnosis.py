@@ -15,7 +15,7 @@ from bluejay_ws.exceptions import BluejayError
 from bluejay_ws.settings import default_spool
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from bluejay_ws.testing.caller import CallLog
     from bluejay_ws.testing.platform import FakePlatform
@@ -36,7 +36,7 @@ class Evidence:
         platform: where the report should have come in.
         environ: the variables the agent was started with; None where they cannot be seen.
         spool: the spool it is known to use; None: the one that ``environ`` names.
-        crashed: the agent has written a traceback.
+        crashed: returns whether the agent has written a traceback.
     """
 
     call: str
@@ -44,7 +44,7 @@ class Evidence:
     platform: FakePlatform
     environ: Mapping[str, str] | None = None
     spool: Path | None = None
-    crashed: bool = False
+    crashed: Callable[[], bool] = bool
 
 
 def explain(evidence: Evidence) -> Problem:
@@ -116,7 +116,7 @@ def _variables_missing(evidence: Evidence) -> Problem | None:
 
 
 def _crashed(evidence: Evidence) -> Problem | None:
-    if not evidence.crashed and evidence.log.close_code != CRASHED:
+    if not evidence.crashed() and evidence.log.close_code != CRASHED:
         return None
     words = "the agent's handler crashed, and no report came: it is not under @record"
     return Problem(words, "mend the error that the agent's log shows, and put @record above the handler")

@@ -17,6 +17,10 @@ __all__ = ["count_items", "show_report"]
 SPEAKERS = {"USER": ("caller", "cyan"), "AGENT": ("agent", "green")}
 INDENT = " " * 26
 KEY = f"{INDENT}{{:<12}}"
+COUNTS = {  # of frames and the like: for scripts, and for the platform
+    *("report_id", "version", "server", "text_frames", "unreadable_text_frames", "oversized_text_frames"),
+    *("user_frames", "user_audio_ms", "agent_frames", "agent_audio_ms", "marks_sent", "marks_echoed"),
+}
 
 
 def show_report(report: Mapping[str, Any], terminal: Terminal) -> None:
@@ -70,10 +74,10 @@ def _event(item: Mapping[str, Any], terminal: Terminal) -> None:
 
 
 def _facts(item: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield an event's metadata; of the library's own notes, which stand in one drawer, those that say something."""
+    """Yield an event's metadata; of the library's own notes, what a person asks for."""
     for key, value in (item.get("metadata") or {}).items():
         if key == "bluejay_ws" and isinstance(value, dict):
-            yield from ((name, note) for name, note in value.items() if note)
+            yield from ((name, note) for name, note in value.items() if note and name not in COUNTS)
         else:
             yield key, value
 

@@ -64,7 +64,7 @@ def test_an_agent_without_the_variables(
 
 def test_a_handler_that_crashed(platform: FakePlatform) -> None:
     """By its close code, or by the traceback in its log."""
-    for known in ({"log": CallLog(close_code=1011)}, {"crashed": True}):
+    for known in ({"log": CallLog(close_code=1011)}, {"crashed": lambda: True}):
         assert "handler crashed" in reason(platform, **known)
 
 
