@@ -531,6 +531,15 @@ class Recorder(Ledger):
         one._end_ms = min(one._end_ms, one._start_ms + heard)
         return self._rewrite(one)
 
+    def _last(self, one: Utterance, ms: float) -> None:
+        """Take an utterance's length; part of `utterances.Keeper`."""
+        self._unless_closed("utterance", self._lasting, one, ms)
+
+    def _lasting(self, one: Utterance, ms: float) -> None:
+        one._audio_ms = float(self._at(ms))
+        if one._start_ms is not None and one._span is None:
+            self._stand(one, one._start_ms, one._start_ms + self._at(ms))
+
     def _withdraw(self, one: Utterance, reason: str) -> None:
         """Take an utterance out of the report; part of `utterances.Keeper`."""
         self._unless_closed("utterance", self._withdrawn, one, reason)

@@ -1,4 +1,4 @@
-"""What an AssemblyAI Voice Agent connection says about a call. The provider itself tells what was heard of a cut reply."""
+"""What an AssemblyAI Voice Agent connection says about a call. It tells itself what was heard of a cut reply."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class AssemblyAITap(Tap):
         self._server_side: set[str] = set()
         self._tool_replies: dict[Any, Any] = {}
 
-    # -- settings -----------------------------------------------------------------------------------------------------
+    # -- settings ----------------------------------------------------------------------------------------------
 
     def _configured(self, event: dict[str, Any]) -> None:
         config = event.get("config") or event.get("session") or {}
@@ -36,10 +36,10 @@ class AssemblyAITap(Tap):
         for tool in config.get("tools") or ():
             facts = tool.get("function") or tool
             self._describe(facts.get("name"), facts.get("description"))
-            if tool.get("http"):
+            if tool.get("http") is not None:
                 self._server_side.add(facts.get("name"))
 
-    # -- the caller -----------------------------------------------------------------------------------------------------
+    # -- the caller --------------------------------------------------------------------------------------------
 
     def _appended(self, event: dict[str, Any]) -> None:
         self._user_audio(event.get("audio"))
@@ -81,7 +81,7 @@ class AssemblyAITap(Tap):
             speech.start = self._stamp(self._now())
         self._user_said(speech, event.get("text") or "")
 
-    # -- the agent ------------------------------------------------------------------------------------------------------
+    # -- the agent ---------------------------------------------------------------------------------------------
 
     def _reply_started(self, event: dict[str, Any]) -> None:
         self._reply_now = event.get("reply_id")
@@ -118,7 +118,7 @@ class AssemblyAITap(Tap):
             if self._tool_replies.get(tool) == key:
                 self._tool_cancelled(tool)
 
-    # -- tools ------------------------------------------------------------------------------------------------------------
+    # -- tools -------------------------------------------------------------------------------------------------
 
     def _called(self, event: dict[str, Any]) -> None:
         key = event.get("call_id")
@@ -133,7 +133,7 @@ class AssemblyAITap(Tap):
         else:
             self._tool_output(event.get("call_id"), event.get("result"))
 
-    # -- the rest -----------------------------------------------------------------------------------------------------------
+    # -- the rest ----------------------------------------------------------------------------------------------
 
     def _error(self, event: dict[str, Any]) -> None:
         self._note("Error of the model's service", code=event.get("code"), message=event.get("message"))

@@ -37,7 +37,7 @@ class CartesiaLineTap(Tap):
             message = {**message, "type": message["event"]}
         super()._received(message)
 
-    # -- the caller -----------------------------------------------------------------------------------------------------
+    # -- the caller --------------------------------------------------------------------------------------------
 
     def _user_state(self, message: dict[str, Any]) -> None:
         if message.get("value") == "speaking":
@@ -65,13 +65,17 @@ class CartesiaLineTap(Tap):
         self._user_said(speech, message.get("content") or "")
         self._user = None
 
-    # -- the agent ------------------------------------------------------------------------------------------------------
+    # -- the agent ---------------------------------------------------------------------------------------------
 
     def _agent_state(self, message: dict[str, Any]) -> None:
         self._agent_speaks = message.get("value") == "speaking"
-        if self._agent_speaks:
+        if not self._agent_speaks:
+            return
+        if self._agent is not None and self._agent.text:
             self._end_reply()
-            self._begin_reply()
+        reply = self._begin_reply()  # perhaps planned before it is heard
+        reply.plays_from = float(self._now())
+        reply.start = self._stamp(reply.plays_from)
 
     def _begin_reply(self) -> Reply:
         if self._agent is None:
@@ -103,7 +107,7 @@ class CartesiaLineTap(Tap):
             self._begin_reply()
             self._planned.append(message.get("content") or "")
 
-    # -- tools ------------------------------------------------------------------------------------------------------------
+    # -- tools -------------------------------------------------------------------------------------------------
 
     def _called(self, message: dict[str, Any]) -> None:
         key = message.get("id") or ("unnamed", message.get("name"), str(message.get("arguments")))
@@ -111,7 +115,7 @@ class CartesiaLineTap(Tap):
         if message.get("result") is not None:
             self._tool_output(key, message["result"])
 
-    # -- the caller's side ------------------------------------------------------------------------------------------------
+    # -- the caller's side -------------------------------------------------------------------------------------
 
     def _turn_started(self, message: dict[str, Any]) -> None:
         role = (message.get("turn_started") or {}).get("role")

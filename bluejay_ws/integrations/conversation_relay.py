@@ -62,7 +62,9 @@ class ConversationRelayTap(Tap):
         self._counted += 1
         self._interrupted(self._counted)
         replies = [one for one in self._replies.values() if one.text and one.corrected is None]
-        reply = next((one for one in reversed(replies) if heard and heard in one.text), replies[-1] if replies else None)
+        reply = next(
+            (one for one in reversed(replies) if heard and heard in one.text), replies[-1] if replies else None
+        )
         if reply is None:
             return
         reply.corrected = heard

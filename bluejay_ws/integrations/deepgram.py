@@ -1,4 +1,4 @@
-"""What a Deepgram Voice Agent connection says about a call: JSON text by ``type``, the agent's audio in binary messages.
+"""What a Deepgram Voice Agent connection says about a call: JSON text by ``type``, the agent's audio in bytes.
 
 The agent's words come sentence by sentence, often before their audio. Nothing says how much of a reply was heard:
 it is cut by what had played when the caller began to speak.
@@ -35,7 +35,7 @@ class DeepgramTap(Tap):
         self._said: _Sentences | None = None
         self._injected: list[str] = []
 
-    # -- settings -----------------------------------------------------------------------------------------------------
+    # -- settings ----------------------------------------------------------------------------------------------
 
     def _settings(self, message: dict[str, Any]) -> None:
         audio = message.get("audio") or {}
@@ -47,13 +47,10 @@ class DeepgramTap(Tap):
         for function in think.get("functions") or ():
             self._describe(function.get("name"), function.get("description"))
 
-    # -- the caller -----------------------------------------------------------------------------------------------------
+    # -- the caller --------------------------------------------------------------------------------------------
 
     def _audio_sent(self, audio: bytes) -> None:
-        if self._observed():
-            self._user_audio(audio)
-        else:
-            self._listen(audio)
+        self._listen(audio)
 
     def _user_began(self, _: dict[str, Any]) -> None:
         if self._user is None:
@@ -93,7 +90,7 @@ class DeepgramTap(Tap):
         self._user_said(speech, text)
         self._reply_over()
 
-    # -- the agent ------------------------------------------------------------------------------------------------------
+    # -- the agent ---------------------------------------------------------------------------------------------
 
     def _text(self, message: dict[str, Any]) -> None:
         if message.get("role") == "user":
@@ -161,7 +158,7 @@ class DeepgramTap(Tap):
             end = reply.plays_from + reply.audio_ms * (one.at + len(text)) / max(1, len(reply.text))
             times: dict[str, Any] = {}
             if reply.start is not None and not self._observed():
-                times = {"start_offset_ms": self._stamp(start), "end_offset_ms": round(end)}
+                times = {"start_offset_ms": round(start) if one.at else reply.start, "end_offset_ms": round(end)}
             one.said = self.recorder.agent_said(text, filler=one.filler or None, **times)
         one.told = text
 
@@ -171,7 +168,7 @@ class DeepgramTap(Tap):
             self._tell_sentences(self._said)
         super()._finish()
 
-    # -- tools ------------------------------------------------------------------------------------------------------------
+    # -- tools -------------------------------------------------------------------------------------------------
 
     def _requested(self, message: dict[str, Any]) -> None:
         for function in message.get("functions") or ():
@@ -203,7 +200,7 @@ class DeepgramTap(Tap):
             if call.get("response") is not None:
                 self._tool_output(call.get("id"), call["response"])
 
-    # -- the rest -----------------------------------------------------------------------------------------------------------
+    # -- the rest ----------------------------------------------------------------------------------------------
 
     def _inject(self, message: dict[str, Any]) -> None:
         if message.get("content"):
@@ -282,4 +279,5 @@ class _Sentences:
 def _bytes_per_ms(form: Any, default: float) -> float:
     if not isinstance(form, dict) or type(form.get("sample_rate")) is not int:
         return default
-    return form["sample_rate"] / 1_000 * (1 if form.get("encoding") in {"mulaw", "alaw"} else 2)
+    rate: int = form["sample_rate"]
+    return rate / 1_000 * (1 if form.get("encoding") in {"mulaw", "alaw"} else 2)

@@ -55,12 +55,10 @@ class ElevenLabsTap(Tap):
         chunk = message.get("user_audio_chunk")
         if chunk is None:
             super()._sent(message)
-        elif self._observed():
-            self._user_audio(chunk)
         else:
             self._listen(chunk)
 
-    # -- settings -----------------------------------------------------------------------------------------------------
+    # -- settings ----------------------------------------------------------------------------------------------
 
     def _configured(self, facts: dict[str, Any]) -> None:
         self.input_bytes_per_ms = _bytes_per_ms(facts.get("user_input_audio_format"), self.input_bytes_per_ms)
@@ -70,7 +68,7 @@ class ElevenLabsTap(Tap):
         override = message.get("conversation_config_override") or {}
         self._text_only = bool((override.get("conversation") or {}).get("text_only"))
 
-    # -- the caller -----------------------------------------------------------------------------------------------------
+    # -- the caller --------------------------------------------------------------------------------------------
 
     def _user_text(self, facts: dict[str, Any]) -> None:
         speech = self._speech(facts.get("event_id"))
@@ -88,11 +86,11 @@ class ElevenLabsTap(Tap):
         if type(score) in {int, float} and score >= _SPEECH:  # type: ignore[operator]
             self.ear.speaks(0.0, self._now())
 
-    # -- the agent ------------------------------------------------------------------------------------------------------
+    # -- the agent ---------------------------------------------------------------------------------------------
 
     def _audio(self, facts: dict[str, Any]) -> None:
         event = facts.get("event_id") or 0
-        if event <= self._stale:
+        if event < self._stale:  # of the same number may be the reply to what was typed
             return
         reply = self._agent.get(event)
         if reply is None or (reply.key in self._over and reply.final):
@@ -140,7 +138,7 @@ class ElevenLabsTap(Tap):
         if playing is not None:
             self._cut(playing)
 
-    # -- tools ------------------------------------------------------------------------------------------------------------
+    # -- tools -------------------------------------------------------------------------------------------------
 
     def _client_tool(self, facts: dict[str, Any]) -> None:
         key = facts.get("tool_call_id")
@@ -198,7 +196,7 @@ class ElevenLabsTap(Tap):
         elif state == "failure":
             self._tool_failed(key, facts.get("error_message"))
 
-    # -- the rest -----------------------------------------------------------------------------------------------------------
+    # -- the rest ----------------------------------------------------------------------------------------------
 
     def _typed_message(self, message: dict[str, Any]) -> None:
         if message.get("text"):
@@ -244,8 +242,8 @@ class ElevenLabsTap(Tap):
     }
     quiet: ClassVar[frozenset[str]] = frozenset({
         *("ping", "tentative_user_transcript", "agent_response_complete", "agent_chat_response_part", "dtmf_request"),
-        *("asr_initiation_metadata", "mcp_connection_status", "agent_response_metadata", "agent_reasoning_response_part"),
-        *("turn_probability", "client_events"),
+        *("asr_initiation_metadata", "mcp_connection_status", "agent_response_metadata", "turn_probability"),
+        *("agent_reasoning_response_part", "client_events"),
     })  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""What a Gemini Live connection says about a call: models 2.5 and 3.x, dictionaries, JSON text or google-genai's objects.
+"""What a Gemini Live connection says about a call: models 2.5 and 3.x.
 
 Messages have no ids, and most have no times. Transcription comes in pieces that are not in step with the model's own
 output: what the caller says stays open for late pieces until the model's turn is over.
@@ -40,7 +40,9 @@ class GeminiLiveTap(Tap):
         self._calls = 0
 
     def _received(self, message: dict[str, Any]) -> None:
-        for key, value in camel(message).items():
+        for key, value in message.items():
+            if "_" in key:  # of google-genai's objects
+                key, value = _camel_key(key), camel(value)  # noqa: PLW2901
             action = self.received.get(key)
             if action is not None:
                 action(self, value)
@@ -48,12 +50,15 @@ class GeminiLiveTap(Tap):
                 self._unknown()
 
     def _sent(self, message: dict[str, Any]) -> None:
-        for key, value in camel(message).items():
-            action = self.outgoing.get(key)
-            if action is not None:
-                action(self, value)
+        for key, value in message.items():
+            if key in {"realtime_input", "realtimeInput"}:
+                self._input(value)
+            else:
+                action = self.outgoing.get(_camel_key(key))
+                if action is not None:
+                    action(self, camel(value))
 
-    # -- settings -----------------------------------------------------------------------------------------------------
+    # -- settings ----------------------------------------------------------------------------------------------
 
     def _setup(self, setup: dict[str, Any]) -> None:
         self._model_is((setup.get("model") or "").removeprefix("models/"))
@@ -63,25 +68,29 @@ class GeminiLiveTap(Tap):
                 if function.get("behavior") == "NON_BLOCKING":
                     self._background.add(function.get("name"))
 
-    # -- the caller -----------------------------------------------------------------------------------------------------
+    # -- the caller --------------------------------------------------------------------------------------------
 
     def _input(self, data: dict[str, Any]) -> None:
-        for chunk in (data.get("audio"), data.get("media"), *(data.get("mediaChunks") or ())):
-            if isinstance(chunk, dict):
-                self._chunk(chunk)
-        if data.get("activityStart") is not None:
-            self._user_begins(None)
-        if data.get("activityEnd") is not None and self._user is not None:
-            self._user.end = self._now()
-        if data.get("text"):
-            self._typed_text(data["text"])
+        """Take the caller's audio; it comes often, and its names are Python's or the wire's."""
+        for key, value in data.items():
+            if key in {"audio", "media"}:
+                self._chunk(value)
+            elif key in {"mediaChunks", "media_chunks"}:
+                for chunk in value:
+                    self._chunk(chunk)
+            elif key in {"activityStart", "activity_start"}:
+                self._user_begins(None)
+            elif key in {"activityEnd", "activity_end"} and self._user is not None:
+                self._user.end = self._now()
+            elif key == "text" and value:
+                self._typed_text(value)
 
     def _chunk(self, chunk: dict[str, Any]) -> None:
-        kind = chunk.get("mimeType") or ""
+        kind = chunk.get("mimeType") or chunk.get("mime_type") or ""
         if kind and not kind.startswith("audio/"):
             return
         self.input_bytes_per_ms = _rate(kind, self.input_bytes_per_ms)
-        if self._activity or self._observed():
+        if self._activity:
             self._user_audio(chunk.get("data"))
         else:
             self._listen(chunk.get("data"))
@@ -133,7 +142,7 @@ class GeminiLiveTap(Tap):
             speech.start = min(speech.start, max(0, reply.start - 1))
             speech.end = min(speech.end or speech.start, float(reply.start))
 
-    # -- the agent ------------------------------------------------------------------------------------------------------
+    # -- the agent ---------------------------------------------------------------------------------------------
 
     def _content(self, content: dict[str, Any]) -> None:
         if content.get("interrupted"):
@@ -208,7 +217,7 @@ class GeminiLiveTap(Tap):
         speech = self._user
         return None if speech is None or speech.text or speech.start is None else speech.start
 
-    # -- tools ------------------------------------------------------------------------------------------------------------
+    # -- tools -------------------------------------------------------------------------------------------------
 
     def _tool_called(self, call: dict[str, Any]) -> None:
         if self._user is not None:
@@ -244,7 +253,7 @@ class GeminiLiveTap(Tap):
         for key in cancellation.get("ids") or ():
             self._tool_cancelled(key)
 
-    # -- the rest -----------------------------------------------------------------------------------------------------------
+    # -- the rest ----------------------------------------------------------------------------------------------
 
     def _client_content(self, content: dict[str, Any]) -> None:
         turns = content.get("turns") or ()
@@ -268,7 +277,6 @@ class GeminiLiveTap(Tap):
     }
     outgoing: ClassVar[Mapping[str, Callable[[Any, Any], None]]] = {
         "setup": _setup,
-        "realtimeInput": _input,
         "clientContent": _client_content,
         "toolResponse": _answered,
     }

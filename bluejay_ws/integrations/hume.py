@@ -1,6 +1,6 @@
 """What a Hume EVI connection says about a call.
 
-Hume does not say from where the times of ``user_message`` count: they are taken as positions in the audio that was sent.
+Hume does not say from where the times of ``user_message`` count: they are taken as positions in the audio sent.
 """
 
 from __future__ import annotations

@@ -56,14 +56,14 @@ class NovaSonicTap(Tap):
             elif count and name not in self.quiet:
                 self._unknown()
 
-    # -- blocks -------------------------------------------------------------------------------------------------------
+    # -- blocks ------------------------------------------------------------------------------------------------
 
     def _block(self, facts: dict[str, Any]) -> None:
         extra = facts.get("additionalModelFields")
         extra = json.loads(extra) if isinstance(extra, str) and extra else extra or {}
         kind, role, stage = facts.get("type"), facts.get("role"), extra.get("generationStage") or "FINAL"
         self._blocks[facts["contentId"]] = {"type": kind, "role": role, "stage": stage}
-        if len(self._blocks) > 256:  # noqa: PLR2004 - those of long ago
+        if len(self._blocks) > 256:
             del self._blocks[next(iter(self._blocks))]
         rate = (facts.get("audioOutputConfiguration") or {}).get("sampleRateHertz")
         if type(rate) is int and rate > 0:
@@ -88,13 +88,10 @@ class NovaSonicTap(Tap):
         elif role == "ASSISTANT":
             self._final(text)
 
-    # -- the caller -----------------------------------------------------------------------------------------------------
+    # -- the caller --------------------------------------------------------------------------------------------
 
     def _appended(self, facts: dict[str, Any]) -> None:
-        if self._observed():
-            self._user_audio(facts.get("content"))
-        else:
-            self._listen(facts.get("content"))
+        self._listen(facts.get("content"))
 
     def _user_piece(self, text: str) -> None:
         if self._user is None:
@@ -105,7 +102,7 @@ class NovaSonicTap(Tap):
         self._user.text = f"{self._user.text} {text.strip()}".strip()
         self._tell_user(self._user)
 
-    # -- the agent ------------------------------------------------------------------------------------------------------
+    # -- the agent ---------------------------------------------------------------------------------------------
 
     def _plan(self, text: str) -> None:
         self._user = None
@@ -121,12 +118,10 @@ class NovaSonicTap(Tap):
 
     def _final(self, text: str) -> None:
         index, self._finals = self._finals, self._finals + 1
-        if index < len(self._planned):
-            reply = self._planned[index]
-            reply.corrected = text.strip()
-        else:
+        if index >= len(self._planned):
             self._plan(text)
-            reply = self._planned[-1]
+        reply = self._planned[min(index, len(self._planned) - 1)]
+        reply.corrected = text.strip()
         self._agent_said(reply, reply.text)
 
     def _was_interrupted(self) -> None:
@@ -154,7 +149,7 @@ class NovaSonicTap(Tap):
         if reply.start is not None or reply.corrected is not None or reply.said is not None or reply.final:
             super()._tell_agent(reply)  # what is only planned has not been said
 
-    # -- tools ------------------------------------------------------------------------------------------------------------
+    # -- tools -------------------------------------------------------------------------------------------------
 
     def _called(self, facts: dict[str, Any]) -> None:
         self._user = None
@@ -164,7 +159,7 @@ class NovaSonicTap(Tap):
         tool = facts.get("toolResultInputConfiguration") or {}
         name = facts.get("contentName") or ""
         self._sent_blocks[name] = {**facts, "tool": tool.get("toolUseId")}
-        if len(self._sent_blocks) > 256:  # noqa: PLR2004 - those of long ago
+        if len(self._sent_blocks) > 256:
             del self._sent_blocks[next(iter(self._sent_blocks))]
 
     def _answered(self, facts: dict[str, Any]) -> None:
@@ -175,7 +170,7 @@ class NovaSonicTap(Tap):
         else:
             self._tool_output(key, facts.get("content"))
 
-    # -- the rest -----------------------------------------------------------------------------------------------------------
+    # -- the rest ----------------------------------------------------------------------------------------------
 
     def _prompt(self, facts: dict[str, Any]) -> None:
         rate = (facts.get("audioOutputConfiguration") or {}).get("sampleRateHertz")

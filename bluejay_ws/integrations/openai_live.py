@@ -1,8 +1,8 @@
 """What a connection to OpenAI's live models says about a call: full duplex, without turns.
 
-Both sides' words come in steps of about 200 ms with their place on the session's own timeline, and nothing says where an
-utterance ends. Tools run in a delegation: the events of its responses come inside other events, and its own text is not
-spoken.
+Both sides' words come in steps of about 200 ms with their place on the session's own timeline, and nothing says where
+an utterance ends. Tools run in a delegation: the events of its responses come inside other events, and its own text is
+not spoken.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from bluejay_ws.integrations.tap import audio_bytes
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bluejay_ws.integrations.tap import Tap
     from bluejay_ws.hearing.utterances import Utterance
+    from bluejay_ws.integrations.tap import Tap
 
 __all__ = ["LIVE_OUTGOING", "LIVE_QUIET", "LIVE_RECEIVED", "Live"]
 
@@ -52,9 +52,7 @@ class Live:
         self._tell_user(self._user)
         self._tell_agent(self._agent)
 
-    def _words(
-        self, words: _Words, other: _Words, event: dict[str, Any], tell: Callable[[_Words], None]
-    ) -> None:
+    def _words(self, words: _Words, other: _Words, event: dict[str, Any], tell: Callable[[_Words], None]) -> None:
         start, end = event["start_ms"], event["end_ms"]
         if words.ends_before(start, other):
             tell(words)

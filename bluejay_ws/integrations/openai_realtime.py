@@ -49,7 +49,7 @@ class OpenAIRealtimeTap(Tap):
         self._texts: dict[Any, None] = {}
         self.live = Live(self)
 
-    # -- settings -----------------------------------------------------------------------------------------------------
+    # -- settings ----------------------------------------------------------------------------------------------
 
     def _configured(self, event: dict[str, Any]) -> None:
         session = event.get("session") or {}
@@ -74,7 +74,7 @@ class OpenAIRealtimeTap(Tap):
         self._prefix_ms = (PREFIX_MS if prefix is None else prefix) if measured else 0.0
         self._silence_ms = (SILENCE_MS if silence is None else silence) if measured else 0.0
 
-    # -- the caller -----------------------------------------------------------------------------------------------------
+    # -- the caller --------------------------------------------------------------------------------------------
 
     def _appended(self, event: dict[str, Any]) -> None:
         ms = audio_bytes(event["audio"]) / self.input_bytes_per_ms
@@ -115,7 +115,8 @@ class OpenAIRealtimeTap(Tap):
         if at is not None:
             speech.end = min(at, now)
         elif speech.position is not None and speech.said is None:  # its length is exact, and its end came just now
-            speech.start = max(0, round(now - (position - speech.position) + self._prefix_ms))
+            began = max(0, round(now - (position - speech.position) + self._prefix_ms))
+            speech.start = began if speech.start is None else min(speech.start, began)
 
     def _committed(self, event: dict[str, Any]) -> None:
         """The caller's turn is over; what the agent said before it has been heard, or was dropped."""
@@ -147,7 +148,7 @@ class OpenAIRealtimeTap(Tap):
         speech = self._speech(event["item_id"])
         if speech.start is None and not self._observed():
             at = self._now() if speech.end is None else speech.end
-            speech.start = self._stamp(at if not self._last_at > at else at)
+            speech.start = self._stamp(at)
         self._user_said(speech, event.get("transcript") or "")
 
     def _user_segment(self, event: dict[str, Any]) -> None:
@@ -162,7 +163,7 @@ class OpenAIRealtimeTap(Tap):
             "Transcription failed", start_offset_ms=start, tags=(self.provider, "transcription"), metadata=facts
         )
 
-    # -- the agent ------------------------------------------------------------------------------------------------------
+    # -- the agent ---------------------------------------------------------------------------------------------
 
     def _audio(self, event: dict[str, Any]) -> None:
         reply = self._replies.get(event["item_id"])
@@ -209,7 +210,7 @@ class OpenAIRealtimeTap(Tap):
 
     def _truncated(self, event: dict[str, Any]) -> None:
         reply = self._replies.get(event["item_id"])
-        if reply is None or reply.start is None and not reply.text:
+        if reply is None or (reply.start is None and not reply.text):
             return
         self._cut(reply, event.get("audio_end_ms") or 0.0)
         self._interrupts(reply.response or reply.key)
@@ -240,7 +241,7 @@ class OpenAIRealtimeTap(Tap):
         if fresh and speech is not None and not speech.final:
             self._interruptions["speech", speech.key] = None
 
-    # -- replies ----------------------------------------------------------------------------------------------------------
+    # -- replies -----------------------------------------------------------------------------------------------
 
     def _reply_done(self, event: dict[str, Any]) -> None:
         response = event.get("response") or {}
@@ -274,7 +275,7 @@ class OpenAIRealtimeTap(Tap):
     def _cancelled(self, event: dict[str, Any]) -> None:
         self._reply_cancelled(event.get("response_id") or (event.get("response") or {}).get("id"), "turn_detected")
 
-    # -- items and tools --------------------------------------------------------------------------------------------------
+    # -- items and tools ---------------------------------------------------------------------------------------
 
     def _item(self, event: dict[str, Any]) -> None:
         item = event.get("item")
@@ -288,7 +289,7 @@ class OpenAIRealtimeTap(Tap):
         elif kind == "function_call_output":
             self._tool_output(item.get("call_id"), item.get("output"))
         elif kind == "message":
-            self._message(item, response)
+            self._message(item)
         elif type(kind) is str and kind.endswith("_call"):
             self._server_tool(kind, item)
 
@@ -299,15 +300,15 @@ class OpenAIRealtimeTap(Tap):
         if item.get("status") == "completed" and call is not None and item.get("arguments"):
             self._begin_tool(call, item.get("name"), item["arguments"], response)
 
-    def _message(self, item: dict[str, Any], response: Any) -> None:
+    def _message(self, item: dict[str, Any]) -> None:
         if item.get("role") == "user":
             for part in item.get("content") or ():
                 if part.get("type") in {"input_text", "text"} and part.get("text"):
                     self._typed_text(part["text"], item.get("id"))
         elif item.get("role") == "assistant" and item.get("status") in {"completed", "incomplete"} and item.get("id"):
-            self._message_text(item, response)
+            self._message_text(item)
 
-    def _message_text(self, item: dict[str, Any], response: Any) -> None:
+    def _message_text(self, item: dict[str, Any]) -> None:
         """Take a reply's text from its item, where it did not come before: then only this tells it."""
         reply = self._replies.get(item["id"])
         for part in item.get("content") or ():
@@ -351,7 +352,7 @@ class OpenAIRealtimeTap(Tap):
         if item.get("type") == "function_call_output":
             self._tool_output(item.get("call_id"), item.get("output"))
 
-    # -- the rest ---------------------------------------------------------------------------------------------------------
+    # -- the rest ----------------------------------------------------------------------------------------------
 
     def _error(self, event: dict[str, Any]) -> None:
         error = event.get("error") or {}

@@ -30,8 +30,9 @@ __all__ = ["InputClock", "Reply", "Speech", "Tap", "audio_bytes", "parsed", "pla
 
 KEPT = 64
 """So many utterances of each side can still be corrected."""
-LOUD = 500
-"""Samples of speech go beyond this; a line's noise does not."""
+_LOUD, _LOUD_BELOW = 1, 254
+"""Samples whose upper byte is between these are louder than 512 of 32,768: speech, and not a line's noise."""
+_LOOKS = 6
 PAUSE_MS = 700.0
 """Silence that ends what the caller says, where the provider does not say when it ended."""
 ASK_AGAIN_MS = 200
@@ -87,12 +88,13 @@ class Tap:
         self._model: str | None = None
         self._last_at = self._last_stamp = -1
         self._plays_until = 0.0
-        self._hears, self._asked_at = False, -ASK_AGAIN_MS
+        self._hears = False
+        self._asked_at = float(-ASK_AGAIN_MS)
         self._sent_before_reply = 0.0  # of the input clock, as the newest reply began
         if recorder.active:
             recorder.at_end(self.close)
 
-    # -- what users call ------------------------------------------------------------------------------------------
+    # -- what users call ---------------------------------------------------------------------------------------
 
     def event(self, message: Any) -> None:
         """Take note of a message from the provider."""
@@ -105,7 +107,7 @@ class Tap:
                 self._received(message)
             elif type(message) is bytes:
                 self._audio_received(message)
-            elif message is not None:
+            else:
                 self._unknown()
         except Exception as error:  # noqa: BLE001 - a malformed message must not reach the agent
             self.recorder.failed("tap", error)
@@ -142,7 +144,7 @@ class Tap:
         except Exception as error:  # noqa: BLE001 - see above
             self.recorder.failed("tap", error)
 
-    # -- dispatch ---------------------------------------------------------------------------------------------------
+    # -- dispatch ----------------------------------------------------------------------------------------------
 
     def _received(self, message: dict[str, Any]) -> None:
         kind = message.get("type")
@@ -160,7 +162,7 @@ class Tap:
     def _unknown(self) -> None:
         self.recorder.count(f"tap.unknown.{self.provider}")
 
-    def _audio_received(self, audio: bytes) -> None:
+    def _audio_received(self, audio: bytes) -> None:  # noqa: ARG002 - providers that send it so take it
         """Take the agent's audio from a binary message; for providers that send it so."""
         self._unknown()
 
@@ -186,7 +188,7 @@ class Tap:
         self._last_stamp = stamp = max(int(at), self._last_stamp + 1)
         return stamp
 
-    # -- the caller -------------------------------------------------------------------------------------------------
+    # -- the caller --------------------------------------------------------------------------------------------
 
     def _user_audio(self, payload: Any) -> None:
         """Note audio that was sent to the provider; ``payload`` is base64 text or bytes."""
@@ -196,9 +198,14 @@ class Tap:
 
     def _listen(self, payload: Any) -> None:
         """Do what `_user_audio` does, and hear who speaks: for providers that do not tell when the caller spoke."""
-        self._user_audio(payload)
-        if self.input_bytes_per_ms >= 16.0:  # 16-bit samples, not mu-law
-            self.ear.listen(payload, audio_bytes(payload) / self.input_bytes_per_ms, self.recorder.offset_ms())
+        ms = audio_bytes(payload) / self.input_bytes_per_ms
+        if not ms:
+            return
+        now = self.recorder.offset_ms()
+        self.input.appended(ms, now)
+        is_pcm = self.input_bytes_per_ms >= 16.0
+        if is_pcm and not self._observed(now) and _is_loud(payload):
+            self.ear.speaks(ms, now)
 
     def _heard_at(self, position_ms: float) -> float | None:
         """Return when the caller's audio at this position was heard, or None: no audio was seen."""
@@ -232,7 +239,9 @@ class Tap:
         if start is not None:
             end = max(start, round(self._now() if end is None else end))
         speech.told = text
-        speech.said = self.recorder.user_said(text, start_offset_ms=start, end_offset_ms=end)
+        speech.said = self.recorder.user_said(
+            text, start_offset_ms=start, end_offset_ms=None if end is None else round(end)
+        )
 
     def _heard_speech(self, speech: Speech) -> None:
         """Place a text by what our own ear heard in the audio that was sent, unless the call's frames tell more."""
@@ -242,15 +251,17 @@ class Tap:
         start, end = span if span is not None else (self._now(), self._now())
         speech.start, speech.end = self._stamp(start), end
 
-    def _observed(self) -> bool:
+    def _observed(self, now: float | None = None) -> bool:
         """Return whether the call's own audio frames are observed: they tell best who was heard when."""
-        now = self.recorder.offset_ms()
-        if not self._hears and now - self._asked_at >= ASK_AGAIN_MS:
+        if self._hears or self.recorder.heard is None:
+            return self._hears
+        now = self.recorder.offset_ms() if now is None else now
+        if now - self._asked_at >= ASK_AGAIN_MS:
             self._asked_at = now
             self._hears = _hears(self.recorder.heard)
         return self._hears
 
-    # -- the agent --------------------------------------------------------------------------------------------------
+    # -- the agent ---------------------------------------------------------------------------------------------
 
     def _reply(self, key: Any, response: Any = None) -> Reply:
         reply = self._replies.get(key)
@@ -308,7 +319,7 @@ class Tap:
             reply.said.never_spoken()
             reply.said = None  # a later word of the provider's may still say that a part was heard
         elif (text, ms) != reply.told:
-            self._correct(reply, text, ms)
+            self._correct(reply, reply.said, text, ms)
 
     def _record(self, reply: Reply, text: str, ms: float) -> None:
         reply.told = text, ms
@@ -320,12 +331,11 @@ class Tap:
                 text, start_offset_ms=start, end_offset_ms=start + round(ms), filler=reply.filler
             )
 
-    def _correct(self, reply: Reply, text: str, ms: float) -> None:
-        assert reply.said is not None
+    def _correct(self, reply: Reply, said: Utterance, text: str, ms: float) -> None:
         if text != reply.told[0]:
-            reply.said.text = text
+            said.text = text
         if ms != reply.told[1] and reply.start is not None and not self._observed():
-            reply.said.lasts(ms=ms)
+            said.lasts(ms=ms)
         reply.told = text, ms
 
     def _cut(self, reply: Reply, heard_ms: float | None = None) -> None:
@@ -357,7 +367,7 @@ class Tap:
         at_ms = None if at is None else int(at)
         self.recorder.interruption(at_ms=at_ms, by=by, source=self.provider)
 
-    # -- tools --------------------------------------------------------------------------------------------------------
+    # -- tools -------------------------------------------------------------------------------------------------
 
     def _tool(self, key: Any, name: str | None, arguments: Any, description: str | None = None) -> None:
         """Open a tool call; the same ``key`` is the same call."""
@@ -400,7 +410,7 @@ class Tap:
         if type(name) is str:
             self._descriptions[name] = description if type(description) is str else None
 
-    # -- the rest -----------------------------------------------------------------------------------------------------
+    # -- the rest ----------------------------------------------------------------------------------------------
 
     def _note(self, title: str, **facts: Any) -> None:
         """Record an event; facts that are None are left out."""
@@ -519,7 +529,7 @@ class InputClock:
 
 
 class _Ear:
-    """Where the caller is loud in the audio that is sent: a few samples of each frame are looked at."""
+    """When the caller spoke, by what was loud in the audio that was sent."""
 
     __slots__ = ("_end", "_start", "_was")
 
@@ -527,10 +537,6 @@ class _Ear:
         self._start: float | None = None
         self._end = 0.0
         self._was: tuple[float, float] | None = None
-
-    def listen(self, payload: Any, ms: float, now: float) -> None:
-        if _is_loud(payload):
-            self.speaks(ms, now)
 
     def speaks(self, ms: float, now: float) -> None:
         """Note that the caller spoke for ``ms`` up to now."""
@@ -556,20 +562,18 @@ class _Ear:
 
 
 def _is_loud(payload: Any) -> bool:
-    size = len(payload)
+    """Look at the upper bytes of a few samples; two loud ones are speech, one may be a click."""
+    size, loud = len(payload), 0
     if type(payload) is str:
-        step = max(8, size // 12 // 8 * 8)
-        pieces = [a2b_base64(payload[at : at + 8]) for at in range(0, size - 8, step)]
+        step = size // _LOOKS // 8 * 8 or 8
+        for at in range(0, size - 8, step):
+            piece = a2b_base64(payload[at : at + 8])  # three samples
+            loud += (_LOUD < piece[1] < _LOUD_BELOW) + (_LOUD < piece[3] < _LOUD_BELOW)
     elif type(payload) is bytes:
-        step = max(6, size // 12 // 2 * 2)
-        pieces = [payload[at : at + 2] for at in range(0, size - 2, step)]
-    else:
-        return False
-    loud = 0
-    for piece in pieces:
-        sample = piece[0] | piece[1] << 8
-        loud += (LOUD < sample < 0x8000) or (0x8000 < sample < 0x10000 - LOUD)
-    return loud >= 2  # noqa: PLR2004 - one may be a click
+        step = size // _LOOKS // 2 * 2 or 2
+        for at in range(1, size, step):
+            loud += _LOUD < payload[at] < _LOUD_BELOW
+    return loud > 1
 
 
 def spoken_part(text: str, heard_ms: float, audio_ms: float, marks: list[tuple[float, int]] = []) -> str:  # noqa: B006
@@ -609,7 +613,8 @@ def audio_bytes(payload: Any) -> int:
     """Return how many bytes of audio base64 text or bytes hold."""
     kind = type(payload)
     if kind is str:
-        return len(payload) * 3 // 4 - (payload[-2:].count("=") if payload else 0)
+        size = len(payload) * 3 // 4
+        return size if payload[-1:] != "=" else size - (2 if payload[-2:] == "==" else 1)
     return len(payload) if kind is bytes or kind is bytearray or kind is memoryview else 0
 
 
@@ -657,7 +662,7 @@ def _dumped(dump: Callable[..., Any]) -> Any:
 
 def _is_json(message: bytes) -> bool:
     """Return whether bytes are JSON and not audio that begins like it."""
-    return message.rstrip()[-1:] in {b"}", b"]"} and message.isascii() or _is_utf8(message)
+    return (message.rstrip()[-1:] in {b"}", b"]"} and message.isascii()) or _is_utf8(message)
 
 
 def _is_utf8(message: bytes) -> bool:

@@ -31,10 +31,7 @@ class UltravoxTap(Tap):
         self._counted = 0
 
     def _audio_sent(self, audio: bytes) -> None:
-        if self._observed():
-            self._user_audio(audio)
-        else:
-            self._listen(audio)
+        self._listen(audio)
 
     def _audio_received(self, audio: bytes) -> None:
         if self._agent is None:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from bluejay_ws.current import current_recorder
 from bluejay_ws.integrations.assemblyai import AssemblyAITap
@@ -101,7 +101,7 @@ def watch(connection: C, *, tap: Tap | _Watchable | None = None, recorder: Recor
         ``connection``. Of what opens a connection: a stand-in, which opens it and watches it.
     """
     try:
-        return _watched(connection, tap, recorder)
+        return cast("C", _watched(connection, tap, recorder))
     except Exception as error:  # noqa: BLE001 - no error of ours reaches the agent
         current_recorder().failed("watch", error)
         return connection
@@ -177,7 +177,7 @@ class _Watcher:
             self.belongs_to(current)
         tap = self._tap
         if tap is None:
-            self._recognise(message, sent=sent)
+            self._recognise(self._recorder or current_recorder(), message, sent=sent)
             return
         if len(self._first) < HELD:
             self._first.append((sent, message))
@@ -186,20 +186,21 @@ class _Watcher:
         else:
             tap.event(message)
 
-    def _recognise(self, message: Any, *, sent: bool) -> None:
+    def _recognise(self, recorder: Recorder, message: Any, *, sent: bool) -> None:
         """Find out who the provider is, and give the tap what has passed meanwhile."""
-        assert self._recorder is not None
         if len(self._first) >= HELD:
             return
         self._first.append((sent, message))
         self._kind = tap_for_message(message)
         if self._kind is not None:
-            self._tap = self._kind(self._recorder)
+            self._tap = self._kind(recorder)
             for was_sent, one in self._first:
                 (self._tap.sent if was_sent else self._tap.event)(one)
         elif len(self._first) == HELD:
-            self._recorder.count("watch.unrecognised")
-            logger.warning("watch does not know whose messages these are: they are not recorded; say watch(..., tap=...)")
+            recorder.count("watch.unrecognised")
+            logger.warning(
+                "watch does not know whose messages these are: they are not recorded; say watch(..., tap=...)"
+            )
 
 
 def tap_for_address(address: str) -> type[Tap] | None:
@@ -239,7 +240,7 @@ def _address(connection: Any) -> str:
     )
 
 
-# -- what is observed of each kind of connection -------------------------------------------------------------------------
+# -- what is observed of each kind of connection ---------------------------------------------------------------
 
 
 def _methods_of(connection: Any) -> Callable[[Any, _Watcher], None] | None:
