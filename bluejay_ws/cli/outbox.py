@@ -6,9 +6,11 @@ import argparse
 import contextlib
 import json
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bluejay_ws.cli.arguments import new_parser, seconds
+from bluejay_ws.cli.pages import write_report_page
 from bluejay_ws.cli.terminal import Problem, Terminal, clean
 from bluejay_ws.cli.timeline import count_items, show_report
 from bluejay_ws.client import Bluejay
@@ -19,7 +21,6 @@ from bluejay_ws.settings import Settings, default_spool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     from bluejay_ws.cli.arguments import Commands
     from bluejay_ws.delivery.names import Name
@@ -45,6 +46,7 @@ def add_parser(commands: Commands[argparse.ArgumentParser]) -> None:
     listing.add_argument("--all", action="store_true", help="calls that go on and delivered reports too")
     showing = _add_action(actions, "show", "reports as timelines, without what was said", _show)
     showing.add_argument("ids", nargs="+", metavar="ID")
+    showing.add_argument("--html", metavar="FILE", type=Path, help="write a page with everything that was said")
     showing.add_argument("--text", action="store_true", help="with what was said, parameters, outputs and metadata")
     delivering = _add_action(actions, "deliver", "send what waits, now and from here", _deliver)
     delivering.add_argument("--seconds", metavar="S", type=seconds, default=30.0, help="how long to try (30)")
@@ -117,11 +119,16 @@ def _list_one(entry: Entry, width: int, terminal: Terminal) -> None:
 
 
 def _show(args: argparse.Namespace, directory: Path, terminal: Terminal) -> int:
-    for name in _found(args.ids, directory):
+    names = _found(args.ids, directory)
+    for name in names:
         report = json.loads(outbox.export(directory, name))
         terminal.say(terminal.paint(f"call {name.identity}, report {name.report_id}, {name.state}", "bold"))
         show_report(report if args.text else without_text(report), terminal)
         terminal.say(f"  {count_items(report)}")
+        if args.html is not None:
+            page = args.html if len(names) == 1 else args.html.with_stem(f"{args.html.stem}-{name.report_id}")
+            reason = next((one.reason for one in outbox.entries(directory, states=STATES) if one.name == name), "")
+            write_report_page(report, page, terminal, delivery={"state": name.state, "reason": reason})
     return 0
 
 
