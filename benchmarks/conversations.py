@@ -20,7 +20,7 @@ __all__ = ["BACKGROUNDS", "EVENTS", "SENDINGS", "Cell", "Conversation", "Item", 
 Background: TypeAlias = Literal["pauses", "silence", "noise"]
 Events: TypeAlias = Literal["exact", "skewed", "none"]
 Sending: TypeAlias = Literal["pacing", "burst", "continuous"]
-Kind: TypeAlias = Literal["user_audio", "agent_audio", "user_text", "agent_text", "user_said", "agent_said"]
+Kind: TypeAlias = Literal["user_audio", "agent_audio", "user_text", "agent_text", "user_said", "agent_said", "clear"]
 Item: TypeAlias = "tuple[float, int, Kind, bytes | str]"
 
 BACKGROUNDS: tuple[Background, ...] = ("pauses", "silence", "noise")
@@ -42,6 +42,7 @@ class Cell:
         user_rms: how loud the caller speaks.
         echo: the platform takes the agent's echo for the caller.
         marks: the agent announces its turns and sends a mark after each.
+        clears: an agent that stops empties the caller's queue, as it can on a carrier.
     """
 
     background: Background = "noise"
@@ -51,6 +52,7 @@ class Cell:
     user_rms: float = 2_000.0
     echo: bool = False
     marks: bool = False
+    clears: bool = False
 
     def __str__(self) -> str:
         more = [f"{self.frame_ms} ms frames"] * (self.frame_ms != 20) + ["a quiet voice"] * (self.user_rms < 1_000)
@@ -206,6 +208,9 @@ class _Maker:
                 break
             begins = self._sent(at, frame)
             first, last = begins if first is None else first, begins + step
+        if self.cell.clears and last > stop:
+            last = self.played_until = stop
+            self._add(stop, "clear", "")
         self.truth.agent.append(Span(first or start, last))
         self._completed(at, last)
 

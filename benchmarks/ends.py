@@ -29,8 +29,8 @@ def _calls(client: Bluejay, prefix: str, count: int) -> list[Call]:
         call = client.open_call([f"{prefix}-{number}"], server="benchmark")
         assert call is not None
         for at in range(10):
-            call.observer.user_audio(640, at * 20.0)
-            call.observer.agent_audio(640, at * 20.0)
+            call.observer.user_audio(bytes(640), at * 20.0)
+            call.observer.agent_audio(bytes(640), at * 20.0)
         call.recorder.add_tool_call("freeze_card", parameters={"last4": "4242"}, output={"status": "frozen"})
         calls.append(call)
     return calls

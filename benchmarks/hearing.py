@@ -8,18 +8,20 @@ from statistics import median
 from time import thread_time_ns
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.carrier_calls import CARRIERS, as_carrier, plain
 from benchmarks.conversations import BACKGROUNDS, EVENTS, SENDINGS, Cell, Conversation, make
-from benchmarks.measure import Effort, Result, percentile, short
+from benchmarks.measure import Effort, Result, difference, in_turns, percentile, spread
 from bluejay_ws.hearing.chirp import ChirpObserver
 from bluejay_ws.hearing.turns import AGENT_INTERRUPTED, CALLER_INTERRUPTED, RESPONSE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from benchmarks.conversations import Kind
     from bluejay_ws.hearing.voices import HeardSpan
     from bluejay_ws.testing.spans import Span
 
-__all__ = ["CELLS", "MORE", "Findings", "listen", "run"]
+__all__ = ["CARRIER_CELLS", "CELLS", "MORE", "Findings", "listen", "run"]
 
 CELLS = [
     Cell(background=background, events=events, sending=sending)
@@ -36,6 +38,11 @@ MORE = [
     Cell(marks=True),
     Cell(marks=True, sending="burst", background="pauses"),
     Cell(marks=True, sending="continuous", background="silence"),
+]
+CARRIER_CELLS = [
+    Cell(events="none", clears=True, background="noise", sending="pacing"),
+    Cell(events="none", clears=True, background="noise", sending="burst"),
+    Cell(events="none", clears=True, background="silence", sending="burst"),
 ]
 NEAR_MS = 250.0  # an event is about the moment that it names, or it is about another
 
@@ -89,9 +96,9 @@ class _Report:
         return [(start, start if end is None else end) for one, start, end in self.events if one == title]
 
 
-def listen(call: Conversation) -> Findings:
-    """Feed a call to an observer and compare."""
-    report = _heard(call)
+def listen(call: Conversation, carrier: str | None = None) -> Findings:
+    """Feed a call to an observer, as Bluejay or as a carrier brings it, and compare."""
+    report = _heard(call, as_carrier(call, carrier) if carrier else plain(call.items))
     truth, found = call.truth, Findings()
     found.user = _errors(report.user, truth.user)
     found.agent = _errors(report.agent, truth.agent)
@@ -110,10 +117,10 @@ def listen(call: Conversation) -> Findings:
     return found
 
 
-def _heard(call: Conversation) -> _Report:
+def _heard(call: Conversation, items: Iterable[tuple[float, Kind, bytes | str]]) -> _Report:
     report = _Report()
-    observer = report.observer
-    for at, _, kind, what in call.items:
+    observer: Any = report.observer
+    for at, kind, what in items:
         if kind == "user_said":
             report.user.append(observer.user_utterance(at))
         elif kind == "agent_said":
@@ -156,66 +163,75 @@ def run(effort: Effort) -> list[Result]:
         results += _lines(str(cell), found)
         if cell in CELLS:
             whole.add(found)
-    return [*_summary(whole), *results, *_costs(effort)]
+    return [*_summary(whole), *results, *_carriers(calls), *_costs(effort)]
+
+
+def _carriers(calls: int) -> list[Result]:
+    results = []
+    for name in CARRIERS:
+        found = Findings()
+        for cell in CARRIER_CELLS:
+            for seed in range(calls):
+                found.add(listen(make(cell, seed), name))
+        edges = found.user + found.agent
+        p95, worst = percentile(edges, 0.95), f"worst {max(edges):.0f}"
+        of = f"of {found.barge_ins}"
+        results.append(Result(f"{name}: both sides' spans, p95", p95, "ms", worst, limit=60))
+        results.append(
+            Result(f"{name}: barge-ins missed or invented", len(found.missed + found.invented), "", of, limit=0)
+        )
+    return results
 
 
 def _lines(name: str, found: Findings) -> list[Result]:
+    sides = (("agent", found.agent, 25), ("caller", found.user, 50))
     return [
-        Result(
-            f"{name}: agent's spans, p95",
-            percentile(found.agent, 0.95),
-            "ms",
-            f"worst {max(found.agent):.0f}",
-            limit=25,
-        ),
-        Result(
-            f"{name}: caller's spans, p95", percentile(found.user, 0.95), "ms", f"worst {max(found.user):.0f}", limit=50
-        ),
+        Result(f"{name}: {who}'s spans, p95", percentile(errors, 0.95), "ms", f"worst {max(errors):.0f}", limit=limit)
+        for who, errors, limit in sides
     ]
 
 
 def _summary(found: Findings) -> list[Result]:
-    of = f"of {found.barge_ins}"
+    of, answers = f"of {found.barge_ins}", f"of {len(found.silent) + len(found.latency)}"
     return [
         Result("barge-ins missed", len(found.missed), "", of, limit=0),
         Result("barge-ins invented", len(found.invented), "", of, limit=0),
         Result("agent's spans, worst", max(found.agent), "ms", f"{len(found.agent)} edges", limit=100),
         Result("caller's spans, worst", max(found.user), "ms", f"{len(found.user)} edges", limit=100),
         Result("latency, worst", max(found.latency), "ms", f"{len(found.latency)} answers", limit=50),
-        Result(
-            "answers without a latency", len(found.silent), "", f"of {len(found.silent) + len(found.latency)}", limit=0
-        ),
+        Result("answers without a latency", len(found.silent), "", answers, limit=0),
     ]
 
 
 def _costs(effort: Effort) -> list[Result]:
-    """Return the CPU of one frame of each side, in a whole call: the long way now and then is in it."""
-    results = []
-    for kind in ("user_audio", "agent_audio"):
-        calls = [make(Cell(sending="continuous"), seed, turns=6) for seed in range(2)]
-        costs = [_cost(call, kind) for call in calls for _ in range(effort.few)]
-        results.append(Result(f"CPU of a frame, {kind}", median(costs), "us", f"up to {short(max(costs))}", limit=1.5))
-    return results
+    """Return the CPU of a frame in a whole call, the long way that some frames take included."""
+    call = make(Cell(sending="continuous"), 1, turns=6)
+    frames = sum(kind in {"user_audio", "agent_audio"} for _, _, kind, _ in call.items)
+    took = in_turns(
+        {"observer": lambda: _feed(call, ChirpObserver(_ignored)), "none": lambda: _feed(call, _Deaf())}, effort.few
+    )
+    costs = [nanoseconds / frames / 1_000 for nanoseconds in difference(took["observer"], took["none"])]
+    return [Result("CPU of listening, for each audio frame", median(costs), "us", spread(costs), limit=1.5)]
 
 
-def _cost(call: Conversation, kind: str) -> float:
-    """Return the microseconds that one frame of that kind takes, the cost of the call itself left out."""
-    observer, frames, spent = ChirpObserver(lambda *_, **__: None), 0, 0
-    batch: list[tuple[bytes | str, float]] = []
-    for at, _, which, what in call.items:
-        if which == kind:
-            batch.append((what, at))
-            continue
-        spent, frames = spent + _timed(observer, kind, batch), frames + len(batch)
-        batch = []
-        if which in {"user_audio", "agent_audio", "user_text", "agent_text"}:
-            getattr(observer, which)(what, at)
-    return spent / max(frames, 1) / 1_000
+class _Deaf:
+    """Take what an observer takes, and do nothing."""
+
+    def user_audio(self, frame: bytes, at_ms: float) -> None:
+        """Ignore it."""
+
+    agent_audio = user_text = agent_text = user_audio
 
 
-def _timed(observer: ChirpObserver, kind: str, batch: Sequence[tuple[Any, float]]) -> int:
-    method = getattr(observer, kind)
+def _ignored(*_: object, **__: object) -> None:
+    """Take an event."""
+
+
+def _feed(call: Conversation, observer: Any) -> float:
+    """Return the nanoseconds of CPU that it takes to hear all that passes the connection."""
+    take = {kind: getattr(observer, kind) for kind in ("user_audio", "agent_audio", "user_text", "agent_text")}
+    todo = [(take[kind], what, at) for at, kind, what in plain(call.items) if kind in take]
     begun = thread_time_ns()
-    for what, at in batch:
+    for method, what, at in todo:
         method(what, at)
     return thread_time_ns() - begun

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
 
+    from bluejay_ws.delivery.handover import FleetSender
     from bluejay_ws.delivery.sender import Sender
     from bluejay_ws.delivery.spool import CallFile, Spool
     from bluejay_ws.settings import Settings
@@ -51,7 +52,7 @@ class Host(Protocol):
     settings: Settings
     counters: Counters
     spool: Spool | None
-    sender: Sender
+    sender: Sender | FleetSender
     clock: Callable[[], int]
 
     def remember(self, name: str, call: Call) -> None:
@@ -113,6 +114,7 @@ class Call:
         self.recorder = Recorder(
             clock=client.clock,
             started_ns=started_ns,
+            started_at=self._started_at,
             report_id=uuid.uuid4().hex,
             simulation_result_id=simulation_result_id,
             counters=client.counters,

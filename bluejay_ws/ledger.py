@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bluejay_ws.log import say_seldom
@@ -43,6 +44,7 @@ class Ledger:
     Args:
         clock: monotonic nanoseconds.
         started_ns: the clock's value at the handshake.
+        started_at: the handshake's Unix time in seconds.
         report_id: what tells this report apart from any other.
         simulation_result_id: the platform's id of the call; None while it is not known.
         counters: where cuts, mappings and drops are counted.
@@ -67,6 +69,7 @@ class Ledger:
         "_redact",
         "_size",
         "_started",
+        "_started_at",
         "closed",
         "heard",
         "over",
@@ -81,6 +84,7 @@ class Ledger:
         *,
         clock: Callable[[], int],
         started_ns: int,
+        started_at: float = 0.0,
         report_id: str,
         simulation_result_id: str | None,
         counters: Counters,
@@ -91,6 +95,7 @@ class Ledger:
     ) -> None:
         self._clock = clock
         self._started = started_ns
+        self._started_at = started_at
         self.report_id = report_id
         self.simulation_result_id = simulation_result_id
         self._counters = counters
@@ -114,16 +119,26 @@ class Ledger:
         """The journal's lines so far, without check sums."""
         return self._bodies
 
-    def offset_ms(self) -> int:
-        """Return the whole milliseconds since the handshake."""
+    def offset_ms(self, at: datetime | float | None = None) -> int:
+        """Return a time as whole milliseconds since the handshake; never negative.
+
+        Args:
+            at: a `datetime` (one without a zone is local time) or Unix time in seconds, of this machine's clock or of a
+                provider's; default now.
+        """
         try:
-            return max(0, (self._clock() - self._started) // 1_000_000)
+            now = (self._clock() - self._started) // 1_000_000
+            if at is not None:
+                seconds = at.timestamp() if isinstance(at, datetime) else float(at)
+                now = round((seconds - self._started_at) * 1e3)
+            return min(max(0, now), 2**53)
         except Exception as error:  # noqa: BLE001 - no error of ours reaches the agent
             self.failed("offset", error)
             return 0
 
     def restart(self, started_ns: int) -> None:
         """Count offsets from ``started_ns`` on; for the library itself, where the handshake ends after its start."""
+        self._started_at += (started_ns - self._started) / 1e9
         self._started = started_ns
 
     def _utterance_fragment(self, role: Speaker, words: str, start: int, end: int, *, filler: bool | None) -> bytes:
@@ -176,12 +191,14 @@ class Ledger:
         text = "the redact hook is slow: the agent waits for it, more than 10 ms at a time; make it quicker"
         say_seldom(self._counters, logging.WARNING, text, simulation_result_id=self.simulation_result_id)
 
-    def _at(self, offset_ms: int | None) -> int:
+    def _at(self, offset_ms: float | None) -> int:
         """Return a given offset as the wire has it: whole, not negative, now if it is no number."""
         if offset_ms is None:
             return self.offset_ms()
         try:
-            return min(max(0, int(offset_ms)), 2**53)
+            if type(offset_ms) is not int:  # `int` of a huge Decimal takes minutes
+                offset_ms = int(float(offset_ms))
+            return min(max(0, offset_ms), 2**53)
         except (TypeError, ValueError, OverflowError):
             self._counters.add("mapped.offset")
             return self.offset_ms()

@@ -6,13 +6,15 @@ its clock, its journal and its ear for who was heard when are handed in, and it 
 It may be used from any thread; it only ever adds; and it never raises: what cannot be kept is counted.
 """
 
+# ruff: noqa: SLF001 - an utterance and its recorder are two halves of one thing
+
 from __future__ import annotations
 
 import itertools
 from typing import TYPE_CHECKING, Any
 
 from bluejay_ws.blocks import Block, EventBlock, ToolCallBlock, UtteranceBlock
-from bluejay_ws.hearing.utterances import Unplaced, shares
+from bluejay_ws.hearing.utterances import NOTHING, Utterance, cut_text, shares
 from bluejay_ws.ledger import Ledger
 from bluejay_ws.wire import fragments, journal
 from bluejay_ws.wire.ids import usable_id
@@ -20,6 +22,7 @@ from bluejay_ws.wire.ids import usable_id
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from bluejay_ws.hearing.level import Frame
     from bluejay_ws.hearing.utterances import Heard, HeardSpan, Speaker
 
 __all__ = ["DECORATED_TOOLS", "Recorder"]
@@ -46,7 +49,7 @@ class Recorder(Ledger):
     def __init__(self, **handed_in: Any) -> None:
         super().__init__(**handed_in)
         self._blocks: dict[int, Block] | None = None
-        self._unplaced: list[Unplaced] | None = None
+        self._unplaced: list[Utterance] | None = None
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "active"
@@ -60,10 +63,18 @@ class Recorder(Ledger):
         *,
         start_offset_ms: int | None = None,
         end_offset_ms: int | None = None,
+        audio_ms: float | None = None,
         filler: bool | None = None,
-    ) -> None:
+    ) -> Utterance:
         """Record what the agent said; see `add_utterance`."""
-        self.add_utterance("agent", text, start_offset_ms=start_offset_ms, end_offset_ms=end_offset_ms, filler=filler)
+        return self.add_utterance(
+            "agent",
+            text,
+            start_offset_ms=start_offset_ms,
+            end_offset_ms=end_offset_ms,
+            audio_ms=audio_ms,
+            filler=filler,
+        )
 
     def user_said(
         self,
@@ -71,10 +82,18 @@ class Recorder(Ledger):
         *,
         start_offset_ms: int | None = None,
         end_offset_ms: int | None = None,
+        audio_ms: float | None = None,
         filler: bool | None = None,
-    ) -> None:
+    ) -> Utterance:
         """Record what the agent understood the caller to say; see `add_utterance`."""
-        self.add_utterance("user", text, start_offset_ms=start_offset_ms, end_offset_ms=end_offset_ms, filler=filler)
+        return self.add_utterance(
+            "user",
+            text,
+            start_offset_ms=start_offset_ms,
+            end_offset_ms=end_offset_ms,
+            audio_ms=audio_ms,
+            filler=filler,
+        )
 
     def add_utterance(
         self,
@@ -83,8 +102,9 @@ class Recorder(Ledger):
         *,
         start_offset_ms: int | None = None,
         end_offset_ms: int | None = None,
+        audio_ms: float | None = None,
         filler: bool | None = None,
-    ) -> None:
+    ) -> Utterance:
         """Record one utterance; an empty one is dropped and counted.
 
         Without offsets it takes the span in which its audio was heard: for the agent the audio that is
@@ -95,12 +115,17 @@ class Recorder(Ledger):
             text: the words. For the agent: what was said; for the user: what speech-to-text understood.
             start_offset_ms: milliseconds since the handshake.
             end_offset_ms: milliseconds since the handshake; never before the start.
+            audio_ms: how much audio carries it, if that is known: of texts that share a span, each takes so much.
             filler: whether it only fills a pause ("one moment please").
+
+        Returns:
+            The utterance, which can be corrected, cut or withdrawn until the call ends.
         """
         try:
-            self._utterance(speaker, text, start_offset_ms, end_offset_ms, filler=filler)
+            return self._utterance(speaker, text, start_offset_ms, end_offset_ms, audio_ms, filler=filler)
         except Exception as error:  # noqa: BLE001 - no error of ours reaches the agent
             self.failed("utterance", error)
+            return NOTHING
 
     def utterance(self, speaker: str, *, filler: bool | None = None) -> UtteranceBlock:
         """Return a block that times one utterance: ``with recorder.utterance("agent") as u: u.text += "..."``.
@@ -210,6 +235,45 @@ class Recorder(Ledger):
     ) -> EventBlock:
         """Return a block that records one event with the block's start and end."""
         return EventBlock(self, title, description, tags, metadata)
+
+    # -- what was heard -----------------------------------------------------------------------------------------
+
+    def interruption(self, *, at_ms: int | None = None, by: str = "user", source: str = "openai") -> None:
+        """Note that a provider or a framework says: one side broke in on the other.
+
+        It is one with the barge-in that the call's audio shows near it, whoever noticed first; where no audio is
+        observed, it becomes the event.
+
+        Args:
+            at_ms: when, in milliseconds since the handshake; default now.
+            by: who broke in, ``"user"`` or ``"agent"``.
+            source: who says so.
+        """
+        self._unless_closed("interruption", self._interrupted, at_ms, by, source)
+
+    def _interrupted(self, at_ms: int | None, by: str, source: str) -> None:
+        if self.heard is not None:
+            self.heard.interruption(self._at(at_ms), by, source)
+        else:
+            title = "Agent interrupted the caller" if by == "agent" else "Caller interrupted the agent"
+            self.note_event(title, start_offset_ms=at_ms, metadata={"source": source})
+
+    def received(self, frame: Frame) -> None:
+        """Hand over a frame of the caller's audio as it comes in; only where no adapter does, as with `bluejay.call`.
+
+        Args:
+            frame: 16 bit little-endian samples, mono, 16,000 a second; it is listened to and not kept.
+        """
+        if self.heard is not None and not self.closed:
+            self._guarded("frame", self.heard.user_audio, frame, self._now_ms())
+
+    def sent(self, frame: Frame) -> None:
+        """Hand over a frame of the agent's audio as it is sent; see `received`."""
+        if self.heard is not None and not self.closed:
+            self._guarded("frame", self.heard.agent_audio, frame, self._now_ms())
+
+    def _now_ms(self) -> float:
+        return (self._clock() - self._started) / 1e6
 
     # -- the whole call -----------------------------------------------------------------------------------------
 
@@ -349,7 +413,7 @@ class Recorder(Ledger):
             self._append(journal.done(block.number, "events", self._event_block(block, now)))
         elif isinstance(block, UtteranceBlock):  # pragma: no branch - there are three kinds
             self._items -= 1  # it is counted again, as what it has become
-            self._utterance(block.speaker, block.text, block.start_offset_ms, now, filler=block.filler)
+            self._utterance(block.speaker, block.text, block.start_offset_ms, now, None, filler=block.filler)
 
     def _interrupt(self, block: Block) -> None:
         """Close a block that outlived its call; a tool call's own opening line already says `interrupted`."""
@@ -368,40 +432,106 @@ class Recorder(Ledger):
             self._end_block(block, None)
 
     def _utterance(
-        self, speaker: str, text: str, start_offset_ms: int | None, end_offset_ms: int | None, *, filler: bool | None
-    ) -> None:
+        self,
+        speaker: str,
+        text: str,
+        start_offset_ms: int | None,
+        end_offset_ms: int | None,
+        audio_ms: float | None,
+        *,
+        filler: bool | None,
+    ) -> Utterance:
         if self.closed:
-            return self._late()
+            self._late()
+            return NOTHING
         role = _SPEAKERS.get(speaker.lower()) if type(speaker) is str else None
         if role is None:
-            return self._drop("speaker", "an utterance was dropped: its speaker is neither 'agent' nor 'user'")
+            self._drop("speaker", "an utterance was dropped: its speaker is neither 'agent' nor 'user'")
+            return NOTHING
         words = self._redacted("utterance", text)
         if not words:
-            return self._counters.add("dropped.empty_utterance")
+            self._counters.add("dropped.empty_utterance")
+            return NOTHING
+        if not self._begins_an_item():
+            return NOTHING
+        now = self.offset_ms()
+        length = None if audio_ms is None else float(self._at(audio_ms))
+        found = Utterance(self, next(_numbers), role, words, at_ms=now, filler=filler, audio_ms=length)
         if start_offset_ms is None and end_offset_ms is None and self.heard is not None:
-            return self._hear(role, words, self.heard, filler=filler)
-        end = self._at(end_offset_ms)
-        start = min(end, self.offset_ms()) if start_offset_ms is None else self._at(start_offset_ms)
-        fragment = self._utterance_fragment(role, words, start, max(start, end), filler=filler)
-        return self._keep(journal.item("recorded_transcript", fragment))
+            self._hear(found, self.heard)
+        else:
+            end = self._at(end_offset_ms)
+            start = min(end, now) if start_offset_ms is None else self._at(start_offset_ms)
+            self._stand(found, start, max(start, end))
+        return found
 
-    def _hear(self, role: Speaker, words: str, heard: Heard, *, filler: bool | None) -> None:
+    def _hear(self, one: Utterance, heard: Heard) -> None:
         """Place an utterance where it was heard, now if that is over, else when it is (at the latest: at the end)."""
         self._place(lambda span: span.end_ms is not None)
-        now = self.offset_ms()
-        span = heard.agent_utterance(now) if role == "AGENT" else heard.user_utterance(now)
-        waiting = Unplaced(next(_numbers), role, words, filler=filler, span=span, at_ms=now)
+        now = one._at_ms
+        one._span = span = heard.agent_utterance(now) if one._speaker == "AGENT" else heard.user_utterance(now)
         if self._unplaced is None:
             self._unplaced = []
-        if not self._begins_an_item():
-            return
-        self._unplaced.append(waiting)
+        self._unplaced.append(one)
         start = now if span.start_ms is None else int(span.start_ms)
         end = max(start, now if span.end_ms is None else int(span.end_ms))
-        body = journal.opened(
-            waiting.number, "recorded_transcript", self._utterance_fragment(role, words, start, end, filler=filler)
-        )
-        self._append(body)
+        fragment = self._utterance_fragment(one._speaker, one._words, start, end, filler=one._filler)
+        self._append(journal.opened(one._number, "recorded_transcript", fragment))
+
+    def _stand(self, one: Utterance, start: int, end: int) -> None:
+        """Give an utterance its times, or its words anew."""
+        one._start_ms, one._end_ms, one._span = start, end, None
+        if one._heard_ms is not None:
+            self._cut_to(one, one._heard_ms)
+            if one._recorder is None or one._end_ms != end:
+                return
+        fragment = self._utterance_fragment(one._speaker, one._words, start, end, filler=one._filler)
+        self._append(journal.done(one._number, "recorded_transcript", fragment))
+
+    def _correct(self, one: Utterance, text: str) -> None:
+        """Take other words for an utterance; part of `utterances.Keeper`."""
+        self._unless_closed("utterance", self._corrected, one, text)
+
+    def _corrected(self, one: Utterance, text: str) -> None:
+        words = self._redacted("utterance", text)
+        if not words:
+            return self._withdrawn(one, "empty_utterance")
+        one._words, one._heard_ms = words, None
+        return self._rewrite(one)
+
+    def _rewrite(self, one: Utterance) -> None:
+        if one._start_ms is not None and one._end_ms is not None:
+            self._stand(one, one._start_ms, one._end_ms)
+
+    def _cut(self, one: Utterance, ms: float) -> None:
+        """Keep of an utterance what was heard; part of `utterances.Keeper`."""
+        self._unless_closed("utterance", self._cut_to, one, ms)
+
+    def _cut_to(self, one: Utterance, ms: float) -> None:
+        heard = self._at(ms)
+        if heard <= 0:
+            return self._withdrawn(one, "never_spoken")
+        if one._start_ms is None or one._end_ms is None:
+            one._heard_ms = heard
+            return None
+        one._heard_ms = None
+        whole = one._audio_ms or one._end_ms - one._start_ms
+        if heard >= whole:
+            return None
+        one._words = cut_text(one._words, heard / whole) if isinstance(one._words, str) else one._words
+        one._end_ms = min(one._end_ms, one._start_ms + heard)
+        return self._rewrite(one)
+
+    def _withdraw(self, one: Utterance, reason: str) -> None:
+        """Take an utterance out of the report; part of `utterances.Keeper`."""
+        self._unless_closed("utterance", self._withdrawn, one, reason)
+
+    def _withdrawn(self, one: Utterance, reason: str) -> None:
+        one._recorder = None
+        if self._unplaced is not None and one in self._unplaced:
+            self._unplaced.remove(one)
+        self._counters.add(f"dropped.{reason}")
+        self._append(journal.dropped(one._number))
 
     def _place_all(self) -> None:
         self._place(lambda _: True)
@@ -411,17 +541,16 @@ class Recorder(Ledger):
         waiting = self._unplaced
         if not waiting:
             return
-        ready = [one for one in waiting if is_over(one.span)]
+        ready = [one for one in waiting if one._span is None or is_over(one._span)]
         self._unplaced = [one for one in waiting if one not in ready]
-        for span in {id(one.span): one.span for one in ready}.values():
-            self._share_out(span, [one for one in ready if one.span is span])
+        for span in {id(one._span): one._span for one in ready if one._span is not None}.values():
+            self._share_out(span, [one for one in ready if one._span is span])
 
-    def _share_out(self, span: HeardSpan, texts: list[Unplaced]) -> None:
+    def _share_out(self, span: HeardSpan, texts: list[Utterance]) -> None:
         if len(texts) > 1 or span.start_ms is None or span.end_ms is None:
             self._counters.add("approximate.utterance", len(texts))
         for one, (start, end) in zip(texts, shares(span, texts), strict=True):
-            fragment = self._utterance_fragment(one.speaker, one.text, start, end, filler=one.filler)
-            self._append(journal.done(one.number, "recorded_transcript", fragment))
+            self._stand(one, start, end)
 
     def _add_texts(self, kind: str, values: tuple[str, ...]) -> None:
         found = self._redacted("tags", values) if kind == "tags" else values

@@ -12,6 +12,7 @@ from bluejay_ws.wire.report import Report
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from bluejay_ws.hearing.level import Frame
     from bluejay_ws.testing.oracle import AcceptedReport
     from bluejay_ws.testing.platform import FakePlatform
 
@@ -59,12 +60,22 @@ class Ear:
     def __init__(self, agent: Span, user: Span) -> None:
         self.agent = agent
         self.user = user
+        self.told: list[tuple[Any, ...]] = []
 
     def agent_utterance(self, at_ms: float) -> Span:
         return self.agent
 
     def user_utterance(self, at_ms: float) -> Span:
         return self.user
+
+    def interruption(self, at_ms: float, by: str, source: str) -> None:
+        self.told.append((at_ms, by, source))
+
+    def user_audio(self, frame: Frame, at_ms: float) -> None:
+        self.told.append(("user", frame, at_ms))
+
+    def agent_audio(self, frame: Frame, at_ms: float) -> None:
+        self.told.append(("agent", frame, at_ms))
 
 
 class Call:
@@ -78,6 +89,7 @@ class Call:
         self.recorder = Recorder(
             clock=self.clock,
             started_ns=self.clock(),
+            started_at=1_790_000_000.0,
             report_id="0" * 32,
             simulation_result_id="720488",
             counters=self.counters,

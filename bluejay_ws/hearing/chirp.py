@@ -9,17 +9,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bluejay_ws.hearing.turns import Turns
+from bluejay_ws.hearing.level import BYTES_PER_MS, size_of
+from bluejay_ws.hearing.turns import AGENT_INTERRUPTED, CALLER_INTERRUPTED, Turns
 from bluejay_ws.hearing.voices import FRAME_GAP_MS, HeardSpan
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from bluejay_ws.hearing.level import Frame
     from bluejay_ws.hearing.turns import Text
 
 __all__ = ["ChirpObserver", "HeardSpan"]
 
-BYTES_PER_MS = 32
 LATEST_MS = 1e10
 
 _IDLE = float("-inf")
@@ -49,8 +50,11 @@ class ChirpObserver:
         self._agent_until = _IDLE  # end of the agent's queue; _IDLE makes every frame take the long way
         self._turns: Turns | None = None
 
-    def user_audio(self, size: int, at_ms: float) -> None:
-        """Note a binary frame of ``size`` bytes from Bluejay."""
+    def user_audio(self, frame: Frame, at_ms: float) -> None:
+        """Note a binary frame from Bluejay."""
+        self._user_sound(size_of(frame), at_ms)
+
+    def _user_sound(self, size: int, at_ms: float) -> None:
         if not size or size & 1:
             self._open().invalid += 1
             return
@@ -60,8 +64,11 @@ class ChirpObserver:
             self._user_burst(at_ms)
         self._user_until = at_ms + size / BYTES_PER_MS
 
-    def agent_audio(self, size: int, at_ms: float) -> None:
-        """Note a binary frame of ``size`` bytes to Bluejay."""
+    def agent_audio(self, frame: Frame, at_ms: float) -> None:
+        """Note a binary frame to Bluejay."""
+        self._agent_sound(size_of(frame), at_ms)
+
+    def _agent_sound(self, size: int, at_ms: float) -> None:
         if not size or size & 1:
             self._open().invalid += 1
             return
@@ -74,6 +81,48 @@ class ChirpObserver:
                 return
             until = at_ms
         self._agent_until = until + size / BYTES_PER_MS
+
+    def user_heard(self, level: int, ms: float, at_ms: float) -> None:  # noqa: ARG002
+        """Note caller audio of which a carrier's reader knows the level and the length.
+
+        Args:
+            level: root mean square or the like, on the scale of 16 bit samples.
+            ms: how long it lasts.
+            at_ms: when it came.
+        """
+        self._user_sound(2 * int(ms * BYTES_PER_MS / 2), at_ms)
+
+    def agent_heard(self, level: int, ms: float, at_ms: float) -> None:  # noqa: ARG002
+        """Note agent audio of which a carrier's reader knows the level and the length; see `user_heard`."""
+        self._agent_sound(2 * int(ms * BYTES_PER_MS / 2), at_ms)
+
+    def clear(self, at_ms: float) -> None:
+        """Note that the agent emptied the carrier's queue: what had not been played is not heard."""
+
+    def mark(self, name: str, at_ms: float) -> None:
+        """Note a mark that the agent sent: its echo says that all audio before it was played."""
+        turns, at = self._enter(at_ms)
+        if turns.closed is None:
+            turns.agent.mark(name, at)
+        self._leave(turns)
+
+    def mark_echoed(self, name: str, at_ms: float) -> None:
+        """Note that a mark came back."""
+        turns, at = self._enter(at_ms)
+        if turns.closed is None:
+            turns.agent.echo(name, at)
+        self._leave(turns)
+
+    def interruption(self, at_ms: float, by: str, source: str) -> None:
+        """Note what a provider or a framework says: one side broke in on the other.
+
+        It is one with the barge-in that the audio shows near it; where no audio is observed, it is the event.
+        """
+        turns, at = self._enter(at_ms)
+        if turns.closed is None and not (self._user_frames or self._agent_frames):
+            title = AGENT_INTERRUPTED if by == "agent" else CALLER_INTERRUPTED
+            turns.event(title, at, None, {"source": source})
+        self._leave(turns)
 
     def user_text(self, data: Text, at_ms: float) -> None:
         """Note a whole text message from Bluejay."""

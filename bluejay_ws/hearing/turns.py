@@ -237,11 +237,11 @@ class Turns:
         }
         if not sure:
             facts["approximate"] = True
-        self._event(CALLER_INTERRUPTED, start, max(start, min(heard_until, end)), facts)
+        self.event(CALLER_INTERRUPTED, start, max(start, min(heard_until, end)), facts)
 
     def _agent_interrupted(self, start: float, end: float) -> None:
         self.agent_barge_ins += 1
-        self._event(AGENT_INTERRUPTED, start, end, {"overlap_ms": round(end - start)})
+        self.event(AGENT_INTERRUPTED, start, end, {"overlap_ms": round(end - start)})
 
     def _response(self, start: float, end: float) -> None:
         self.waiting_from = None
@@ -251,19 +251,20 @@ class Turns:
         facts: dict[str, object] = {"latency_ms": round(end - start)}
         if self.user.verdict() is not True:
             facts["approximate"] = True
-        self._event(RESPONSE, start, end, facts)
+        self.event(RESPONSE, start, end, facts)
 
     def _silence(self, start: float, end: float) -> None:
         if end - start >= SILENCE_MS:
             self.silences += 1
-            self._event(LONG_SILENCE, start, end, {"duration_ms": round(end - start)})
+            self.event(LONG_SILENCE, start, end, {"duration_ms": round(end - start)})
 
     def _error(self, title: str, data: dict[str, Any], at: float) -> None:
         self.errors += 1
         facts = {key: data[key][:MESSAGE_LIMIT] for key in ("code", "message") if isinstance(data.get(key), str)}
-        self._event(title, at, None, facts)
+        self.event(title, at, None, facts)
 
-    def _event(self, title: str, start: float, end: float | None, metadata: dict[str, Any]) -> None:
+    def event(self, title: str, start: float, end: float | None, metadata: dict[str, Any]) -> None:
+        """Add an event, unless there are too many."""
         self.events += 1
         if self.events <= EVENTS_LIMIT:
             ends = None if end is None else int(end)  # as the recorder cuts: never later than the end of the call

@@ -149,15 +149,16 @@ class OpenAIRealtimeTap:
     def _agent_said(self, event: Mapping[str, Any]) -> None:
         name = event["item_id"]
         if not self._is_new("agent", f"{name} {event.get('content_index', 0)}"):
-            return None
+            return
         spoken, text = self._spoken.get(name), event.get("transcript", "")
         if spoken is None:  # its audio went another way
-            return self._recorder.agent_said(text)
+            self._recorder.agent_said(text)
+            return
         spoken.text += text
         if self._later is not None:
             rest = (spoken.start + spoken.audio_ms - self._now()) / 1e3
             self._later(max(0.0, rest) + _ROUND_TRIP, self._settle)
-        return None
+        return
 
     def _truncated(self, event: Mapping[str, Any]) -> None:
         spoken = self._spoken.get(event["item_id"])

@@ -223,7 +223,7 @@ class _Wire:
     def _received(self, message: Any) -> None:
         kind, data = message.type, message.data
         if kind is WSMsgType.BINARY:
-            self.observer.user_audio(len(data), (monotonic() - self.call.started) * 1e3)
+            self.observer.user_audio(data, (monotonic() - self.call.started) * 1e3)
         elif kind is WSMsgType.TEXT:
             if self.call.looking:
                 self.call.look_for_id(data)
@@ -260,8 +260,7 @@ class _Wire:
             raise
 
     def _sent_bytes(self, data: Any) -> None:
-        size = data.nbytes if isinstance(data, memoryview) else len(data)
-        self.observer.agent_audio(size, (monotonic() - self.call.started) * 1e3)
+        self.observer.agent_audio(data, (monotonic() - self.call.started) * 1e3)
 
     def _sent_text(self, text: Any) -> None:
         self.observer.agent_text(text, (monotonic() - self.call.started) * 1e3)

@@ -188,7 +188,7 @@ class Wire:
                 if message["type"] == "websocket.receive":
                     data = message.get("bytes")
                     if data is not None:
-                        observer.user_audio(len(data), (monotonic() - call.started) * 1e3)
+                        observer.user_audio(data, (monotonic() - call.started) * 1e3)
                     else:
                         self.user_text(message["text"])
                 elif message["type"] == "websocket.disconnect":
@@ -213,7 +213,7 @@ class Wire:
                 if message["type"] == "websocket.send":
                     data = message.get("bytes")
                     if data is not None:
-                        observer.agent_audio(len(data), (monotonic() - call.started) * 1e3)
+                        observer.agent_audio(data, (monotonic() - call.started) * 1e3)
                     else:
                         observer.agent_text(message["text"], (monotonic() - call.started) * 1e3)
                 else:

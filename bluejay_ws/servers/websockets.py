@@ -35,6 +35,8 @@ _CONTINUATION, _TEXT, _BINARY = 0, 1, 2
 _OPCODE_BINARY = Opcode.BINARY
 # A text message in fragments is put together up to this size; beyond it is no event of the protocol's.
 _TEXT_LIMIT = 1 << 16
+# Audio in fragments is put together up to half a minute.
+_AUDIO_LIMIT = 1 << 20
 
 
 def open_call(
@@ -123,18 +125,18 @@ class _Tap:
         opcode = frame.opcode
         if opcode in (_TEXT, _BINARY):
             if frame.fin:
-                self._user_message(opcode, frame.data, len(frame.data), at_ms)
+                self._user_message(opcode, frame.data, at_ms)
             else:
                 self.user_fragments = _Fragments(opcode, frame.data)
         elif opcode == _CONTINUATION and self.user_fragments is not None:
             self.user_fragments.add(frame.data)
             if frame.fin:
                 whole, self.user_fragments = self.user_fragments, None
-                self._user_message(whole.opcode, whole.text(), whole.size, at_ms)
+                self._user_message(whole.opcode, whole.data(), at_ms)
 
-    def _user_message(self, opcode: int, data: bytes | bytearray | memoryview, size: int, at_ms: float) -> None:
+    def _user_message(self, opcode: int, data: bytes | bytearray | memoryview, at_ms: float) -> None:
         if opcode == _BINARY:
-            self.observer.user_audio(size, at_ms)
+            self.observer.user_audio(data, at_ms)
         else:
             if self.call.looking:
                 self.call.look_for_id(data)
@@ -154,9 +156,9 @@ class _Tap:
 
     def _agent_message(self, whole: _Fragments, at_ms: float) -> None:
         if whole.opcode == _BINARY:
-            self.observer.agent_audio(whole.size, at_ms)
+            self.observer.agent_audio(whole.data(), at_ms)
         else:
-            self.observer.agent_text(whole.text(), at_ms)
+            self.observer.agent_text(whole.data(), at_ms)
 
     def closed(self, protocol: Any) -> None:
         """Pass on how the connection ended."""
@@ -171,7 +173,7 @@ class _Tap:
 
 
 class _Fragments:
-    """A message that comes in several frames: its size, and its text as far as it is of a sane size."""
+    """A message that comes in several frames, as far as it is of a sane size."""
 
     __slots__ = ("opcode", "parts", "size")
 
@@ -183,10 +185,10 @@ class _Fragments:
 
     def add(self, data: Any) -> None:
         self.size += len(data)
-        if self.opcode == _TEXT and self.size <= _TEXT_LIMIT:
+        if self.size <= (_TEXT_LIMIT if self.opcode == _TEXT else _AUDIO_LIMIT):
             self.parts.append(bytes(data))
 
-    def text(self) -> bytes:
+    def data(self) -> bytes:
         return b"".join(self.parts)
 
 
@@ -240,7 +242,7 @@ def _make_observed(original: type[Any]) -> type[Any]:  # noqa: C901 - five short
                 at_ms = (monotonic() - tap.started) * 1e3
                 for event in events:
                     if event.opcode is _OPCODE_BINARY and event.fin:
-                        tap.observer.user_audio(len(event.data), at_ms)
+                        tap.observer.user_audio(event.data, at_ms)
                     else:
                         tap.received(event, at_ms)
             except Exception as error:  # noqa: BLE001
@@ -252,7 +254,7 @@ def _make_observed(original: type[Any]) -> type[Any]:  # noqa: C901 - five short
         try:
             tap = self.bluejay_tap
             if fin:
-                tap.observer.agent_audio(len(data), (monotonic() - tap.started) * 1e3)
+                tap.observer.agent_audio(data, (monotonic() - tap.started) * 1e3)
             else:
                 tap.sent(_BINARY, data, fin, 0.0)
         except Exception as error:  # noqa: BLE001

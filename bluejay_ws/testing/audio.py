@@ -21,6 +21,7 @@ __all__ = [
     "caller_pcm",
     "frames",
     "hold_noise",
+    "mulaw",
     "read_wav",
     "silence",
     "split_utterances",
@@ -120,6 +121,12 @@ def voice(duration_ms: float, *, rms: float = 2_000.0, hertz: float = 140.0) -> 
     return struct.pack(f"<{len(shape)}h", *limited)
 
 
+def mulaw(pcm: bytes) -> bytes:
+    """Return 16 bit samples as telephones code them: one byte of mu-law each (ITU-T G.711), at the same rate."""
+    samples = struct.unpack(f"<{len(pcm) // 2}h", pcm)
+    return bytes(map(_mulaw_byte, samples))
+
+
 def frames(pcm: bytes, size: int = FRAME_BYTES) -> Iterator[bytes]:
     """Yield the samples in frames of ``size`` bytes; the last one is filled up with silence."""
     for start in range(0, len(pcm), size):
@@ -163,6 +170,12 @@ def _syllable(index: int, hertz: float) -> float:
     phase = math.tau * hertz * index / SAMPLE_RATE
     loudness = 0.65 + 0.35 * math.cos(math.tau * 4 * index / SAMPLE_RATE)
     return loudness * (math.sin(phase + 0.5) + 0.5 * math.sin(2 * phase) + 0.3 * math.sin(3 * phase + 1.0))
+
+
+def _mulaw_byte(sample: int) -> int:
+    magnitude = min(abs(sample), 32_635) + 132
+    exponent = magnitude.bit_length() - 8
+    return ~((sample < 0) << 7 | exponent << 4 | magnitude >> exponent + 3 & 15) & 0xFF
 
 
 def _samples(duration_ms: float) -> int:

@@ -37,7 +37,7 @@ class Line:
     def user_streams(self, start: float, end: float) -> None:
         """Stream caller audio at real pace."""
         for number in range(round((end - start) / 20)):
-            self.observer.user_audio(FRAME, start + number * 20)
+            self.observer.user_audio(bytes(FRAME), start + number * 20)
 
     def user_speaks(self, start: float, end: float, *, late: float = 160, early: float = 160) -> None:
         """Speak as the Digital Human does: events inside the burst of audio."""
@@ -60,7 +60,7 @@ def test_a_text_said_before_its_audio_gets_the_audio_to_come() -> None:
     line = Line()
     span = line.observer.agent_utterance(100)
     assert _times(span) == (None, None)
-    line.observer.agent_audio(SECOND, 400)
+    line.observer.agent_audio(bytes(SECOND), 400)
     assert _times(span) == (400, None)
     line.observer.close(5000)
     assert _times(span) == (400, 1400)
@@ -70,7 +70,7 @@ def test_a_text_said_before_its_audio_gets_the_audio_to_come() -> None:
 def test_a_text_said_during_or_soon_after_its_audio_gets_that_audio(said_at: float) -> None:
     """Up to a second after the end, audio without a text is what a text belongs to."""
     line = Line()
-    line.observer.agent_audio(SECOND, 400)
+    line.observer.agent_audio(bytes(SECOND), 400)
     span = line.observer.agent_utterance(said_at)
     line.observer.close(5000)
     assert _times(span) == (400, 1400)
@@ -79,7 +79,7 @@ def test_a_text_said_during_or_soon_after_its_audio_gets_that_audio(said_at: flo
 def test_a_text_said_long_after_all_audio_is_an_instant_when_no_more_audio_comes() -> None:
     """What was never heard stands for the moment the text was known."""
     line = Line()
-    line.observer.agent_audio(SECOND, 400)
+    line.observer.agent_audio(bytes(SECOND), 400)
     span = line.observer.agent_utterance(2500)
     assert _times(span) == (None, None)
     line.observer.close(4000)
@@ -91,9 +91,9 @@ def test_texts_said_sentence_by_sentence_share_the_span_of_one_stretch() -> None
     line = Line()
     first = line.observer.agent_utterance(0)
     second = line.observer.agent_utterance(50)
-    line.observer.agent_audio(SECOND, 100)
+    line.observer.agent_audio(bytes(SECOND), 100)
     third = line.observer.agent_utterance(900)
-    line.observer.agent_audio(SECOND, 1000)
+    line.observer.agent_audio(bytes(SECOND), 1000)
     line.observer.close(9000)
     assert first is second is third
     assert _times(first) == (100, 2100)
@@ -103,9 +103,9 @@ def test_the_text_of_the_next_turn_does_not_join_the_last_one() -> None:
     """Audio that is over and has its text takes no more of it."""
     line = Line()
     first = line.observer.agent_utterance(0)
-    line.observer.agent_audio(SECOND, 100)
+    line.observer.agent_audio(bytes(SECOND), 100)
     second = line.observer.agent_utterance(1500)
-    line.observer.agent_audio(SECOND, 1600)
+    line.observer.agent_audio(bytes(SECOND), 1600)
     line.observer.close(9000)
     assert [_times(first), _times(second)] == [(100, 1100), (1600, 2600)]
 
@@ -115,11 +115,11 @@ def test_a_text_whose_audio_does_not_come_in_five_seconds_lets_go_of_later_audio
     line = Line()
     unheard = line.observer.agent_utterance(100)
     later = line.observer.agent_utterance(6000)
-    line.observer.agent_audio(SECOND, 6100)
+    line.observer.agent_audio(bytes(SECOND), 6100)
     assert _times(unheard) == (100, 100)
     assert _times(later) == (6100, None)
     silent = line.observer.agent_utterance(9000)
-    line.observer.agent_audio(SECOND, 15_000)
+    line.observer.agent_audio(bytes(SECOND), 15_000)
     assert _times(silent) == (9000, 9000)
 
 
@@ -175,7 +175,7 @@ def test_caller_speech_is_read_from_bursts_of_audio_where_no_speech_event_comes(
     line.user_streams(1300, 1500)
     span = line.observer.user_utterance(1900)
     line.user_streams(3000, 4000)
-    line.observer.agent_audio(FRAME, 4600)
+    line.observer.agent_audio(bytes(FRAME), 4600)
     line.observer.close(5000)
     assert _times(span) == (500, 1500)
     assert _times(line.observer.user_utterance(5000)) == (5000, 5000)
@@ -185,15 +185,15 @@ def test_caller_speech_is_read_from_bursts_of_audio_where_no_speech_event_comes(
 def test_after_the_close_nothing_has_an_effect() -> None:
     """What is open ends at the close; later frames, texts and closes change neither spans nor counts nor events."""
     line = Line()
-    line.observer.agent_audio(10 * SECOND, 100)
+    line.observer.agent_audio(bytes(10 * SECOND), 100)
     agent = line.observer.agent_utterance(100)
     line.user_streams(500, 900)
     line.user("speech.started", 700, utterance_id="a")
     user = line.observer.user_utterance(1500)
     line.observer.close(2000)
     counts, events = line.observer.summary(), list(line.events)
-    line.observer.agent_audio(FRAME, 2100)
-    line.observer.agent_audio(FRAME, 1e9)
+    line.observer.agent_audio(bytes(FRAME), 2100)
+    line.observer.agent_audio(bytes(FRAME), 1e9)
     line.user_speaks(3000, 9000)
     line.user_streams(12_000, 12_100)
     line.agent("speech.started", 9000, utterance_id="x")
@@ -213,10 +213,10 @@ def test_the_summary_counts_frames_and_audio_each_way() -> None:
     line = Line()
     assert set(line.observer.summary().values()) == {0}
     line.user_streams(0, 200)
-    line.observer.agent_audio(SECOND, 300)
+    line.observer.agent_audio(bytes(SECOND), 300)
     for size in (0, 1, 641):
-        line.observer.user_audio(size, 300)
-        line.observer.agent_audio(size, 300)
+        line.observer.user_audio(bytes(size), 300)
+        line.observer.agent_audio(bytes(size), 300)
     facts = line.observer.summary()
     assert (facts["user_frames"], facts["user_audio_ms"]) == (10, 200)
     assert (facts["agent_frames"], facts["agent_audio_ms"]) == (1, 1000)
@@ -226,10 +226,10 @@ def test_the_summary_counts_frames_and_audio_each_way() -> None:
 def test_invalid_frames_do_not_move_the_time() -> None:
     """Empty and odd frames are dropped by the platform: nobody heard them."""
     line = Line()
-    line.observer.agent_audio(SECOND, 0)
+    line.observer.agent_audio(bytes(SECOND), 0)
     for at in range(900, 3000, 50):
-        line.observer.agent_audio(0, at)
-        line.observer.agent_audio(7, at)
+        line.observer.agent_audio(bytes(0), at)
+        line.observer.agent_audio(bytes(7), at)
     span = line.observer.agent_utterance(1100)
     line.observer.close(3000)
     assert _times(span) == (0, 1000)
@@ -261,7 +261,7 @@ def _play(line: Line, plan: list[tuple[float, tuple[str, Any]]]) -> dict[str, li
             kind, word = value
             method(json.dumps({"type": kind, "data": {"utterance_id": word, "name": word, "code": word}}), at)
         else:
-            method(value, at)
+            method(bytes(value), at)
     return spans
 
 
@@ -313,7 +313,7 @@ def test_the_agent_is_heard_exactly_as_a_queue_plays_out(frames: list[tuple[floa
         if not heard or start - heard[-1][1] > STRETCH_GAP_MS:
             heard.append([start, until])
         heard[-1][1] = until
-        observer.agent_audio(size, now)
+        observer.agent_audio(bytes(size), now)
         spans.append(observer.agent_utterance(now))
     observer.close(until + 1)
     seen = list(dict.fromkeys(_bounds(span) for span in spans))
@@ -331,7 +331,7 @@ def test_the_agent_is_heard_as_the_platform_plays_and_drops_it(plan: list[tuple[
     line, now, expected = Line(), 1000.0, list[tuple[float, float]]()
     spans = []
     for number, (length, breaks_in, lag) in enumerate(plan):
-        line.observer.agent_audio(round(length) * 32, now)
+        line.observer.agent_audio(bytes(round(length) * 32), now)
         line.agent("mark", now, name=str(number))
         spans.append(line.observer.agent_utterance(now + 10))
         start = now + length * (breaks_in or 0.0)

@@ -49,9 +49,9 @@ class Line:
         start = min(one for one in (agent_from, user_from) if one is not None)
         for at in range(round(start), round(until), 20):
             if user_from is not None and at >= user_from:
-                self.observer.user_audio(FRAME, at)
+                self.observer.user_audio(bytes(FRAME), at)
             if agent_from is not None and at >= agent_from:
-                self.observer.agent_audio(FRAME, at)
+                self.observer.agent_audio(bytes(FRAME), at)
 
     def user_speaks(self, start: float, end: float, *, late: float = 160, early: float = 160) -> None:
         """Speak as the Digital Human does: events inside the burst of audio."""
@@ -64,7 +64,7 @@ class Line:
 
 def _caller_asks_and_agent_answers(line: Line) -> None:
     line.user_speaks(1000, 3000)
-    line.observer.agent_audio(SECOND, 3800)
+    line.observer.agent_audio(bytes(SECOND), 3800)
     line.observer.close(6000)
 
 
@@ -72,7 +72,7 @@ def _agent_answers_while_the_tail_of_the_speech_still_comes_in(line: Line) -> No
     line.streams(user_from=1000, until=2840)
     line.user("speech.started", 2840, utterance_id="a")
     line.user("speech.completed", 2840, utterance_id="a")
-    line.observer.agent_audio(2 * SECOND, 2900)
+    line.observer.agent_audio(bytes(2 * SECOND), 2900)
     line.streams(user_from=2840, until=3000)
     line.observer.close(6000)
 
@@ -80,8 +80,8 @@ def _agent_answers_while_the_tail_of_the_speech_still_comes_in(line: Line) -> No
 def _caller_asks_twice_before_the_answer(line: Line) -> None:
     line.user_speaks(1000, 2000)
     line.user_speaks(4000, 5000)
-    line.observer.agent_audio(SECOND, 5600)
-    line.observer.agent_audio(SECOND, 8000)
+    line.observer.agent_audio(bytes(SECOND), 5600)
+    line.observer.agent_audio(bytes(SECOND), 8000)
     line.observer.close(9500)
 
 
@@ -91,14 +91,14 @@ def _caller_speaks_where_audio_never_pauses(line: Line) -> None:
     line.streams(user_from=2000, until=3000)
     line.user("speech.completed", 3000, utterance_id="a")
     line.streams(user_from=3000, until=4000)
-    line.observer.agent_audio(SECOND, 4000)
+    line.observer.agent_audio(bytes(SECOND), 4000)
     line.streams(user_from=4000, until=6000)
     line.observer.close(6000)
 
 
 def _agent_greets_while_silence_streams_in(line: Line) -> None:
     line.streams(user_from=0, until=1000)
-    line.observer.agent_audio(SECOND, 1000)
+    line.observer.agent_audio(bytes(SECOND), 1000)
     _caller_speaks_where_audio_never_pauses_after(line, 1000)
 
 
@@ -110,7 +110,7 @@ def _caller_speaks_where_audio_never_pauses_after(line: Line, start: float) -> N
 
 
 def _caller_breaks_in_and_the_queue_is_dropped(line: Line) -> None:
-    line.observer.agent_audio(10 * SECOND, 1000)
+    line.observer.agent_audio(bytes(10 * SECOND), 1000)
     line.user_speaks(3000, 4000)
     line.observer.close(5000)
 
@@ -138,7 +138,7 @@ def _caller_breaks_in_and_the_agent_goes_on(line: Line) -> None:
 
 def _agent_hears_its_own_echo_in_a_caller_that_is_silent(line: Line) -> None:
     line.user_speaks(100, 500)
-    line.observer.agent_audio(4 * SECOND, 1000)
+    line.observer.agent_audio(bytes(4 * SECOND), 1000)
     line.user("speech.started", 2000, utterance_id="echo")
     line.user("speech.completed", 4900, utterance_id="echo")
     line.observer.close(6000)
@@ -158,7 +158,7 @@ def _agent_hears_its_own_echo_in_audio_that_never_pauses(line: Line) -> None:
 
 
 def _caller_breaks_in_without_any_audio_in_the_call(line: Line) -> None:
-    line.observer.agent_audio(4 * SECOND, 1000)
+    line.observer.agent_audio(bytes(4 * SECOND), 1000)
     line.user("speech.started", 2000, utterance_id="a")
     line.user("speech.completed", 3000, utterance_id="a")
     line.observer.close(5500)
@@ -169,7 +169,7 @@ def _agent_announces_an_utterance_over_the_caller(line: Line) -> None:
     line.user("speech.started", 1160, utterance_id="a")
     line.streams(user_from=1160, until=2000)
     line.agent("speech.started", 2000, utterance_id="b")
-    line.observer.agent_audio(SECOND, 2010)
+    line.observer.agent_audio(bytes(SECOND), 2010)
     line.agent("speech.started", 2020, utterance_id="b")
     line.streams(user_from=2000, until=2100)
     line.user("speech.completed", 2100, utterance_id="a")
@@ -186,17 +186,17 @@ def _agent_talks_over_the_caller_unannounced(line: Line) -> None:
 
 def _agent_announces_an_utterance_over_its_own_echo(line: Line) -> None:
     line.user_speaks(100, 500)
-    line.observer.agent_audio(SECOND, 1000)
+    line.observer.agent_audio(bytes(SECOND), 1000)
     line.user("speech.started", 1500, utterance_id="echo")
     line.agent("speech.started", 1900, utterance_id="b")
-    line.observer.agent_audio(SECOND, 1950)
+    line.observer.agent_audio(bytes(SECOND), 1950)
     line.user("speech.completed", 2900, utterance_id="echo")
     line.observer.close(4000)
 
 
 def _echo_turns_out_to_be_the_caller_after_all(line: Line) -> None:
     line.user_speaks(100, 500)
-    line.observer.agent_audio(4 * SECOND, 1000)
+    line.observer.agent_audio(bytes(4 * SECOND), 1000)
     line.user("speech.started", 2000, utterance_id="a")
     line.streams(user_from=3000, until=4000)
     line.user("speech.completed", 4000, utterance_id="a")
@@ -210,7 +210,7 @@ def _caller_says_yes_while_the_agent_goes_on_and_on(line: Line) -> None:
     line.streams(agent_from=3160, user_from=3160, until=3300)
     line.user("speech.completed", 3300, utterance_id="a")
     line.streams(agent_from=3300, until=5000)
-    line.observer.agent_audio(SECOND, 8000)
+    line.observer.agent_audio(bytes(SECOND), 8000)
     line.observer.close(9000)
 
 
@@ -220,7 +220,7 @@ def _nobody_says_anything(line: Line) -> None:
 
 def _agent_takes_six_seconds(line: Line) -> None:
     line.user_speaks(1000, 3000)
-    line.observer.agent_audio(SECOND, 9000)
+    line.observer.agent_audio(bytes(SECOND), 9000)
     line.user_speaks(16_000, 17_000)
     line.observer.close(17_100)
 
@@ -255,7 +255,7 @@ def _speech_is_said_to_start_twice(line: Line) -> None:
     line.streams(user_from=1160, until=2000)
     line.user("speech.completed", 2000, utterance_id="a")
     line.user("speech.completed", 2005, utterance_id="a")
-    line.observer.agent_audio(SECOND, 2700)
+    line.observer.agent_audio(bytes(SECOND), 2700)
     line.observer.close(4000)
 
 
@@ -268,7 +268,7 @@ def _next_speech_starts_before_the_last_is_completed(line: Line) -> None:
     line.user("speech.completed", 3000, utterance_id="a")
     line.streams(user_from=3000, until=4000)
     line.user("speech.completed", 4000, utterance_id="b")
-    line.observer.agent_audio(SECOND, 4700)
+    line.observer.agent_audio(bytes(SECOND), 4700)
     line.observer.close(6000)
 
 
@@ -394,7 +394,7 @@ HARMLESS: list[Any] = [
 def test_a_message_that_cannot_be_read_is_counted_and_changes_nothing(data: Any) -> None:
     """Bad UTF-8, bad JSON, no object, too large, too deep: none raises, each is counted once, one way or the other."""
     line = Line()
-    line.observer.agent_audio(4 * SECOND, 0)
+    line.observer.agent_audio(bytes(4 * SECOND), 0)
     span = line.observer.agent_utterance(10)
     for feed in (line.observer.user_text, line.observer.agent_text):
         feed(data, 1000)
@@ -409,7 +409,7 @@ def test_a_message_that_cannot_be_read_is_counted_and_changes_nothing(data: Any)
 def test_a_message_of_the_wrong_shape_changes_nothing(message: object) -> None:
     """Unknown types, missing data and values of other types are no news of the call."""
     line = Line()
-    line.observer.agent_audio(4 * SECOND, 0)
+    line.observer.agent_audio(bytes(4 * SECOND), 0)
     span = line.observer.agent_utterance(10)
     line.observer.user_text(json.dumps(message), 1000)
     line.observer.agent_text(json.dumps(message), 1000)
@@ -439,7 +439,7 @@ def test_an_id_that_is_no_text_still_starts_and_completes_speech() -> None:
     line = Line()
     line.user("speech.started", 100, utterance_id=7)
     line.user("speech.completed", 900, utterance_id="i" * 5000)
-    line.observer.agent_audio(SECOND, 2000)
+    line.observer.agent_audio(bytes(SECOND), 2000)
     assert line.events == [(RESPONSE, 900, 2000, {"latency_ms": 1100, "approximate": True})]
 
 
@@ -465,11 +465,11 @@ def test_the_summary_tells_the_latencies_marks_and_barge_ins() -> None:
     """What the closing event says in figures."""
     line = Line()
     line.user_speaks(1000, 2000)
-    line.observer.agent_audio(SECOND, 2500)
+    line.observer.agent_audio(bytes(SECOND), 2500)
     line.agent("mark", 2500, name="one")
     line.user("mark", 3500, name="one")
     line.user_speaks(5000, 6000)
-    line.observer.agent_audio(10 * SECOND, 6900)
+    line.observer.agent_audio(bytes(10 * SECOND), 6900)
     line.user_speaks(8000, 9000)
     line.agent("speech.started", 8900, utterance_id="b")
     line.observer.close(9900)

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bluejay_ws.hearing.utterances import Unplaced, shares
+from bluejay_ws.hearing.utterances import Utterance, shares
 from tests.support import Span
 
 
-def texts_in(span: Span, *texts: Any, at_ms: int = 50) -> list[Unplaced]:
+def texts_in(span: Span, *texts: Any, at_ms: int = 50) -> list[Utterance]:
     """Return utterances that wait for one span."""
-    return [Unplaced(number, "AGENT", text, filler=None, span=span, at_ms=at_ms) for number, text in enumerate(texts)]
+    return [Utterance(None, number, "AGENT", text, span=span, at_ms=at_ms) for number, text in enumerate(texts)]
 
 
 @pytest.mark.parametrize(
@@ -60,11 +60,3 @@ def test_texts_that_were_never_heard_stand_where_they_were_recorded() -> None:
         (50, 50),
         (2050, 2050),
     ]
-
-
-def test_an_utterance_that_waits_keeps_what_it_was_told() -> None:
-    """Number, speaker, text, filler, span and moment are there when the time is known."""
-    span = Span(1.0, None)
-    one = Unplaced(7, "USER", "hi", filler=True, span=span, at_ms=20)
-    assert (one.number, one.speaker, one.text, one.filler, one.at_ms) == (7, "USER", "hi", True, 20)
-    assert one.span is span

@@ -769,7 +769,7 @@ def test_a_text_in_endless_fragments_is_not_kept(client: Bluejay) -> None:
     for _ in range(5):
         protocol.send_continuation(b"x" * 40_000, fin=False)
     fragments = protocol.bluejay_tap.agent_fragments  # type: ignore[attr-defined]
-    assert (fragments.size, len(fragments.text())) == (240_000, 40_000)
+    assert (fragments.size, len(fragments.data())) == (240_000, 40_000)
     protocol.receive_eof()
 
 

@@ -14,6 +14,7 @@ from bluejay_ws.testing.audio import (
     caller_pcm,
     frames,
     hold_noise,
+    mulaw,
     read_wav,
     silence,
     split_utterances,
@@ -113,3 +114,12 @@ def test_a_voice_is_loud_from_its_first_frame_to_its_last(rms: float) -> None:
     assert loudness(pcm) == pytest.approx(rms, rel=0.02) or rms > 10_000
     assert all(loudness(frame) > min(rms, 10_000) / 3 for frame in frames(pcm))
     assert voice(0) == b""
+
+
+@pytest.mark.parametrize(
+    ("sample", "byte"),
+    [(0, 0xFF), (-1, 0x7F), (4, 0xFE), (132, 0xEF), (-132, 0x6F), (1_000, 0xCE), (32_635, 0x80), (-32_768, 0x00)],
+)
+def test_mu_law_is_the_standard_s(sample: int, byte: int) -> None:
+    """One byte for each sample; what is too loud for it is as loud as it can be."""
+    assert mulaw(struct.pack("<h", sample)) == bytes([byte])

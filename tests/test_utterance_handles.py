@@ -1,0 +1,137 @@
+"""What can still be changed about an utterance that was recorded, and the ways to tell a recorder what was heard."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from bluejay_ws.current import INERT
+from bluejay_ws.hearing.utterances import NOTHING
+from tests.support import Call, Ear, Span
+
+HANDSHAKE = 1_790_000_000.0
+
+
+def said(call: Call) -> list[tuple[str, int, int]]:
+    """Close the call and return its utterances: words, start and end."""
+    return [(one.utterance, one.start_offset_ms, one.end_offset_ms) for one in call.report().recorded_transcript or []]
+
+
+def test_an_utterance_can_be_corrected_until_the_call_ends() -> None:
+    """The report has the last words; the journal keeps every version; what comes too late is counted."""
+    call = Call()
+    one = call.recorder.agent_said("Helo", start_offset_ms=0, end_offset_ms=500)
+    one.text = "Hello"
+    assert one.text == "Hello"
+    assert said(call) == [("Hello", 0, 500)]
+    assert sum(b"Hel" in line for line in call.journal) == 2
+    one.text = "too late"
+    one.heard(ms=3)
+    one.withdraw()
+    assert call.counters["dropped.after_close"] == 3
+    assert call.unclosed().recorded_transcript == call.unclosed().recorded_transcript
+
+
+@pytest.mark.parametrize("span", [None, Span(1_000.0, 3_000.0), Span(1_000.0, None)])
+def test_what_was_heard_in_part_is_cut_in_proportion_and_marked(span: Span | None) -> None:
+    """The text ends with the word in which it was cut, whether its time is known already or not."""
+    call = Call(heard=None if span is None else Ear(span, span))
+    times: dict[str, Any] = {"start_offset_ms": 1_000, "end_offset_ms": 3_000} if span is None else {}
+    one = call.recorder.agent_said("I can offer you three rooms with a view.", **times)
+    if span is not None:
+        span.end_ms = 3_000.0
+    one.heard(ms=900)
+    assert said(call) == [("I can offer you three…", 1_000, 1_900)]
+
+
+def test_what_was_heard_to_its_end_is_not_cut() -> None:
+    """More than all of it is all of it; ``audio_ms`` says how much that is."""
+    call = Call()
+    one = call.recorder.agent_said("Hello there", start_offset_ms=0, end_offset_ms=500)
+    one.heard(ms=500)
+    other = call.recorder.agent_said("Hello there", start_offset_ms=600, end_offset_ms=1_600, audio_ms=2_000)
+    other.heard(ms=1_000)
+    assert said(call) == [("Hello there", 0, 500), ("Hello…", 600, 1_600)]
+
+
+@pytest.mark.parametrize(
+    ("change", "count"),
+    [
+        (lambda one: one.never_spoken(), "dropped.never_spoken"),
+        (lambda one: one.heard(ms=0), "dropped.never_spoken"),
+        (lambda one: one.withdraw(), "dropped.withdrawn"),
+        (lambda one: setattr(one, "text", ""), "dropped.empty_utterance"),
+    ],
+)
+@pytest.mark.parametrize("heard", [None, Ear(Span(0.0, None), Span(0.0, None))])
+def test_what_was_never_heard_is_not_reported(change: Any, count: str, heard: Ear | None) -> None:
+    """It is taken out of the report, once, and counted with its reason; later changes of it have no effect."""
+    call = Call(heard=heard)
+    one = call.recorder.agent_said("Goodbye")
+    change(one)
+    change(one)
+    assert said(call) == []
+    assert call.counters[count] == 1
+
+
+def test_what_recorded_nothing_returns_a_handle_that_takes_everything() -> None:
+    """Outside a simulation, without a text, after the end: no code of the agent's needs to ask."""
+    call = Call()
+    handles = [INERT.agent_said("hello"), call.recorder.agent_said(""), call.recorder.add_utterance("dog", "woof")]
+    call.report()
+    for one in [*handles, call.recorder.user_said("late")]:
+        assert one is NOTHING
+        one.text = "x"
+        one.heard(ms=1)
+        one.never_spoken()
+        one.withdraw()
+        assert one.text == ""
+    assert repr(NOTHING) == "<Utterance of the agent>"
+
+
+def test_wall_clock_times_become_offsets() -> None:
+    """A datetime of any zone and Unix seconds count from the handshake; what lies before it is zero."""
+    call = Call()
+    call.clock.sleep(9_000)
+    berlin = timezone(timedelta(hours=1))
+    at = datetime.fromtimestamp(HANDSHAKE + 1.5, UTC)
+    assert call.recorder.offset_ms(at) == 1_500
+    assert call.recorder.offset_ms(at.astimezone(berlin)) == 1_500
+    assert call.recorder.offset_ms(HANDSHAKE + 2.25) == 2_250
+    assert call.recorder.offset_ms(HANDSHAKE - 5) == 0
+    assert call.recorder.offset_ms() == 9_000
+
+
+def test_a_huge_offset_does_not_hold_the_agent() -> None:
+    """A number whose digits would fill the memory is no offset, and that is known at once."""
+    call = Call()
+    call.recorder.add_event("x", start_offset_ms=Decimal("1e999999"))  # type: ignore[arg-type]
+    assert call.counters["mapped.offset"] == 1
+
+
+def test_frames_and_interruptions_reach_the_ear_until_the_call_ends() -> None:
+    """They are handed on with their times; afterwards nobody listens."""
+    ear = Ear(Span(None, None), Span(None, None))
+    call = Call(heard=ear)
+    call.clock.sleep(20.5)
+    call.recorder.received(b"12")
+    call.recorder.sent(b"34")
+    call.recorder.interruption(at_ms=7, by="agent", source="pipecat")
+    assert ear.told == [("user", b"12", 20.5), ("agent", b"34", 20.5), (7, "agent", "pipecat")]
+    call.report()
+    call.recorder.received(b"12")
+    call.recorder.sent(b"34")
+    call.recorder.interruption()
+    assert len(ear.told) == 3
+
+
+def test_an_interruption_without_an_ear_is_an_event() -> None:
+    """A recorder that hears nothing takes a provider's word."""
+    call = Call()
+    call.recorder.interruption(at_ms=100)
+    call.recorder.interruption(by="agent", source="x")
+    titles = [one.title for one in call.report().events or []]
+    assert titles == ["Agent interrupted the caller", "Connection closed", "Caller interrupted the agent"]
