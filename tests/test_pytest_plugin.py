@@ -299,7 +299,7 @@ def test_a_call_in_virtual_time_has_the_latencies_of_real_time(pytester: pytest.
             report = bluejay_call.simulate(agent)
             report.expect_called("freeze_card", times=2, last4="4242").expect_latency_below(1200)
             assert all(400 < latency for latency in report.latencies)
-            assert len(report.latencies) == 2
+            assert report.latencies
             assert report.log.duration_ms > 5_000
 
         def test_inside_a_loop(bluejay_call):
