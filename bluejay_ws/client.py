@@ -162,24 +162,22 @@ class Bluejay:
             values: every value of the id header in the connect request; none means no simulation.
             server: the adapter's name, for the report.
             late_id: see `call`.
-            look: as `late_id`, and the adapter will hand the caller's first text messages to `Call.look_for_id`.
+            look: as `late_id`, and the adapter hands the caller's text messages to `Call.user_text`.
         """
         try:
-            call = self._open_call(tuple(values), server, late_id or look)
+            return self._open_call(tuple(values), server, late_id=late_id or look, looks=MESSAGES if look else 0)
         except Exception as error:  # noqa: BLE001 - no error of ours reaches the agent
             self.failed("open", error, None)
             return None
-        if look and call is not None and call.recorder.simulation_result_id is None:
-            call.looking = MESSAGES
-        return call
 
-    def _open_call(self, values: tuple[str, ...], server: str, late_id: bool) -> Call | None:  # noqa: FBT001
+    def _open_call(self, values: tuple[str, ...], server: str, *, late_id: bool, looks: int) -> Call | None:
         identity = usable_id(values)
         if identity is None and values:
             self._warn_unusable(len(values))
         if identity is None and not late_id:
             return None
-        call = Call(self, identity, server)  # first: offsets count from here, and starting a thread takes a while
+        # First: offsets count from here, and starting a thread takes a while.
+        call = Call(self, identity, server, looks=looks if identity is None else 0)
         if not self._started:
             self._start()
         self._calls[call] = None
