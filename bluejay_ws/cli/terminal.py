@@ -118,9 +118,12 @@ class Terminal:
             text: cleaned of control characters here.
             style: of the label.
             lines: how many at most.
-            whole_words: let a long word, such as a path, be wider than the terminal: it can be copied then.
+            whole_words: let a long word, such as a path, be wider than the terminal: it can be copied then. Where
+                the stream is no terminal the text is one line: it can be searched.
         """
         indent, width = " " * len(label), max(20, self.width - len(label))
+        if whole_words and not self._out.isatty():
+            width = len(text) + 1
         found = textwrap.wrap(clean(text), width, break_on_hyphens=False, break_long_words=not whole_words) or [""]
         if len(found) > lines:
             found = [*found[: lines - 1], f"... ({len(text):,} characters)"]
