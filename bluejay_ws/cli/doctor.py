@@ -19,6 +19,7 @@ from bluejay_ws.cli.probe import ask, culprit
 from bluejay_ws.cli.terminal import Problem, Terminal, plural
 from bluejay_ws.delivery import filesystem, outbox
 from bluejay_ws.delivery.names import HELD, LIVE, PARKED
+from bluejay_ws.delivery.postgres_admin import PostgresAdmin
 from bluejay_ws.exceptions import ConfigurationError, SpoolError
 from bluejay_ws.settings import Settings, default_spool
 from bluejay_ws.testing.caller import DigitalHuman
@@ -99,14 +100,16 @@ def _show(finding: Finding, terminal: Terminal) -> None:
 
 
 def _findings(args: argparse.Namespace) -> Iterator[Finding]:
-    yield from _checked("key", _key)
     settings = _settings(args)
+    fleet = isinstance(settings, Settings) and settings.database is not None
+    yield from _checked("key", lambda: _key(fleet=fleet))
     if isinstance(settings, Finding):
         yield settings
         return
     yield from _platform(settings)
     yield from _checked("clock", lambda: [_clock(settings)])
     yield from _checked("spool", lambda: _spool(settings))
+    yield from _checked("database", lambda: _database(settings))
     if args.url is not None:
         yield from _checked("agent", lambda: _agent(args))
 
@@ -133,9 +136,11 @@ def _settings(args: argparse.Namespace) -> Settings | Finding:
         return Finding("settings", "wrong", f"{error.setting} {error.reason}", error.remedy)
 
 
-def _key() -> Iterator[Finding]:
+def _key(*, fleet: bool) -> Iterator[Finding]:
     value = os.environ.get(KEY, "")
-    if not value:
+    if not value and fleet:
+        yield Finding("key", "note", f"{KEY} is not set: this process hands over, others deliver")
+    elif not value:
         remedy = "export the key of your Bluejay account; until then reports wait in the spool"
         yield Finding("key", "wrong", f"{KEY} is not set", remedy)
     elif value != value.strip():
@@ -270,6 +275,17 @@ def _inodes(directory: str) -> int:
     """Return how many files more can be made; plenty where the file system does not count them."""
     facts = os.statvfs(directory)
     return facts.f_favail if facts.f_files else FEW_INODES
+
+
+def _database(settings: Settings) -> Iterator[Finding]:
+    """Look at the database of a fleet, where there is one."""
+    if settings.database is None:
+        return
+    try:
+        for found in PostgresAdmin(settings.database.reveal()).health():
+            yield Finding(found.what, found.state, found.words, found.remedy)
+    except ConfigurationError as error:
+        yield Finding("database", "wrong", f"{error.setting} {error.reason}", error.remedy)
 
 
 def _agent(args: argparse.Namespace) -> Iterator[Finding]:
