@@ -40,8 +40,8 @@ An ID is a simulation result id, or a report id where a call has several. Withou
 
 states:
   waiting    it is sent by itself, or tried again
-  held       nobody knows whether Bluejay has it: look at the
-             result, then release or delete it
+  held       nobody knows whether Bluejay has it: look
+             at the result, then release or delete it
   parked     Bluejay will not take it as it is
   going on   the call lasts
   left       its process died; the next start delivers it
