@@ -7,7 +7,7 @@ import inspect
 import logging
 from importlib import import_module
 from types import FunctionType, GeneratorType
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeAlias, TypeVar, overload
 
 from bluejay_ws.exceptions import ConfigurationError
 from bluejay_ws.servers import unsupported
@@ -29,6 +29,7 @@ logger = logging.getLogger("bluejay_ws")
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 # The connection types that can be told at a glance, by the module that defines them or one of their bases.
 _ADAPTERS = {
@@ -43,6 +44,21 @@ _ADAPTERS = {
 }
 
 
+class _Record(Protocol):
+    """`record` with its options given."""
+
+    @overload
+    def __call__(self, handler: type[T], /) -> type[T]: ...
+    @overload
+    def __call__(self, handler: Callable[P, R], /) -> Callable[P, R]: ...
+
+
+@overload
+def record(
+    handler: type[T], /, *, client: Bluejay | None = None, id_from: tuple[IdSource, ...] = ("header",)
+) -> type[T]: ...
+
+
 @overload
 def record(
     handler: Callable[P, R], /, *, client: Bluejay | None = None, id_from: tuple[IdSource, ...] = ("header",)
@@ -52,16 +68,16 @@ def record(
 @overload
 def record(
     handler: None = None, /, *, client: Bluejay | None = None, id_from: tuple[IdSource, ...] = ("header",)
-) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+) -> _Record: ...
 
 
 def record(
-    handler: Callable[P, R] | None = None,
+    handler: Any = None,
     /,
     *,
     client: Bluejay | None = None,
     id_from: tuple[IdSource, ...] = ("header",),
-) -> Callable[P, R] | Callable[[Callable[P, R]], Callable[P, R]]:
+) -> Any:
     """Give each connection of a handler a recorder, and send its report when the socket closes.
 
     Decorate the handler, or wrap it where it is served: ``serve(record(agent), host, port)``. The handler
@@ -95,8 +111,7 @@ def record(
         return _recorded_class(handler, opener)
     find = functools.partial(_find_call, opener)
     make: Any = _async_wrapper if _is_async(handler) else _wrapper
-    recorded: Callable[P, R] = _like(handler, make(handler, find))
-    return recorded
+    return _like(handler, make(handler, find))
 
 
 @functools.cache

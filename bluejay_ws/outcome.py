@@ -35,6 +35,7 @@ _ENDS = {
     "ConnectionClosedError": "connection_lost",  # websockets
     "ClientDisconnected": "connection_lost",  # uvicorn
     "StreamClosedError": "connection_lost",  # Tornado
+    "ProtocolClosed": "connection_lost",  # Granian
     "ConnectionResetError": "connection_lost",
     "ConnectionAbortedError": "connection_lost",
     "BrokenPipeError": "connection_lost",
