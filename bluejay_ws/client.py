@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from os import PathLike
 
+    from bluejay_ws.delivery.handover import FleetSender
     from bluejay_ws.recorder import Recorder
     from bluejay_ws.results import CallResult, ResultReader, RunResult
 
@@ -48,7 +49,9 @@ class Bluejay:
         timeout: seconds for each step of an HTTP exchange.
         retry: how a report that was not accepted is tried again; see `Retry`.
         spool: directory where reports are kept until they are delivered; default ``BLUEJAY_SPOOL``, then
-            ``bluejay_ws/spool`` in the user's state directory; ``False`` keeps them in memory only.
+            ``bluejay_ws/spool`` in the user's state directory; ``False`` keeps them in memory only. The URL of a
+            PostgreSQL database (``postgresql://...``) makes this process one of a fleet: it hands its reports over
+            to the database, and ``bluejay-ws deliver`` delivers them. Such a process needs no key.
         redact: called as ``redact(kind, value)`` before anything is kept; its result is kept instead.
         flush_timeout: seconds that `close`, and the end of the process, may wait for delivery.
         redial_wait: seconds after a crash in which the platform may dial the same call again.
@@ -71,7 +74,7 @@ class Bluejay:
         flush_timeout: float = 10.0,
         redial_wait: float = 2.0,
         clock: Callable[[], int] = time.monotonic_ns,
-        sender: Callable[[Settings, Spool | None, Counters], Sender] | None = None,
+        sender: Callable[[Settings, Spool | None, Counters], Sender | FleetSender] | None = None,
     ) -> None:
         api_key = Secret.wrap(api_key)
         self.settings = Settings.load(
@@ -93,7 +96,7 @@ class Bluejay:
         self._older: dict[str, list[Call]] = {}  # live calls whose name a newer one has taken
         self._started = False
         self._warned_at = float("-inf")
-        if self.settings.api_key is None:
+        if self.settings.api_key is None and self.settings.database is None:
             logger.warning("BLUEJAY_API_KEY is not set: calls are recorded, and their reports wait until it is")
         _clients.add(self)
         weakref.finalize(self, self.sender.let_go).atexit = False  # threads that nobody can use any more end
@@ -117,7 +120,8 @@ class Bluejay:
     def _usable_spool(self) -> Spool | None:
         if self.settings.spool is None:
             return None
-        spool = Spool(self.settings.spool, counters=self.counters, redial_wait=self.settings.redial_wait)
+        kind = Spool if self.settings.database is None else _fleet().LocalSpool
+        spool: Spool = kind(self.settings.spool, counters=self.counters, redial_wait=self.settings.redial_wait)
         try:
             spool.prepare()
         except SpoolError as error:
@@ -158,24 +162,22 @@ class Bluejay:
             values: every value of the id header in the connect request; none means no simulation.
             server: the adapter's name, for the report.
             late_id: see `call`.
-            look: as `late_id`, and the adapter will hand the caller's first text messages to `Call.look_for_id`.
+            look: as `late_id`, and the adapter hands the caller's text messages to `Call.user_text`.
         """
         try:
-            call = self._open_call(tuple(values), server, late_id or look)
+            return self._open_call(tuple(values), server, late_id=late_id or look, looks=MESSAGES if look else 0)
         except Exception as error:  # noqa: BLE001 - no error of ours reaches the agent
             self.failed("open", error, None)
             return None
-        if look and call is not None and call.recorder.simulation_result_id is None:
-            call.looking = MESSAGES
-        return call
 
-    def _open_call(self, values: tuple[str, ...], server: str, late_id: bool) -> Call | None:  # noqa: FBT001
+    def _open_call(self, values: tuple[str, ...], server: str, *, late_id: bool, looks: int) -> Call | None:
         identity = usable_id(values)
         if identity is None and values:
             self._warn_unusable(len(values))
         if identity is None and not late_id:
             return None
-        call = Call(self, identity, server)  # first: offsets count from here, and starting a thread takes a while
+        # First: offsets count from here, and starting a thread takes a while.
+        call = Call(self, identity, server, looks=looks if identity is None else 0)
         if not self._started:
             self._start()
         self._calls[call] = None
@@ -365,8 +367,25 @@ async def _in_a_thread(wait: Callable[[float], bool], seconds: float) -> bool:
     return await to_thread.run_sync(wait, seconds, abandon_on_cancel=True, limiter=CapacityLimiter(1))
 
 
-def _sender(settings: Settings, spool: Spool | None, counters: Counters) -> Sender:
-    return Sender(settings, spool=spool, counters=counters)
+def _sender(settings: Settings, spool: Spool | None, counters: Counters) -> Sender | FleetSender:
+    if settings.database is None:
+        return Sender(settings, spool=spool, counters=counters)
+    fleet = _fleet()
+    sender: FleetSender = fleet.FleetSender(
+        settings.database.reveal(),
+        settings.base_url,
+        spool=spool if isinstance(spool, fleet.LocalSpool) else None,
+        counters=counters,
+        flush_timeout=settings.flush_timeout,
+    )
+    return sender
+
+
+def _fleet() -> Any:
+    """Return what only fleets need: nobody else pays for its import."""
+    from bluejay_ws.delivery import handover  # noqa: PLC0415
+
+    return handover
 
 
 _clients: weakref.WeakSet[Bluejay] = weakref.WeakSet()

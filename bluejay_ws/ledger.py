@@ -115,6 +115,11 @@ class Ledger:
         return not self.closed
 
     @property
+    def started_at(self) -> float:
+        """The handshake's Unix time in seconds."""
+        return self._started_at
+
+    @property
     def bodies(self) -> list[bytes]:
         """The journal's lines so far, without check sums."""
         return self._bodies

@@ -22,8 +22,9 @@ ROWS = (
     {"exceptions", "stats", "log", "settings", "version", "wire"},  # ground
     {"hearing", "blocks", "ledger", "recorder", "current"},  # facts
     {"delivery"},  # out
-    {"call", "client", "results"},  # join
-    {"decorator", "servers", "integrations", "tools"},  # edges
+    {"outcome", "call", "client", "results"},  # join
+    {"servers"},  # adapters
+    {"decorator", "integrations", "tools"},  # edges
     {"timeline"},  # what people look at
     {"", "__main__", "cli", "pytest_plugin"},  # face; "" is the package root
 )

@@ -12,7 +12,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from bluejay_ws.cli import call, completion, demo, doctor, outbox, result
+from bluejay_ws.cli import call, completion, deliver, demo, doctor, migrate, outbox, result, show
 from bluejay_ws.cli.terminal import Problem, ReaderLeftError, Terminal
 from bluejay_ws.version import VERSION
 
@@ -26,6 +26,9 @@ COMMANDS = (
     call,
     outbox,
     result,
+    show,
+    deliver,
+    migrate,
     doctor,
     completion,
 )

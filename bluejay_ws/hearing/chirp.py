@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pydantic_core import from_json
 
+from bluejay_ws.hearing import carriers
 from bluejay_ws.hearing.level import BYTES_PER_MS, shape, shapes, size_of
 from bluejay_ws.hearing.turns import Turns
 from bluejay_ws.hearing.utterances import AgentTexts, CallerTexts, Stretch
@@ -33,6 +34,8 @@ PIECE = 20 * BYTES_PER_MS
 """Frames are listened to in pieces of 20 ms: a long one may hold a pause."""
 PIECES_MOST = 500
 LATEST_MS = 1e10
+FIRST_TEXTS = 8
+"""A carrier shows itself within so many text messages."""
 TEXT_LIMIT = 64 * 1024
 NAME_LIMIT = 256
 MESSAGE_LIMIT = 1_000
@@ -56,8 +59,11 @@ class ChirpObserver:
     """
 
     __slots__ = (
-        "_add_event", "_agent_bytes", "_agent_frames", "_heard", "_received", "_sent", "_user_bytes", "_user_frames",
+        "_add_event", "_agent_bytes", "_agent_frames", "_carrier", "_heard", "_received", "_sent", "_user_bytes",
+        "_user_frames",
     )  # fmt: skip
+
+    _carrier: carriers.Carrier  # of a `CarrierObserver`
 
     def __init__(self, add_event: Callable[..., None]) -> None:
         self._add_event = add_event
@@ -141,16 +147,22 @@ class ChirpObserver:
     def user_text(self, data: Text, at_ms: float) -> None:
         """Note a whole text message from Bluejay."""
         heard, at = self._enter(at_ms)
-        kind, content = heard.parse(data)
+        message = heard.parse(data)
+        kind, content = _kind_and_data(message)
         if kind == "mark":
             self.mark_echoed(_name(content), at)
         elif kind == "session.error":
             heard.error(ERROR_FROM_PLATFORM, content, at)
+        elif heard.texts <= FIRST_TEXTS:
+            carrier = carriers.recognise(message, self)
+            if carrier is not None:
+                self._carrier = carrier
+                self.__class__ = CarrierObserver  # pyright: ignore[reportAttributeAccessIssue]
 
     def agent_text(self, data: Text, at_ms: float) -> None:
         """Note a whole text message to Bluejay."""
         heard, at = self._enter(at_ms)
-        kind, content = heard.parse(data)
+        kind, content = _kind_and_data(heard.parse(data))
         if kind == "speech.started":
             heard.agent_started(at)
         elif kind == "mark":
@@ -181,6 +193,11 @@ class ChirpObserver:
         heard, at = self._enter(at_ms)
         if heard.closed is None:
             heard.turns.claim(at, by, source, observed=self._observed)
+
+    def invalid_audio(self) -> None:
+        """Count audio that cannot be read."""
+        heard = self._heard or self._open()
+        heard.invalid += 1
 
     # -- frames that no adapter sees ----------------------------------------------------------------------------------
 
@@ -268,12 +285,58 @@ class ChirpObserver:
         return heard, at
 
 
+class CarrierObserver(ChirpObserver):
+    """The observer of a call that a telephone carrier brings; it becomes one at the carrier's first message.
+
+    (Its class is exchanged so that calls of Bluejay's own pay nothing for carriers.)
+    """
+
+    __slots__ = ()
+
+    def user_audio(self, frame: Frame, at_ms: float) -> None:
+        """Note a binary frame from the carrier."""
+        self._carrier.user_audio(frame, at_ms)
+
+    def agent_audio(self, frame: Frame, at_ms: float) -> None:
+        """Note a binary frame to the carrier."""
+        self._carrier.agent_audio(frame, at_ms)
+
+    def user_text(self, data: Text, at_ms: float) -> None:
+        """Note a whole text message from the carrier."""
+        self._carrier.received(self._read(data), at_ms)
+
+    def agent_text(self, data: Text, at_ms: float) -> None:
+        """Note a whole text message to the carrier."""
+        self._carrier.sent(self._read(data), at_ms)
+
+    def _read(self, data: Text) -> dict[str, Any]:
+        heard = self._heard or self._open()
+        return heard.parse(data, carriers.TEXT_LIMIT)
+
+    def _summary(self, heard: _Hearing) -> dict[str, object]:
+        return {**super()._summary(heard), "carrier": self._carrier.name}
+
+
 class _Hearing:
     """All that a call needs once anything was heard in it."""
 
     __slots__ = (
-        "agent", "agent_texts", "closed", "errors", "invalid", "marks", "marks_early", "marks_echoed", "marks_sent",
-        "oversized", "texts", "turns", "unreadable", "user", "user_texts",
+        "agent",
+        "agent_texts",
+        "closed",
+        "errors",
+        "invalid",
+        "marks",
+        "marks_early",
+        "marks_echoed",
+        "marks_sent",
+        "oversized",
+        "piece_at",
+        "texts",
+        "turns",
+        "unreadable",
+        "user",
+        "user_texts",
     )  # fmt: skip
 
     def __init__(self, add_event: Callable[..., None]) -> None:
@@ -282,6 +345,7 @@ class _Hearing:
         self.turns = Turns(add_event)
         self.user_texts = CallerTexts()
         self.agent_texts = AgentTexts()
+        self.piece_at = -1.0
         self.marks: dict[str, float] = {}
         self.marks_sent = self.marks_echoed = self.marks_early = 0
         self.invalid = self.texts = self.unreadable = self.oversized = self.errors = 0
@@ -292,19 +356,19 @@ class _Hearing:
     def pieces(self, voice: Voice, frame: Frame, size: int, at: float) -> None:
         """Take a frame that is longer than a piece."""
         step = PIECE if size <= PIECES_MOST * PIECE else 2 * (size // PIECES_MOST // 2 + 1)
-        since = at
         for offset in range(0, size, step):
             length = min(step, size - offset)
             read, scale = shapes.get(length) or shape(length)
             ms = length / BYTES_PER_MS
-            self.piece(voice, hypot(*read.unpack_from(frame, offset)) * scale, ms, since if voice.user else at)
-            since += ms
+            self.piece(voice, hypot(*read.unpack_from(frame, offset)) * scale, ms, at)
 
     def piece(self, voice: Voice, level: float, ms: float, at: float) -> None:
         """Take one piece of audio."""
         if voice.user:
-            if voice.hear(level, at, ms, at):
-                self.user_changed(at)
+            start = voice.until if at == self.piece_at else at  # of one frame, one after the other
+            self.piece_at, voice.until = at, start + ms
+            if voice.hear(level, start, ms, at):
+                self.user_changed(start)
             return
         start = max(at, voice.until)
         voice.until = start + ms
@@ -366,18 +430,13 @@ class _Hearing:
 
     # -- messages -----------------------------------------------------------------------------------------------------
 
-    def parse(self, data: Text) -> tuple[object, dict[str, Any]]:
-        """Return the type and the data of a text message; of anything else None and nothing."""
+    def parse(self, data: Text, limit: int = TEXT_LIMIT) -> dict[str, Any]:
+        """Return the object in a text message; empty for anything else, and after the end."""
         if self.closed is not None:
-            return None, {}
-        message = self._parsed(data)
-        content = message.get("data")
-        return message.get("type"), content if isinstance(content, dict) else {}
-
-    def _parsed(self, data: Text) -> dict[str, Any]:
+            return {}
         self.texts += 1
         try:
-            if len(data) > TEXT_LIMIT:
+            if len(data) > limit:
                 self.oversized += 1
                 return {}
             message = from_json(bytes(data) if isinstance(data, memoryview) else data)
@@ -424,6 +483,11 @@ class _Hearing:
         if self.marks_early:
             facts["marks_early"] = self.marks_early
         return facts
+
+
+def _kind_and_data(message: dict[str, Any]) -> tuple[object, dict[str, Any]]:
+    data = message.get("data")
+    return message.get("type"), data if isinstance(data, dict) else {}
 
 
 def _name(data: dict[str, Any]) -> str:

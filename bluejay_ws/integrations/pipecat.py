@@ -204,8 +204,6 @@ class CallKeeper:
             call = import_module(adapter).open_call(websocket, self._clients, sources)
         if call is None or not call.recorder.active:
             return
-        if adapter is None:
-            call.ends_with_handler()
         self._call = call
         self._leave = call.handler_started()
         self._follow(call.recorder)
