@@ -224,7 +224,8 @@ class ChirpObserver:
 
         1. what has been sent, has no text, and is still to be heard or ended within the last second;
         2. else the texts that wait for their audio;
-        3. else what is being heard, or ended within 200 ms: texts that come sentence by sentence share it;
+        3. else what is being heard, or ended within 200 ms, unless the caller spoke since it was sent: texts that come
+           sentence by sentence share it;
         4. else what comes next. If no audio comes within five seconds, it was never heard.
 
         Transcripts of the caller come during the speech or some time after it. So one belongs to
@@ -466,7 +467,7 @@ class _Hearing:
         """Add a text to its stretch, and return that."""
         if utterance.by_user:
             return self.user_texts.add(utterance, at, speaks=self.user.segment is not None)
-        return self.agent_texts.add(utterance, at)
+        return self.agent_texts.add(utterance, at, caller_began=self.user.began_at)
 
     def summary(self) -> dict[str, object]:
         """Return what was counted."""

@@ -163,7 +163,7 @@ class Turns:
         agent, current = self._agent, self._interruption
         self._user = user
         if agent is not None and agent.heard_end > user.start + STILL_MS:
-            if current is not None and user.start - current.user_end < SAME_MS:
+            if current is not None and agent.start < current.user_end and user.start - current.user_end < SAME_MS:
                 current.add(user, agent)
             else:
                 self._conclude()

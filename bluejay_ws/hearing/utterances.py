@@ -51,6 +51,7 @@ YOUNG_MS = 500.0
 """Text that comes when the caller has spoken for less than this belongs to what was said before."""
 CUT_MS = 100.0
 """What lacks less than this of its audio was heard to its end."""
+EPSILON_MS = 0.001
 STRETCHES_LIMIT = 8
 SEGMENTS_LIMIT = 500
 
@@ -243,8 +244,8 @@ def place(stretch: Stretch) -> list[Placed]:
     for number, (one, _) in enumerate(stretch.texts):
         start, end = bounds[number], min(bounds[number + 1], heard)
         whole = (bounds[number + 1] if wanted[number + 1] <= ends[-1] + 1.0 else wanted[number + 1]) - start
-        begins = max(0, int(min(_time_of(stretch, ends, start, first=True), stretch.cut)))
-        stops = max(begins, int(min(_time_of(stretch, ends, end, first=False), stretch.cut)))
+        begins = max(0, int(min(_time_of(stretch, ends, start, first=True), stretch.cut) + EPSILON_MS))
+        stops = max(begins, int(min(_time_of(stretch, ends, end, first=False), stretch.cut) + EPSILON_MS))
         found.append(Placed(one, begins, stops, _share(end - start, whole)))
     return found
 
@@ -285,7 +286,7 @@ def _snapped(bounds: list[float], stretch: Stretch, ends: list[float]) -> list[f
 
 def _time_of(stretch: Stretch, ends: list[float], spoken: float, *, first: bool) -> float:
     """Return when so much of a stretch's speech had been heard; at a pause, where speech goes on or where it stops."""
-    number = bisect_left(ends, spoken + 0.001 if first else spoken - 0.001)
+    number = bisect_left(ends, spoken + EPSILON_MS if first else spoken - EPSILON_MS)
     if number == len(ends):
         return stretch.segments[-1].end
     before = ends[number - 1] if number else 0.0
@@ -341,13 +342,13 @@ class AgentTexts:
                     segment.cut = min(segment.cut, at)
         self._split = True
 
-    def add(self, utterance: Utterance, at: float) -> Stretch:
-        """Add a text that was recorded at ``at`` to its stretch, and return that."""
-        found = self._stretch_of_text(at)
+    def add(self, utterance: Utterance, at: float, *, caller_began: float) -> Stretch:
+        """Add a text that was recorded at ``at`` to its stretch, and return that; see `ChirpObserver.utterance`."""
+        found = self._stretch_of_text(at, caller_began)
         found.add(utterance)
         return found
 
-    def _stretch_of_text(self, at: float) -> Stretch:
+    def _stretch_of_text(self, at: float, caller_began: float) -> Stretch:
         for one in self._recent:
             one.over = one.over or at - one.end > WAITS_MS
         if self._split:
@@ -360,7 +361,8 @@ class AgentTexts:
         if self._ahead is not None and at - self._ahead.at <= WAITS_MS:
             return self._ahead
         last = self._recent[-1] if self._recent else None
-        if last is not None and last.cut > at and at - last.end <= SOUNDS_MS:
+        answers = last is not None and last.segments[-1].sent_until < caller_began
+        if last is not None and last.cut > at and at - last.end <= SOUNDS_MS and not answers:
             return last
         return self._next(at)
 
@@ -377,7 +379,8 @@ def _goes_on(last: Stretch, segment: Segment, *, caller_since: bool) -> bool:
     pause = segment.start - last.end
     if caller_since or last.cut < NEVER:
         return False
-    hungry = bool(last.texts) and last.spoken_ms() < HUNGRY * last.expected_ms()
+    enough = HUNGRY if len(last.texts) == 1 else 1.0
+    hungry = bool(last.texts) and last.spoken_ms() < enough * last.expected_ms()
     return pause < (WAITS_MS if hungry else JOIN_MS)
 
 

@@ -42,8 +42,8 @@ def speech(ms: float, dice: random.Random, rms: float = 2_000.0) -> bytes:
     found, left = [], ms
     while left > 0.01:
         loud = min(120.0, left)
-        quiet = min(60.0, left - loud)
-        at_last = left - loud - quiet < 0.01
+        at_last = left - loud < 120.0
+        quiet = left - loud if at_last else 60.0
         found.append(noise(rms * dice.choice((0.7, 0.9, 1.0, 1.2)), loud, dice))
         found.append(noise(rms if at_last else rms / 12, quiet, dice))
         left -= loud + quiet
