@@ -18,7 +18,7 @@ from bluejay_ws.outcome import RESTART, left_by, outcome
 from bluejay_ws.recorder import DECORATED_TOOLS, Recorder
 from bluejay_ws.version import VERSION
 from bluejay_ws.wire import journal
-from bluejay_ws.wire.ids import ids_in_message, usable_id
+from bluejay_ws.wire.ids import MESSAGES, begins_stream, ids_in_message, usable_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -37,6 +37,8 @@ __all__ = ["CLOSE_WAIT", "GRACE", "Call", "CallContext", "Connection"]
 GRACE = 0.05
 # How long the peer may take to answer the agent's close frame before the report leaves without its answer.
 CLOSE_WAIT = 0.5
+
+_REFUSED = -1  # a second id has been seen, and told
 
 _TOOL_CALL = re.compile(rb'\["(?:tool_calls"|open",\d+,"tool_calls")')
 
@@ -96,9 +98,11 @@ class Call:
         "_facts",
         "_file",
         "_handlers",
+        "_id_names",
         "_left",
         "_looks",
         "_waiting",
+        "clock",
         "ended",
         "names",
         "observer",
@@ -107,14 +111,23 @@ class Call:
         "started",
     )
 
-    def __init__(self, client: Host, simulation_result_id: str | None, server: str, *, looks: int = 0) -> None:
-        started_ns = client.clock()
+    def __init__(
+        self,
+        client: Host,
+        simulation_result_id: str | None,
+        server: str,
+        *,
+        id_names: frozenset[str] | None = None,
+    ) -> None:
+        self.clock = client.clock
+        started_ns = self.clock()
         self.started = started_ns / 1e9
         self._client = client
         self.server = server
         self.ended = False
         self.names: tuple[str, ...] = ()
-        self._looks = looks
+        self._id_names = id_names  # in the caller's messages; None: they are not looked at
+        self._looks = MESSAGES if simulation_result_id is None else 0  # so many more for the first id
         self._connection: Connection | None = None
         self._facts: dict[str, Any] | None = None
         self._handlers = 0
@@ -153,8 +166,8 @@ class Call:
 
     def user_text(self, data: bytes | bytearray | memoryview | str, at_ms: float) -> None:
         """Note a text message from the caller; the first of them may bring the call's id."""
-        if self._looks:
-            self._look_for_id(data)
+        if self._id_names is not None:
+            self._look_for_id(data, self._id_names)
         self.observer.user_text(data, at_ms)
 
     def handling(self) -> Handling:
@@ -385,15 +398,31 @@ class Call:
 
     # -- inside -------------------------------------------------------------------------------------------------
 
-    def _look_for_id(self, data: bytes | bytearray | memoryview | str) -> None:
+    def _look_for_id(self, data: bytes | bytearray | memoryview | str, names: frozenset[str]) -> None:
+        """Look for the call's id in the first messages; afterwards, for another one in what begins a stream."""
+        bound = self.recorder.simulation_result_id
+        if bound is not None:
+            if begins_stream(data):
+                self._refuse_another(usable_id(ids_in_message(data, names)), bound)
+            return
         self._looks -= 1
-        identity = usable_id(ids_in_message(data))
+        identity = usable_id(ids_in_message(data, names))
         if identity is not None:
-            self._looks = 0
             self.recorder.bind(identity)
-        elif self._looks == 0 and self.recorder.simulation_result_id is None:  # so many without one: no simulation
+        elif self._looks <= 0:  # so many without one: no simulation
+            self._id_names = None
             self._client.counters.add("dropped.never_bound")
             self.recorder.leave_out()
+
+    def _refuse_another(self, identity: str | None, bound: str) -> None:
+        if identity is None or identity == bound or identity in self.names:
+            return
+        counters = self._client.counters
+        counters.add("dropped.second_id")
+        if self._looks != _REFUSED:
+            self._looks = _REFUSED
+            text = "another stream, with the id %s, began on the connection of call %s: it has no report of its own"
+            say(counters, logging.WARNING, text, identity, bound, simulation_result_id=bound)
 
     def _open_file(self, simulation_result_id: str, waiting: _Waiting | None = None) -> None:
         """Write to a file from now on, and before that what was ``waiting`` for it; without one, memory has it all."""

@@ -19,7 +19,7 @@ from bluejay_ws.exceptions import DeliveryError, SpoolError
 from bluejay_ws.log import say, say_seldom
 from bluejay_ws.settings import Retry, Secret, Settings
 from bluejay_ws.stats import Counters
-from bluejay_ws.wire.ids import MESSAGES, header_values, usable_id
+from bluejay_ws.wire.ids import NAMES, header_values, usable_id
 from bluejay_ws.wire.platform import ID_HEADER
 
 if TYPE_CHECKING:
@@ -154,7 +154,13 @@ class Bluejay:
             return []
 
     def open_call(
-        self, values: Iterable[str], *, server: str, late_id: bool = False, look: bool = False
+        self,
+        values: Iterable[str],
+        *,
+        server: str,
+        late_id: bool = False,
+        look: bool = False,
+        names: frozenset[str] = NAMES,
     ) -> Call | None:
         """Return a new call if the header's values name one, else None. Never raises; for server adapters.
 
@@ -163,21 +169,24 @@ class Bluejay:
             server: the adapter's name, for the report.
             late_id: see `call`.
             look: as `late_id`, and the adapter hands the caller's text messages to `Call.user_text`.
+            names: under which the id may stand in those messages.
         """
         try:
-            return self._open_call(tuple(values), server, late_id=late_id or look, looks=MESSAGES if look else 0)
+            return self._open_call(tuple(values), server, late_id=late_id or look, names=names if look else None)
         except Exception as error:  # noqa: BLE001 - no error of ours reaches the agent
             self.failed("open", error, None)
             return None
 
-    def _open_call(self, values: tuple[str, ...], server: str, *, late_id: bool, looks: int) -> Call | None:
+    def _open_call(
+        self, values: tuple[str, ...], server: str, *, late_id: bool, names: frozenset[str] | None
+    ) -> Call | None:
         identity = usable_id(values)
         if identity is None and values:
             self._warn_unusable(len(values))
         if identity is None and not late_id:
             return None
         # First: offsets count from here, and starting a thread takes a while.
-        call = Call(self, identity, server, looks=looks if identity is None else 0)
+        call = Call(self, identity, server, id_names=names)
         if not self._started:
             self._start()
         self._calls[call] = None

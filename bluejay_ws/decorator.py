@@ -45,13 +45,23 @@ _ADAPTERS = {
 
 @overload
 def record(
-    handler: Callable[P, R], /, *, client: Bluejay | None = None, id_from: tuple[IdSource, ...] = ("header",)
+    handler: Callable[P, R],
+    /,
+    *,
+    client: Bluejay | None = None,
+    id_from: tuple[IdSource, ...] = ("header",),
+    id_names: tuple[str, ...] = (),
 ) -> Callable[P, R]: ...
 
 
 @overload
 def record(
-    handler: None = None, /, *, client: Bluejay | None = None, id_from: tuple[IdSource, ...] = ("header",)
+    handler: None = None,
+    /,
+    *,
+    client: Bluejay | None = None,
+    id_from: tuple[IdSource, ...] = ("header",),
+    id_names: tuple[str, ...] = (),
 ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 
 
@@ -61,6 +71,7 @@ def record(
     *,
     client: Bluejay | None = None,
     id_from: tuple[IdSource, ...] = ("header",),
+    id_names: tuple[str, ...] = (),
 ) -> Callable[P, R] | Callable[[Callable[P, R]], Callable[P, R]]:
     """Give each connection of a handler a recorder, and send its report when the socket closes.
 
@@ -77,18 +88,19 @@ def record(
         id_from: where the call's id may stand, in this order: ``"header"``; ``"query"`` (``?simulation_result_id=``);
             ``"message"``, a carrier's first JSON messages (``start.customParameters``). With ``"message"`` a
             connection without id is recorded in memory until the id is there or its first eight text messages had none.
+        id_names: your own names for the id, such as ``("sim_id",)``, beside the platform's; in all these places.
 
     Raises:
         TypeError: ``handler`` cannot be recorded; the message says what to do.
-        ValueError: ``id_from`` names an unknown place.
+        ValueError: ``id_from`` names an unknown place, or ``id_names`` cannot be names.
     """
     if handler is None:
-        return functools.partial(record, client=client, id_from=id_from)
-    again = functools.partial(record, client=client, id_from=id_from)
+        return functools.partial(record, client=client, id_from=id_from, id_names=id_names)
+    again = functools.partial(record, client=client, id_from=id_from, id_names=id_names)
     if isinstance(handler, staticmethod | classmethod):
         return type(handler)(again(handler.__func__))
     unsupported.check(handler)
-    opener = Opener(client, id_from)
+    opener = Opener(client, id_from, id_names)
     if client is None:
         _check_environment()
     if inspect.isclass(handler):

@@ -18,6 +18,7 @@ from bluejay_ws.cli.terminal import Problem, Terminal, clean
 from bluejay_ws.delivery import filesystem, outbox
 from bluejay_ws.delivery.http import HttpExchange, tls_context
 from bluejay_ws.delivery.names import HELD, LIVE, PARKED
+from bluejay_ws.delivery.postgres_admin import PostgresAdmin
 from bluejay_ws.delivery.verdict import Answer, Phase
 from bluejay_ws.exceptions import ConfigurationError, SpoolError
 from bluejay_ws.settings import Settings, default_spool
@@ -97,11 +98,14 @@ def _findings(args: argparse.Namespace) -> Iterator[Finding]:
         yield _platform(settings)
         yield _clock(settings)
         yield from _spool(settings)
+        yield from _database(settings)
     if args.url is not None:
         yield from _agent(args)
 
 
 def _key(settings: Settings) -> Finding:
+    if settings.api_key is None and settings.database is not None:
+        return Finding("key", "note", "BLUEJAY_API_KEY is not set: this process hands over, others deliver")
     if settings.api_key is None:
         remedy = "export the key of your Bluejay account; until then reports wait in the spool"
         return Finding("key", "wrong", "BLUEJAY_API_KEY is not set", remedy)
@@ -189,6 +193,17 @@ def _spool(settings: Settings) -> Iterator[Finding]:
     if left:
         remedy = "start the agent, which delivers them at its first call, or: bluejay-ws outbox deliver"
         yield Finding("calls", "note", f"{left} calls were left by a process that died", remedy)
+
+
+def _database(settings: Settings) -> Iterator[Finding]:
+    """Look at the database of a fleet, where there is one."""
+    if settings.database is None:
+        return
+    try:
+        for found in PostgresAdmin(settings.database.reveal()).health():
+            yield Finding(found.what, found.state, found.words, found.remedy)
+    except ConfigurationError as error:
+        yield Finding("database", "wrong", f"{error.setting} {error.reason}", error.remedy)
 
 
 def _agent(args: argparse.Namespace) -> Iterator[Finding]:

@@ -6,24 +6,30 @@ import argparse
 import contextlib
 import json
 import time
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bluejay_ws.cli.arguments import new_parser, seconds
+from bluejay_ws.cli.pages import write_report_page
 from bluejay_ws.cli.terminal import Problem, Terminal, clean
 from bluejay_ws.cli.timeline import count_items, show_report
 from bluejay_ws.client import Bluejay
 from bluejay_ws.delivery import outbox
 from bluejay_ws.delivery.names import HELD, PARKED, READY, SENDING, STATES
+from bluejay_ws.delivery.postgres_admin import PostgresAdmin
 from bluejay_ws.exceptions import ConfigurationError, SpoolError
 from bluejay_ws.settings import Settings, default_spool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
+    from typing import TypeAlias
 
     from bluejay_ws.cli.arguments import Commands
     from bluejay_ws.delivery.names import Name
     from bluejay_ws.delivery.outbox import Entry
+
+    _Place: TypeAlias = "_Directory | PostgresAdmin"
 
 __all__ = ["add_parser", "age_of", "run", "without_text"]
 
@@ -45,6 +51,7 @@ def add_parser(commands: Commands[argparse.ArgumentParser]) -> None:
     listing.add_argument("--all", action="store_true", help="calls that go on and delivered reports too")
     showing = _add_action(actions, "show", "reports as timelines, without what was said", _show)
     showing.add_argument("ids", nargs="+", metavar="ID")
+    showing.add_argument("--html", metavar="FILE", type=Path, help="write a page with everything that was said")
     showing.add_argument("--text", action="store_true", help="with what was said, parameters, outputs and metadata")
     delivering = _add_action(actions, "deliver", "send what waits, now and from here", _deliver)
     delivering.add_argument("--seconds", metavar="S", type=seconds, default=30.0, help="how long to try (30)")
@@ -84,8 +91,7 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
         Problem: it could not be done.
     """
     try:
-        directory = Settings.load(spool=args.spool).spool or default_spool()
-        code: int = args.action(args, directory, terminal)
+        code: int = args.action(args, _place(args.spool), terminal)
     except ConfigurationError as error:
         raise Problem(f"{error.setting} {error.reason}", error.remedy, exit_code=2) from None
     except SpoolError as error:
@@ -93,10 +99,36 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
     return code
 
 
-def _list(args: argparse.Namespace, directory: Path, terminal: Terminal) -> int:
-    found = outbox.entries(directory, states=STATES if args.all else outbox.WAITING)
+class _Directory:
+    """The reports in a directory; `PostgresAdmin` is the same for a fleet's database."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.find = partial(outbox.find, directory)
+        self.export = partial(outbox.export, directory)
+        self.retry = partial(outbox.retry, directory)
+        self.release = partial(outbox.release, directory)
+        self.delete = partial(outbox.delete, directory)
+
+    def __str__(self) -> str:
+        return str(self.directory)
+
+    def entries(self, *, states: Sequence[str] = outbox.WAITING) -> list[Entry]:
+        """Return what is in the directory."""
+        return outbox.entries(self.directory, states=states)
+
+
+def _place(spool: str | None) -> _Place:
+    settings = Settings.load(spool=spool)
+    if settings.database is not None:
+        return PostgresAdmin(settings.database.reveal())
+    return _Directory(settings.spool or default_spool())
+
+
+def _list(args: argparse.Namespace, place: _Place, terminal: Terminal) -> int:
+    found = place.entries(states=STATES if args.all else outbox.WAITING)
     if not found:
-        terminal.say(f"Nothing waits in {clean(str(directory))}.")
+        terminal.say(f"Nothing waits in {clean(str(place))}.")
         return 0
     width = max(4, *(len(entry.name.identity) for entry in found))
     terminal.say(
@@ -116,81 +148,88 @@ def _list_one(entry: Entry, width: int, terminal: Terminal) -> None:
     terminal.say(f"{state} {row}".rstrip())
 
 
-def _show(args: argparse.Namespace, directory: Path, terminal: Terminal) -> int:
-    for name in _found(args.ids, directory):
-        report = json.loads(outbox.export(directory, name))
+def _show(args: argparse.Namespace, place: _Place, terminal: Terminal) -> int:
+    names = _found(args.ids, place)
+    for name in names:
+        report = json.loads(place.export(name))
         terminal.say(terminal.paint(f"call {name.identity}, report {name.report_id}, {name.state}", "bold"))
         show_report(report if args.text else without_text(report), terminal)
         terminal.say(f"  {count_items(report)}")
+        if args.html is not None:
+            page = args.html if len(names) == 1 else args.html.with_stem(f"{args.html.stem}-{name.report_id}")
+            reason = next((one.reason for one in place.entries(states=STATES) if one.name == name), "")
+            write_report_page(report, page, terminal, delivery={"state": name.state, "reason": reason})
     return 0
 
 
-def _export(args: argparse.Namespace, directory: Path, terminal: Terminal) -> int:
-    names = _found(args.ids, directory)
+def _export(args: argparse.Namespace, place: _Place, terminal: Terminal) -> int:
+    names = _found(args.ids, place)
     if len(names) > 1:
         raise Problem(f"call {args.ids[0]} has {len(names)} reports", "give a report id; `outbox show` tells them")
-    terminal.say(outbox.export(directory, names[0]).decode())
+    terminal.say(place.export(names[0]).decode())
     return 0
 
 
-def _retry(args: argparse.Namespace, directory: Path, terminal: Terminal) -> int:
-    return _change(outbox.retry, f"will be looked for, then sent, {SOON}", args, directory, terminal)
+def _retry(args: argparse.Namespace, place: _Place, terminal: Terminal) -> int:
+    return _change(place.retry, f"will be looked for, then sent, {SOON}", args, place, terminal)
 
 
-def _release(args: argparse.Namespace, directory: Path, terminal: Terminal) -> int:
-    return _change(outbox.release, f"will be sent, {SOON}", args, directory, terminal)
+def _release(args: argparse.Namespace, place: _Place, terminal: Terminal) -> int:
+    return _change(place.release, f"will be sent, {SOON}", args, place, terminal)
 
 
 def _change(
-    change: Callable[[Path, Name], Name], words: str, args: argparse.Namespace, directory: Path, terminal: Terminal
+    change: Callable[[Name], Name], words: str, args: argparse.Namespace, place: _Place, terminal: Terminal
 ) -> int:
-    for name in _chosen(args, directory, (HELD, PARKED)):
-        change(directory, name)
+    for name in _chosen(args, place, (HELD, PARKED)):
+        change(name)
         terminal.say(f"call {name.identity}: {words}")
     return 0
 
 
-def _delete(args: argparse.Namespace, directory: Path, terminal: Terminal) -> int:
-    names = _chosen(args, directory, STATES)
+def _delete(args: argparse.Namespace, place: _Place, terminal: Terminal) -> int:
+    names = _chosen(args, place, STATES)
     if not args.yes:
         raise Problem(f"this would remove {len(names)} report(s) for good", "say --yes if that is what you want")
     for name in names:
-        outbox.delete(directory, name)
+        place.delete(name)
         terminal.say(f"call {name.identity}: its {name.state} report is gone")
     return 0
 
 
-def _deliver(args: argparse.Namespace, directory: Path, terminal: Terminal) -> int:
+def _deliver(args: argparse.Namespace, place: _Place, terminal: Terminal) -> int:
     """Deliver what waits, as an agent's process would at its start."""
     if Settings.load().api_key is None:
         raise Problem("BLUEJAY_API_KEY is not set", "export the key that the reports are to be sent with", exit_code=2)
-    before = _waiting(directory)
-    with contextlib.closing(Bluejay(spool=directory, flush_timeout=0.0)) as bluejay:
+    if isinstance(place, PostgresAdmin):
+        raise Problem("a fleet has processes for that", "run: bluejay-ws deliver --until-empty", exit_code=2)
+    before = _waiting(place)
+    with contextlib.closing(Bluejay(spool=place.directory, flush_timeout=0.0)) as bluejay:
         bluejay.sender.start()
         until = time.monotonic() + args.seconds
-        while _waiting(directory) and time.monotonic() < until:
+        while _waiting(place) and time.monotonic() < until:
             time.sleep(POLL)
-    after = outbox.entries(directory)
-    terminal.say(f"{before - _waiting(directory)} of {before} waiting reports are settled.")
-    _list(args, directory, terminal)
+    after = place.entries()
+    terminal.say(f"{before - _waiting(place)} of {before} waiting reports are settled.")
+    _list(args, place, terminal)
     return 1 if after else 0
 
 
-def _waiting(directory: Path) -> int:
-    return len(outbox.entries(directory, states=(READY, SENDING)))
+def _waiting(place: _Place) -> int:
+    return len(place.entries(states=(READY, SENDING)))
 
 
-def _found(ids: Sequence[str], directory: Path) -> list[Name]:
-    return [name for wanted in ids for name in outbox.find(directory, wanted)]
+def _found(ids: Sequence[str], place: _Place) -> list[Name]:
+    return [name for wanted in ids for name in place.find(wanted)]
 
 
-def _chosen(args: argparse.Namespace, directory: Path, states: Sequence[str]) -> list[Name]:
+def _chosen(args: argparse.Namespace, place: _Place, states: Sequence[str]) -> list[Name]:
     """Return the files that the arguments mean, those in other states left out."""
     if args.state:
-        return [entry.name for entry in outbox.entries(directory, states=[args.state])]
+        return [entry.name for entry in place.entries(states=[args.state])]
     if not args.ids:
         raise Problem("of which call or report?", "give ids, or --state held, or --state parked", exit_code=2)
-    found = _found(args.ids, directory)
+    found = _found(args.ids, place)
     usable = [name for name in found if name.state in states]
     if not usable:
         raise Problem(f"call {found[0].identity} is {found[0].state}", f"choose one that is {' or '.join(states)}")

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bluejay_ws.cli.arguments import new_parser, seconds
+from bluejay_ws.cli.pages import write_report_page
 from bluejay_ws.cli.terminal import Problem, Terminal, clean
-from bluejay_ws.timeline.page import view, write_page
+from bluejay_ws.timeline.page import view
 from bluejay_ws.timeline.verdict import THRESHOLD_MS
 
 if TYPE_CHECKING:
@@ -57,12 +58,8 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
     report = load(args.report)
     say_verdict(view(report, **options), terminal)
     if args.html:
-        try:
-            written = write_page(report, args.html, **options)
-        except OSError as error:
-            raise Problem(f"cannot write {str(args.html)!r}: {error.strerror}", exit_code=UNREADABLE) from None
         terminal.say()
-        terminal.say(f"The page is {clean(str(written))}: open it in a browser.")
+        write_report_page(report, args.html, terminal, **options)
     return 0
 
 

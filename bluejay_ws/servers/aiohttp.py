@@ -22,7 +22,6 @@ except ImportError as missing:
 
 from bluejay_ws.outcome import ABNORMAL, close_facts
 from bluejay_ws.servers import base
-from bluejay_ws.wire.platform import ID_HEADER
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -42,33 +41,44 @@ _HOOK = "_prepare_hook"  # what a request awaits when a response is about to be 
 
 
 def bluejay_middleware(
-    client: Bluejay | None = None, *, id_from: tuple[IdSource, ...] = ("header",)
+    client: Bluejay | None = None,
+    *,
+    id_from: tuple[IdSource, ...] = ("header",),
+    id_names: tuple[str, ...] = (),
 ) -> BluejayMiddleware:
     """Return a middleware that gives each websocket a recorder, and sends its report when it closes.
 
     Args:
         client: a configured client; default the one made from the environment at the first simulated call.
         id_from: where the call's id may stand; see `record`.
+        id_names: under which names of your own; see `record`.
 
     Raises:
         ValueError: ``id_from`` names an unknown place.
     """
-    return BluejayMiddleware(client, id_from)
+    return BluejayMiddleware(client, id_from, id_names)
 
 
-def setup(app: web.Application, client: Bluejay | None = None, *, id_from: tuple[IdSource, ...] = ("header",)) -> None:
+def setup(
+    app: web.Application,
+    client: Bluejay | None = None,
+    *,
+    id_from: tuple[IdSource, ...] = ("header",),
+    id_names: tuple[str, ...] = (),
+) -> None:
     """Add the middleware to an application, and deliver what is left when the application is cleaned up.
 
     Args:
         app: an application that has not started.
         client: see `bluejay_middleware`.
         id_from: see `bluejay_middleware`.
+        id_names: see `bluejay_middleware`.
 
     Raises:
         RuntimeError: the application has started.
         ValueError: ``id_from`` names an unknown place.
     """
-    middleware = bluejay_middleware(client, id_from=id_from)
+    middleware = bluejay_middleware(client, id_from=id_from, id_names=id_names)
     app.middlewares.append(middleware)
     app.on_cleanup.append(middleware.flush)
 
@@ -78,8 +88,8 @@ class BluejayMiddleware:
 
     __middleware_version__ = 1
 
-    def __init__(self, client: Bluejay | None, id_from: tuple[IdSource, ...]) -> None:
-        self._opener = base.Opener(client, id_from)
+    def __init__(self, client: Bluejay | None, id_from: tuple[IdSource, ...], id_names: tuple[str, ...] = ()) -> None:
+        self._opener = base.Opener(client, id_from, id_names)
 
     async def __call__(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Serve one request."""
@@ -110,7 +120,7 @@ def open_call(request: Any, client: Callable[[], Bluejay], id_from: tuple[IdSour
         client,
         id_from,
         server="aiohttp",
-        headers=lambda: list(request.headers.getall(ID_HEADER, ())),
+        headers=lambda name: list(request.headers.getall(name, ())),
         target=lambda: request.path_qs,
     )
     if call is not None:

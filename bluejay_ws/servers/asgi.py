@@ -12,12 +12,10 @@ or ends. Servers differ in what they say about it (see `AsgiConnection.disconnec
 from __future__ import annotations
 
 import asyncio
-from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from bluejay_ws.outcome import ABNORMAL, RESTART, close_facts
 from bluejay_ws.servers.base import Opener, Watched, open_call
-from bluejay_ws.wire.platform import ID_HEADER
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
@@ -37,7 +35,6 @@ __all__ = ["SCOPE_KEY", "AsgiConnection", "BluejayMiddleware", "open_scope", "se
 SCOPE_KEY = "bluejay_ws"
 """Where the connection's `Call` stands in its ASGI scope: whoever finds one there does not record it again."""
 
-_ID = ID_HEADER.lower().encode()
 _REFUSALS = frozenset({None, "HTTPException", "WebSocketException"})  # ways of frameworks to say no, and no crash
 _SHUTDOWN = frozenset({"lifespan.shutdown.complete", "lifespan.shutdown.failed"})
 _UNKNOWN = {"close_code": 1005, "close_reason": "", "closed_by": "unknown"}
@@ -58,6 +55,7 @@ class BluejayMiddleware:
         app: any ASGI application; frameworks pass it themselves.
         client: a configured client; default the one made from the environment at the first simulated call.
         id_from: where the call's id may stand; see `record`.
+        id_names: under which names of your own; see `record`.
         flush_timeout: seconds to wait at shutdown; default the client's own ``flush_timeout``.
 
     Raises:
@@ -72,10 +70,11 @@ class BluejayMiddleware:
         client: Bluejay | None = None,
         *,
         id_from: tuple[IdSource, ...] = ("header",),
+        id_names: tuple[str, ...] = (),
         flush_timeout: float | None = None,
     ) -> None:
         self.app = app
-        self._opener = Opener(client, id_from)
+        self._opener = Opener(client, id_from, id_names)
         self._flush_timeout = flush_timeout
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -113,6 +112,10 @@ async def serve(opener: Opener, app: App, scope: Scope, receive: Receive, send: 
     return None
 
 
+def _headers(scope: Scope, name: bytes) -> list[str]:
+    return [value.decode("latin-1") for key, value in scope.get("headers", ()) if key.lower() == name]
+
+
 def open_scope(
     scope: Scope, client: Callable[[], Bluejay], id_from: tuple[IdSource, ...], *, server: str
 ) -> Call | None:
@@ -128,7 +131,7 @@ def open_scope(
         client,
         id_from,
         server=server,
-        headers=lambda: [value.decode("latin-1") for name, value in scope.get("headers", ()) if name.lower() == _ID],
+        headers=lambda name: _headers(scope, name.lower().encode()),
         target=lambda: "?" + scope.get("query_string", b"").decode("latin-1"),
     )
     if call is not None:
@@ -160,7 +163,7 @@ class AsgiConnection(Watched):
         try:
             if message["type"] == "websocket.receive":
                 data = message.get("bytes")
-                at_ms = (monotonic() - self.call.started) * 1e3
+                at_ms = (self.call.clock() / 1e9 - self.call.started) * 1e3
                 if data is not None:
                     self.observer.user_audio(data, at_ms)
                 else:
@@ -181,7 +184,7 @@ class AsgiConnection(Watched):
         try:
             if message["type"] == "websocket.send":
                 data = message.get("bytes")
-                at_ms = (monotonic() - self.call.started) * 1e3
+                at_ms = (self.call.clock() / 1e9 - self.call.started) * 1e3
                 if data is not None:
                     self.observer.agent_audio(data, at_ms)
                 else:

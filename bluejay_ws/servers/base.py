@@ -11,7 +11,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from bluejay_ws.client import default_client, opening_failed
-from bluejay_ws.wire.ids import checked_sources, ids_in_query
+from bluejay_ws.wire.ids import IdPlaces, checked_sources, ids_in_query
+from bluejay_ws.wire.platform import ID_HEADER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,15 +30,16 @@ class Opener:
     Args:
         client: default the process's own, made from the environment at the first simulated call.
         id_from: where the call's id may stand, in this order; see `record`.
+        id_names: under which names of the user's own; see `record`.
 
     Raises:
-        ValueError: ``id_from`` names an unknown place.
+        ValueError: ``id_from`` names an unknown place, or ``id_names`` cannot be names.
     """
 
     __slots__ = ("_client", "_used", "id_from")
 
-    def __init__(self, client: Bluejay | None, id_from: tuple[IdSource, ...]) -> None:
-        self.id_from = checked_sources(id_from)
+    def __init__(self, client: Bluejay | None, id_from: tuple[IdSource, ...], id_names: tuple[str, ...] = ()) -> None:
+        self.id_from = checked_sources(id_from, id_names)
         self._client = self._used = client
 
     def client(self) -> Bluejay:
@@ -67,7 +69,7 @@ def open_call(
     id_from: tuple[IdSource, ...],
     *,
     server: str,
-    headers: Callable[[], list[str]],
+    headers: Callable[[str], list[str]],
     target: Callable[[], str],
 ) -> Call | None:
     """Return a new call if the connect request names one, or may do so later; else None, and no client is made.
@@ -76,14 +78,17 @@ def open_call(
         client: gives the client.
         id_from: where the call's id may stand, in this order.
         server: the adapter's name, for the report.
-        headers: gives the values of the id header.
+        headers: gives the values of a header.
         target: gives the request's target, with its query.
     """
-    values = headers() if "header" in id_from else []
-    if not values and "query" in id_from:
-        values = ids_in_query(target())
-    look = "message" in id_from
-    return client().open_call(values, server=server, look=look) if values or look else None
+    places = id_from if isinstance(id_from, IdPlaces) else IdPlaces(id_from)
+    values: list[str] = []
+    if "header" in places:
+        values = headers(ID_HEADER) or [value for name in places.headers for value in headers(name)]
+    if not values and "query" in places:
+        values = ids_in_query(target(), places.names)
+    look = "message" in places
+    return client().open_call(values, server=server, look=look, names=places.names) if values or look else None
 
 
 class Watched:
@@ -116,7 +121,7 @@ class Watched:
 
     def now_ms(self) -> float:
         """Return the milliseconds since the handshake."""
-        return (monotonic() - self.call.started) * 1e3
+        return (self.call.clock() / 1e9 - self.call.started) * 1e3
 
     def later(self, seconds: float, action: Callable[[], None]) -> None:
         """See `later`."""

@@ -12,7 +12,6 @@ from bluejay_ws.servers.asgi import SCOPE_KEY, open_scope
 from bluejay_ws.servers.base import open_call as open_request
 from bluejay_ws.servers.starlette import ObjectConnection
 from bluejay_ws.servers.websockets import ProtocolTap
-from bluejay_ws.wire.platform import ID_HEADER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,7 +44,7 @@ def open_call(request: Any, client: Callable[[], Bluejay], id_from: tuple[IdSour
         client,
         id_from,
         server="sanic",
-        headers=lambda: request.headers.getall(ID_HEADER, []),
+        headers=lambda name: request.headers.getall(name, []),
         target=lambda: "?" + request.query_string,
     )
     if call is not None:

@@ -11,7 +11,6 @@ more turn the protocol's compact instance dictionary into a 2 kB one; see docs/d
 from __future__ import annotations
 
 import weakref
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from websockets.frames import Opcode
@@ -19,7 +18,6 @@ from websockets.frames import Opcode
 from bluejay_ws.call import GRACE
 from bluejay_ws.outcome import ABNORMAL, close_facts
 from bluejay_ws.servers import base
-from bluejay_ws.wire.platform import ID_HEADER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,7 +56,7 @@ def open_call(
         client,
         id_from,
         server=type(connection).__module__.partition(".server")[0],
-        headers=lambda: request.headers.get_all(ID_HEADER),
+        headers=request.headers.get_all,
         target=lambda: request.path,
     )
     if call is not None:
@@ -72,11 +70,12 @@ def open_call(
 class ProtocolTap(base.Watched):
     """What the frames of one protocol object are told to: the books of `_observed`, outside its class."""
 
-    __slots__ = ("agent_fragments", "protocol", "started", "user_fragments")
+    __slots__ = ("agent_fragments", "clock", "protocol", "started", "user_fragments")
 
     def __init__(self, call: Call, protocol: Any) -> None:
         super().__init__(call)
         self.protocol = protocol
+        self.clock = call.clock
         self.started = call.started
         self.user_fragments: _Fragments | None = None
         self.agent_fragments: _Fragments | None = None
@@ -218,7 +217,7 @@ def _make_observed(original: type[Any]) -> type[Any]:  # noqa: C901 - six short 
         if events:
             try:
                 tap = self.bluejay_tap
-                at_ms = (monotonic() - tap.started) * 1e3
+                at_ms = (tap.clock() / 1e9 - tap.started) * 1e3
                 for event in events:
                     if event.opcode is _OPCODE_BINARY and event.fin:
                         tap.observer.user_audio(event.data, at_ms)
@@ -233,7 +232,7 @@ def _make_observed(original: type[Any]) -> type[Any]:  # noqa: C901 - six short 
         try:
             tap = self.bluejay_tap
             if fin:
-                tap.observer.agent_audio(data, (monotonic() - tap.started) * 1e3)
+                tap.observer.agent_audio(data, (tap.clock() / 1e9 - tap.started) * 1e3)
             else:
                 tap.sent(_BINARY, data, fin, 0.0)
         except Exception as error:  # noqa: BLE001
@@ -267,7 +266,7 @@ def _make_observed(original: type[Any]) -> type[Any]:  # noqa: C901 - six short 
 def _sent(protocol: Any, opcode: int, data: Any, fin: bool) -> None:  # noqa: FBT001
     try:
         tap = protocol.bluejay_tap
-        tap.sent(opcode, data, fin, (monotonic() - tap.started) * 1e3)
+        tap.sent(opcode, data, fin, (tap.clock() / 1e9 - tap.started) * 1e3)
     except Exception as error:  # noqa: BLE001
         _failed(protocol, error)
 

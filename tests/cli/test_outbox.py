@@ -157,7 +157,7 @@ def test_what_is_not_there_is_told(
 ) -> None:
     """A missing id is wrong usage, an unknown one is not."""
     assert outbox(tmp_path, *arguments) == code
-    assert words in capsys.readouterr().err
+    assert words in " ".join(capsys.readouterr().err.split())
 
 
 def test_the_spool_of_the_environment_is_the_default(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bluejay_ws.timeline.live import LivePage
 from bluejay_ws.timeline.page import write_page
 from tests.timeline.samples import HOSTILE, good, long, never_answers, slow_tool, talks_over
 
@@ -208,3 +209,23 @@ def test_an_empty_report_is_a_page_too(opened: Callable[..., Any]) -> None:
     """It says that nothing was recorded."""
     page = opened({})
     assert "Nothing was recorded" in page.locator("#headline").text_content()
+
+
+def test_a_live_page_follows_the_calls(browser: Any) -> None:
+    """A call that goes on, its report, and the next call, as they come; the reader may go back to the first."""
+    with LivePage() as live:
+        page = browser.new_page()
+        complaints: list[str] = []
+        page.on("console", lambda message: complaints.append(message.text))
+        page.goto(live.url)
+        until(page, "document.querySelector('#headline').textContent === 'Waiting for a call.'")
+        live.show("720487", {"simulation_result_id": "720487"}, live=True)
+        until(page, "document.querySelector('#verdict').className === 'verdict live'")
+        live.show("720487", good())
+        until(page, "document.querySelector('#headline').textContent.startsWith('Nothing looks wrong')")
+        live.show("720488", slow_tool())
+        until(page, "document.querySelector('#headline').textContent.includes('book_table')")
+        page.locator("#calls button").first.click()
+        until(page, "document.querySelector('#title').textContent === 'Call 720487'")
+        page.close()
+    assert complaints == []
