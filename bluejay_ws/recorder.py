@@ -543,7 +543,7 @@ class Recorder(Ledger):
 
     def _lasting(self, one: Utterance, ms: float) -> None:
         one._audio_ms = float(self._at(ms))
-        if one._start_ms is not None and one._span is None:
+        if one._placed:
             self._stand(one, one._start_ms, one._start_ms + self._at(ms))
 
     def _withdraw(self, one: Utterance, reason: str) -> None:

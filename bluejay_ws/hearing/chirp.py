@@ -42,6 +42,8 @@ MESSAGE_LIMIT = 1_000
 MARKS_LIMIT = 64
 EARLY_MS = 100.0
 """A mark that comes back this long before its audio can have been played confirms nothing."""
+FAST, FAST_MS = 1.5, 500.0
+"""More caller audio than the call's time times this, and a little, comes from no caller that speaks."""
 FRESH_MS = 250.0
 """An agent's ``speech.started`` this soon after its first audio is about that audio."""
 
@@ -183,7 +185,9 @@ class ChirpObserver:
         heard, at = self._enter(at_ms)
         if heard.closed is None:
             heard.marks_echoed += 1
-            heard.marks_early += heard.marks.pop(name, at) - at > EARLY_MS
+            due = heard.marks.pop(name, 0.0)
+            heard.confirmed = max(heard.confirmed, due)
+            heard.marks_early += due - at > EARLY_MS
 
     def interruption(self, at_ms: float, by: str, source: str) -> None:
         """Note what a provider or a framework says: one side broke in on the other.
@@ -252,6 +256,8 @@ class ChirpObserver:
         """End the call: what is queued beyond ``at_ms`` is not heard, and later frames have no effect. Idempotent."""
         heard, at = self._enter(at_ms)
         if heard.closed is None:
+            if self._user_bytes / BYTES_PER_MS > FAST * at + FAST_MS:
+                heard.confirmed = LATEST_MS  # a rehearsal, many times as fast as life: its queue has been played
             heard.close(at, observed=self._observed)
             heard.closed = self._summary(heard)
 
@@ -322,21 +328,8 @@ class _Hearing:
     """All that a call needs once anything was heard in it."""
 
     __slots__ = (
-        "agent",
-        "agent_texts",
-        "closed",
-        "errors",
-        "invalid",
-        "marks",
-        "marks_early",
-        "marks_echoed",
-        "marks_sent",
-        "oversized",
-        "piece_at",
-        "texts",
-        "turns",
-        "unreadable",
-        "user",
+        "agent", "agent_texts", "closed", "confirmed", "errors", "invalid", "marks", "marks_early",
+        "marks_echoed", "marks_sent", "oversized", "piece_at", "texts", "turns", "unreadable", "user",
         "user_texts",
     )  # fmt: skip
 
@@ -347,6 +340,7 @@ class _Hearing:
         self.user_texts = CallerTexts()
         self.agent_texts = AgentTexts()
         self.piece_at = -1.0
+        self.confirmed = 0.0  # so much of the agent's queue has been played, as a mark says
         self.marks: dict[str, float] = {}
         self.marks_sent = self.marks_echoed = self.marks_early = 0
         self.invalid = self.texts = self.unreadable = self.oversized = self.errors = 0
@@ -425,7 +419,7 @@ class _Hearing:
         self.user.loud_until = min(self.user.loud_until, now)
         self.user.end()
         self.agent.end()
-        self.agent_texts.cut(now)
+        self.agent_texts.close(now, self.confirmed)
         self.turns.cut(now)
         self.turns.close(now, observed=observed)
 

@@ -349,6 +349,14 @@ class AgentTexts:
                     segment.cut = min(segment.cut, at)
         self._split = True
 
+    def close(self, now: float, confirmed: float) -> None:
+        """End the call at ``now``: what is queued beyond was not heard, unless it is known to have been played."""
+        for one in self._recent:
+            if one.end <= confirmed:
+                for segment in one.segments:
+                    segment.start, segment.end = min(segment.start, now), min(segment.end, now)
+        self.cut(now)
+
     def add(self, utterance: Utterance, at: float, *, caller_began: float) -> Stretch:
         """Add a text that was recorded at ``at`` to its stretch, and return that; see `ChirpObserver.utterance`."""
         found = self._stretch_of_text(at, caller_began)
