@@ -42,8 +42,6 @@ MESSAGE_LIMIT = 1_000
 MARKS_LIMIT = 64
 EARLY_MS = 100.0
 """A mark that comes back this long before its audio can have been played confirms nothing."""
-FAST, FAST_MS = 1.5, 500.0
-"""More caller audio than the call's time times this, and a little, comes from no caller that speaks."""
 FRESH_MS = 250.0
 """An agent's ``speech.started`` this soon after its first audio is about that audio."""
 
@@ -256,7 +254,7 @@ class ChirpObserver:
         """End the call: what is queued beyond ``at_ms`` is not heard, and later frames have no effect. Idempotent."""
         heard, at = self._enter(at_ms)
         if heard.closed is None:
-            if self._user_bytes / BYTES_PER_MS > FAST * at + FAST_MS:
+            if heard.user.hasty:
                 heard.confirmed = LATEST_MS  # a rehearsal, many times as fast as life: its queue has been played
             heard.close(at, observed=self._observed)
             heard.closed = self._summary(heard)
@@ -461,7 +459,10 @@ class _Hearing:
         """Add a text to its stretch, and return that."""
         if utterance.by_user:
             return self.user_texts.add(utterance, at, speaks=self.user.segment is not None)
-        return self.agent_texts.add(utterance, at, caller_began=self.user.began_at)
+        stretch = self.agent_texts.add(utterance, at, caller_began=self.user.began_at)
+        if not stretch.segments:
+            self.agent.end()  # what comes next is another utterance, though it may be heard without a pause
+        return stretch
 
     def summary(self) -> dict[str, object]:
         """Return what was counted."""

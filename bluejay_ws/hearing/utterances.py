@@ -274,7 +274,8 @@ def _scale(stretch: Stretch, weights: list[float], spoken: float) -> float:
     """Return how much audio a text of weight 1 takes: 1.0 where the weights tell what was not sent."""
     expected = sum(weights) or 1.0
     known = all(one._audio_ms is not None for one, _ in stretch.texts)  # noqa: SLF001
-    broken = len(weights) > 1 and stretch.interrupted and spoken < HUNGRY * expected
+    ahead = len(weights) > 1 and not any(at for _, at in stretch.texts)
+    broken = ahead and stretch.interrupted and spoken < HUNGRY * expected
     return 1.0 if spoken < expected and (known or broken) else spoken / expected
 
 

@@ -19,6 +19,8 @@ FIRST_LEVEL = 300.0
 """Nothing below this is speech while the noise is not known."""
 ABOVE_FLOOR = 1.75
 """Speech is louder than the noise floor by this factor."""
+HASTE = 1.3
+"""Audio that comes this many times as fast as it lasts comes from no caller that speaks."""
 RESUME_MS = 400.0
 """Audio that is sent after a longer wait may be something new, though it is heard without a pause."""
 FLOOR_PIECES = 10
@@ -71,8 +73,8 @@ class Voice:
     """
 
     __slots__ = (
-        "_floor", "_noise", "_pieces", "_run_at", "_run_from", "_run_ms", "_run_until", "_sent_at", "began_at",
-        "ended_at", "loud_until", "resumed", "segment", "sent_until", "threshold", "until", "user",
+        "_floor", "_hasty", "_noise", "_onsets", "_pieces", "_run_at", "_run_from", "_run_ms", "_run_until", "_sent_at",
+        "began_at", "ended_at", "loud_until", "resumed", "segment", "sent_until", "threshold", "until", "user",
     )  # fmt: skip
 
     def __init__(self, *, user: bool) -> None:
@@ -85,10 +87,16 @@ class Voice:
         self.began_at = self.ended_at = 0.0
         self.resumed = False
         self._floor: float | None = None
+        self._hasty = self._onsets = 0
         self._noise = 0.0
         self._pieces = FLOOR_PIECES // 2  # for the first time, half as many will do
         self._run_from = self._run_until = self._run_at = -NEVER
         self._run_ms = self._sent_at = 0.0
+
+    @property
+    def hasty(self) -> bool:
+        """Whether most speech began much faster than anybody speaks."""
+        return 2 * self._hasty > self._onsets
 
     def hear(self, level: float, start: float, ms: float, at: float) -> bool:
         """Take one piece of audio; return whether speech may have begun or ended.
@@ -136,6 +144,8 @@ class Voice:
             return None
         self.segment = Segment(self._run_from, self._run_until, self._run_at, user=self.user)
         self.began_at = self._run_from
+        self._onsets += 1
+        self._hasty += self._run_ms > HASTE * (self._run_until - self._run_from)
         self._run_on()
         return self.segment
 

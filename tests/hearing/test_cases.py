@@ -415,3 +415,28 @@ def test_at_most_a_thousand_events_are_told() -> None:
     stage.play(2_000)
     assert len(stage.events) == 1_000
     assert stage.observer.summary()["events_left_out"] == 10
+
+
+def test_a_rehearsal_faster_than_life_is_heard_to_its_end() -> None:
+    """A caller that sends twenty times as fast as it speaks has played what it had when it hangs up."""
+    stage = Stage()
+    audio = speech(500, stage.dice)
+    for number in range(25):
+        stage.caller(number * 1.0, audio[number * 640 :][:640])
+    stage.said("agent", "one", 30)
+    stage.agent(31, speech(1_000, stage.dice), every_ms=1.0)
+    stage.said("agent", "two", 100)
+    stage.play(140)
+    assert stage.placed("one").share == 1.0
+
+
+def test_a_mark_that_came_back_confirms_what_was_played() -> None:
+    """The end of the call cuts nothing that the platform says it has played."""
+    stage = Stage()
+    stage.said("agent", "hello", 90)
+    stage.agent(100, speech(1_000, stage.dice), every_ms=1.0)
+    stage.message("agent", "mark", 160, name="m")
+    stage.message("user", "mark", 300, name="m")
+    stage.play(500)
+    assert stage.placed("hello").share == 1.0
+    assert stage.span("hello") == (100, 500)
