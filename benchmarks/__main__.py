@@ -22,6 +22,7 @@ NAMES = (
     "taps",
     "lateness",
     "throughput",
+    "fleet",
     "suite",
 )
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "performance.md"

@@ -30,7 +30,7 @@ SILENCE_MS = 350.0
 """How long Pipecat listens to silent audio of a speaking avatar before it says that the agent has stopped."""
 PIECE_MS = 100.0
 """Audio passes in pieces that are shorter than this."""
-LATE_START_MS, BACKLOG_MS = 200.0, 2_000.0
+LATE_START_MS, BACKLOG_MS = 400.0, 2_000.0
 """A pipeline that starts later than this after the handshake has audio waiting for it, up to so much."""
 _SEEN = 256  # frames of interest that may be on their way at once
 
