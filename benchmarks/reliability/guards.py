@@ -1,4 +1,4 @@
-"""``python -m benchmarks.reliability.guards [WORD ...]``: take one guard out of the code at a time; its tests must fail.
+"""``python -m benchmarks.reliability.guards [WORD ...]``: take out one guard at a time; its tests must fail.
 
 A guard is a function that keeps a promise. Each entry names one, what stands in its place when it is taken out, and the
 tests that must notice. Nothing quotes source lines: what is named here is checked by the suite, so that the list does

@@ -80,7 +80,7 @@ def new_argument_parser() -> argparse.ArgumentParser:
 
 def _explain(problem: Problem, terminal: Terminal) -> int:
     label = "bluejay-ws: "
-    terminal.wrapped(label, problem.message, style="red")
+    terminal.wrapped(label, problem.message, style="red", whole_words=True)
     if problem.remedy:
-        terminal.wrapped(" " * len(label), problem.remedy)
+        terminal.wrapped(" " * len(label), problem.remedy, whole_words=True)
     return problem.exit_code

@@ -21,7 +21,7 @@ from bluejay_ws.cli.conversation import (
     show_accepted,
 )
 from bluejay_ws.cli.crowd import hold_many
-from bluejay_ws.cli.diagnosis import Evidence, explain, is_local
+from bluejay_ws.cli.diagnosis import CRASHED, Evidence, explain, is_local
 from bluejay_ws.cli.dialling import BAD_USAGE, RefusalProblem, check_url
 from bluejay_ws.cli.pages import add_page_options, watching
 from bluejay_ws.cli.terminal import Problem, Terminal, clean
@@ -44,6 +44,7 @@ BARGE_IN_MS = 1_000.0
 START_SECONDS = 60.0
 APPEAR_SECONDS = 300.0
 REPORT_SECONDS = 10.0
+TRACEBACK_SECONDS = 2.0
 STOP_SECONDS = 12.0  # more than an agent's budget for delivering what is left
 LOCAL_HOSTS = {"localhost", "127.0.0.1", "::1"}
 HERE = "127.0.0.1"
@@ -186,6 +187,8 @@ def _talk(
         if wanted is None and refusal.status in {403, 404}:
             refusal.remedy = f"give the agent's whole URL: bluejay-ws call {conversation.url}/PATH --run ..."
         raise
+    if log.close_code == CRASHED:
+        agent.wait_for_traceback(TRACEBACK_SECONDS)
     evidence = Evidence(
         call=conversation.simulation_result_id,
         log=log,
