@@ -11,11 +11,13 @@ It may be used from any thread; it only ever adds; and it never raises: what can
 from __future__ import annotations
 
 import itertools
+import logging
 from typing import TYPE_CHECKING, Any
 
 from bluejay_ws.blocks import Block, EventBlock, ToolCallBlock, UtteranceBlock
 from bluejay_ws.hearing.utterances import NOTHING, Utterance, cut_text, place
 from bluejay_ws.ledger import Ledger
+from bluejay_ws.log import say_seldom
 from bluejay_ws.wire import fragments, journal
 from bluejay_ws.wire.ids import usable_id
 
@@ -31,6 +33,12 @@ __all__ = ["DECORATED_TOOLS", "Recorder"]
 DECORATED_TOOLS: set[str] = set()
 
 _SPEAKERS: dict[str, Speaker] = {"agent": "AGENT", "user": "USER"}
+_TRACE, _REPORT = 1, 2
+_DOUBLED = (
+    "a trace is linked to this call, and its tool calls are recorded too: if the trace has the tools as spans, the "
+    "platform counts each twice. Leave out add_trace_id, or @record_tool and the tap (docs/providers.md, "
+    '"Tools that are counted twice")'
+)
 _TOOL_CALL = b'["tool_calls",'
 # One count for all calls: `next` is atomic, so blocks opened by two threads at once never share a number.
 _numbers = itertools.count(1)
@@ -44,11 +52,12 @@ class Recorder(Ledger):
     after `discard`, everything is ignored and counted as ``dropped.after_close``.
     """
 
-    __slots__ = ("_at_end", "_blocks", "_unplaced")
+    __slots__ = ("_at_end", "_blocks", "_sources", "_unplaced")
 
     def __init__(self, **handed_in: Any) -> None:
         super().__init__(**handed_in)
         self._at_end: list[Callable[[], None]] | None = None
+        self._sources = 0  # of tool calls: a linked trace, the report itself
         self._blocks: dict[int, Block] | None = None
         self._unplaced: list[Stretch] | None = None
 
@@ -285,6 +294,7 @@ class Recorder(Ledger):
     def add_trace_id(self, trace_id: str) -> None:
         """Link an OpenTelemetry trace (32 hexadecimal digits) to the call."""
         self._unless_closed("trace_id", self._add_texts, "trace_ids", (trace_id,))
+        self._tools_come_from(_TRACE)
 
     def add_metadata(self, **values: Any) -> None:
         """Add values that fill ``{{placeholders}}`` in custom metrics; of equal names the later one counts."""
@@ -384,11 +394,19 @@ class Recorder(Ledger):
             return
         self._blocks[block.number] = block
         if isinstance(block, ToolCallBlock):
+            self._tools_come_from(_REPORT)
             block.opened = self._begun(block)
             fragment = fragments.with_output(block.opened, {"status": "interrupted"}, [])
             self._append(journal.opened(block.number, "tool_calls", fragment))
         elif isinstance(block, EventBlock):
             self._append(journal.opened(block.number, "events", self._event_block(block, None)))
+
+    def _tools_come_from(self, source: int) -> None:
+        """Say it once if tools come both from a linked trace and from the report: each may be counted twice."""
+        before, self._sources = self._sources, self._sources | source
+        if self._sources == _TRACE | _REPORT != before:
+            self._counters.add("doubled.tool_calls")
+            say_seldom(self._counters, logging.WARNING, _DOUBLED, simulation_result_id=self.simulation_result_id)
 
     def _begun(self, block: ToolCallBlock) -> bytes:
         """Return a tool call whose output is not known yet, with room for it."""

@@ -580,3 +580,20 @@ def test_after_the_end_of_the_call_nothing_is_looked_at(pipeline: Pipeline) -> N
     pipeline.push(TranscriptionFrame(text="late"))
     pipeline.tap.close()
     assert pipeline.call.counters["dropped.after_close"] == 0
+
+
+def test_what_the_application_has_said_is_a_filler(pipeline: Pipeline) -> None:
+    """A `TTSSpeakFrame` is no answer of the model's; cut or whole, it is flagged."""
+
+    class TTSSpeakFrame(Frame):
+        text = "One moment, please."
+
+    pipeline.push(TTSSpeakFrame())
+    pipeline.push(BotStarted())
+    pipeline.speak("One moment,")
+    pipeline.push(BotStopped())
+    pipeline.push(BotStarted())
+    pipeline.speak("It rains.")
+    pipeline.tap.close()
+    report = pipeline.call.report()
+    assert [one.filler_utterance for one in report.recorded_transcript or []] == [True, None]
