@@ -10,7 +10,7 @@ import uuid
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bluejay_ws.current import INERT, enter
-from bluejay_ws.delivery.parcel import Parcel
+from bluejay_ws.delivery.delivery import Report
 from bluejay_ws.hearing.chirp import ChirpObserver
 from bluejay_ws.log import say
 from bluejay_ws.recorder import DECORATED_TOOLS, Recorder
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from bluejay_ws.delivery.sender import Sender
-    from bluejay_ws.delivery.spool import CallFile, Spool
+    from bluejay_ws.delivery.store import LiveReport, Store
     from bluejay_ws.settings import Settings
     from bluejay_ws.stats import Counters
 
@@ -50,7 +50,7 @@ class Host(Protocol):
 
     settings: Settings
     counters: Counters
-    spool: Spool | None
+    spool: Store | None
     sender: Sender
     clock: Callable[[], int]
 
@@ -60,7 +60,7 @@ class Host(Protocol):
     def forget(self, call: Call) -> None:
         """Take the call off the books."""
 
-    async def aflush(self) -> bool:
+    async def flush_at_end(self) -> bool:
         """Wait for delivery."""
         ...
 
@@ -107,7 +107,7 @@ class Call:
         self.closed_facts: dict[str, Any] | None = None
         self._handlers = 0
         self._outcome: dict[str, Any] | None = None
-        self._file: CallFile | None = None
+        self._file: LiveReport | None = None
         self._waiting: _Waiting | None = None
         self.names: tuple[str, ...] = ()
         self.recorder = Recorder(
@@ -205,7 +205,7 @@ class Call:
         """
         if self.stopping:
             try:
-                await self._client.aflush()
+                await self._client.flush_at_end()
             except Exception as error:  # noqa: BLE001 - no error of ours reaches the agent
                 self.failed("flush", error)
 
@@ -266,7 +266,7 @@ class Call:
         facts = {"version": VERSION, "server": self.server, **(self.closed_facts or {"closed_by": "process_exit"})}
         return {**facts, **(self._outcome or {"outcome": "completed"})}
 
-    def _parcel(self, simulation_result_id: str) -> Parcel:
+    def _parcel(self, simulation_result_id: str) -> Report:
         if self._file is not None and self._file.broken is None:
             parcel = self._file.seal()
             if self._file.broken is None:
@@ -274,7 +274,7 @@ class Call:
         bodies = [self._header(simulation_result_id), *self.recorder.bodies]
         if self._file is not None:
             self._file.discard()
-        return Parcel.from_memory(self.recorder.report_id, simulation_result_id, bodies)
+        return Report.from_memory(self.recorder.report_id, simulation_result_id, bodies)
 
     def _warn_if_no_tools(self) -> None:
         if DECORATED_TOOLS and not any(map(_TOOL_CALL.match, self.recorder.bodies)):
@@ -325,7 +325,7 @@ class Call:
             waiting.release(self._file.append)
         self.recorder.write = None if self._file is None else self._file.append
 
-    def _new_file(self, simulation_result_id: str) -> CallFile | None:
+    def _new_file(self, simulation_result_id: str) -> LiveReport | None:
         if self._client.spool is None:
             return None
         return self._client.spool.open_call(

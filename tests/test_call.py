@@ -15,10 +15,11 @@ import anyio
 import pytest
 
 from bluejay_ws.call import GRACE, Call
-from bluejay_ws.client import Bluejay
+from bluejay_ws.client import Bluejay, Seam
 from bluejay_ws.current import INERT, current_recorder
+from bluejay_ws.delivery.livefile import LiveFile
 from bluejay_ws.delivery.sender import Sender
-from bluejay_ws.delivery.spool import CallFile, Spool
+from bluejay_ws.delivery.spool import Spool
 from bluejay_ws.recorder import DECORATED_TOOLS
 from bluejay_ws.testing.platform import Answer, FakePlatform
 from bluejay_ws.wire.ids import MESSAGES
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from bluejay_ws.delivery.parcel import Parcel
+    from bluejay_ws.delivery.delivery import Report
     from bluejay_ws.settings import Settings
     from bluejay_ws.stats import Counters
 
@@ -209,7 +210,7 @@ def test_the_report_says_how_the_handler_ended(
 def test_offsets_may_begin_with_a_later_handshake(platform: FakePlatform) -> None:
     """Where the handler accepts the connection itself, time begins there, for the recorder and for the observer."""
     clock = Clock()
-    with Bluejay("test-key", base_url=platform.url, spool=False, clock=clock) as client:
+    with Bluejay._with("test-key", base_url=platform.url, spool=False, seam=Seam(clock=clock)) as client:
         call = connected(client)
         clock.sleep(400)
         assert call.now_ms() == pytest.approx(400)
@@ -298,7 +299,7 @@ class BusySpool(Spool):
 
     meanwhile: Callable[[], None]
 
-    def open_call(self, *, report_id: str, simulation_result_id: str | None, header: bytes) -> CallFile | None:
+    def open_call(self, *, report_id: str, simulation_result_id: str | None, header: bytes) -> LiveFile | None:
         self.meanwhile()
         file = super().open_call(report_id=report_id, simulation_result_id=simulation_result_id, header=header)
         self.meanwhile()
@@ -485,9 +486,9 @@ def test_an_abandoned_call_is_the_parent_s(platform: FakePlatform, spool: Path) 
     """What a forked child does with its copy of a live call: let go of it, without touching the file's name."""
 
     def make(settings: Settings, spool: Spool | None, counters: Counters) -> Sender:
-        return Unstarted(settings, spool=spool, counters=counters)
+        return Unstarted(settings, store=spool, counters=counters)
 
-    with Bluejay("test-key", base_url=platform.url, spool=spool, sender=make) as client:
+    with Bluejay._with("test-key", base_url=platform.url, spool=spool, seam=Seam(sender=make)) as client:
         call = connected(client)
         call.recorder.add_event("e")
         call.abandon()
@@ -632,7 +633,7 @@ def test_an_observer_that_breaks_costs_its_observations_only(
 class BrokenSpool(Spool):
     """A spool that raises where it should answer None."""
 
-    def open_call(self, **_: Any) -> CallFile | None:
+    def open_call(self, **_: Any) -> LiveFile | None:
         raise RuntimeError("quotes the caller")
 
 
@@ -655,7 +656,7 @@ def test_a_spool_that_breaks_leaves_the_call_to_memory(
 class BrokenSender(Sender):
     """A sender that raises where it should take a report over."""
 
-    def submit(self, parcel: Parcel) -> None:
+    def submit(self, parcel: Report) -> None:
         raise RuntimeError("quotes the caller")
 
 
@@ -663,9 +664,9 @@ def test_a_report_that_cannot_be_handed_over_waits_in_the_spool(platform: FakePl
     """It is complete and sealed there: the next start delivers it."""
 
     def make(settings: Settings, spool: Spool | None, counters: Counters) -> Sender:
-        return BrokenSender(settings, spool=spool, counters=counters)
+        return BrokenSender(settings, store=spool, counters=counters)
 
-    with Bluejay("test-key", base_url=platform.url, spool=spool, sender=make) as client:
+    with Bluejay._with("test-key", base_url=platform.url, spool=spool, seam=Seam(sender=make)) as client:
         connected(client).connection_closed({})
         assert client.stats()["internal_error.end"] == 1
         assert client.stats()["live"] == 0
@@ -707,15 +708,15 @@ def test_a_file_that_is_gone_where_it_should_be_sealed_is_made_up_for_by_memory(
     platform: FakePlatform, spool: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its descriptor was lent to another call's file, and somebody emptied the spool: the recorder has every line."""
-    seal = CallFile.seal
+    seal = LiveFile.seal
 
-    def after_the_loss(file: CallFile) -> Parcel:
+    def after_the_loss(file: LiveFile) -> Report:
         assert file.lend()
         for path in spool.glob("*.live"):
             path.unlink()
         return seal(file)
 
-    monkeypatch.setattr(CallFile, "seal", after_the_loss)
+    monkeypatch.setattr(LiveFile, "seal", after_the_loss)
     with Bluejay("test-key", base_url=platform.url, spool=spool) as client:
         call = connected(client)
         call.recorder.add_tool_call("freeze_card")
@@ -746,9 +747,9 @@ def test_an_end_that_nobody_takes_over_is_counted(platform: FakePlatform, spool:
     """The server's code, in which it happens, sees nothing of it; the recorder lets go of everything."""
 
     def make(settings: Settings, spool: Spool | None, counters: Counters) -> Sender:
-        return Endless(settings, spool=spool, counters=counters)
+        return Endless(settings, store=spool, counters=counters)
 
-    with Bluejay("test-key", base_url=platform.url, spool=spool, sender=make) as client:
+    with Bluejay._with("test-key", base_url=platform.url, spool=spool, seam=Seam(sender=make)) as client:
         call = connected(client)
         call.connection_closed({})
         assert client.stats()["internal_error.end"] == 1

@@ -24,7 +24,7 @@ from websockets.asyncio.server import ServerConnection, serve
 import bluejay_ws
 from bluejay_ws import client as client_module
 from bluejay_ws.call import Call
-from bluejay_ws.client import Bluejay, default_client, opening_failed
+from bluejay_ws.client import Bluejay, Seam, default_client, opening_failed
 from bluejay_ws.current import INERT, current_recorder
 from bluejay_ws.decorator import record
 from bluejay_ws.delivery.sender import Sender
@@ -36,8 +36,8 @@ from bluejay_ws.testing.platform import Answer, FakePlatform, Hang
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from bluejay_ws.delivery.parcel import Parcel
-    from bluejay_ws.delivery.spool import CallFile
+    from bluejay_ws.delivery.delivery import Report
+    from bluejay_ws.delivery.livefile import LiveFile
     from bluejay_ws.settings import Settings
     from bluejay_ws.stats import Counters
 
@@ -642,7 +642,7 @@ class BrokenSender(Sender):
         self._maybe("start")
         super().start()
 
-    def submit(self, parcel: Parcel) -> None:
+    def submit(self, parcel: Report) -> None:
         self._maybe("submit")
         super().submit(parcel)
 
@@ -655,7 +655,7 @@ class BrokenSender(Sender):
 class BrokenSpool(Spool):
     """A spool that raises where it should answer None."""
 
-    def open_call(self, **_: Any) -> CallFile | None:
+    def open_call(self, **_: Any) -> LiveFile | None:
         raise RuntimeError("quotes the caller")
 
 
@@ -683,7 +683,7 @@ def broken_sender(name: str) -> Callable[[Settings, Spool | None, Counters], Sen
     """Return what makes a sender of which one method raises."""
 
     def make(settings: Settings, spool: Spool | None, counters: Counters) -> Sender:
-        sender = BrokenSender(settings, spool=spool, counters=counters)
+        sender = BrokenSender(settings, store=spool, counters=counters)
         sender.broken = name
         return sender
 
@@ -875,9 +875,9 @@ def test_at_the_end_of_the_process_all_clients_share_one_budget(spool: Path) -> 
             return True
 
     def make(settings: Settings, spool: Spool | None, counters: Counters) -> Sender:
-        return Slow(settings, spool=spool, counters=counters)
+        return Slow(settings, store=spool, counters=counters)
 
-    clients = [Bluejay("test-key", spool=spool, flush_timeout=50.0, sender=make) for _ in range(2)]
+    clients = [Bluejay._with("test-key", spool=spool, flush_timeout=50.0, seam=Seam(sender=make)) for _ in range(2)]
     client_module._at_exit()
     assert len(budgets) == len(clients)
     assert budgets[1] <= budgets[0] - 0.05

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 from bluejay_ws.cli.arguments import new_parser
 from bluejay_ws.cli.dialling import RefusalProblem, check_url, dial
 from bluejay_ws.cli.terminal import Problem, Terminal, clean
-from bluejay_ws.delivery import filesystem, outbox
+from bluejay_ws.delivery import admin as outbox
+from bluejay_ws.delivery import filesystem
 from bluejay_ws.delivery.http import HttpExchange, tls_context
 from bluejay_ws.delivery.names import HELD, LIVE, PARKED
-from bluejay_ws.delivery.verdict import Answer, Phase
+from bluejay_ws.delivery.outcomes import Answer, Phase
 from bluejay_ws.exceptions import ConfigurationError, SpoolError
 from bluejay_ws.settings import Settings, default_spool
 from bluejay_ws.testing.caller import DigitalHuman

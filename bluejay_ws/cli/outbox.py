@@ -12,7 +12,7 @@ from bluejay_ws.cli.arguments import new_parser, seconds
 from bluejay_ws.cli.terminal import Problem, Terminal, clean
 from bluejay_ws.cli.timeline import count_items, show_report
 from bluejay_ws.client import Bluejay
-from bluejay_ws.delivery import outbox
+from bluejay_ws.delivery import admin as outbox
 from bluejay_ws.delivery.names import HELD, PARKED, READY, SENDING, STATES
 from bluejay_ws.exceptions import ConfigurationError, SpoolError
 from bluejay_ws.settings import Settings, default_spool
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bluejay_ws.cli.arguments import Commands
+    from bluejay_ws.delivery.admin import Entry
     from bluejay_ws.delivery.names import Name
-    from bluejay_ws.delivery.outbox import Entry
 
 __all__ = ["add_parser", "age_of", "run", "without_text"]
 

@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bluejay_ws.delivery.breaker import retry_after
 from bluejay_ws.delivery.http import HttpExchange, tls_context
+from bluejay_ws.delivery.outcomes import Action, Answer, Phase, judge
 from bluejay_ws.delivery.readback import Sight, look
-from bluejay_ws.delivery.schedule import retry_after
-from bluejay_ws.delivery.verdict import Action, Answer, Phase, judge
 from bluejay_ws.wire import journal
 from tests.delivery.kit import bodies, settings
 from tests.wire.journals import JSON

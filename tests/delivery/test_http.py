@@ -14,7 +14,7 @@ import trustme
 
 from bluejay_ws.delivery import http
 from bluejay_ws.delivery.http import HttpExchange, tls_context
-from bluejay_ws.delivery.verdict import Action, Answer, Failure, Phase, judge
+from bluejay_ws.delivery.outcomes import Action, Answer, Failure, Phase, judge
 from bluejay_ws.testing.platform import Answer as Says
 from bluejay_ws.testing.platform import Close, FakePlatform, Hang, Raw, Refuse
 from bluejay_ws.wire import journal

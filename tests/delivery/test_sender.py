@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Self
 
 import pytest
 
-from bluejay_ws.delivery import schedule
+from bluejay_ws.delivery import breaker
 from bluejay_ws.delivery import sender as senders
-from bluejay_ws.delivery.endings import Endings
-from bluejay_ws.delivery.parcel import Parcel
+from bluejay_ws.delivery.delivery import Report
+from bluejay_ws.delivery.outcomes import Answer, Failure, Phase
 from bluejay_ws.delivery.sender import Sender
-from bluejay_ws.delivery.verdict import Answer, Failure, Phase
+from bluejay_ws.delivery.workers import Endings
 from bluejay_ws.settings import Retry, Settings
 from bluejay_ws.stats import Counters
 from bluejay_ws.testing.platform import Answer as Says
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from bluejay_ws.delivery.crew import Client
     from bluejay_ws.delivery.spool import Spool
+    from bluejay_ws.delivery.workers import Client
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ class Station:
         self.settings: Settings = settings(
             url, directory, timeout=timeout, flush_timeout=flush_timeout, redial_wait=redial_wait
         )
-        self.sender = Sender(self.settings, spool=self.spool, counters=self.counters, make_client=client)
+        self.sender = Sender(self.settings, store=self.spool, counters=self.counters, make_client=client)
 
     def __enter__(self) -> Self:
         return self
@@ -79,7 +79,7 @@ class Station:
     def __exit__(self, *_: object) -> None:
         self.sender.close(self.patience)
 
-    def call(self, identity: str = "720488", *tools: str) -> Parcel:
+    def call(self, identity: str = "720488", *tools: str) -> Report:
         assert self.spool is not None
         return finished_call(self.spool, identity, *tools)
 
@@ -88,10 +88,10 @@ class Station:
             self.sender.submit(self.call(identity))
 
 
-def in_memory(identity: str = "720488") -> Parcel:
+def in_memory(identity: str = "720488") -> Report:
     """Return a report without a file."""
     report_id = new_id()
-    return Parcel.from_memory(report_id, identity, bodies(report_id, identity))
+    return Report.from_memory(report_id, identity, bodies(report_id, identity))
 
 
 def ours() -> list[threading.Thread]:
@@ -165,7 +165,7 @@ def test_after_any_fault_one_report_is_accepted(
     platform: FakePlatform, tmp_path: Path, steps: list[object], posts: int, echo: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither none nor two, and no more tries than needed; with a platform that echoes metadata or does not."""
-    monkeypatch.setattr(schedule, "FIRST_PROBE", 0.05)
+    monkeypatch.setattr(breaker, "FIRST_PROBE", 0.05)
     platform.read_back.echo_metadata = echo
     platform.plan(*steps)  # type: ignore[arg-type]
     with Station(platform.url, tmp_path, timeout=0.15) as station:
@@ -192,8 +192,8 @@ def test_a_platform_that_was_down_gets_everything_once(
     platform: FakePlatform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Refused for a while, then back: all reports, each once."""
-    monkeypatch.setattr(schedule, "FIRST_PROBE", 0.05)
-    monkeypatch.setattr(schedule, "RAMP_START", 50.0)
+    monkeypatch.setattr(breaker, "FIRST_PROBE", 0.05)
+    monkeypatch.setattr(breaker, "RAMP_START", 50.0)
     platform.refuse()
     with Station(platform.url, tmp_path) as station:
         station.submit(*map(str, range(30)))
@@ -209,8 +209,8 @@ def test_a_fresh_call_is_delivered_soon_after_an_outage(
     platform: FakePlatform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However long the gate has been closed, it does not wait for its turn behind those that wait."""
-    monkeypatch.setattr(schedule, "FIRST_PROBE", 3600.0)  # a long outage: theirs is not soon
-    monkeypatch.setattr(schedule, "FRESH_PROBE", 0.1)
+    monkeypatch.setattr(breaker, "FIRST_PROBE", 3600.0)  # a long outage: theirs is not soon
+    monkeypatch.setattr(breaker, "FRESH_PROBE", 0.1)
     script = Script()
     down = True
     script.post = lambda body: Failure(Phase.NOT_SENT, "down") if down else SUCCESS  # type: ignore[method-assign]
@@ -235,7 +235,7 @@ def test_without_a_key_everything_waits(platform: FakePlatform, tmp_path: Path) 
     """Nothing is sent and nothing is lost; waiting for it is of no use and does not happen."""
     counters = Counters()
     spool = spool_at(tmp_path, counters)
-    sender = Sender(Settings.load(base_url=platform.url, environ={}), spool=spool, counters=counters)
+    sender = Sender(Settings.load(base_url=platform.url, environ={}), store=spool, counters=counters)
     sender.submit(finished_call(spool, "720488"))
     assert not sender.flush(30.0)
     assert sender.pending() == 1
@@ -262,7 +262,7 @@ def test_a_wrong_key_is_one_error_and_one_request(
 
 def test_no_client_can_be_made(platform: FakePlatform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A certificate file that is not there is a matter of configuration, and is looked for again."""
-    monkeypatch.setattr(schedule, "FIRST_PROBE", 0.05)
+    monkeypatch.setattr(breaker, "FIRST_PROBE", 0.05)
     broken = True
     script = Script()
 
@@ -306,7 +306,7 @@ def test_too_many_reports_in_memory_cost_the_oldest(platform: FakePlatform, capl
         big = b'["metadata",{"x":"' + b"x" * 9_000_000 + b'"}'
         for number in range(9):
             report_id = new_id()
-            station.sender.submit(Parcel.from_memory(report_id, str(number), [*bodies(report_id, str(number)), big]))
+            station.sender.submit(Report.from_memory(report_id, str(number), [*bodies(report_id, str(number)), big]))
         wait_until(lambda: station.counters["dropped.memory_full"] >= 2)
         wait_until(lambda: station.sender.pending() == 9 - station.counters["dropped.memory_full"])
     assert "report is lost" in caplog.text
@@ -455,7 +455,7 @@ from bluejay_ws.delivery.sender import Sender
 from tests.delivery.kit import finished_call, settings, spool_at
 url, directory, budget = sys.argv[1], pathlib.Path(sys.argv[2]), float(sys.argv[3])
 spool = spool_at(directory)
-sender = Sender(settings(url, directory, flush_timeout=budget, timeout=30.0), spool=spool, counters=Counters())
+sender = Sender(settings(url, directory, flush_timeout=budget, timeout=30.0), store=spool, counters=Counters())
 def go():
     for identity in "123":
         sender.submit(finished_call(spool, identity))
@@ -513,7 +513,7 @@ def test_the_retry_settings_are_the_users(platform: FakePlatform, tmp_path: Path
     counters = Counters()
     spool = spool_at(tmp_path, counters)
     chosen = settings(platform.url, tmp_path, retry=Retry(read_back=(0.01,), resends=0))
-    sender = Sender(chosen, spool=spool, counters=counters)
+    sender = Sender(chosen, store=spool, counters=counters)
     sender.submit(finished_call(spool, "720488"))
     assert sender.flush(10.0)
     sender.close(1.0)
@@ -601,7 +601,7 @@ class Asked(Sender):
 def test_what_a_crowd_takes_at_the_close_is_part_of_the_time_that_was_given() -> None:
     """The endings that wait and the flush share the seconds of `close`; neither has them for itself."""
     now = [100.0]
-    sender = Asked(settings("http://127.0.0.1:9", None), spool=None, counters=Counters(), clock=lambda: now[0])
+    sender = Asked(settings("http://127.0.0.1:9", None), store=None, counters=Counters(), clock=lambda: now[0])
     sender._endings = Endings(few=0, let_pass=60.0)
 
     def ending() -> None:

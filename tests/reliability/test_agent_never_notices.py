@@ -15,6 +15,7 @@ import contextlib
 import functools
 import logging
 import os
+import shutil
 import threading
 import time
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from websockets.sync.client import connect as sync_connect
 from websockets.sync.server import serve as sync_serve
 
 from bluejay_ws import Bluejay, current_recorder, record, record_tool
+from bluejay_ws.client import Seam
 from bluejay_ws.delivery.sender import Sender
 from bluejay_ws.delivery.spool import Spool
 from bluejay_ws.testing.platform import FakePlatform, Hang
@@ -47,7 +49,7 @@ if TYPE_CHECKING:
     from websockets.sync.server import ServerConnection as SyncServerConnection
 
     from bluejay_ws.call import Call
-    from bluejay_ws.delivery.parcel import Parcel
+    from bluejay_ws.delivery.delivery import Report
 
 SOME = (
     "echo without compression",
@@ -141,6 +143,8 @@ class Meddling(Bluejay):
 
     def __init__(self, key: str, *, meddle: Callable[[Call], object] = id, **options: Any) -> None:
         self._meddle = meddle
+        seam = {name: options.pop(name) for name in ("clock", "sender") if name in options}
+        self._seam = Seam(**seam)
         super().__init__(key, **options)
 
     def open_call(self, *args: Any, **kwargs: Any) -> Call | None:
@@ -275,7 +279,7 @@ class Unstarted(Sender):
 class Refusing(Sender):
     """Take no report."""
 
-    def submit(self, parcel: Parcel) -> None:
+    def submit(self, report: Report) -> None:
         broken()
 
 
@@ -285,7 +289,7 @@ class Idle(Sender):
     def start(self) -> None:
         """Do nothing."""
 
-    def submit(self, parcel: Parcel) -> None:
+    def submit(self, report: Report) -> None:
         """Do nothing."""
 
 
@@ -299,7 +303,7 @@ def no_files(bench: Bench) -> Bluejay:
 def no_directory(bench: Bench) -> Bluejay:
     """Remove the spool under a client that found it sound."""
     client = bench.client()
-    (bench.directory / "spool").rmdir()
+    shutil.rmtree(bench.directory / "spool")
     return client
 
 
@@ -315,7 +319,7 @@ def sender_of(bench: Bench, kind: type[Sender] = Sender, keeps: type[Spool] = Sp
     def make(settings: Any, spool: Spool | None, counters: Any) -> Sender:
         assert spool is not None
         its_spool = keeps(spool.directory, counters=counters)
-        sender = kind(settings, spool=its_spool, counters=counters, **more)
+        sender = kind(settings, store=its_spool, counters=counters, **more)
         vars(its_spool)["bench"] = vars(sender)["bench"] = bench
         return sender
 

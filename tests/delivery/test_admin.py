@@ -9,8 +9,8 @@ import pytest
 
 from bluejay_ws.delivery import outbox
 from bluejay_ws.delivery.names import HELD, PARKED, READY, SENT, Name
+from bluejay_ws.delivery.outcomes import Answer
 from bluejay_ws.delivery.part import Job
-from bluejay_ws.delivery.verdict import Answer
 from bluejay_ws.exceptions import SpoolError
 from bluejay_ws.stats import Counters
 from tests.delivery.faults import as_ordinary_user, no_descriptors, read_only
