@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from websockets.asyncio.server import ServerConnection
 
-    from bluejay_ws.delivery.delivery import Report
+    from bluejay_ws.delivery.store import Report
 
 __all__ = ["Agent", "Undelivered", "more_descriptors", "undelivered_client"]
 

@@ -10,7 +10,7 @@ import uuid
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bluejay_ws.current import INERT, enter
-from bluejay_ws.delivery.delivery import Report
+from bluejay_ws.delivery.store import Report
 from bluejay_ws.hearing.chirp import ChirpObserver
 from bluejay_ws.log import say
 from bluejay_ws.recorder import DECORATED_TOOLS, Recorder
@@ -234,13 +234,14 @@ class Call:
             return self.recorder.release()
         at_ms = self.recorder.offset_ms()
         self.recorder.stop()
-        return self._client.sender.end(self.recorder.report_id, lambda: self._finish(at_ms))
+        facts = self._facts()  # as they are now: the rest is written a little later, beside the loop
+        return self._client.sender.end(self.recorder.report_id, lambda: self._finish(at_ms, facts))
 
-    def _finish(self, at_ms: int) -> None:
+    def _finish(self, at_ms: int, facts: dict[str, Any]) -> None:
         """Write the last lines of the call, which ended at ``at_ms``, and hand its report over. Never raises."""
         sender, report_id = self._client.sender, self.recorder.report_id
         try:
-            self.recorder.close(self._facts(), self._summary(at_ms), at_ms)
+            self.recorder.close(facts, self._summary(at_ms), at_ms)
             identity = self.recorder.simulation_result_id
             if identity is None:
                 self._client.counters.add("dropped.never_bound")

@@ -324,5 +324,5 @@ def _directory(setting: str, given: str | os.PathLike[str]) -> Path:
     except (TypeError, OSError) as error:
         raise ConfigurationError(setting, f"is no path ({type(error).__name__})", remedy) from None
     except RuntimeError:
-        reason = "is not set, and this user has no home directory"
+        reason = "needs a home directory, and there is none"
         raise ConfigurationError(setting, reason, f"set BLUEJAY_SPOOL: {remedy}") from None

@@ -33,8 +33,7 @@ from bluejay_ws.testing.platform import AcceptedReport
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from bluejay_ws.delivery.delivery import Report
-    from bluejay_ws.delivery.store import Store
+    from bluejay_ws.delivery.store import Report, Store
     from bluejay_ws.settings import Settings
     from bluejay_ws.stats import Counters
 

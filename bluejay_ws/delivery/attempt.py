@@ -7,7 +7,7 @@ import os
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Protocol
 
-from bluejay_ws.delivery.delivery import Move, Report
+from bluejay_ws.delivery.delivery import Move
 from bluejay_ws.delivery.outcomes import (
     Answer,
     Decision,
@@ -20,7 +20,7 @@ from bluejay_ws.delivery.outcomes import (
     decide_look,
     read_result,
 )
-from bluejay_ws.delivery.store import NoLease
+from bluejay_ws.delivery.store import NoLease, Report
 from bluejay_ws.log import say
 from bluejay_ws.wire import journal
 

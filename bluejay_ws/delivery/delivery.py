@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-import time
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from bluejay_ws.delivery.outcomes import History, State
 from bluejay_ws.wire import journal
@@ -14,40 +13,12 @@ from bluejay_ws.wire import journal
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from bluejay_ws.delivery.store import StoredReport
+    from bluejay_ws.delivery.store import Report, StoredReport
     from bluejay_ws.wire.journal import CallFacts
 
-__all__ = ["Delivery", "Move", "Part", "Report"]
+__all__ = ["Delivery", "Move", "Part"]
 
 _WORD = re.compile(r"[a-z0-9_.]{1,64}", re.ASCII)
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What one connection recorded, sealed.
-
-    Args:
-        report_id: of the connection that was recorded.
-        simulation_result_id: the platform's id of the call.
-        bodies: the report's lines without check sums; None where the store holds them.
-        sealed_at: monotonic seconds of the close.
-    """
-
-    report_id: str
-    simulation_result_id: str
-    bodies: tuple[bytes, ...] | None = field(default=None, repr=False)
-    sealed_at: float = field(default_factory=time.monotonic, compare=False)
-
-    @classmethod
-    def from_memory(cls, report_id: str, simulation_result_id: str, bodies: Sequence[bytes]) -> Self:
-        """Return a report that no store holds: there is none, or it could not be written to.
-
-        Args:
-            report_id: of the connection that was recorded.
-            simulation_result_id: the platform's id of the call.
-            bodies: every line, the header first, without check sums.
-        """
-        return cls(report_id, simulation_result_id, tuple(bodies))
 
 
 class Move(Enum):

@@ -55,9 +55,7 @@ def check(directory: Path, *, mounts: Path = MOUNTS) -> None:
             directory.chmod(0o700)
     kind = type_of(directory, mounts=mounts)
     if kind in _NETWORK:
-        raise SpoolError(
-            str(directory), f"is on a shared file system ({kind}), where locks and renames cannot be trusted", _LOCAL
-        )
+        raise SpoolError(str(directory), f"is on a network file system ({kind}), where locks cannot be trusted", _LOCAL)
     try:
         _try_out(directory)
     except OSError as error:

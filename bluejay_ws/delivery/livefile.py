@@ -14,9 +14,9 @@ import threading
 import weakref
 from typing import TYPE_CHECKING
 
-from bluejay_ws.delivery.delivery import Report
 from bluejay_ws.delivery.names import LIVE, READY, Name, shard_of
 from bluejay_ws.delivery.processlock import ProcessLock, lives
+from bluejay_ws.delivery.store import Report
 from bluejay_ws.log import say
 from bluejay_ws.wire import journal
 

@@ -31,8 +31,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
 
-    from bluejay_ws.delivery.delivery import Report
-    from bluejay_ws.delivery.store import Store
+    from bluejay_ws.delivery.store import Report, Store
     from bluejay_ws.settings import Settings
     from bluejay_ws.stats import Counters
 
@@ -194,12 +193,12 @@ class Sender:
         until = self._until(timeout)
         self._endings.drain(max(0.0, until - self._clock()))
         done = self._flush(until)
-        self._endings.stop()
         with self._lock:
             workers, self._workers = self._workers, None
         if workers is not None:
             workers.stop(max(0.0, until - self._clock()))
             self._say_what_is_left()
+        self._endings.stop()
         return done
 
     def let_go(self) -> None:
@@ -285,7 +284,8 @@ class Sender:
         return None
 
     def _start_endings(self) -> None:
-        self._endings.start()
+        if self._workers is not None:  # not closed in this very round
+            self._endings.start()
 
     def _end_if_let_go(self) -> None:
         if self._orphaned and not self._queue.pending:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-    from bluejay_ws.delivery.delivery import Report
+    from bluejay_ws.delivery.store import Report
     from bluejay_ws.stats import Counters
 
 __all__ = ["APART", "FileLease", "Spool", "names_in", "places_in"]
@@ -483,7 +483,8 @@ class Spool:
                 with self.locked(self._root, name):
                     directory = self._directory_of(name.identity)
                     os.makedirs(directory, 0o700, exist_ok=True)
-                    os.rename(f"{self._root}/{name}", f"{directory}/{name}")
+                    if not os.path.lexists(f"{directory}/{name}"):
+                        os.rename(f"{self._root}/{name}", f"{directory}/{name}")
             except OSError as error:
                 self._count_trouble(error)
 

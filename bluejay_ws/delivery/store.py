@@ -6,6 +6,7 @@ a store that cannot write something down says so, and nothing changes by that.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -15,10 +16,37 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from types import TracebackType
 
-    from bluejay_ws.delivery.delivery import Report
     from bluejay_ws.wire.journal import CallFacts
 
-__all__ = ["Found", "Lease", "LiveReport", "MemoryStore", "NoLease", "Store", "StoredReport"]
+__all__ = ["Found", "Lease", "LiveReport", "MemoryStore", "NoLease", "Report", "Store", "StoredReport"]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one connection recorded, sealed.
+
+    Args:
+        report_id: of the connection that was recorded.
+        simulation_result_id: the platform's id of the call.
+        bodies: the report's lines without check sums; None where the store holds them.
+        sealed_at: monotonic seconds of the close.
+    """
+
+    report_id: str
+    simulation_result_id: str
+    bodies: tuple[bytes, ...] | None = field(default=None, repr=False)
+    sealed_at: float = field(default_factory=time.monotonic, compare=False)
+
+    @classmethod
+    def from_memory(cls, report_id: str, simulation_result_id: str, bodies: Sequence[bytes]) -> Self:
+        """Return a report that no store holds: there is none, or it could not be written to.
+
+        Args:
+            report_id: of the connection that was recorded.
+            simulation_result_id: the platform's id of the call.
+            bodies: every line, the header first, without check sums.
+        """
+        return cls(report_id, simulation_result_id, tuple(bodies))
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,9 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from bluejay_ws.delivery.delivery import Delivery, Report
+from bluejay_ws.delivery.delivery import Delivery
 from bluejay_ws.delivery.outcomes import Answer, Failure, Phase
+from bluejay_ws.delivery.store import Report
 from bluejay_ws.log import say_seldom
 
 if TYPE_CHECKING:

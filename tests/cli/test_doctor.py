@@ -177,7 +177,7 @@ def test_a_disk_that_is_nearly_full(doctor: Doctor, platform: FakePlatform, monk
 def test_reports_that_need_a_person(doctor: Doctor, platform: FakePlatform) -> None:
     """What is held is pointed out, with the command for it."""
     parcel = finished_call(spool_at(doctor.spool), "1")
-    name = Name.of("1", parcel.report_id, READY)
+    name = Name("1", parcel.report_id, READY)
     (doctor.spool / str(name)).rename(doctor.spool / str(name.become(HELD)))
     code, found = doctor.look()
     assert code == 0

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from bluejay_ws.delivery.attempt import Attempts
 from bluejay_ws.delivery.delivery import Delivery
 from bluejay_ws.delivery.names import READY, Name
-from bluejay_ws.delivery.outcomes import Answer, Decision, Failure
+from bluejay_ws.delivery.outcomes import Answer, Decision, Failure, History, Sight, decide, read_result
 from bluejay_ws.delivery.spool import Spool
 from bluejay_ws.delivery.store import MemoryStore
 from bluejay_ws.settings import Retry, Settings
@@ -24,10 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from bluejay_ws.delivery.delivery import Report
     from bluejay_ws.delivery.files import LockedFile
     from bluejay_ws.delivery.livefile import LiveFile
-    from bluejay_ws.delivery.store import Store
+    from bluejay_ws.delivery.store import Report, Store
 
 SUCCESS = Answer(200, b'{"status": "success", "message": null}')
 QUICK = Retry(first=0.01, ceiling=0.05, read_back=(0.01, 0.03, 0.08), resend_first=0.05, resend_ceiling=0.2)
@@ -217,6 +216,17 @@ def until_settled(work: Attempts, delivery: Delivery, script: Script, most: int 
         if decision.wait is None:
             return decision
     raise AssertionError("it is not settled")
+
+
+def decided(outcome: Answer | Failure, attempts: int = 1, *, cut: bool = False, accepted: bool = False) -> Decision:
+    """Return what follows a POST, without jitter."""
+    history = History(attempts=attempts, cut=cut)
+    return decide(outcome, history, QUICK, now=1000.0, jitter=0.5, others_accepted=accepted)
+
+
+def seen(outcome: Answer | Failure, report_id: str, sent: bytes) -> Sight:
+    """Return what a look shows of one report."""
+    return read_result(outcome, [(report_id, sent)])[report_id]
 
 
 def only(directory: Path) -> Path:
