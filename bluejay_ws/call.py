@@ -7,40 +7,38 @@ import re
 import threading
 import time
 import uuid
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bluejay_ws.current import INERT, enter
 from bluejay_ws.delivery.store import Report
 from bluejay_ws.hearing.chirp import ChirpObserver
 from bluejay_ws.log import say
+from bluejay_ws.outcome import RESTART, left_by, outcome
 from bluejay_ws.recorder import DECORATED_TOOLS, Recorder
 from bluejay_ws.version import VERSION
 from bluejay_ws.wire import journal
-from bluejay_ws.wire.ids import ids_in_message, usable_id
+from bluejay_ws.wire.ids import MESSAGES, begins_stream, ids_in_message, usable_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
 
+    from bluejay_ws.delivery.handover import FleetSender
     from bluejay_ws.delivery.sender import Sender
     from bluejay_ws.delivery.store import LiveReport, Store
+    from bluejay_ws.outcome import Left
     from bluejay_ws.settings import Settings
     from bluejay_ws.stats import Counters
 
-__all__ = ["GRACE", "Call", "CallContext"]
+__all__ = ["CLOSE_WAIT", "GRACE", "Call", "CallContext", "Connection"]
 
-# How long a handler may go on recording after its socket has closed, before the report leaves without it.
+# How long the report waits for the handler when the connection is over, and for the connection when the handler is.
 GRACE = 0.05
+# How long the peer may take to answer the agent's close frame before the report leaves without its answer.
+CLOSE_WAIT = 0.5
 
-# What handlers end by when nothing is wrong with them: their servers tell them so that the caller is gone.
-_ENDS = {
-    "CancelledError": "handler_cancelled",
-    "Cancelled": "handler_cancelled",
-    "ConnectionClosedOK": "completed",
-    "WebSocketDisconnect": "completed",
-    "ConnectionClosedError": "connection_lost",
-    "ClientDisconnected": "connection_lost",
-}
+_REFUSED = -1  # a second id has been seen, and told
 
 _TOOL_CALL = re.compile(rb'\["(?:tool_calls"|open",\d+,"tool_calls")')
 
@@ -51,7 +49,7 @@ class Host(Protocol):
     settings: Settings
     counters: Counters
     spool: Store | None
-    sender: Sender
+    sender: Sender | FleetSender
     clock: Callable[[], int]
 
     def remember(self, name: str, call: Call) -> None:
@@ -68,52 +66,78 @@ class Host(Protocol):
         """Count an error of ours."""
 
 
+class Connection(Protocol):
+    """What a call asks of the adapter that observes its connection."""
+
+    def later(self, seconds: float, action: Callable[[], None]) -> None:
+        """Run ``action`` after so many seconds, on any thread."""
+
+    def closing(self) -> dict[str, Any]:
+        """Return how the connection ends, as far as its own side knows; empty while it is open."""
+        ...
+
+    def over(self) -> None:
+        """Say `Call.connection_closed` or `Call.refused` as things stand: nobody serves the connection any more."""
+
+    def let_go(self) -> None:
+        """Observe nothing more, and leave the connection as it was made."""
+
+
 class Call:
     """One connection: its recorder, its observer and its file, from the handshake to the report.
 
-    Made by `Bluejay.open_call`. None of its methods raises. The call ends once, by whichever comes last:
-    the end of its connection (`connection_closed`) or of its handler (`handler_ended`); a handler that
-    goes on after its connection has `GRACE` seconds to record its last words.
+    Made by `Bluejay.open_call`. None of its methods raises. It has two sides, its connection and its handler.
+    When one of them is over, the other has `GRACE` seconds; then the report leaves. A call whose connection
+    nobody observes ends with its handler.
     """
 
     __slots__ = (
         "__weakref__",
         "_client",
+        "_connection",
+        "_facts",
         "_file",
         "_handlers",
-        "_outcome",
-        "_started_at",
+        "_id_names",
+        "_left",
+        "_looks",
         "_waiting",
-        "closed_facts",
+        "clock",
         "ended",
-        "looking",
         "names",
         "observer",
         "recorder",
         "server",
         "started",
-        "stopping",
     )
 
-    def __init__(self, client: Host, simulation_result_id: str | None, server: str) -> None:
-        started_ns = client.clock()
+    def __init__(
+        self,
+        client: Host,
+        simulation_result_id: str | None,
+        server: str,
+        *,
+        id_names: frozenset[str] | None = None,
+    ) -> None:
+        self.clock = client.clock
+        started_ns = self.clock()
         self.started = started_ns / 1e9
-        self._started_at = time.time()
         self._client = client
         self.server = server
         self.ended = False
-        self.looking = 0
-        self.stopping = False
-        self.closed_facts: dict[str, Any] | None = None
+        self.names: tuple[str, ...] = ()
+        self._id_names = id_names  # in the caller's messages; None: they are not looked at
+        self._looks = MESSAGES if simulation_result_id is None else 0  # so many more for the first id
+        self._connection: Connection | None = None
+        self._facts: dict[str, Any] | None = None
         self._handlers = 0
-        self._outcome: dict[str, Any] | None = None
+        self._left: Left | None = None
         self._file: LiveReport | None = None
         self._waiting: _Waiting | None = None
-        self.names: tuple[str, ...] = ()
         self.recorder = Recorder(
             clock=client.clock,
             started_ns=started_ns,
-            started_at=self._started_at,
+            started_at=time.time(),
             report_id=uuid.uuid4().hex,
             simulation_result_id=simulation_result_id,
             counters=client.counters,
@@ -128,28 +152,52 @@ class Call:
             self._waiting = _Waiting()
             self.recorder.write = self._waiting.append
 
-    def now_ms(self) -> float:
-        """Return the milliseconds since the handshake, for the observer."""
-        return (self._client.clock() / 1e9 - self.started) * 1e3
-
-    def look_for_id(self, data: bytes | bytearray | memoryview | str) -> None:
-        """Look for the call's id in a text message from the caller; after `MESSAGES` of them it is no simulation."""
-        self.looking -= 1
-        identity = usable_id(ids_in_message(data))
-        if identity is not None:
-            self.looking = 0
-            self.recorder.bind(identity)
-        elif self.looking == 0 and self.recorder.simulation_result_id is None:
-            self._client.counters.add("dropped.never_bound")
-            self.recorder.leave_out()
-
     # -- told by the server adapter -----------------------------------------------------------------------------
+
+    def observed_by(self, connection: Connection) -> None:
+        """Note who knows how the connection ends, and from now on expect to be told."""
+        self._connection = connection
 
     def handshake_done(self) -> None:
         """Count offsets from now on; for servers that let the handler itself complete the handshake."""
         started_ns = self._client.clock()
         self.started = started_ns / 1e9
         self.recorder.restart(started_ns)
+
+    def user_text(self, data: bytes | bytearray | memoryview | str, at_ms: float) -> None:
+        """Note a text message from the caller; the first of them may bring the call's id."""
+        if self._id_names is not None:
+            self._look_for_id(data, self._id_names)
+        self.observer.user_text(data, at_ms)
+
+    def handling(self) -> Handling:
+        """Return what a handler runs in: ``with`` or ``async with``, once."""
+        return Handling(self)
+
+    def handler_started(self) -> Callable[[], None]:
+        """Make this call's recorder the current one; call the result where the handler ends, in its context."""
+        self._handlers += 1
+        return enter(self.recorder)
+
+    def handler_ended(self, error: BaseException | None = None) -> None:
+        """Note that a handler ended, by ``error`` if it is not None."""
+        self._handlers -= 1
+        if error is not None and self._left is None:
+            left = left_by(error)
+            self._left = left.while_open() if self._connection is not None and not self._closing() else left
+        if self._handlers <= 0:
+            self._one_side_over()
+
+    def agent_closing(self) -> None:
+        """Note that the agent has sent its close frame: the caller has `CLOSE_WAIT` seconds to answer."""
+        if self._handlers > 0 and self._facts is None:  # a handler that has returned has its grace already
+            self._later(CLOSE_WAIT, self._end_unless_answered)
+
+    def connection_closed(self, facts: dict[str, Any]) -> None:
+        """Note how the connection ended: ``close_code``, ``close_reason``, ``closed_by``. The first time counts."""
+        if self._facts is None:
+            self._facts = facts
+            self._one_side_over()
 
     def refused(self, *, crashed: bool) -> None:
         """End a call whose handshake was never completed: nothing is sent, unless its handler crashed."""
@@ -158,52 +206,24 @@ class Call:
         elif not self.recorder.closed:
             self._client.counters.add("dropped.refused")
             self.recorder.leave_out()
+            self._over()
+
+    @property
+    def closed(self) -> bool:
+        """Whether it is known how the connection ended."""
+        return self._facts is not None
 
     @property
     def crashed(self) -> str | None:
-        """The type of the error with which a handler ended, cancellation aside; None without one."""
-        return None if self._outcome is None else self._outcome.get("error")
-
-    def handler_started(self) -> Callable[[], None]:
-        """Make this call's recorder the current one; call the result where the handler ends, in its context."""
-        self._handlers += 1
-        return enter(self.recorder)
-
-    def handler_ended(self, error: BaseException | None = None) -> None:
-        """Note that the handler ended, by ``error`` if it is not None; ends the call if its connection is over."""
-        self._handlers -= 1
-        if error is not None and self._outcome is None:
-            self._outcome = _outcome_of(error)
-        if self.closed_facts is not None and self._handlers <= 0:
-            self.end()
-
-    def connection_closed(
-        self, facts: dict[str, Any], later: Callable[[float, Callable[[], None]], object] | None = None
-    ) -> None:
-        """Note how the connection ended; ends the call, at once or when its handler has ended.
-
-        Args:
-            facts: ``close_code``, ``close_reason``, ``closed_by`` as far as they are known.
-            later: runs a function after so many seconds; without it a handler that still runs is not waited for.
-        """
-        if self.closed_facts is not None:
-            return
-        self.closed_facts = facts
-        if self._handlers <= 0 or later is None:
-            self.end()
-        else:
-            later(GRACE, self.end)
-
-    def ends_with_handler(self) -> None:
-        """Note that nobody will tell how the connection ends: the call ends where its handler does."""
-        self.closed_facts = {"closed_by": "unknown"}
+        """The type of the error with which a handler failed; None without one."""
+        return self._left.error if self._left is not None and self._left.failed else None
 
     async def linger(self) -> None:
-        """Wait for delivery if the server is about to be gone (`stopping`), within the client's ``flush_timeout``.
+        """Wait for delivery where the server is going away (1012), within the client's ``flush_timeout``.
 
-        To be awaited by whoever the server waits for at its shutdown; returns at once in any other case.
+        To be awaited where the server waits for at its shutdown; returns at once in any other case.
         """
-        if self.stopping:
+        if (self._facts or {}).get("close_code") == RESTART:
             try:
                 await self._client.flush_at_end()
             except Exception as error:  # noqa: BLE001 - no error of ours reaches the agent
@@ -213,11 +233,17 @@ class Call:
         """Count an error of ours beside the frame path; of the error only the type is told."""
         self._client.failed(where, error, self.recorder.simulation_result_id)
 
-    def end(self) -> None:
-        """End the call and hand its report over to delivery. Twice is once; takes microseconds.
+    # -- the end ------------------------------------------------------------------------------------------------
 
-        Nothing is recorded from here on. Where many calls end at once, the report's last lines are written a little
-        later and beside the loop, with the times of now.
+    def end(self) -> None:
+        """End a call whose client closes, or whose process ends. Twice is once."""
+        self._facts = self._closing() or {"closed_by": "process_exit"}
+        self._over()
+
+    def _over(self) -> None:
+        """End the call: nothing is recorded from here on. Twice is once; takes microseconds.
+
+        Delivery writes the last lines of the report later, on a thread of its own, with the times of now.
         """
         if self.ended:
             return
@@ -228,20 +254,69 @@ class Call:
             self.failed("end", error)
             self.recorder.release()
 
+    def _one_side_over(self) -> None:
+        """End the call where both sides are over, else give the other one its grace."""
+        # trio has cancelled everything around the connection with the handler: nobody else will tell.
+        cancelled = self._left is not None and self._left.error == "Cancelled"
+        if self._connection is None or (self._facts is not None and self._handlers <= 0):
+            self._over()
+        elif cancelled:
+            self._end_unless_resumed()
+        else:
+            self._later(GRACE, self._end_unless_resumed)
+
+    def _later(self, seconds: float, action: Callable[[], None]) -> None:
+        try:
+            if self._connection is not None:
+                self._connection.later(seconds, action)
+        except Exception as error:  # noqa: BLE001 - no error of ours reaches the agent
+            self.failed("later", error)
+            self._over()
+
+    def _end_unless_resumed(self) -> None:
+        """End the call whose one side is over, unless another handler serves the connection by now."""
+        if self._facts is None and self._handlers <= 0 and self._connection is not None:
+            try:
+                self._connection.over()
+            except Exception as error:  # noqa: BLE001 - no error of ours reaches the agent
+                self.failed("close", error)
+                self._over()
+        elif self._facts is not None:
+            self._over()
+
+    def _end_unless_answered(self) -> None:
+        """End the call whose caller has not answered the agent's close frame."""
+        if self._facts is None:
+            self._over()
+
+    def _closing(self) -> dict[str, Any]:
+        if self._facts is not None:
+            return self._facts
+        try:
+            return {} if self._connection is None else self._connection.closing()
+        except Exception as error:  # noqa: BLE001 - no error of ours reaches the agent
+            self.failed("close", error)
+            return {}
+
     def _end(self) -> None:
         self._client.forget(self)
+        facts = self._closing()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            if self._facts is None:  # its handler has returned, and the server closes for it
+                facts = facts or {"closed_by": "agent"}
+            connection.let_go()
         if self.recorder.closed:  # discarded, or a forked child's copy
             return self.recorder.release()
         at_ms = self.recorder.offset_ms()
         self.recorder.stop()
-        facts = self._facts()  # as they are now: the rest is written a little later, beside the loop
-        return self._client.sender.end(self.recorder.report_id, lambda: self._finish(at_ms, facts))
+        return self._client.sender.end(self.recorder.report_id, partial(self._finish, at_ms, facts))
 
     def _finish(self, at_ms: int, facts: dict[str, Any]) -> None:
         """Write the last lines of the call, which ended at ``at_ms``, and hand its report over. Never raises."""
         sender, report_id = self._client.sender, self.recorder.report_id
         try:
-            self.recorder.close(facts, self._summary(at_ms), at_ms)
+            self.recorder.close(self._all_facts(facts), self._summary(at_ms), at_ms)
             identity = self.recorder.simulation_result_id
             if identity is None:
                 self._client.counters.add("dropped.never_bound")
@@ -263,9 +338,16 @@ class Call:
             self.failed("observer", error)
             return {}
 
-    def _facts(self) -> dict[str, Any]:
-        facts = {"version": VERSION, "server": self.server, **(self.closed_facts or {"closed_by": "process_exit"})}
-        return {**facts, **(self._outcome or {"outcome": "completed"})}
+    def _all_facts(self, facts: dict[str, Any]) -> dict[str, Any]:
+        left = self._left
+        if not facts and left is not None:
+            facts = left.facts
+        return {
+            "version": VERSION,
+            "server": self.server,
+            **(facts or {"closed_by": "unknown"}),
+            **outcome(facts, left),
+        }
 
     def _parcel(self, simulation_result_id: str) -> Report:
         if self._file is not None and self._file.broken is None:
@@ -316,6 +398,32 @@ class Call:
 
     # -- inside -------------------------------------------------------------------------------------------------
 
+    def _look_for_id(self, data: bytes | bytearray | memoryview | str, names: frozenset[str]) -> None:
+        """Look for the call's id in the first messages; afterwards, for another one in what begins a stream."""
+        bound = self.recorder.simulation_result_id
+        if bound is not None:
+            if begins_stream(data):
+                self._refuse_another(usable_id(ids_in_message(data, names)), bound)
+            return
+        self._looks -= 1
+        identity = usable_id(ids_in_message(data, names))
+        if identity is not None:
+            self.recorder.bind(identity)
+        elif self._looks <= 0:  # so many without one: no simulation
+            self._id_names = None
+            self._client.counters.add("dropped.never_bound")
+            self.recorder.leave_out()
+
+    def _refuse_another(self, identity: str | None, bound: str) -> None:
+        if identity is None or identity == bound or identity in self.names:
+            return
+        counters = self._client.counters
+        counters.add("dropped.second_id")
+        if self._looks != _REFUSED:
+            self._looks = _REFUSED
+            text = "another stream, with the id %s, began on the connection of call %s: it has no report of its own"
+            say(counters, logging.WARNING, text, identity, bound, simulation_result_id=bound)
+
     def _open_file(self, simulation_result_id: str, waiting: _Waiting | None = None) -> None:
         """Write to a file from now on, and before that what was ``waiting`` for it; without one, memory has it all."""
         try:
@@ -339,7 +447,7 @@ class Call:
         return journal.header(
             report_id=self.recorder.report_id,
             simulation_result_id=simulation_result_id,
-            started_at=self._started_at,
+            started_at=self.recorder.started_at,
             version=VERSION,
             server=self.server,
         )
@@ -368,35 +476,56 @@ class _Waiting:
             self._write = write
 
 
-def _outcome_of(error: BaseException) -> dict[str, Any]:
-    kind = type(error).__name__
-    known = _ENDS.get(kind)
-    return {"outcome": "handler_failed", "error": kind} if known is None else {"outcome": known}
-
-
-class CallContext:
-    """What `Bluejay.call` returns: enter it (``with`` or ``async with``) for the call's recorder."""
+class Handling:
+    """While a handler runs its call's recorder is the current one; at the end the call learns how it was left."""
 
     __slots__ = ("_call", "_leave")
 
-    def __init__(self, call: Call | None) -> None:
+    def __init__(self, call: Call) -> None:
         self._call = call
-        self._leave: Callable[[], None] | None = None
 
     def __enter__(self) -> Recorder:
-        if self._call is None:
-            return INERT
         self._leave = self._call.handler_started()
         return self._call.recorder
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._call is None or self._leave is None:
-            return
         self._leave()
         self._call.handler_ended(error)
-        self._call.connection_closed({"closed_by": "unknown"})
+
+    async def __aenter__(self) -> Recorder:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, traceback)
+        if error is None or isinstance(error, Exception):  # a cancelled handler has no time
+            await self._call.linger()
+
+
+class CallContext:
+    """What `Bluejay.call` returns: enter it (``with`` or ``async with``) for the call's recorder."""
+
+    __slots__ = ("_call", "_handling")
+
+    def __init__(self, call: Call | None) -> None:
+        self._call = call
+        self._handling: Handling | None = None
+
+    def __enter__(self) -> Recorder:
+        if self._call is None:
+            return INERT
+        self._handling = self._call.handling()
+        return self._handling.__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        handling, self._handling = self._handling, None
+        if handling is not None:
+            handling.__exit__(kind, error, traceback)
 
     async def __aenter__(self) -> Recorder:
         return self.__enter__()

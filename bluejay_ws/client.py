@@ -21,13 +21,14 @@ from bluejay_ws.exceptions import DeliveryError, SpoolError
 from bluejay_ws.log import say, say_seldom
 from bluejay_ws.settings import Retry, Secret, Settings
 from bluejay_ws.stats import Counters
-from bluejay_ws.wire.ids import MESSAGES, header_values, usable_id
+from bluejay_ws.wire.ids import NAMES, header_values, usable_id
 from bluejay_ws.wire.platform import ID_HEADER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from os import PathLike
 
+    from bluejay_ws.delivery.handover import FleetSender
     from bluejay_ws.delivery.store import Store
     from bluejay_ws.recorder import Recorder
     from bluejay_ws.results import CallResult, ResultReader, RunResult
@@ -42,8 +43,18 @@ LOCAL_ID = "local-"
 _WARNING_EVERY = 60.0
 
 
-def _sender(settings: Settings, store: Store | None, counters: Counters) -> Sender:
-    return Sender(settings, store=store, counters=counters)
+def _sender(settings: Settings, store: Store | None, counters: Counters) -> Sender | FleetSender:
+    if settings.database is None:
+        return Sender(settings, store=store, counters=counters)
+    fleet = _fleet()
+    sender: FleetSender = fleet.FleetSender(
+        settings.database.reveal(),
+        settings.base_url,
+        spool=store if isinstance(store, fleet.LocalSpool) else None,
+        counters=counters,
+        flush_timeout=settings.flush_timeout,
+    )
+    return sender
 
 
 @dataclass(frozen=True)
@@ -56,7 +67,7 @@ class Seam:
     """
 
     clock: Callable[[], int] = time.monotonic_ns
-    sender: Callable[[Settings, Store | None, Counters], Sender] = _sender
+    sender: Callable[[Settings, Store | None, Counters], Sender | FleetSender] = _sender
 
 
 class Bluejay:
@@ -71,7 +82,9 @@ class Bluejay:
         timeout: seconds for each step of an HTTP exchange.
         retry: how a report that was not accepted is tried again; see `Retry`.
         spool: directory where reports are kept until they are delivered; default ``BLUEJAY_SPOOL``, then
-            ``bluejay_ws/spool`` in the user's state directory; ``False`` keeps them in memory only.
+            ``bluejay_ws/spool`` in the user's state directory; ``False`` keeps them in memory only. The URL of a
+            PostgreSQL database (``postgresql://...``) makes this process one of a fleet: it hands its reports over
+            to the database, and ``bluejay-ws deliver`` delivers them. Such a process needs no key.
         redact: called as ``redact(kind, value)`` before anything is kept; its result is kept instead.
         flush_timeout: seconds that `close`, and the end of the process, may wait for delivery.
         redial_wait: seconds after a crash in which the platform may dial the same call again.
@@ -144,7 +157,7 @@ class Bluejay:
         if settings.key_problem:
             text = "%s; calls are recorded, and their reports wait until it is"
             say(self.counters, logging.ERROR, text, settings.key_problem)
-        elif settings.api_key is None:
+        elif settings.api_key is None and settings.database is None:
             text = "BLUEJAY_API_KEY is not set: calls are recorded, and their reports wait until it is"
             say(self.counters, logging.WARNING, text)
         if settings.spool_problem:
@@ -159,7 +172,8 @@ class Bluejay:
     def _usable_spool(self) -> Spool | None:
         if self.settings.spool is None:
             return None
-        spool = Spool(
+        kind = Spool if self.settings.database is None else _fleet().LocalSpool
+        spool: Spool = kind(
             self.settings.spool,
             counters=self.counters,
             destination=APART if self.settings.apart else self.settings.destination,
@@ -197,7 +211,13 @@ class Bluejay:
             return []
 
     def open_call(
-        self, values: Iterable[str], *, server: str, late_id: bool = False, look: bool = False
+        self,
+        values: Iterable[str],
+        *,
+        server: str,
+        late_id: bool = False,
+        look: bool = False,
+        names: frozenset[str] = NAMES,
     ) -> Call | None:
         """Return a new call if the header's values name one, else None. Never raises; for server adapters.
 
@@ -205,18 +225,18 @@ class Bluejay:
             values: every value of the id header in the connect request; none means no simulation.
             server: the adapter's name, for the report.
             late_id: see `call`.
-            look: as `late_id`, and the adapter will hand the caller's first text messages to `Call.look_for_id`.
+            look: as `late_id`, and the adapter hands the caller's text messages to `Call.user_text`.
+            names: under which the id may stand in those messages.
         """
         try:
-            call = self._open_call(tuple(values), server, late_id or look)
+            return self._open_call(tuple(values), server, late_id=late_id or look, names=names if look else None)
         except Exception as error:  # noqa: BLE001 - no error of ours reaches the agent
             self.failed("open", error, None)
             return None
-        if look and call is not None and call.recorder.simulation_result_id is None:
-            call.looking = MESSAGES
-        return call
 
-    def _open_call(self, values: tuple[str, ...], server: str, late_id: bool) -> Call | None:  # noqa: FBT001
+    def _open_call(
+        self, values: tuple[str, ...], server: str, *, late_id: bool, names: frozenset[str] | None
+    ) -> Call | None:
         identity = usable_id(values)
         if identity is None and values:
             self._warn_unusable(len(values))
@@ -226,7 +246,8 @@ class Bluejay:
             return None
         if self.settings.apart and self.spool is not None and not self._said_apart:
             self._say_apart()
-        call = Call(self, identity, server)  # first: offsets count from here, and starting a thread takes a while
+        # First: offsets count from here, and starting a thread takes a while.
+        call = Call(self, identity, server, id_names=names)
         if not self._started:
             self._start()
         self._calls[call] = None
@@ -437,6 +458,13 @@ async def _in_a_thread(wait: Callable[[float], bool], seconds: float) -> bool:
 
     # A limiter of its own: the agent's threads may all be busy.
     return await to_thread.run_sync(wait, seconds, abandon_on_cancel=True, limiter=CapacityLimiter(1))
+
+
+def _fleet() -> Any:
+    """Return what only fleets need: nobody else pays for its import."""
+    from bluejay_ws.delivery import handover  # noqa: PLC0415
+
+    return handover
 
 
 _clients: weakref.WeakSet[Bluejay] = weakref.WeakSet()

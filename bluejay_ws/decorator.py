@@ -6,22 +6,22 @@ import functools
 import inspect
 import logging
 from importlib import import_module
-from types import GeneratorType
+from types import FunctionType, GeneratorType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar, overload
 
-from bluejay_ws.client import Bluejay, default_client, opening_failed
 from bluejay_ws.exceptions import ConfigurationError
+from bluejay_ws.servers import unsupported
+from bluejay_ws.servers.base import Opener
 from bluejay_ws.settings import Settings
-from bluejay_ws.wire.ids import checked_sources
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from types import TracebackType
 
     from bluejay_ws.call import Call
+    from bluejay_ws.client import Bluejay
     from bluejay_ws.wire.ids import IdSource
 
-    _Opener: TypeAlias = Callable[[tuple[Any, ...], dict[str, Any]], Call | None]
+    _Finder: TypeAlias = Callable[[tuple[Any, ...], dict[str, Any]], Call | None]
 
 __all__ = ["record"]
 
@@ -36,20 +36,32 @@ _ADAPTERS = {
     "websockets.sync.": "bluejay_ws.servers.websockets",
     "websockets.trio.": "bluejay_ws.servers.websockets",
     "starlette.websockets": "bluejay_ws.servers.starlette",
+    "litestar.connection.websocket": "bluejay_ws.servers.starlette",
     "aiohttp.web_request": "bluejay_ws.servers.aiohttp",
     "aiohttp.web_urldispatcher": "bluejay_ws.servers.aiohttp",  # a View, which has the request
+    "sanic.request": "bluejay_ws.servers.sanic",
 }
 
 
 @overload
 def record(
-    handler: Callable[P, R], /, *, client: Bluejay | None = None, id_from: tuple[IdSource, ...] = ("header",)
+    handler: Callable[P, R],
+    /,
+    *,
+    client: Bluejay | None = None,
+    id_from: tuple[IdSource, ...] = ("header",),
+    id_names: tuple[str, ...] = (),
 ) -> Callable[P, R]: ...
 
 
 @overload
 def record(
-    handler: None = None, /, *, client: Bluejay | None = None, id_from: tuple[IdSource, ...] = ("header",)
+    handler: None = None,
+    /,
+    *,
+    client: Bluejay | None = None,
+    id_from: tuple[IdSource, ...] = ("header",),
+    id_names: tuple[str, ...] = (),
 ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 
 
@@ -59,37 +71,44 @@ def record(
     *,
     client: Bluejay | None = None,
     id_from: tuple[IdSource, ...] = ("header",),
+    id_names: tuple[str, ...] = (),
 ) -> Callable[P, R] | Callable[[Callable[P, R]], Callable[P, R]]:
     """Give each connection of a handler a recorder, and send its report when the socket closes.
 
     Decorate the handler, or wrap it where it is served: ``serve(record(agent), host, port)``. The handler
     sees the very connection its server made; its result, exceptions and signature stay as they are. A
-    connection without the id header is not a simulation: nothing is recorded and nothing is slowed.
+    connection without the id header is not a simulation: nothing is recorded and nothing is slowed. A class that
+    serves connections (Starlette's ``WebSocketEndpoint``, aiohttp's ``View``, a Channels consumer) comes back as a
+    subclass of itself.
 
     Args:
-        handler: called with the connection: a coroutine function (``websockets.asyncio``, Starlette and
-            FastAPI endpoints, aiohttp handlers) or a plain function (``websockets.sync``).
+        handler: called with the connection: a coroutine function (``websockets.asyncio``; Starlette, FastAPI,
+            Litestar, Sanic and aiohttp handlers), a plain function (``websockets.sync``), or such a class.
         client: a configured client; default one made from the environment at the first simulated call.
         id_from: where the call's id may stand, in this order: ``"header"``; ``"query"`` (``?simulation_result_id=``);
             ``"message"``, a carrier's first JSON messages (``start.customParameters``). With ``"message"`` a
             connection without id is recorded in memory until the id is there or its first eight text messages had none.
+        id_names: your own names for the id, such as ``("sim_id",)``, beside the platform's; in all these places.
 
     Raises:
-        TypeError: ``handler`` cannot be called.
-        ValueError: ``id_from`` names an unknown place.
+        TypeError: ``handler`` cannot be recorded; the message says what to do.
+        ValueError: ``id_from`` names an unknown place, or ``id_names`` cannot be names.
     """
     if handler is None:
-        return functools.partial(record, client=client, id_from=id_from)
-    if not callable(handler):
-        message = f"record() takes a handler, got {type(handler).__name__}; give options by name: @record(client=...)"
-        raise TypeError(message)
+        return functools.partial(record, client=client, id_from=id_from, id_names=id_names)
+    again = functools.partial(record, client=client, id_from=id_from, id_names=id_names)
+    if isinstance(handler, staticmethod | classmethod):
+        return type(handler)(again(handler.__func__))
+    unsupported.check(handler)
+    opener = Opener(client, id_from, id_names)
     if client is None:
         _check_environment()
-    clients = default_client if client is None else lambda: client
-    opener = functools.partial(_open_call, clients, checked_sources(id_from))
-    if _is_async(handler):
-        return _async_wrapper(handler, opener)  # type: ignore[return-value, arg-type]
-    return _wrapper(handler, opener)
+    if inspect.isclass(handler):
+        return _recorded_class(handler, opener)
+    find = functools.partial(_find_call, opener)
+    make: Any = _async_wrapper if _is_async(handler) else _wrapper
+    recorded: Callable[P, R] = _like(handler, make(handler, find))
+    return recorded
 
 
 @functools.cache
@@ -104,97 +123,83 @@ def _check_environment() -> None:
         logger.warning("calls will not be recorded: %s", error)
 
 
+def _function(handler: Any) -> Any:
+    """Return the function behind partials and callable objects."""
+    while isinstance(handler, functools.partial):
+        handler = handler.func
+    return handler if inspect.isroutine(handler) else getattr(handler, "__call__", handler)  # noqa: B004
+
+
 def _is_async(handler: Callable[..., Any]) -> bool:
-    plain = handler
-    while isinstance(plain, functools.partial):
-        plain = plain.func
-    return inspect.iscoroutinefunction(plain) or inspect.iscoroutinefunction(getattr(plain, "__call__", None))  # noqa: B004
+    return inspect.iscoroutinefunction(_function(handler))
 
 
-class _Serving:
-    """While a handler is at work its call's recorder is the current one; at the end the call learns how it ended."""
-
-    __slots__ = ("_call", "_leave")
-
-    def __init__(self, call: Call) -> None:
-        self._call = call
-
-    def __enter__(self) -> None:
-        self._leave = self._call.handler_started()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._leave()
-        self._call.handler_ended(error)
+def _like(handler: Callable[..., Any], wrapper: FunctionType) -> Any:
+    """Return the wrapper with the handler's looks: also its globals, where FastAPI before 0.124 finds annotations."""
+    own = getattr(inspect.unwrap(_function(handler)), "__globals__", wrapper.__globals__)
+    name = getattr(handler, "__name__", type(handler).__name__)  # of a partial or an object, as routers name it
+    like = FunctionType(wrapper.__code__, own, name, None, wrapper.__closure__)
+    functools.update_wrapper(like, handler)
+    like.__name__ = name
+    return like
 
 
-def _async_wrapper(handler: Callable[P, Awaitable[R]], opener: _Opener) -> Callable[P, Awaitable[R]]:
-    @functools.wraps(handler)
+# The two wrappers use nothing global: `_like` gives them the globals of their handler.
+
+
+def _async_wrapper(handler: Callable[P, Awaitable[R]], find: _Finder) -> Callable[P, Awaitable[R]]:
     async def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-        call = opener(args, kwargs)
+        call = find(args, kwargs)
         if call is None:
             return await handler(*args, **kwargs)
-        leave = call.handler_started()
-        try:
+        async with call.handling():
             running = handler(*args, **kwargs)
-            del args, kwargs  # nothing that is not needed is kept for as long as the call lasts
-            result = await running
-        except BaseException as error:
-            leave()
-            call.handler_ended(error)
-            if isinstance(error, Exception):
-                await call.linger()
-            raise
-        leave()
-        call.handler_ended()
-        await call.linger()
-        return result
+            del args, kwargs, call  # nothing that is not needed is kept for as long as the call lasts
+            return await running
 
     return wrapper
 
 
-def _wrapper(handler: Callable[P, R], opener: _Opener) -> Callable[P, R]:
-    @functools.wraps(handler)
+def _wrapper(handler: Callable[P, R], find: _Finder) -> Callable[P, R]:
+    finish = _finish
+
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-        call = opener(args, kwargs)
+        call = find(args, kwargs)
         if call is None:
             return handler(*args, **kwargs)
-        with _Serving(call):
-            result = handler(*args, **kwargs)
-            if _is_awaitable(result):  # `lambda websocket: agent(websocket, more)`: its work is yet to come
-                call.handler_started()()
-                return _awaited(call, result)  # type: ignore[return-value,arg-type]
-            return result
+        with call.handling():
+            return finish(call, handler(*args, **kwargs))  # type: ignore[no-any-return]
 
     return wrapper
 
 
-def _is_awaitable(result: object) -> bool:
-    """Do what `inspect.isawaitable` does, but ask the type only: a result may raise from being asked what it is."""
-    return hasattr(type(result), "__await__") or (type(result) is GeneratorType and inspect.isawaitable(result))
+def _finish(call: Call, result: Any) -> Any:
+    """Return a handler's result; if it is awaitable its work is yet to come, and is the handler's too."""
+    if not hasattr(type(result), "__await__") and not (type(result) is GeneratorType and inspect.isawaitable(result)):
+        return result
+    call.handler_started()()  # counted from now on: the call does not end between here and there
+    return _awaited(call, result)
 
 
 async def _awaited(call: Call, result: Awaitable[R]) -> R:
-    with _Serving(call):
+    async with call.handling():
         call.handler_ended()  # one of the two that are counted for this handler
         return await result
 
 
-def _open_call(
-    clients: Callable[[], Bluejay], id_from: tuple[IdSource, ...], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Call | None:
+def _find_call(opener: Opener, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
     """Return the call of the first argument that is a connection; None if there is none, or no id. Never raises."""
-    try:
-        for value in (*args, *kwargs.values()):
-            kind: Any = type(value)
-            adapter = _adapter(kind)
-            if adapter is not None:
-                call: Call | None = adapter.open_call(value, clients, id_from)
-                if call is not None:
-                    return call
-    except Exception as error:  # noqa: BLE001 - no error of ours reaches the agent
-        opening_failed(clients, error)
+    known = False
+    for value in (*args, *kwargs.values()):
+        kind: Any = type(value)
+        adapter = _adapter(kind)
+        if adapter is not None:
+            known = True
+            call = opener.guarded(adapter.open_call, value)
+            if call is not None:
+                return call
+    if not known:
+        unsupported.say(opener, args, kwargs)
     return None
 
 
@@ -205,3 +210,61 @@ def _adapter(kind: type[Any]) -> Any:
             if base.__module__.startswith(prefix):
                 return import_module(module)
     return None
+
+
+# -- classes that serve connections --------------------------------------------------------------------------------
+
+
+def _recorded_class(handler: type[Any], opener: Opener) -> type[Any]:
+    """Return a subclass that records: of an ASGI class its one method that serves, of a view its awaiting."""
+    names = {"__module__": handler.__module__, "__qualname__": handler.__qualname__, "__doc__": handler.__doc__}
+    methods = {"endpoint": _endpoint_method, "view": _view_method, "consumer": _consumer_method}
+    method = methods[str(unsupported.kind_of_class(handler))](handler, opener)
+    metaclass: Any = type(handler)
+    recorded: type[Any] = metaclass(handler.__name__, (handler,), {**names, method.__name__: method})
+    return recorded
+
+
+def _endpoint_method(handler: type[Any], opener: Opener) -> Callable[..., Any]:
+    from bluejay_ws.servers.asgi import serve  # noqa: PLC0415 - costs import time that other handlers need not pay
+
+    async def dispatch(self: Any) -> None:
+        async def app(_: Any, receive: Any, send: Any) -> None:
+            self.receive, self.send = receive, send
+            await handler.dispatch(self)
+
+        await serve(opener, app, self.scope, self.receive, self.send)
+
+    return dispatch
+
+
+def _consumer_method(handler: type[Any], opener: Opener) -> Callable[..., Any]:
+    from bluejay_ws.servers.asgi import serve  # noqa: PLC0415 - as above
+
+    async def __call__(self: Any, scope: Any, receive: Any, send: Any) -> None:  # noqa: N807
+        await serve(opener, functools.partial(handler.__call__, self), scope, receive, send)
+
+    return __call__
+
+
+def _view_method(handler: type[Any], opener: Opener) -> Callable[..., Any]:
+    async def answer(self: Any) -> Any:
+        return await _Bare(handler, self)
+
+    find = functools.partial(_find_call, opener)
+
+    def __await__(self: Any) -> Any:  # noqa: N807
+        return _async_wrapper(answer, find)(self).__await__()
+
+    return __await__
+
+
+class _Bare:
+    """A view, awaited as its own class would."""
+
+    def __init__(self, handler: type[Any], view: Any) -> None:
+        self._handler = handler
+        self._view = view
+
+    def __await__(self) -> Any:
+        return self._handler.__await__(self._view)

@@ -115,6 +115,11 @@ class Ledger:
         return not self.closed
 
     @property
+    def started_at(self) -> float:
+        """The handshake's Unix time in seconds."""
+        return self._started_at
+
+    @property
     def bodies(self) -> list[bytes]:
         """The journal's lines so far, without check sums."""
         return self._bodies
@@ -273,3 +278,7 @@ class Ledger:
         words = "recording of one %s failed (%s)"
         identity = self.simulation_result_id
         say_seldom(self._counters, logging.ERROR, words, what, type(error).__name__, simulation_result_id=identity)
+
+    def count(self, name: str) -> None:
+        """Count something that happened in this call; for the library itself, like the taps."""
+        self._counters.add(name)

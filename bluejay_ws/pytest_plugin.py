@@ -1,50 +1,84 @@
-"""Fixtures for testing an agent: `bluejay_platform` takes its reports, `bluejay_call` dials it.
+"""Fixtures for testing an agent: start it, call it, and look at its report.
 
 ::
 
-    async def test_the_agent_freezes_the_card(bluejay_call):
-        async with serve(record(agent), "127.0.0.1", 8765):
-            report = await bluejay_call.acall("ws://127.0.0.1:8765")
-        assert [call["name"] for call in report.tool_calls] == ["freeze_card"]
+    def test_the_agent_freezes_the_card(bluejay_call, bluejay_serve):
+        report = bluejay_call(bluejay_serve(agent))              # a handler under @record
+        report.expect_called("freeze_card", last4="4242")
+        report.expect_said("is frozen")
 
-Loaded by pytest itself where bluejay_ws is installed; costs nothing until a fixture is asked for.
+Loaded by pytest itself where bluejay_ws is installed. It costs nothing until a fixture is asked for, except that the
+default spool of a test run is a directory of its own: tests never touch the reports of a real agent.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import inspect
 import itertools
+import os
+import shutil
+import sys
+import tempfile
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from bluejay_ws.testing.caller import CallLog
-    from bluejay_ws.testing.platform import AcceptedReport, FakePlatform
+    from bluejay_ws.testing.platform import FakePlatform
+    from bluejay_ws.testing.reports import CallReport
+    from bluejay_ws.testing.speech import Utterance
 
-__all__ = ["AgentCaller", "bluejay_call", "bluejay_platform", "pytest_configure", "verify"]
+__all__ = [
+    "AgentCaller",
+    "NoReportError",
+    "bluejay_call",
+    "bluejay_platform",
+    "bluejay_serve",
+    "pytest_configure",
+    "pytest_unconfigure",
+    "verify",
+]
 
 MARKER = "bluejay(verify=True): options of bluejay_platform; verify=False lets it accept twice and reject bodies"
-FIRST_ID = 720488
 PACE = 0.1  # ten times faster than real time, unless the caller's options say otherwise
+SPOOL = "BLUEJAY_SPOOL"
+_spools: dict[int, tuple[str, str | None]] = {}  # by run: its directory, and the variable as it was
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the marker known to ``--strict-markers``."""
+    """Make the marker known to ``--strict-markers``, and give the run a spool of its own."""
     config.addinivalue_line("markers", MARKER)
+    directory = tempfile.mkdtemp(prefix="bluejay-ws-pytest-")
+    _spools[id(config)] = (directory, os.environ.get(SPOOL))
+    os.environ[SPOOL] = os.path.join(directory, "spool")  # noqa: PTH118 - pathlib is not worth its import here
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove the spool of the run, and give the variable back."""
+    directory, before = _spools.pop(id(config), ("", None))
+    if not directory:
+        return
+    os.environ.pop(SPOOL, None)
+    if before is not None:
+        os.environ[SPOOL] = before
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture
 def bluejay_platform(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Iterator[FakePlatform]:
-    """Give a fake Bluejay that the agent under test reports to, by its environment or by its arguments.
+    """Give a local platform that the agent under test reports to, by its environment or by its arguments.
 
     ``BLUEJAY_API_URL``, ``BLUEJAY_API_KEY`` and ``BLUEJAY_SPOOL`` point to it for the length of the test, and a bare
-    ``@record`` uses them. On the way out it fails the test if a call's report was accepted twice, or a body was not
+    ``@record`` uses them. At the end it fails the test if a call's report was accepted twice, or a body was not
     what the published schema describes; ``@pytest.mark.bluejay(verify=False)`` switches that off.
     """
     from bluejay_ws import client  # noqa: PLC0415 - plugins are imported in every test session
@@ -53,7 +87,7 @@ def bluejay_platform(
     with FakePlatform() as platform:
         monkeypatch.setenv("BLUEJAY_API_URL", platform.url)
         monkeypatch.setenv("BLUEJAY_API_KEY", platform.api_key)
-        monkeypatch.setenv("BLUEJAY_SPOOL", str(tmp_path / "bluejay-spool"))
+        monkeypatch.setenv(SPOOL, str(tmp_path / "bluejay-spool"))
         monkeypatch.setattr(client, "_default", None)  # made again, from this environment, when it is first needed
         yield platform
         if client._default is not None:  # noqa: SLF001 - what is still on its way has to be seen before it is judged
@@ -87,8 +121,12 @@ def _path(problem: Mapping[str, Any]) -> str:
     return ".".join(str(part) for part in problem["loc"])
 
 
+class NoReportError(TimeoutError):
+    """Say that a call ended and no report of it came, with the likely reason."""
+
+
 class AgentCaller:
-    """Dial agents and return what they reported. Works in plain tests and on any event loop.
+    """Call agents and return what they reported. Works in plain tests and on any event loop.
 
     Args:
         platform: where the agents report to.
@@ -100,73 +138,283 @@ class AgentCaller:
     def __init__(self, platform: FakePlatform) -> None:
         self.logs: list[CallLog] = []
         self._platform = platform
-        self._ids = itertools.count(FIRST_ID)
+        self._ids = itertools.count(1)
 
     def __call__(
         self,
         url: str,
         simulation_result_id: str | None = None,
         *,
+        utterances: Sequence[Utterance] | None = None,
+        voice: str = "en-us",
         timeout: float = 10.0,
         caller: Mapping[str, Any] | None = None,
         **call: Any,
-    ) -> AcceptedReport:
+    ) -> CallReport:
         """Make one call and return its report; for tests that run no event loop.
 
         Args:
             url: of the agent, ``ws://`` or ``wss://``.
-            simulation_result_id: default a fresh one for each call.
+            simulation_result_id: default a fresh one for each call, such as ``local-test-1``.
+            utterances: what the caller says: PCM, texts that espeak reads aloud, or paths of WAV files. Default: the
+                shipped caller, who has lost a card.
+            voice: of espeak, for texts.
             timeout: seconds that the report may take once the call is over.
             caller: options of `bluejay_ws.testing.caller.DigitalHuman`; the default pace is 0.1.
-            call: options of its ``call``, such as ``utterances`` and ``close_code``.
+            call: options of its ``call``, such as ``greeting``, ``barge_in_ms`` and ``close_code``.
 
         Raises:
             RuntimeError: an event loop runs here; the call would block it, and perhaps the agent.
             OSError: the agent cannot be reached.
-            TimeoutError: no report was accepted in time.
+            NoReportError: no report was accepted in time.
         """
+        __tracebackhide__ = True
+        return self.many(
+            url,
+            1,
+            simulation_result_id,
+            utterances=utterances,
+            voice=voice,
+            timeout=timeout,
+            caller=caller,
+            **call,
+        )[0]
+
+    def many(self, url: str, calls: int, simulation_result_id: str | None = None, **options: Any) -> list[CallReport]:
+        """Make several calls at once and return their reports, in the order in which the calls began.
+
+        Args:
+            url: of the agent.
+            calls: how many.
+            simulation_result_id: of a single call.
+            options: as for one call.
+
+        Raises:
+            RuntimeError: an event loop runs here.
+            OSError: the agent cannot be reached.
+            NoReportError: a report did not come in time.
+        """
+        __tracebackhide__ = True
         if _in_event_loop():
             raise RuntimeError("bluejay_call() would block the event loop; write: await bluejay_call.acall(...)")
-        return self._call(url, simulation_result_id, timeout, caller or {}, call)
+        return self._many(url, calls, simulation_result_id, options)
 
-    async def acall(
-        self,
-        url: str,
-        simulation_result_id: str | None = None,
-        *,
-        timeout: float = 10.0,  # noqa: ASYNC109 - not of the whole call
-        caller: Mapping[str, Any] | None = None,
-        **call: Any,
-    ) -> AcceptedReport:
+    async def acall(self, url: str, simulation_result_id: str | None = None, **options: Any) -> CallReport:
         """Do what calling the object does without blocking the event loop, on asyncio and trio.
 
         Cancelling it takes effect when the call is over: it cannot be hung up from outside.
         """
+        __tracebackhide__ = True
+        return (await self._amany(url, 1, simulation_result_id, options))[0]
+
+    async def amany(self, url: str, calls: int, **options: Any) -> list[CallReport]:
+        """Do what `many` does without blocking the event loop, on asyncio and trio."""
+        __tracebackhide__ = True
+        return await self._amany(url, calls, None, options)
+
+    async def _amany(self, url: str, calls: int, name: str | None, options: Mapping[str, Any]) -> list[CallReport]:
+        __tracebackhide__ = True
         import anyio.to_thread  # noqa: PLC0415 - plugins are imported in every test session
 
-        return await anyio.to_thread.run_sync(self._call, url, simulation_result_id, timeout, caller or {}, call)
+        return await anyio.to_thread.run_sync(self._many, url, calls, name, options)
 
-    def _call(
+    def simulate(
         self,
-        url: str,
-        simulation_result_id: str | None,
-        timeout: float,
-        caller: Mapping[str, Any],
-        call: Mapping[str, Any],
-    ) -> AcceptedReport:
-        from bluejay_ws.testing.caller import DigitalHuman  # noqa: PLC0415 - plugins are imported in every test session
+        handler: Callable[[Any], Awaitable[Any]],
+        simulation_result_id: str | None = None,
+        *,
+        utterances: Sequence[Utterance] | None = None,
+        voice: str = "en-us",
+        timeout: float = 10.0,
+        caller: Mapping[str, Any] | None = None,
+        **call: Any,
+    ) -> CallReport:
+        """Serve a handler and call it in virtual time: a call of a minute takes about a second.
 
-        name = simulation_result_id or str(next(self._ids))
-        options: dict[str, Any] = {"pace": PACE, **caller}
-        human = DigitalHuman(url, name, **options)
-        self.logs.append(asyncio.run(human.call(**call)))
-        return self._platform.wait_for(1, timeout, simulation_result_id=name)[-1]
+        Nobody waits, and all times in the report are as they would have been in real time, latencies too. What the
+        agent does in threads, and with other machines, takes the time that it takes.
+
+        Args:
+            handler: of `websockets.asyncio`, under a bare ``@record``.
+            simulation_result_id: default a fresh one.
+            utterances: as for a call.
+            voice: as for a call.
+            timeout: as for a call.
+            caller: as for a call; the pace is 1.
+            call: as for a call.
+
+        Raises:
+            RuntimeError: an event loop runs here.
+            NoReportError: no report was accepted in time.
+        """
+        __tracebackhide__ = True
+        from bluejay_ws import client  # noqa: PLC0415 - plugins are imported in every test session
+        from bluejay_ws.testing.virtual_time import VirtualTimeLoop  # noqa: PLC0415
+
+        name = simulation_result_id or self._next_id()
+        options = {"pace": 1.0, **(caller or {})}
+        spoken = _spoken(utterances, voice)
+
+        async def simulated() -> CallLog:
+            loop: Any = asyncio.get_running_loop()
+            seam = client.Seam(clock=loop.clock_ns)
+            client._default = client.Bluejay._with(seam=seam)  # noqa: SLF001 - the client of a bare @record
+            with _frames_timed_by(loop.time):
+                async with _serving(handler) as url:
+                    return await _call(url, name, spoken, options, call)
+
+        if _in_event_loop():
+            raise RuntimeError("simulate() runs an event loop of its own; call it from a test without one")
+        before = client._default  # noqa: SLF001
+        try:
+            with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+                log = runner.run(simulated())
+            self.logs.append(log)
+            return self._report(name, log, timeout)
+        finally:
+            if client._default is not before and client._default is not None:  # noqa: SLF001
+                client._default.close()  # noqa: SLF001
+            client._default = before  # noqa: SLF001
+
+    def _next_id(self) -> str:
+        return f"local-test-{next(self._ids)}"
+
+    def _many(self, url: str, calls: int, name: str | None, options: Mapping[str, Any]) -> list[CallReport]:
+        __tracebackhide__ = True
+        rest = dict(options)
+        spoken = _spoken(rest.pop("utterances", None), rest.pop("voice", "en-us"))
+        timeout: float = rest.pop("timeout", 10.0)
+        caller = {"pace": PACE, **(rest.pop("caller", None) or {})}
+        names = [name or self._next_id() for _ in range(calls)]
+
+        async def make_all() -> list[CallLog]:
+            return await asyncio.gather(*(_call(url, one, spoken, caller, rest) for one in names))
+
+        try:
+            logs = asyncio.run(make_all())
+        except OSError as error:
+            raise error.with_traceback(None) from None  # where it was raised in the caller helps nobody
+        self.logs += logs
+        reports = []
+        for one, log in zip(names, logs, strict=True):  # a comprehension would be a frame that tracebacks show
+            reports.append(self._report(one, log, timeout))
+        return reports
+
+    def _report(self, name: str, log: CallLog, timeout: float) -> CallReport:
+        __tracebackhide__ = True
+        from bluejay_ws.testing.reports import CallReport  # noqa: PLC0415 - plugins are imported in every session
+
+        try:
+            return CallReport.of(self._platform.wait_for(1, timeout, simulation_result_id=name)[-1], log)
+        except TimeoutError as error:
+            raise NoReportError(f"call {name}: {error}. {self._hint(log)}") from None
+
+    def _hint(self, log: CallLog) -> str:
+        """Return why the report probably did not come."""
+        if self._platform.rejected:
+            return "The platform rejected a report: look at bluejay_platform.rejected."
+        if self._platform.requests:
+            return "The agent sent something, and the platform did not accept it: look at the requests above."
+        crash = f"The agent hung up with {log.close_code}: its handler raised. " if log.close_code == 1011 else ""
+        return (
+            f"{crash}Nothing was sent. Is the handler under @record? An agent that was started before the test, or in "
+            "another process, or with a client of its own, must report to bluejay_platform.url with its api_key."
+        )
+
+
+async def _call(
+    url: str, name: str, spoken: list[bytes] | None, caller: Mapping[str, Any], call: Mapping[str, Any]
+) -> CallLog:
+    from bluejay_ws.testing.caller import DigitalHuman  # noqa: PLC0415 - plugins are imported in every test session
+
+    return await DigitalHuman(url, name, **caller).call(spoken, **call)
+
+
+def _spoken(utterances: Sequence[Utterance] | None, voice: str) -> list[bytes] | None:
+    from bluejay_ws.testing.speech import utterance_pcm  # noqa: PLC0415 - plugins are imported in every test session
+
+    return None if utterances is None else [utterance_pcm(one, voice=voice) for one in utterances]
+
+
+@contextlib.contextmanager
+def _frames_timed_by(clock: Callable[[], float]) -> Iterator[None]:
+    """Let the server adapters take the times of frames from this clock; they read the machine's for speed."""
+    import bluejay_ws.servers.websockets  # noqa: F401, PLC0415 - plugins are imported in every test session
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, module in list(sys.modules.items()):
+            if name.startswith("bluejay_ws.servers.") and hasattr(module, "monotonic"):
+                patch.setattr(module, "monotonic", clock)
+        yield
+
+
+@contextlib.asynccontextmanager
+async def _serving(handler: Callable[[Any], Awaitable[Any]]) -> AsyncIterator[str]:
+    from websockets.asyncio.server import serve  # noqa: PLC0415 - plugins are imported in every test session
+
+    async with serve(handler, "127.0.0.1", 0) as server:
+        yield f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"
 
 
 @pytest.fixture
 def bluejay_call(bluejay_platform: FakePlatform) -> AgentCaller:
-    """Give a helper that dials an agent as Bluejay does and returns the report that was accepted for the call."""
+    """Give a helper that calls an agent as Bluejay does and returns the report that was accepted for the call."""
     return AgentCaller(bluejay_platform)
+
+
+@pytest.fixture
+def bluejay_serve() -> Iterator[Callable[[Callable[[Any], Any]], str]]:
+    """Give a function that serves a `websockets` handler, ``async`` or not, and returns its URL.
+
+    Handlers run on threads of their own, until the end of the test.
+    """
+    with contextlib.ExitStack() as servers:
+
+        def serve_handler(handler: Callable[[Any], Any]) -> str:
+            serving = _async_server if inspect.iscoroutinefunction(handler) else _sync_server
+            return servers.enter_context(serving(handler))
+
+        yield serve_handler
+
+
+@contextlib.contextmanager
+def _async_server(handler: Callable[[Any], Any]) -> Iterator[str]:
+    urls: list[str] = []
+    listening, over = threading.Event(), asyncio.Event()
+    loop = asyncio.new_event_loop()
+
+    async def main() -> None:
+        async with _serving(handler) as url:
+            urls.append(url)
+            listening.set()
+            await over.wait()
+
+    def run() -> None:
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:
+            runner.run(main())
+
+    thread = threading.Thread(target=run, name="bluejay_serve")
+    thread.start()
+    listening.wait()
+    try:
+        yield urls[0]
+    finally:
+        loop.call_soon_threadsafe(over.set)
+        thread.join()
+
+
+@contextlib.contextmanager
+def _sync_server(handler: Callable[[Any], Any]) -> Iterator[str]:
+    from websockets.sync.server import serve  # noqa: PLC0415 - plugins are imported in every test session
+
+    with serve(handler, "127.0.0.1", 0) as server:
+        thread = threading.Thread(target=server.serve_forever, name="bluejay_serve")
+        thread.start()
+        try:
+            yield f"ws://127.0.0.1:{server.socket.getsockname()[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def _in_event_loop() -> bool:

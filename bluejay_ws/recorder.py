@@ -44,10 +44,11 @@ class Recorder(Ledger):
     after `discard`, everything is ignored and counted as ``dropped.after_close``.
     """
 
-    __slots__ = ("_blocks", "_unplaced")
+    __slots__ = ("_at_end", "_blocks", "_unplaced")
 
     def __init__(self, **handed_in: Any) -> None:
         super().__init__(**handed_in)
+        self._at_end: list[Callable[[], None]] | None = None
         self._blocks: dict[int, Block] | None = None
         self._unplaced: list[Utterance] | None = None
 
@@ -316,10 +317,18 @@ class Recorder(Ledger):
 
     # -- the end ------------------------------------------------------------------------------------------------
 
+    def at_end(self, action: Callable[[], None]) -> None:
+        """Call ``action`` when the call ends, while it can still record; for what listens to a provider."""
+        if not self.closed:
+            self._at_end = [*(self._at_end or ()), action]
+
     def stop(self) -> None:
         """Take nothing more from users, and close what is open as it stands now; `close` does the rest. Idempotent."""
         if self.closed:
             return
+        actions, self._at_end = self._at_end, None
+        for action in actions or ():
+            self._guarded("end", action)
         for block in list((self._blocks or {}).values()):
             self._guarded("block", self._interrupt, block)
         self.closed = True
@@ -349,7 +358,7 @@ class Recorder(Ledger):
         """Let go of everything after the end: whoever still holds the recorder keeps no call, no words, no cycle."""
         self.owner = self.heard = self.write = None
         self._bodies = []
-        self._blocks = self._unplaced = None
+        self._at_end = self._blocks = self._unplaced = None
 
     # -- inside -------------------------------------------------------------------------------------------------
 
@@ -521,6 +530,15 @@ class Recorder(Ledger):
         one._words = cut_text(one._words, heard / whole) if isinstance(one._words, str) else one._words
         one._end_ms = min(one._end_ms, one._start_ms + heard)
         return self._rewrite(one)
+
+    def _last(self, one: Utterance, ms: float) -> None:
+        """Take an utterance's length; part of `utterances.Keeper`."""
+        self._unless_closed("utterance", self._lasting, one, ms)
+
+    def _lasting(self, one: Utterance, ms: float) -> None:
+        one._audio_ms = float(self._at(ms))
+        if one._start_ms is not None and one._span is None:
+            self._stand(one, one._start_ms, one._start_ms + self._at(ms))
 
     def _withdraw(self, one: Utterance, reason: str) -> None:
         """Take an utterance out of the report; part of `utterances.Keeper`."""

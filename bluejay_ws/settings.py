@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import re
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Retry", "Secret", "Settings", "default_spool", "destination_of"]
 
+_DATABASES = ("postgresql://", "postgres://")
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -109,6 +111,8 @@ class Settings:
         timeout: seconds for each step of an HTTP exchange (connect, write, read).
         retry: see `Retry`.
         spool: directory of the spool; None keeps reports in memory only.
+        database: URL of the PostgreSQL database that reports of a fleet are handed over to; then ``spool`` is where
+            they are kept until they are there.
         redact: called as ``redact(kind, value)`` before anything is kept; its result is kept instead.
         flush_timeout: seconds that closing, and the end of the process, may wait for delivery.
         redial_wait: seconds after a crash in which the platform may dial the same call again.
@@ -122,6 +126,7 @@ class Settings:
     timeout: float = 10.0
     retry: Retry = field(default_factory=Retry)
     spool: Path | None = None
+    database: Secret | None = None
     redact: Callable[[str, Any], Any] | None = None
     flush_timeout: float = 10.0
     redial_wait: float = 2.0
@@ -160,8 +165,9 @@ class Settings:
             base_url: default ``BLUEJAY_API_URL``, with or without a trailing ``/v1``.
             timeout: seconds, above zero.
             retry: default `Retry()`.
-            spool: a directory; default ``BLUEJAY_SPOOL``, then the user's state directory;
-                ``False`` keeps reports in memory only.
+            spool: a directory, or the URL of a PostgreSQL database (``postgresql://...``, for fleets); default
+                ``BLUEJAY_SPOOL``, then the user's state directory; ``False`` keeps reports in memory only. Beside a
+                database, local files are in ``BLUEJAY_SPOOL_DIRECTORY``, then in the user's state directory.
             redact: see the class.
             flush_timeout: seconds, zero or more.
             redial_wait: seconds, zero or more.
@@ -178,6 +184,7 @@ class Settings:
         _check_seconds("redial_wait", redial_wait, zero=True)
         if redact is not None and not callable(redact):
             raise ConfigurationError("redact", "is not callable", "give a function redact(kind, value)")
+        database, spool = _database(spool, env)
         url = _checked_url(base_url, env)
         key, key_problem = _checked_key(api_key, env)
         directory, spool_problem = _spool_directory(spool, env)
@@ -189,7 +196,8 @@ class Settings:
             spool=directory,
             key_problem=key_problem,
             spool_problem=spool_problem,
-            apart=_why_apart(key, url, env),
+            apart="" if database else _why_apart(key, url, env),
+            database=database,
             redact=redact,
             flush_timeout=flush_timeout,
             redial_wait=redial_wait,
@@ -293,6 +301,21 @@ def _plain_url(base_url: str | None, env: _Environment) -> tuple[str, str]:
     if url.scheme == "http" and host not in LOOPBACK_HOSTS:
         return "", f"is plain http to {host!r}"
     return f"{url.scheme}://{url.netloc}{url.path.rstrip('/').removesuffix('/v1').rstrip('/')}", ""
+
+
+def _database(
+    spool: str | os.PathLike[str] | bool | None,  # noqa: FBT001 - False is a setting of its own
+    env: _Environment,
+) -> tuple[Secret | None, str | os.PathLike[str] | bool | None]:
+    """Return the URL of a fleet's database, if the spool is one, and the directory to use beside it."""
+    given = env.get("BLUEJAY_SPOOL") if spool in {None, True} else spool
+    if not isinstance(given, str) or not given.startswith(_DATABASES):
+        return None, spool
+    directory = env.get("BLUEJAY_SPOOL_DIRECTORY")
+    if directory:
+        return Secret(given), directory
+    name = hashlib.sha256(given.rpartition("@")[2].encode()).hexdigest()[:12]  # not that of any other database
+    return Secret(given), _default_spool(env).parent / "fleet" / name
 
 
 def _spool_directory(

@@ -22,8 +22,9 @@ ROWS = (
     {"exceptions", "stats", "log", "settings", "version", "wire"},  # ground
     {"hearing", "blocks", "ledger", "recorder", "current"},  # facts
     {"delivery"},  # out
-    {"call", "client", "results"},  # join
-    {"decorator", "servers", "integrations", "tools"},  # edges
+    {"outcome", "call", "client", "results"},  # join
+    {"servers"},  # adapters
+    {"decorator", "integrations", "tools"},  # edges
     {"timeline"},  # what people look at
     {"", "__main__", "cli", "pytest_plugin"},  # face; "" is the package root
 )
@@ -31,7 +32,13 @@ BESIDE = "testing"
 OPEN_ROWS = (0, 1, 3)  # small rows without strangers
 ROOMS = ({"wire"}, {"hearing"}, {"delivery"}, {"servers"}, {"integrations"}, {"timeline"}, {"cli"}, {"testing"})
 PURE = {"wire", "hearing", "blocks", "ledger", "recorder", "current"}
-PURE_MODULES = ("integrations.openai_realtime", "integrations.pipecat_frames")  # taps read what passes by
+PURE_MODULES = tuple(  # taps read what passes by
+    f"integrations.{name}"
+    for name in (
+        *("tap", "openai_realtime", "openai_live", "gemini_live", "elevenlabs", "deepgram", "assemblyai", "nova_sonic"),
+        *("conversation_relay", "cartesia_line", "hume", "ultravox", "pipecat_frames"),
+    )
+)
 IMPURE_LIBRARIES = {
     *("asyncio", "anyio", "trio", "concurrent", "threading", "multiprocessing", "signal", "subprocess", "time"),
     *("io", "os", "shutil", "socket", "ssl", "select", "selectors", "tempfile", "httpx", "websockets"),

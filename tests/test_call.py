@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from bluejay_ws.call import GRACE, Call
+from bluejay_ws.call import CLOSE_WAIT, GRACE, Call
 from bluejay_ws.client import Bluejay, Seam
 from bluejay_ws.current import INERT, current_recorder
 from bluejay_ws.delivery.livefile import LiveFile
@@ -66,14 +66,34 @@ def states(spool: Path) -> list[str]:
     return sorted(path.suffix for path in spool.rglob("*") if path.is_file() and path.suffix != ".owner")
 
 
-class Timer:
-    """Run what is due later when the test says so."""
+class Line:
+    """A connection as an adapter watches one: what is due later runs when the test says so."""
 
-    def __init__(self) -> None:
+    def __init__(self, call: Call, **known: Any) -> None:
+        self.call = call
+        self.known = known
         self.due: list[tuple[float, Callable[[], None]]] = []
+        self.free = False
+        call.observed_by(self)
 
     def later(self, seconds: float, action: Callable[[], None]) -> None:
         self.due.append((seconds, action))
+
+    def closing(self) -> dict[str, Any]:
+        return self.known
+
+    def over(self) -> None:
+        self.call.connection_closed(self.known or {"closed_by": "agent"})
+
+    def let_go(self) -> None:
+        self.free = True
+
+    def wait(self) -> list[float]:
+        """Let the time pass for all that is due; return for how long each waited."""
+        due, self.due = self.due, []
+        for _, action in due:
+            action()
+        return [seconds for seconds, _ in due]
 
 
 # -- when a call ends ------------------------------------------------------------------------------------------------
@@ -82,7 +102,7 @@ class Timer:
 def test_a_call_without_a_handler_ends_with_its_connection(client: Bluejay, platform: FakePlatform) -> None:
     """Nothing is waited for, and the report says how the connection ended, by which version and on which server."""
     call = connected(client)
-    call.connection_closed({"close_code": 1000, "close_reason": "", "closed_by": "caller"}, Timer().later)
+    call.connection_closed({"close_code": 1000, "close_reason": "", "closed_by": "caller"})
     assert call.ended
     marker = closing(platform)
     assert {name: marker[name] for name in ("close_code", "closed_by", "outcome", "server", "report_id")} == {
@@ -98,27 +118,24 @@ def test_a_call_without_a_handler_ends_with_its_connection(client: Bluejay, plat
 
 def test_a_call_waits_for_its_handler_s_last_words(client: Bluejay, platform: FakePlatform) -> None:
     """After the connection the handler may go on for a moment; it ends the call."""
-    timer = Timer()
     call = connected(client)
-    leave = call.handler_started()
-    call.connection_closed({"close_code": 1000}, timer.later)
-    assert not call.ended
-    assert [seconds for seconds, _ in timer.due] == [GRACE]
-    current_recorder().add_event("last words")
-    leave()
-    call.handler_ended()
-    assert call.ended
-    timer.due[0][1]()
+    line = Line(call)
+    with call.handling():
+        call.connection_closed({"close_code": 1000})
+        assert not call.ended
+        current_recorder().add_event("last words")
+    assert (call.ended, line.free) == (True, True)
+    assert line.wait() == [GRACE]
     assert [event["title"] for event in report_of(platform).events] == ["last words", "Connection closed"]
 
 
 def test_a_busy_handler_is_not_waited_for_longer(client: Bluejay, platform: FakePlatform) -> None:
     """When its time is up the report leaves; the handler's end changes nothing."""
-    timer = Timer()
     call = connected(client)
+    line = Line(call)
     leave = call.handler_started()
-    call.connection_closed({"close_code": 1000}, timer.later)
-    timer.due[0][1]()
+    call.connection_closed({"close_code": 1000})
+    line.wait()
     assert call.ended
     leave()
     call.handler_ended(ValueError())
@@ -127,13 +144,101 @@ def test_a_busy_handler_is_not_waited_for_longer(client: Bluejay, platform: Fake
     assert closing(platform)["outcome"] == "completed"
 
 
-def test_without_a_timer_a_handler_is_not_waited_for_at_all(client: Bluejay) -> None:
-    """A server that cannot run something later ends the call with the connection."""
+def test_a_connection_that_stays_is_not_waited_for_longer_than_a_moment(
+    client: Bluejay, platform: FakePlatform
+) -> None:
+    """A caller that never answers the close frame holds no report: the server closes for a handler that returned."""
     call = connected(client)
-    leave = call.handler_started()
-    call.connection_closed({"close_code": 1000})
+    line = Line(call, close_code=1000, closed_by="agent")
+    with call.handling():
+        pass
+    assert not call.ended
+    assert line.wait() == [GRACE]
+    assert (call.ended, line.free) == (True, True)
+    call.connection_closed({"close_code": 1006})
+    assert (closing(platform)["close_code"], closing(platform)["closed_by"]) == (1000, "agent")
+
+
+def test_a_handler_that_goes_on_where_another_ended_keeps_the_call(client: Bluejay) -> None:
+    """One connection, two decorated functions one after the other: it is one call."""
+    call = connected(client)
+    line = Line(call)
+    with call.handling():
+        pass
+    with call.handling():
+        line.wait()
+        assert not call.ended
+
+
+@pytest.mark.parametrize("answered", [False, True])
+def test_the_caller_s_answer_to_a_close_frame_is_awaited_for_half_a_second(
+    answered: bool, client: Bluejay, platform: FakePlatform
+) -> None:
+    """The handler that closed may wait much longer for it."""
+    call = connected(client)
+    line = Line(call, close_code=4000, closed_by="agent")
+    with call.handling():
+        call.agent_closing()
+        if answered:
+            call.connection_closed({"close_code": 4000, "closed_by": "caller"})
+        assert line.wait()[0] == CLOSE_WAIT
+        assert call.ended
+    call.agent_closing()
+    assert line.due == []
+    assert closing(platform)["closed_by"] == ("caller" if answered else "agent")
+
+
+def test_a_handler_that_is_cancelled_by_trio_ends_the_call_at_once(client: Bluejay, platform: FakePlatform) -> None:
+    """The nursery around it is gone, and with it whoever would have told how the connection ends."""
+    call = connected(client)
+    line = Line(call)
+    with pytest.raises(Cancelled), call.handling():
+        raise Cancelled
+    assert (call.ended, line.due) == (True, [])
+    assert closing(platform)["outcome"] == "handler_cancelled"
+
+
+class Cancelled(BaseException):
+    """As trio's."""
+
+
+class Unable(Line):
+    """A connection of which nothing can be learnt, and on which nothing can be done later."""
+
+    def later(self, seconds: float, action: Callable[[], None]) -> None:
+        raise RuntimeError("can't start new thread")
+
+    def closing(self) -> dict[str, Any]:
+        raise RuntimeError("quotes the caller")
+
+
+def test_where_nothing_can_be_done_later_the_call_ends_at_once(client: Bluejay, platform: FakePlatform) -> None:
+    """What breaks is counted, and the report leaves."""
+    call = connected(client)
+    Unable(call)
+    with call.handling():
+        pass
     assert call.ended
-    leave()
+    assert closing(platform)["closed_by"] == "agent"
+    assert (client.stats()["internal_error.later"], client.stats()["internal_error.close"]) == (1, 1)
+
+
+class Silent(Line):
+    """A connection that cannot say how it ends."""
+
+    def over(self) -> None:
+        raise RuntimeError("quotes the caller")
+
+
+def test_a_connection_that_cannot_be_asked_how_it_ends_ends_the_call(client: Bluejay, platform: FakePlatform) -> None:
+    """The error is counted."""
+    call = connected(client)
+    line = Silent(call)
+    with call.handling():
+        pass
+    line.wait()
+    assert closing(platform)["closed_by"] == "agent"
+    assert client.stats()["internal_error.close"] == 1
 
 
 def test_the_first_end_of_a_connection_counts(client: Bluejay, platform: FakePlatform) -> None:
@@ -146,23 +251,11 @@ def test_the_first_end_of_a_connection_counts(client: Bluejay, platform: FakePla
     assert platform.duplicates == {}
 
 
-def test_a_handler_that_ends_before_its_connection_does_not_end_the_call(client: Bluejay) -> None:
-    """Servers close the connection after the handler: its close code is still to come."""
+def test_a_call_whose_connection_nobody_observes_ends_with_its_handler(client: Bluejay, platform: FakePlatform) -> None:
+    """How it ended is not known."""
     call = connected(client)
-    call.handler_started()()
-    call.handler_ended()
-    assert not call.ended
-
-
-def test_where_nobody_tells_of_the_connection_the_call_ends_with_its_handler(
-    client: Bluejay, platform: FakePlatform
-) -> None:
-    """A connection that cannot be observed."""
-    call = connected(client)
-    leave = call.handler_started()
-    call.ends_with_handler()
-    leave()
-    call.handler_ended()
+    with call.handling():
+        pass
     assert closing(platform)["closed_by"] == "unknown"
 
 
@@ -177,12 +270,10 @@ def test_a_call_that_nobody_ended_ends_with_its_client(client: Bluejay, platform
     ("errors", "outcome", "crashed"),
     [
         ([None], {"outcome": "completed"}, None),
-        ([ValueError("secret")], {"outcome": "handler_failed", "error": "ValueError"}, "ValueError"),
-        ([asyncio.CancelledError()], {"outcome": "handler_cancelled"}, None),
-        ([KeyError("inner"), ValueError("outer")], {"outcome": "handler_failed", "error": "KeyError"}, "KeyError"),
-        ([None, ValueError("outer")], {"outcome": "handler_failed", "error": "ValueError"}, "ValueError"),
-        ([type("WebSocketDisconnect", (Exception,), {})()], {"outcome": "completed"}, None),
-        ([type("ConnectionClosedError", (Exception,), {})()], {"outcome": "connection_lost"}, None),
+        ([ValueError("secret")], {"outcome": "agent_error", "error": "ValueError"}, "ValueError"),
+        ([asyncio.CancelledError()], {"outcome": "completed"}, None),
+        ([KeyError("inner"), ValueError("outer")], {"outcome": "agent_error", "error": "KeyError"}, "KeyError"),
+        ([None, ValueError("outer")], {"outcome": "agent_error", "error": "ValueError"}, "ValueError"),
     ],
 )
 def test_the_report_says_how_the_handler_ended(
@@ -192,16 +283,27 @@ def test_the_report_says_how_the_handler_ended(
     client: Bluejay,
     platform: FakePlatform,
 ) -> None:
-    """By the type of the first error, never by its text; cancelling is no failure."""
+    """By the type of the first error, never by its text; cancelling is no failure. See also test_outcome.py."""
     call = connected(client)
+    Line(call)
     for error in errors:
         call.handler_started()()
         call.handler_ended(error)
     assert call.crashed == crashed
-    call.connection_closed({"close_code": 1011})
+    call.connection_closed({"close_code": 1000})
     marker = closing(platform)
     assert {name: marker[name] for name in ("outcome", "error") if name in marker} == outcome
     assert b"secret" not in report_of(platform).body
+
+
+def test_a_lost_connection_while_the_caller_s_is_open_is_another_one(client: Bluejay, platform: FakePlatform) -> None:
+    """The agent's own connection to its speech provider broke: that is a failure of the agent's."""
+    call = connected(client)
+    Line(call)
+    call.handler_started()()
+    call.handler_ended(type("ConnectionClosedError", (Exception,), {})())
+    call.connection_closed({"close_code": 1011, "closed_by": "agent"})
+    assert (closing(platform)["outcome"], closing(platform)["error"]) == ("agent_error", "ConnectionClosedError")
 
 
 # -- handshakes ------------------------------------------------------------------------------------------------------
@@ -213,10 +315,10 @@ def test_offsets_may_begin_with_a_later_handshake(platform: FakePlatform) -> Non
     with Bluejay._with("test-key", base_url=platform.url, spool=False, seam=Seam(clock=clock)) as client:
         call = connected(client)
         clock.sleep(400)
-        assert call.now_ms() == pytest.approx(400)
+        before = call.started
         call.handshake_done()
+        assert call.started - before == pytest.approx(0.4)
         clock.sleep(30)
-        assert call.now_ms() == pytest.approx(30)
         call.recorder.add_event("e")
     assert report_of(platform).events[0]["start_offset_ms"] == 30
 
@@ -236,6 +338,7 @@ def test_a_refused_handshake_is_no_call(client: Bluejay, platform: FakePlatform,
 def test_a_handler_that_crashed_before_the_handshake_is_reported(client: Bluejay, platform: FakePlatform) -> None:
     """The caller saw a failed dial: the report says why."""
     call = connected(client)
+    Line(call)
     call.handler_started()()
     call.handler_ended(ValueError())
     call.refused(crashed=True)
@@ -247,13 +350,13 @@ def test_a_handler_that_crashed_before_the_handshake_is_reported(client: Bluejay
 async def test_at_the_end_of_a_server_its_call_waits_for_delivery(client: Bluejay, platform: FakePlatform) -> None:
     """Only there: in the middle of a server's life nobody waits."""
     platform.plan(Answer(delay=0.05))
-    call = connected(client)
+    call, stopped = connected(client), connected(client, "720489")
     call.connection_closed({})
     await call.linger()
     assert platform.accepted == []
-    call.stopping = True
-    await call.linger()
-    assert len(platform.accepted) == 1
+    stopped.connection_closed({"close_code": 1012, "closed_by": "agent"})
+    await stopped.linger()
+    assert len(platform.accepted) == 2
 
 
 class BrokenFlush(Bluejay):
@@ -267,7 +370,7 @@ def test_a_wait_that_breaks_is_counted(platform: FakePlatform) -> None:
     """The handler's own end goes on."""
     with BrokenFlush("test-key", base_url=platform.url, spool=False) as client:
         call = connected(client)
-        call.stopping = True
+        call.connection_closed({"close_code": 1012, "closed_by": "agent"})
         asyncio.run(call.linger())
         assert client.stats()["internal_error.flush"] == 1
 
@@ -382,16 +485,15 @@ def looking(client: Bluejay) -> Call:
     """Return a call whose id is expected in the caller's first messages."""
     call = client.open_call((), server="test", look=True)
     assert call is not None
-    assert call.looking == MESSAGES
     return call
 
 
 def test_the_id_is_found_in_the_caller_s_first_messages(client: Bluejay, platform: FakePlatform) -> None:
     """The message that has it ends the search."""
     call = looking(client)
-    call.look_for_id('{"event": "connected"}')
-    call.look_for_id(json.dumps({"start": {"customParameters": {"X-Simulation-Result-Id": ID}}}).encode())
-    assert (call.looking, call.recorder.simulation_result_id) == (0, ID)
+    call.user_text('{"event": "connected"}', 0.0)
+    call.user_text(json.dumps({"start": {"customParameters": {"X-Simulation-Result-Id": ID}}}).encode(), 0.0)
+    assert call.recorder.simulation_result_id == ID
     call.connection_closed({})
     assert report_of(platform).simulation_result_id == ID
 
@@ -401,8 +503,8 @@ def test_after_so_many_messages_without_an_id_it_is_no_simulation(client: Blueja
     call = looking(client)
     call.recorder.add_event("e")
     for _ in range(MESSAGES):
-        call.look_for_id('{"event": "media"}')
-    assert (call.looking, call.recorder.bodies, call.recorder.active) == (0, [], False)
+        call.user_text('{"event": "media"}', 0.0)
+    assert (call.recorder.bodies, call.recorder.active) == ([], False)
     call.connection_closed({})
     client.flush()
     assert client.stats()["dropped.never_bound"] == 1
@@ -414,7 +516,7 @@ def test_an_id_that_the_agent_bound_itself_is_kept(client: Bluejay, platform: Fa
     call = looking(client)
     call.recorder.bind(ID)
     for _ in range(MESSAGES):
-        call.look_for_id("no JSON")
+        call.user_text("no JSON", 0.0)
     call.connection_closed({})
     assert report_of(platform).simulation_result_id == ID
 
@@ -585,7 +687,7 @@ def test_an_exception_goes_through_a_call_and_is_in_its_report(client: Bluejay, 
     with pytest.raises(ValueError, match="secret") as caught, client.call(HEADERS):
         raise error
     assert caught.value is error
-    assert (closing(platform)["outcome"], closing(platform)["error"]) == ("handler_failed", "ValueError")
+    assert (closing(platform)["outcome"], closing(platform)["error"]) == ("agent_error", "ValueError")
 
 
 def test_without_an_id_a_with_block_has_the_inert_recorder(client: Bluejay) -> None:

@@ -339,11 +339,13 @@ def test_a_late_id_leads_to_its_call(client: Bluejay, platform: FakePlatform) ->
 def test_a_call_may_be_opened_for_an_id_that_is_looked_for(client: Bluejay) -> None:
     """Where the header names the call already, nothing is looked for."""
     call = client.open_call([], server="test", look=True)
+    named = client.open_call(["720489"], server="test", look=True)
+    for one in (call, named):
+        assert one is not None
+        one.user_text(f'{{"simulation_result_id": "{ID}"}}', 0.0)
     assert call is not None
-    assert call.looking > 0
-    named = client.open_call([ID], server="test", look=True)
     assert named is not None
-    assert named.looking == 0
+    assert (call.recorder.simulation_result_id, named.recorder.simulation_result_id) == (ID, "720489")
 
 
 def test_when_the_platform_dials_again_the_newer_call_is_found(client: Bluejay) -> None:

@@ -149,7 +149,7 @@ def test_what_a_handler_returns_and_raises_goes_on(client: Bluejay, platform: Fa
 
     dial(spy)
     assert noted == ["greeted", error]
-    assert outcome(platform) == ("handler_failed", ["hello"])
+    assert outcome(platform) == ("agent_error", ["hello"])
 
 
 def test_a_plain_function_that_returns_a_coroutine_is_recorded_until_that_is_over(
@@ -182,7 +182,7 @@ def test_a_coroutine_from_a_plain_function_that_fails_fails_as_before(client: Bl
 
     dial(spy)
     assert [str(error) for error in noted] == ["broke"]
-    assert outcome(platform) == ("handler_failed", [])
+    assert outcome(platform) == ("agent_error", [])
 
 
 def test_partials_objects_and_methods_are_handlers_too(client: Bluejay, platform: FakePlatform) -> None:
@@ -246,7 +246,7 @@ def test_a_threaded_handler_that_fails_fails_as_before(client: Bluejay, platform
 
     _serve_on_threads(spy)
     assert noted == [error]
-    assert outcome(platform) == ("handler_failed", [])
+    assert outcome(platform) == ("agent_error", [])
 
 
 # -- what must not happen --------------------------------------------------------------------------------------------

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import textwrap
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -76,7 +78,9 @@ def test_a_plain_test_gets_the_report_of_its_call(pytester: pytest.Pytester) -> 
             assert [report.events[0]["title"] for report in (first, second)] == ["1000", "1006"]
             assert (first.report["tags"], second.report["tags"]) == (["None"], ["Basic dTpw"])
             assert [log.close_code for log in bluejay_call.logs] == [1000, 1006, 1000]
-            assert bluejay_platform.accepted == [first, second, named]
+            assert [one.body for one in bluejay_platform.accepted] == [first.body, second.body, named.body]
+            assert first.simulation_result_id == "local-test-1"
+            assert first.log is bluejay_call.logs[0]
         """,
     )
     result.assert_outcomes(passed=1)
@@ -126,10 +130,28 @@ def test_a_call_without_a_report_fails(pytester: pytest.Pytester) -> None:
         pytester,
         """
         import pytest
+        from conftest import post
+        from bluejay_ws.pytest_plugin import NoReportError
+        from bluejay_ws.testing.platform import Answer
 
-        def test_agent(bluejay_call, bluejay_platform, agent_url):
-            bluejay_platform.otherwise(__import__("bluejay_ws.testing.platform", fromlist="*").Answer(status=503))
-            with pytest.raises(TimeoutError, match="0 of 1 reports accepted"):
+        @pytest.mark.bluejay(verify=False)
+        def test_agent(bluejay_call, bluejay_platform, bluejay_serve, agent_url):
+            async def nobody_records(websocket):
+                async for _ in websocket:
+                    pass
+            async def crashes(websocket):
+                raise RuntimeError
+            with pytest.raises(NoReportError, match="Nothing was sent. Is the handler under @record"):
+                bluejay_call(bluejay_serve(nobody_records), utterances=[], timeout=0.05)
+            with pytest.raises(NoReportError, match="hung up with 1011: its handler raised"):
+                bluejay_call(bluejay_serve(crashes), utterances=[], timeout=0.05)
+            bluejay_platform.otherwise(Answer(status=503))
+            with pytest.raises(TimeoutError, match="0 of 1 reports accepted.*did not accept it"):
+                bluejay_call(agent_url, utterances=[], timeout=0.05)
+            bluejay_platform.otherwise()
+            post("x", tags=[5])
+            bluejay_platform.otherwise(Answer(status=503))
+            with pytest.raises(NoReportError, match="rejected a report"):
                 bluejay_call(agent_url, utterances=[], timeout=0.05)
             with pytest.raises(OSError):
                 bluejay_call("ws://127.0.0.1:9")
@@ -174,7 +196,9 @@ def test_pytest_finds_the_plugin_by_itself(pytester: pytest.Pytester, monkeypatc
     """Where the package is installed, its fixtures and its marker are there."""
     monkeypatch.delenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD")
     pytester.runpytest_inprocess("--markers").stdout.fnmatch_lines(["@pytest.mark.bluejay(verify=True): *"])
-    pytester.runpytest_inprocess("--fixtures").stdout.fnmatch_lines_random(["bluejay_platform *", "bluejay_call *"])
+    pytester.runpytest_inprocess("--fixtures").stdout.fnmatch_lines_random(
+        ["bluejay_platform *", "bluejay_call *", "bluejay_serve *"]
+    )
 
 
 def failure(platform: FakePlatform) -> str:
@@ -236,3 +260,134 @@ def test_a_bare_record_reports_to_the_platform_of_the_test(pytester: pytest.Pyte
     )
     result.assert_outcomes(passed=2)
     assert client._default is before
+
+
+AGENT = """
+    import asyncio, json
+    from pathlib import Path
+    import pytest
+    from bluejay_ws import Bluejay, current_recorder, record
+    from bluejay_ws.testing.audio import tone
+
+    def say(websocket, text):
+        current_recorder().agent_said(text)
+        return websocket.send(tone(600))
+
+    @record
+    async def agent(websocket):
+        recorder = current_recorder()
+        async for message in websocket:
+            if isinstance(message, str) and json.loads(message)["type"] == "speech.completed":
+                await asyncio.sleep(0.7)
+                recorder.user_said("freeze my card")
+                recorder.add_tool_call("freeze_card", parameters={"last4": "4242"}, output="frozen")
+                await say(websocket, "Your card is frozen.")
+"""
+
+
+def run_agent(pytester: pytest.Pytester, source: str) -> pytest.RunResult:
+    """Run tests of an agent that speaks."""
+    return run(pytester, textwrap.dedent(AGENT) + textwrap.dedent(source))
+
+
+def test_a_call_in_virtual_time_has_the_latencies_of_real_time(pytester: pytest.Pytester) -> None:
+    """Two sentences and their answers take a moment, and the report says what a real call would have said."""
+    result = run_agent(
+        pytester,
+        """
+        def test_agent(bluejay_call):
+            report = bluejay_call.simulate(agent)
+            report.expect_called("freeze_card", times=2, last4="4242").expect_latency_below(1200)
+            assert all(200 < latency for latency in report.latencies)
+            assert report.latencies
+            assert report.log.duration_ms > 5_000
+
+        def test_inside_a_loop(bluejay_call):
+            async def main():
+                with pytest.raises(RuntimeError, match="event loop of its own"):
+                    bluejay_call.simulate(agent)
+            asyncio.run(main())
+        """,
+    )
+    result.assert_outcomes(passed=2)
+
+
+def test_several_calls_at_once_each_have_their_report(pytester: pytest.Pytester) -> None:
+    """In a plain test and on a loop: the reports come in the order of the calls."""
+    result = run_agent(
+        pytester,
+        """
+        def test_plain(bluejay_call, bluejay_serve):
+            reports = bluejay_call.many(bluejay_serve(agent), 3, utterances=[tone(300)])
+            assert [report.simulation_result_id for report in reports] == [f"local-test-{n}" for n in (1, 2, 3)]
+            for report in reports:
+                report.expect_called("freeze_card", times=1)
+
+        def test_on_a_loop(bluejay_call, bluejay_serve):
+            url = bluejay_serve(agent)
+            assert len(asyncio.run(bluejay_call.amany(url, 2, utterances=[]))) == 2
+
+        def test_a_handler_of_threads(bluejay_call, bluejay_serve):
+            @record
+            def threaded(websocket):
+                current_recorder().add_event("Threaded")
+                for _ in websocket:
+                    pass
+            report = bluejay_call(bluejay_serve(threaded), utterances=[])
+            assert report.happened[0].title == "Threaded"
+        """,
+    )
+    result.assert_outcomes(passed=3)
+
+
+def test_an_expectation_that_fails_shows_the_call_and_no_frame_of_the_library(pytester: pytest.Pytester) -> None:
+    """The sentence, what was found, the timeline; the traceback ends in the test."""
+    result = run_agent(
+        pytester,
+        """
+        def test_agent(bluejay_call):
+            report = bluejay_call.simulate(agent, utterances=[tone(300)])
+            report.expect_called("freeze_card", last4="1881")
+
+        def test_nobody_listens(bluejay_call):
+            bluejay_call("ws://127.0.0.1:9")
+
+        def test_nobody_records(bluejay_call, bluejay_serve):
+            async def silent(websocket):
+                async for _ in websocket:
+                    pass
+            bluejay_call(bluejay_serve(silent), utterances=[], timeout=0.05)
+        """,
+    )
+    result.assert_outcomes(failed=3)
+    shown = result.stdout.str()
+    assert 'expected freeze_card(last4="1881") to be called, found 0 of 1: freeze_card(last4="4242")' in shown
+    assert 'tool    freeze_card(last4="4242") -> "frozen"' in shown
+    assert "agent   Your card is frozen." in shown
+    assert "reports.py:" not in shown
+    assert "pytest_plugin.py:" not in shown
+
+
+def test_a_run_of_tests_leaves_the_users_spool_alone(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Without any fixture too; the user's variable is given back, and the run's directory is removed."""
+    monkeypatch.setenv("BLUEJAY_SPOOL", str(tmp_path / "mine"))
+    result = run(
+        pytester,
+        """
+        import os
+        from pathlib import Path
+        from bluejay_ws import Bluejay
+
+        def test_spool():
+            with Bluejay(flush_timeout=0.0) as bluejay, bluejay.call({"X-Simulation-Result-Id": "1"}) as recorder:
+                recorder.add_event("x")
+            assert "bluejay-ws-pytest-" in os.environ["BLUEJAY_SPOOL"]
+            Path("where").write_text(os.environ["BLUEJAY_SPOOL"])
+        """,
+    )
+    result.assert_outcomes(passed=1)
+    assert not (tmp_path / "mine").exists()
+    assert os.environ["BLUEJAY_SPOOL"] == str(tmp_path / "mine")
+    assert not Path((pytester.path / "where").read_text()).parent.exists()

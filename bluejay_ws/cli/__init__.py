@@ -12,7 +12,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from bluejay_ws.cli import call, completion, demo, doctor, outbox, result
+from bluejay_ws.cli import call, completion, deliver, demo, doctor, migrate, outbox, result, show
 from bluejay_ws.cli.terminal import Problem, ReaderLeftError, Terminal
 from bluejay_ws.version import VERSION
 
@@ -26,6 +26,9 @@ COMMANDS = (
     call,
     outbox,
     result,
+    show,
+    deliver,
+    migrate,
     doctor,
     completion,
 )
@@ -77,7 +80,7 @@ def new_argument_parser() -> argparse.ArgumentParser:
 
 def _explain(problem: Problem, terminal: Terminal) -> int:
     label = "bluejay-ws: "
-    terminal.wrapped(label, problem.message, style="red")
+    terminal.wrapped(label, problem.message, style="red", whole_words=True)
     if problem.remedy:
-        terminal.wrapped(" " * len(label), problem.remedy)
+        terminal.wrapped(" " * len(label), problem.remedy, whole_words=True)
     return problem.exit_code

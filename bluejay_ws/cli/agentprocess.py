@@ -54,6 +54,12 @@ class AgentProcess:
         """Return whether the agent has written a traceback."""
         return "Traceback (most recent call last)" in self._log.read_text("utf-8", "replace")
 
+    def wait_for_traceback(self, seconds: float) -> None:
+        """Wait a moment for a traceback: servers close the connection first, and write it then."""
+        until = time.monotonic() + seconds
+        while not self.crashed() and time.monotonic() < until:
+            time.sleep(LOOK_SECONDS)
+
     def wait_for_port(self, wanted: int | None, seconds: float, terminal: Terminal) -> int:
         """Wait until the agent listens and return its port.
 

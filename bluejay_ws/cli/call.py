@@ -21,19 +21,21 @@ from bluejay_ws.cli.conversation import (
     show_accepted,
 )
 from bluejay_ws.cli.crowd import hold_many
-from bluejay_ws.cli.diagnosis import Evidence, explain, is_local
+from bluejay_ws.cli.diagnosis import CRASHED, Evidence, explain, is_local
 from bluejay_ws.cli.dialling import BAD_USAGE, RefusalProblem, check_url
+from bluejay_ws.cli.pages import add_page_options, watching
 from bluejay_ws.cli.terminal import Problem, Terminal, clean
 from bluejay_ws.testing.audio import read_wav, split_utterances
 from bluejay_ws.testing.platform import FakePlatform
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from bluejay_ws.cli.agentprocess import AgentProcess
     from bluejay_ws.cli.arguments import Commands
     from bluejay_ws.testing.caller import CallLog
+    from bluejay_ws.testing.platform import AcceptedReport
 
 __all__ = ["add_parser", "run"]
 
@@ -42,6 +44,7 @@ BARGE_IN_MS = 1_000.0
 START_SECONDS = 60.0
 APPEAR_SECONDS = 300.0
 REPORT_SECONDS = 10.0
+TRACEBACK_SECONDS = 2.0
 STOP_SECONDS = 12.0  # more than an agent's budget for delivering what is left
 LOCAL_HOSTS = {"localhost", "127.0.0.1", "::1"}
 HERE = "127.0.0.1"
@@ -99,6 +102,7 @@ def add_parser(commands: Commands[argparse.ArgumentParser]) -> None:
     add("--greeting", metavar="S", type=seconds, default=2.0, help="wait so long for the agent to speak first (2)")
     add("--barge-in", action="store_true", help="interrupt each answer but the last after one second")
     add("--pace", metavar="N", type=pace, default=1.0, help="seconds that one second of audio takes (1)")
+    add_page_options(parser)
     parser.set_defaults(run=run)
 
 
@@ -108,22 +112,25 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
     Raises:
         Problem: it could not begin, or no report came.
     """
-    conversation = Conversation(
-        url=_url(args),
-        simulation_result_id=args.id or new_id(),
-        user=args.user,
-        password=args.password,
-        utterances=_utterances(args.wav),
-        greeting=args.greeting,
-        barge_in_ms=BARGE_IN_MS if args.barge_in else None,
-        seconds=args.seconds,
-        pace=args.pace,
-    )
-    if args.command is not None:
-        return _call_started(args, conversation, terminal)
-    if args.platform:
-        return _call_with_platform(args, conversation, terminal)
-    return _call_only(args, conversation, terminal)
+    url, utterances = _url(args), _utterances(args.wav)
+    with watching(args, terminal) as watch:
+        conversation = Conversation(
+            url=url,
+            simulation_result_id=args.id or new_id(),
+            user=args.user,
+            password=args.password,
+            utterances=utterances,
+            greeting=args.greeting,
+            barge_in_ms=BARGE_IN_MS if args.barge_in else None,
+            seconds=args.seconds,
+            pace=args.pace,
+            watch=watch,
+        )
+        if args.command is not None:
+            return _call_started(args, conversation, terminal)
+        if args.platform:
+            return _call_with_platform(args, conversation, terminal)
+        return _call_only(args, conversation, terminal)
 
 
 def _url(args: argparse.Namespace) -> str:
@@ -147,7 +154,7 @@ def _call_started(args: argparse.Namespace, conversation: Conversation, terminal
     wanted = port_of(conversation.url) if conversation.url else None
     if wanted is not None and _is_here(conversation.url) and wanted in listening_ports(None):
         raise Problem(f"something listens at port {wanted} already", "stop it, or choose another port", exit_code=3)
-    with FakePlatform() as platform:
+    with FakePlatform(on_report=_hearer(conversation)) as platform:
         variables = {"BLUEJAY_API_URL": platform.url, "BLUEJAY_API_KEY": platform.api_key}
         if args.port is not None:
             variables["PORT"] = str(args.port)
@@ -180,6 +187,8 @@ def _talk(
         if wanted is None and refusal.status in {403, 404}:
             refusal.remedy = f"give the agent's whole URL: bluejay-ws call {conversation.url}/PATH --run ..."
         raise
+    if log.close_code == CRASHED:
+        agent.wait_for_traceback(TRACEBACK_SECONDS)
     evidence = Evidence(
         call=conversation.simulation_result_id,
         log=log,
@@ -208,7 +217,7 @@ def _show_last_words(agent: AgentProcess, terminal: Terminal) -> None:
 
 def _call_with_platform(args: argparse.Namespace, conversation: Conversation, terminal: Terminal) -> int:
     """Say what the agent must have been started with, call it, and show its report."""
-    with _platform(args.platform_port, terminal) as platform:
+    with _platform(args.platform_port, conversation, terminal) as platform:
         environ = _environment(conversation.url)
         _check_before(args, conversation.url, platform, environ)
         if args.calls > 1:
@@ -220,9 +229,9 @@ def _call_with_platform(args: argparse.Namespace, conversation: Conversation, te
 
 
 @contextlib.contextmanager
-def _platform(number: int, terminal: Terminal) -> Iterator[FakePlatform]:
+def _platform(number: int, conversation: Conversation, terminal: Terminal) -> Iterator[FakePlatform]:
     """Give a local platform, and say how an agent reports to it."""
-    platform = FakePlatform(port=number)
+    platform = FakePlatform(port=number, on_report=_hearer(conversation))
     try:
         platform.start()
     except OSError as error:
@@ -237,6 +246,10 @@ def _platform(number: int, terminal: Terminal) -> Iterator[FakePlatform]:
         terminal.say()
         terminal.document({"type": "platform", "environment": variables})
         yield platform
+
+
+def _hearer(conversation: Conversation) -> Callable[[AcceptedReport], None] | None:
+    return None if conversation.watch is None else conversation.watch.accepted
 
 
 def _check_before(

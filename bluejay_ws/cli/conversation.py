@@ -18,6 +18,7 @@ from bluejay_ws.testing.caller import DigitalHuman
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from bluejay_ws.cli.pages import Watch
     from bluejay_ws.cli.terminal import Terminal
     from bluejay_ws.testing.caller import CallEvent, CallLog
     from bluejay_ws.testing.platform import AcceptedReport, FakePlatform
@@ -48,6 +49,7 @@ class Conversation:
         seconds: hang up after so long.
         pace: seconds that one second of audio takes.
         frames: show text frames too, beside what can be heard.
+        watch: follows the call for its page.
     """
 
     url: str
@@ -60,6 +62,7 @@ class Conversation:
     seconds: float | None = None
     pace: float = 1.0
     frames: bool = True
+    watch: Watch | None = None
 
     def hold(self, terminal: Terminal, *, wait: float = 0.0) -> CallLog:
         """Make the call, with one line for each event, and return its log.
@@ -79,9 +82,13 @@ class Conversation:
             def show(event: CallEvent) -> None:
                 if event.kind == "connected":
                     until_connected.close()
+                    if self.watch is not None:
+                        self.watch.begin(self.simulation_result_id)
                     terminal.title(f"The call {self.simulation_result_id}")
                     terminal.say()
                 view.show(event)
+                if self.watch is not None:
+                    self.watch.event(event)
 
             log = dial(lambda: asyncio.run(self.make(show)), self.url, wait=wait)
         view.flush()
@@ -92,6 +99,8 @@ class Conversation:
     async def make(self, on_event: Callable[[CallEvent], None] | None = None) -> CallLog:
         """Make the call in silence and return its log."""
         options: dict[str, Any] = {"user": self.user, "password": self.password, "pace": self.pace}
+        if self.watch is not None and self.pace == 1.0:  # at another pace what is heard is not what was said
+            options["on_audio"] = self.watch.audio
         human = DigitalHuman(self.url, self.simulation_result_id, on_event=on_event, close_timeout=2.0, **options)
         utterances = split_utterances(caller_pcm()) if self.utterances is None else self.utterances
         return await human.call(utterances, greeting=self.greeting, barge_in_ms=self.barge_in_ms, seconds=self.seconds)

@@ -21,6 +21,7 @@ from bluejay_ws.cli.conversation import (
     report_faults,
     show_accepted,
 )
+from bluejay_ws.cli.pages import add_page_options, watching
 from bluejay_ws.cli.terminal import Problem, Terminal, clean
 from bluejay_ws.testing.platform import FakePlatform
 
@@ -53,6 +54,7 @@ def add_parser(commands: Commands[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--pace", metavar="N", type=pace, default=1.0, help="seconds that one second of audio takes (1: real time)"
     )
+    add_page_options(parser)
     parser.set_defaults(run=run, agent=AGENT, greeting=GREETING_SECONDS, stop_seconds=STOP_SECONDS)
 
 
@@ -68,7 +70,10 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
         Problem: the agent did not start, or its report did not come in exactly once.
     """
     identity = new_id()
-    with FakePlatform() as platform:
+    with (
+        watching(args, terminal) as watch,
+        FakePlatform(on_report=watch.accepted if watch else None) as platform,
+    ):
         with _agent(args.agent, platform, args.stop_seconds) as url:
             for what, name, words in (
                 ("platform", platform.url, "takes the report and checks it"),
@@ -77,7 +82,12 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
             ):
                 terminal.wrapped(f"  {what:<8}  {name:<22}  ", words)
             conversation = Conversation(
-                url=url, simulation_result_id=identity, greeting=args.greeting, pace=args.pace, frames=False
+                url=url,
+                simulation_result_id=identity,
+                greeting=args.greeting,
+                pace=args.pace,
+                frames=False,
+                watch=watch,
             )
             log = conversation.hold(terminal)
             ended_at = time.monotonic()
@@ -86,7 +96,7 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
                 raise Problem("the demo's agent sent no report", "this is a fault of bluejay_ws: please report it")
             show_accepted(accepted, ended_at, terminal)
         _check(platform, identity)
-    return _conclude(identity, [*call_faults(log), *report_faults(accepted.report)], terminal)
+        return _conclude(identity, [*call_faults(log), *report_faults(accepted.report)], terminal)
 
 
 def _conclude(identity: str, faults: list[str], terminal: Terminal) -> int:

@@ -1,56 +1,61 @@
-"""`bluejay-ws doctor`: see whether this machine can record and deliver, and say what to do where it cannot."""
+"""`bluejay-ws doctor`: check whether this machine can record and deliver, and say what to do where it cannot."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import ssl
 import time
-import urllib.error
 import urllib.request
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
+from urllib.error import HTTPError
 
 from bluejay_ws.cli.arguments import new_parser
 from bluejay_ws.cli.dialling import RefusalProblem, check_url, dial
-from bluejay_ws.cli.terminal import Problem, Terminal, clean
+from bluejay_ws.cli.probe import ask, culprit
+from bluejay_ws.cli.terminal import Problem, Terminal, plural
 from bluejay_ws.delivery import admin as outbox
 from bluejay_ws.delivery import filesystem
-from bluejay_ws.delivery.http import HttpExchange, tls_context
 from bluejay_ws.delivery.names import HELD, LIVE, PARKED
-from bluejay_ws.delivery.outcomes import Answer, Phase
+from bluejay_ws.delivery.postgres_admin import PostgresAdmin
 from bluejay_ws.exceptions import ConfigurationError, SpoolError
 from bluejay_ws.settings import Settings, default_spool
 from bluejay_ws.testing.caller import DigitalHuman
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from bluejay_ws.cli.arguments import Commands
     from bluejay_ws.testing.caller import CallLog
 
 __all__ = ["Finding", "add_parser", "run"]
 
+KEY = "BLUEJAY_API_KEY"
 LITTLE_SPACE = 100 * 2**20
+FEW_INODES = 1_000
 CLOCK_SECONDS = 60.0
 TIMEOUT = 10.0
 LOOK_SECONDS = 0.5
-NOBODY = "bluejay-ws-doctor"  # an id that no call has
 STYLES = {"ok": "green", "note": "yellow", "wrong": "red"}
+INDENT = 17
 TEXT = """\
-Checks the API key, the platform's URL and its TLS, the clock, the spool and its
-file system; with the URL of an agent also that it refuses strangers with a 401
-at the upgrade. Nothing is reported, and no call is recorded.
+Checks the API key, the proxy and certificate variables, that Bluejay's API answers, the clock, the spool with its disk,
+and the reports that wait. With the URL of an agent it also checks that the agent refuses strangers with a 401 at the
+upgrade. Nothing is reported, and no call is recorded.
 
-Exit code 1 means that something is wrong; notes are for you to judge.
+exit codes:
+  0  nothing is wrong; notes are for you to judge
+  1  something is wrong
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at.
+    """One thing that was checked.
 
     Args:
         what: in a word.
@@ -67,7 +72,7 @@ class Finding:
 
 def add_parser(commands: Commands[argparse.ArgumentParser]) -> None:
     """Add the command to the command line."""
-    parser = new_parser(commands, "doctor", "see whether this machine can record and deliver", TEXT)
+    parser = new_parser(commands, "doctor", "check whether this machine can record and deliver", TEXT)
     add = parser.add_argument
     add("url", nargs="?", metavar="URL", help="of an agent, such as ws://localhost:8765")
     add("--user", metavar="NAME", help="that the agent accepts")
@@ -77,65 +82,123 @@ def add_parser(commands: Commands[argparse.ArgumentParser]) -> None:
 
 
 def run(args: argparse.Namespace, terminal: Terminal) -> int:
-    """Look at everything; return the exit code."""
-    wrong = 0
-    for finding in _findings(args):
-        wrong += finding.state == "wrong"
-        mark = terminal.paint(f"{finding.state:<5}", STYLES[finding.state])
-        terminal.say(f"{mark}  {finding.what:<9} {clean(finding.words)}")
-        if finding.remedy:
-            terminal.wrapped(" " * 17, finding.remedy)
+    """Check everything; return the exit code."""
+    found = []
+    with terminal.waiting("checking"):
+        for finding in _findings(args):
+            found.append(finding)
+            _show(finding, terminal)
+    wrong = sum(finding.state == "wrong" for finding in found)
+    terminal.document({"findings": [asdict(finding) for finding in found], "wrong": wrong})
     return 1 if wrong else 0
 
 
+def _show(finding: Finding, terminal: Terminal) -> None:
+    label = f"{finding.state:<5}  {finding.what:<9} "
+    terminal.wrapped(label, finding.words, style=STYLES[finding.state], whole_words=True)
+    if finding.remedy:
+        terminal.wrapped(" " * INDENT, finding.remedy, whole_words=True)
+
+
 def _findings(args: argparse.Namespace) -> Iterator[Finding]:
-    try:
-        settings = Settings.load(spool=args.spool)
-    except ConfigurationError as error:
-        yield Finding("settings", "wrong", f"{error.setting} {error.reason}", error.remedy)
-    else:
-        yield _key(settings)
-        yield _platform(settings)
-        yield _clock(settings)
-        yield from _spool(settings)
+    settings = _settings(args)
+    fleet = isinstance(settings, Settings) and settings.database is not None
+    yield from _checked("key", lambda: _key(fleet=fleet))
+    if isinstance(settings, Finding):
+        yield settings
+        return
+    yield from _platform(settings)
+    yield from _checked("clock", lambda: [_clock(settings)])
+    yield from _checked("spool", lambda: _spool(settings))
+    yield from _checked("database", lambda: _database(settings))
     if args.url is not None:
-        yield from _agent(args)
+        yield from _checked("agent", lambda: _agent(args))
 
 
-def _key(settings: Settings) -> Finding:
-    if settings.api_key is None:
-        remedy = "export the key of your Bluejay account; until then reports wait in the spool"
-        return Finding("key", "wrong", "BLUEJAY_API_KEY is not set", remedy)
-    return Finding("key", "ok", "BLUEJAY_API_KEY is set")
-
-
-def _platform(settings: Settings) -> Finding:
-    """Ask for a result that does not exist: the answer tells whether URL, TLS and key are right."""
-    exchange = HttpExchange(settings, tls_context(settings))
+def _checked(what: str, check: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
+    """Run one check; one that fails itself is a finding, never a traceback."""
     try:
-        outcome = exchange.look(NOBODY)
-    finally:
-        exchange.close()
-    if isinstance(outcome, Answer):
-        return _answer(outcome.status, settings)
-    remedies = {
-        Phase.CERTIFICATE: "point SSL_CERT_FILE to the certificate of the authority that issued it",
-        Phase.CONFIGURATION: "check BLUEJAY_API_URL, and the proxy of the environment",
-    }
-    remedy = remedies.get(outcome.phase, "check BLUEJAY_API_URL, the network, and the proxy of the environment")
-    return Finding("platform", "wrong", f"no answer from {settings.base_url} ({outcome.reason})", remedy)
+        yield from check()
+    except Exception as error:  # noqa: BLE001 - the other checks go on
+        yield Finding(what, "wrong", f"the check itself failed ({type(error).__name__})", "please report this")
 
 
-def _answer(status: int, settings: Settings) -> Finding:
-    url = settings.base_url
-    if status in {401, 403}:
+def _settings(args: argparse.Namespace) -> Settings | Finding:
+    """Return the settings without the key, which has a finding of its own, or why there are none."""
+    environ = {name: value for name, value in os.environ.items() if name != KEY}
+    try:
+        try:
+            return Settings.load(spool=args.spool)
+        except ConfigurationError as error:
+            if error.setting != KEY:
+                raise
+            return Settings.load(spool=args.spool, environ=environ)
+    except ConfigurationError as error:
+        return Finding("settings", "wrong", f"{error.setting} {error.reason}", error.remedy)
+
+
+def _key(*, fleet: bool) -> Iterator[Finding]:
+    value = os.environ.get(KEY, "")
+    if not value and fleet:
+        yield Finding("key", "note", f"{KEY} is not set: this process hands over, others deliver")
+    elif not value:
+        remedy = "export the key of your Bluejay account; until then reports wait in the spool"
+        yield Finding("key", "wrong", f"{KEY} is not set", remedy)
+    elif value != value.strip():
+        yield Finding(
+            "key", "wrong", f"{KEY} begins or ends with a blank or a line end", "copy the key again without it"
+        )
+    elif value[0] in "\"'" or value[-1] in "\"'":
+        yield Finding("key", "wrong", f"{KEY} has quotes round it", "leave them out: env files and YAML keep them")
+    elif not (value.isascii() and value.isprintable() and " " not in value):
+        words = f"{KEY} holds blanks, line ends or characters that no header can carry"
+        yield Finding("key", "wrong", words, "copy the key again")
+    else:
+        yield Finding("key", "ok", f"{KEY} is set")
+
+
+def _platform(settings: Settings) -> Iterator[Finding]:
+    """Find out whether an HTTP client can be made, and whether Bluejay's own API answers it."""
+    broken = None
+    for finding in _checked("proxy", lambda: _client(settings)):
+        broken = broken or finding.state == "wrong"
+        yield finding
+    if broken:
+        yield Finding("platform", "note", f"{settings.base_url} was not asked: no client can be made")
+    else:
+        yield from _checked("platform", lambda: [_answer(settings)])
+
+
+def _client(settings: Settings) -> Iterator[Finding]:
+    client = culprit(settings)
+    if client.variable:
+        what = "certs" if client.variable.startswith("SSL_") else "proxy"
+        yield Finding(what, "wrong", f"{client.variable} {client.reason}", client.remedy)
+        return
+    names = [name for name in ("HTTPS_PROXY", "ALL_PROXY") if os.environ.get(name) or os.environ.get(name.lower())]
+    if names and settings.base_url.startswith("https:"):
+        yield Finding("proxy", "ok", f"{names[0]} is set: reports go through a proxy")
+
+
+def _answer(settings: Settings) -> Finding:
+    url, reply = settings.base_url, ask(settings)
+    if reply.kind == "bluejay":
+        return Finding("platform", "ok", f"Bluejay's API answers at {url}")
+    if reply.kind == "refused":
         state = "note" if settings.api_key is None else "wrong"
         remedy = "" if settings.api_key is None else "is the key of this account, and copied whole?"
-        return Finding("platform", state, f"{url} is reached, and refuses the key (HTTP {status})", remedy)
-    if status in {200, 400, 404, 422}:
-        return Finding("platform", "ok", f"{url} is reached")
-    remedy = "check BLUEJAY_API_URL" if status < 500 else "try again later; reports wait in the spool until then"
-    return Finding("platform", "wrong", f"{url} answers HTTP {status}", remedy)
+        return Finding("platform", state, f"{url} is reached, and refuses the key ({reply.words})", remedy)
+    if reply.kind == "certificate":
+        remedy = "point SSL_CERT_FILE to the certificate of the authority that issued it"
+        return Finding("platform", "wrong", f"no answer from {url} ({reply.words})", remedy)
+    if reply.kind == "silent":
+        remedy = "check BLUEJAY_API_URL, the network, and the proxy of the environment"
+        return Finding("platform", "wrong", f"no answer from {url} ({reply.words})", remedy)
+    if reply.kind == "failing":
+        remedy = "try again later; reports wait in the spool until then"
+        return Finding("platform", "wrong", f"{url} answers {reply.words}", remedy)
+    remedy = "check BLUEJAY_API_URL: a proxy, a login page or another service may answer in its place"
+    return Finding("platform", "wrong", f"{url} answers {reply.words}, and not as Bluejay's API does", remedy)
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -145,51 +208,85 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 def _clock(settings: Settings) -> Finding:
     """Compare this machine's clock with the platform's ``Date``."""
-    request = urllib.request.Request(f"{settings.base_url}/", method="HEAD")  # noqa: S310 - http or https: checked
-    handlers = [_NoRedirect(), urllib.request.HTTPSHandler(context=ssl.create_default_context())]
     try:
-        with urllib.request.build_opener(*handlers).open(request, timeout=TIMEOUT) as answer:
-            date = answer.headers.get("Date", "")
-    except urllib.error.HTTPError as error:
-        date = error.headers.get("Date", "")
-        error.close()
-    except OSError:
-        date = ""
-    try:
-        off = time.time() - parsedate_to_datetime(date).timestamp()
-    except ValueError:
+        off = time.time() - parsedate_to_datetime(_date(settings)).timestamp()
+    except Exception:  # noqa: BLE001 - whatever it is, it says nothing of the clock
         return Finding("clock", "note", "cannot be compared: the platform tells no time")
     if abs(off) > CLOCK_SECONDS:
-        remedy = "offsets do not depend on it, certificates and log times do: set it"
+        remedy = "set it: offsets do not depend on it, but certificates and log times do"
         return Finding("clock", "wrong", f"is {off:+.0f} s off the platform's", remedy)
     return Finding("clock", "ok", "agrees with the platform's")
 
 
-def _spool(settings: Settings) -> Iterator[Finding]:
-    directory = settings.spool or default_spool()
+def _date(settings: Settings) -> str:
+    request = urllib.request.Request(f"{settings.base_url}/", method="HEAD")  # noqa: S310 - http or https: checked
+    handlers: list[urllib.request.BaseHandler] = [_NoRedirect()]
+    if settings.base_url.startswith("https:"):
+        handlers.append(urllib.request.HTTPSHandler(context=ssl.create_default_context()))
+    else:
+        handlers.append(urllib.request.ProxyHandler({}))  # plain http is for this machine
     try:
+        with urllib.request.build_opener(*handlers).open(request, timeout=TIMEOUT) as answer:
+            return str(answer.headers.get("Date", ""))
+    except HTTPError as error:
+        with error:
+            return str(error.headers.get("Date", ""))
+
+
+def _spool(settings: Settings) -> Iterator[Finding]:
+    try:
+        directory = settings.spool or default_spool()
         filesystem.check(directory)
         waiting = outbox.entries(directory)
         left = sum(not entry.busy for entry in outbox.entries(directory, states=[LIVE]))
     except SpoolError as error:
         yield Finding("spool", "wrong", f"{error.path} {error.reason}", error.remedy)
         return
+    except ConfigurationError as error:
+        yield Finding("spool", "wrong", f"{error.setting} {error.reason}", error.remedy)
+        return
     kind = filesystem.type_of(directory)
     yield Finding("spool", "ok", f"{directory} can be used" + (f" ({kind})" if kind else ""))
+    yield _space(str(directory))
+    stuck = sum(entry.name.state in {HELD, PARKED} for entry in waiting)
+    if stuck:
+        yield Finding("outbox", "note", f"{plural(stuck, 'report')} held or parked", "see: bluejay-ws outbox")
+    elif waiting:
+        yield Finding("outbox", "ok", f"{plural(len(waiting), 'report')} waiting; none is held or parked")
+    else:
+        yield Finding("outbox", "ok", "no report waits")
+    if left:
+        remedy = "start the agent, which delivers them at its first call, or: bluejay-ws outbox deliver"
+        yield Finding("calls", "note", f"{plural(left, 'call')} left by a process that died", remedy)
+
+
+def _space(directory: str) -> Finding:
     free = shutil.disk_usage(directory).free
     if free < LITTLE_SPACE:
         remedy = "make room: on a full disk calls are kept in memory only"
-        yield Finding("space", "wrong", f"only {free / 2**20:.0f} MiB are free", remedy)
-    else:
-        yield Finding("space", "ok", f"{free / 2**30:.1f} GiB are free")
-    stuck = sum(entry.name.state in {HELD, PARKED} for entry in waiting)
-    if stuck:
-        yield Finding("outbox", "note", f"{stuck} reports are held or parked", "see: bluejay-ws outbox")
-    else:
-        yield Finding("outbox", "ok", f"{len(waiting)} reports wait, none is held or parked")
-    if left:
-        remedy = "start the agent, which delivers them at its first call, or: bluejay-ws outbox deliver"
-        yield Finding("calls", "note", f"{left} calls were left by a process that died", remedy)
+        return Finding("space", "wrong", f"only {free / 2**20:.0f} MiB are free", remedy)
+    inodes = _inodes(directory)
+    if inodes < FEW_INODES:
+        remedy = "remove files: each call needs one, and without inodes calls are kept in memory only"
+        return Finding("space", "wrong", f"only {plural(inodes, 'inode')} free", remedy)
+    return Finding("space", "ok", f"{free / 2**30:.1f} GiB are free")
+
+
+def _inodes(directory: str) -> int:
+    """Return how many files more can be made; plenty where the file system does not count them."""
+    facts = os.statvfs(directory)
+    return facts.f_favail if facts.f_files else FEW_INODES
+
+
+def _database(settings: Settings) -> Iterator[Finding]:
+    """Look at the database of a fleet, where there is one."""
+    if settings.database is None:
+        return
+    try:
+        for found in PostgresAdmin(settings.database.reveal()).health():
+            yield Finding(found.what, found.state, found.words, found.remedy)
+    except ConfigurationError as error:
+        yield Finding("database", "wrong", f"{error.setting} {error.reason}", error.remedy)
 
 
 def _agent(args: argparse.Namespace) -> Iterator[Finding]:
@@ -219,13 +316,14 @@ def _upgrade(url: str, user: str | None, password: str) -> RefusalProblem | Call
 
 
 def _stranger(outcome: RefusalProblem | CallLog) -> Finding:
-    remedy = "refuse at the upgrade, as basic_auth of websockets does: only a 401 makes the run REJECTED"
+    remedy = "refuse at the upgrade, as basic_auth of websockets does: only a 401 is told as WEBSOCKET_AUTH_FAILED"
     if isinstance(outcome, RefusalProblem):
         if outcome.status == 401:
             return Finding("agent", "ok", "refuses strangers with a 401 at the upgrade")
         return Finding("agent", "note", f"refuses strangers with HTTP {outcome.status}, not with 401", remedy)
     if outcome.closed_by == "agent" and outcome.close_code == 1008:
-        return Finding("agent", "wrong", "lets strangers in, then closes with 1008: the run is INCOMPLETED", remedy)
+        words = "lets strangers in, then closes with 1008: Bluejay takes that for CALL_DROPPED"
+        return Finding("agent", "wrong", words, remedy)
     return Finding("agent", "note", "lets strangers in", "ask for credentials if others can reach it")
 
 

@@ -6,33 +6,68 @@ import argparse
 import contextlib
 import json
 import time
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bluejay_ws.cli.arguments import new_parser, seconds
-from bluejay_ws.cli.terminal import Problem, Terminal, clean
+from bluejay_ws.cli.pages import write_report_page
+from bluejay_ws.cli.terminal import Problem, Terminal, clean, plural
 from bluejay_ws.cli.timeline import count_items, show_report
 from bluejay_ws.client import Bluejay
 from bluejay_ws.delivery import admin as outbox
-from bluejay_ws.delivery.names import HELD, PARKED, READY, SENDING, STATES
+from bluejay_ws.delivery.names import HELD, LIVE, PARKED, READY, SENDING, SENT, STATES
+from bluejay_ws.delivery.postgres_admin import PostgresAdmin
 from bluejay_ws.exceptions import ConfigurationError, SpoolError
 from bluejay_ws.settings import Settings, default_spool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
+    from typing import TypeAlias
 
     from bluejay_ws.cli.arguments import Commands
     from bluejay_ws.delivery.admin import Entry
     from bluejay_ws.delivery.names import Name
 
-__all__ = ["add_parser", "age_of", "run", "without_text"]
+    _Place: TypeAlias = "_Directory | PostgresAdmin"
+
+__all__ = ["add_parser", "age_of", "reason_of", "run", "state_of", "without_text"]
 
 POLL = 0.1
 SOON = "by a running agent within a minute, by `outbox deliver` now"
 TEXT = """\
-An ID is a simulation result id, or a report id where a call has several.
-Without an action, what waits is listed.
+An ID is a simulation result id, or a report id where a call has several. Without an action, what waits is listed.
+
+states:
+  waiting    it is sent by itself, or tried again
+  held       nobody knows whether Bluejay has it: look
+             at the result, then release or delete it
+  parked     Bluejay will not take it as it is
+  going on   the call lasts
+  left       its process died; the next start delivers it
+  delivered  Bluejay accepted it
 """
+HTTP = {
+    400: "Bluejay refused its content",
+    401: "Bluejay refused the API key",
+    403: "Bluejay refused the API key",
+    404: "Bluejay knows no call with this id",
+    409: "Bluejay matched no call, and wrote nothing",
+    413: "it is too large for Bluejay",
+    422: "Bluejay refused its content",
+    429: "too many requests; it is tried again",
+}
+REASONS = {
+    "already_delivered": "a report of this call was delivered before",
+    "delivered": "accepted",
+    "no_id": "the call never got an id",
+    "not_found": "Bluejay knows no call with this id",
+    "process_lost": "its process ended before the call did",
+    "released": "released by hand",
+    "retry": "to be tried again, by hand",
+    "sending": "on its way",
+    "unreadable": "its file cannot be read",
+}
 
 
 def add_parser(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -45,12 +80,13 @@ def add_parser(commands: Commands[argparse.ArgumentParser]) -> None:
     listing.add_argument("--all", action="store_true", help="calls that go on and delivered reports too")
     showing = _add_action(actions, "show", "reports as timelines, without what was said", _show)
     showing.add_argument("ids", nargs="+", metavar="ID")
+    showing.add_argument("--html", metavar="FILE", type=Path, help="write a page with everything that was said")
     showing.add_argument("--text", action="store_true", help="with what was said, parameters, outputs and metadata")
     delivering = _add_action(actions, "deliver", "send what waits, now and from here", _deliver)
     delivering.add_argument("--seconds", metavar="S", type=seconds, default=30.0, help="how long to try (30)")
     _add_choice(_add_action(actions, "retry", "let held or parked reports be delivered in the usual way", _retry))
     _add_choice(_add_action(actions, "release", "send held or parked reports without looking for them first", _release))
-    _add_action(actions, "export", "a report as JSON, as the platform would get it", _export).add_argument(
+    _add_action(actions, "export", "a report as JSON, as Bluejay would get it", _export).add_argument(
         "ids", nargs=1, metavar="ID"
     )
     deleting = _add_action(actions, "delete", "remove reports for good", _delete)
@@ -61,7 +97,7 @@ def add_parser(commands: Commands[argparse.ArgumentParser]) -> None:
 def _add_action(
     actions: Commands[argparse.ArgumentParser], name: str, summary: str, action: Callable[..., int]
 ) -> argparse.ArgumentParser:
-    parser = new_parser(actions, name, summary, "")
+    parser = new_parser(actions, name, summary)
     _add_spool(parser, argparse.SUPPRESS)  # what was said before the action counts too
     parser.set_defaults(action=action)
     return parser
@@ -81,11 +117,10 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
     """Do one action; return the exit code.
 
     Raises:
-        Problem: it could not be done.
+        Problem: it could not be done, or there is no spool.
     """
     try:
-        directory = Settings.load(spool=args.spool).spool or default_spool()
-        code: int = args.action(args, directory, terminal)
+        code: int = args.action(args, _place(args.spool), terminal)
     except ConfigurationError as error:
         raise Problem(f"{error.setting} {error.reason}", error.remedy, exit_code=2) from None
     except SpoolError as error:
@@ -93,104 +128,194 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
     return code
 
 
-def _list(args: argparse.Namespace, directory: Path, terminal: Terminal) -> int:
-    found = outbox.entries(directory, states=STATES if args.all else outbox.WAITING)
+class _Directory:
+    """The reports in a directory; `PostgresAdmin` is the same for a fleet's database."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.find = partial(outbox.find, directory)
+        self.export = partial(outbox.export, directory)
+        self.retry = partial(outbox.retry, directory)
+        self.release = partial(outbox.release, directory)
+        self.delete = partial(outbox.delete, directory)
+
+    def __str__(self) -> str:
+        return str(self.directory)
+
+    def entries(self, *, states: Sequence[str] = outbox.WAITING) -> list[Entry]:
+        """Return what is in the directory."""
+        return outbox.entries(self.directory, states=states)
+
+
+def _place(spool: str | None) -> _Place:
+    settings = Settings.load(spool=spool)
+    if settings.database is not None:
+        return PostgresAdmin(settings.database.reveal())
+    directory = settings.spool or default_spool()
+    if not directory.is_dir():
+        raise Problem(f"there is no spool at {directory}", "give its directory with --spool, or BLUEJAY_SPOOL")
+    return _Directory(directory)
+
+
+def _list(args: argparse.Namespace, place: _Place, terminal: Terminal) -> int:
+    found = place.entries(states=STATES if args.all else outbox.WAITING)
+    terminal.document({"spool": str(place), "reports": [_as_dict(entry) for entry in found]})
     if not found:
-        terminal.say(f"Nothing waits in {clean(str(directory))}.")
+        terminal.say(f"Nothing waits in {clean(str(place))}.")
         return 0
-    width = max(4, *(len(entry.name.identity) for entry in found))
-    terminal.say(
-        terminal.paint(f"{'state':<8} {'call':<{width}}  {'age':>6} {'items':>6} {'tries':>6}  reason", "bold")
-    )
-    for entry in found:
-        _list_one(entry, width, terminal)
+    rows = [
+        [
+            state_of(entry),
+            entry.name.identity,
+            age_of(entry.age),
+            str(sum(count for _, count in entry.counts)),
+            str(entry.attempts),
+            reason_of(entry.reason, entry.detail),
+        ]
+        for entry in found
+    ]
+    terminal.table(["state", "call", "age", "items", "tries", "reason"], rows)
     return 0
 
 
-def _list_one(entry: Entry, width: int, terminal: Terminal) -> None:
-    style = {HELD: "yellow", PARKED: "red"}.get(entry.name.state, "")
-    items = sum(count for _, count in entry.counts)
-    reason = ": ".join(word for word in (entry.reason, entry.detail) if word)
-    state = terminal.paint(f"{entry.name.state:<8}", style)
-    row = f"{entry.name.identity:<{width}}  {age_of(entry.age):>6} {items:>6} {entry.attempts:>6}  {clean(reason)}"
-    terminal.say(f"{state} {row}".rstrip())
+def _as_dict(entry: Entry) -> dict[str, Any]:
+    return {
+        "call": entry.name.identity,
+        "report": entry.name.report_id,
+        "state": state_of(entry),
+        "reason": entry.reason,
+        "detail": entry.detail,
+        "words": reason_of(entry.reason, entry.detail),
+        "attempts": entry.attempts,
+        "items": dict(entry.counts),
+        "age_s": round(entry.age, 1),
+        "bytes": entry.size,
+    }
 
 
-def _show(args: argparse.Namespace, directory: Path, terminal: Terminal) -> int:
-    for name in _found(args.ids, directory):
-        report = json.loads(outbox.export(directory, name))
+def state_of(entry: Entry) -> str:
+    """Return the state of a report in a person's words."""
+    if entry.name.state == LIVE:
+        return "going on" if entry.busy else "left"
+    return {READY: "waiting", SENDING: "waiting", SENT: "delivered"}.get(entry.name.state, entry.name.state)
+
+
+def reason_of(reason: str, detail: str = "") -> str:
+    """Return why a report is where it is, in words; the caller's own are never among them."""
+    kind, _, status = reason.partition(".")
+    if kind == "http" and status.isdigit():
+        words = (
+            f"{HTTP.get(int(status), 'the outcome is unknown' if int(status) >= 500 else 'not accepted')} ({status})"
+        )
+    else:
+        words = REASONS.get(reason, reason.replace("_", " ").replace(".", ": "))
+    return f"{words}: {detail}" if detail else words
+
+
+def _show(args: argparse.Namespace, place: _Place, terminal: Terminal) -> int:
+    names = _found(args.ids, place)
+    for name in names:
+        report = json.loads(place.export(name))
+        shown = report if args.text else without_text(report)
+        terminal.document({"call": name.identity, "report_id": name.report_id, "state": name.state, "report": shown})
         terminal.say(terminal.paint(f"call {name.identity}, report {name.report_id}, {name.state}", "bold"))
-        show_report(report if args.text else without_text(report), terminal)
+        show_report(shown, terminal)
         terminal.say(f"  {count_items(report)}")
+        if args.html is not None:
+            page = args.html if len(names) == 1 else args.html.with_stem(f"{args.html.stem}-{name.report_id}")
+            reason = next((one.reason for one in place.entries(states=STATES) if one.name == name), "")
+            write_report_page(report, page, terminal, delivery={"state": name.state, "reason": reason})
     return 0
 
 
-def _export(args: argparse.Namespace, directory: Path, terminal: Terminal) -> int:
-    names = _found(args.ids, directory)
+def _export(args: argparse.Namespace, place: _Place, terminal: Terminal) -> int:
+    names = _found(args.ids, place)
     if len(names) > 1:
-        raise Problem(f"call {args.ids[0]} has {len(names)} reports", "give a report id; `outbox show` tells them")
-    terminal.say(outbox.export(directory, names[0]).decode())
+        raise Problem(f"call {args.ids[0]} has {len(names)} reports", "give a report id; `outbox show` lists them")
+    body = place.export(names[0])
+    terminal.say(body.decode())
+    terminal.document(json.loads(body))
     return 0
 
 
-def _retry(args: argparse.Namespace, directory: Path, terminal: Terminal) -> int:
-    return _change(outbox.retry, f"will be looked for, then sent, {SOON}", args, directory, terminal)
+def _retry(args: argparse.Namespace, place: _Place, terminal: Terminal) -> int:
+    return _change(place.retry, f"will be looked for, then sent, {SOON}", args, place, terminal)
 
 
-def _release(args: argparse.Namespace, directory: Path, terminal: Terminal) -> int:
-    return _change(outbox.release, f"will be sent, {SOON}", args, directory, terminal)
+def _release(args: argparse.Namespace, place: _Place, terminal: Terminal) -> int:
+    return _change(place.release, f"will be sent, {SOON}", args, place, terminal)
 
 
 def _change(
-    change: Callable[[Path, Name], Name], words: str, args: argparse.Namespace, directory: Path, terminal: Terminal
+    change: Callable[[Name], Name], words: str, args: argparse.Namespace, place: _Place, terminal: Terminal
 ) -> int:
-    for name in _chosen(args, directory, (HELD, PARKED)):
-        change(directory, name)
-        terminal.say(f"call {name.identity}: {words}")
-    return 0
-
-
-def _delete(args: argparse.Namespace, directory: Path, terminal: Terminal) -> int:
-    names = _chosen(args, directory, STATES)
-    if not args.yes:
-        raise Problem(f"this would remove {len(names)} report(s) for good", "say --yes if that is what you want")
+    names = _chosen(args, place, (HELD, PARKED))
     for name in names:
-        outbox.delete(directory, name)
-        terminal.say(f"call {name.identity}: its {name.state} report is gone")
+        change(name)
+        terminal.wrapped("", f"call {name.identity}: {words}")
+    terminal.document({"changed": [name.identity for name in names]})
+    if not names:
+        terminal.say(f"No report is {args.state}.")
     return 0
 
 
-def _deliver(args: argparse.Namespace, directory: Path, terminal: Terminal) -> int:
+def _delete(args: argparse.Namespace, place: _Place, terminal: Terminal) -> int:
+    names = _chosen(args, place, STATES)
+    if names and not args.yes:
+        raise Problem(f"this would remove {plural(len(names), 'report')} for good", "say --yes if you want that")
+    for name in names:
+        place.delete(name)
+        terminal.say(f"call {name.identity}: its {name.state} report is gone")
+    terminal.document({"deleted": [name.identity for name in names]})
+    if not names:
+        terminal.say(f"No report is {args.state}.")
+    return 0
+
+
+def _deliver(args: argparse.Namespace, place: _Place, terminal: Terminal) -> int:
     """Deliver what waits, as an agent's process would at its start."""
     if Settings.load().api_key is None:
         raise Problem("BLUEJAY_API_KEY is not set", "export the key that the reports are to be sent with", exit_code=2)
-    before = _waiting(directory)
-    with contextlib.closing(Bluejay(spool=directory, flush_timeout=0.0)) as bluejay:
+    if isinstance(place, PostgresAdmin):
+        raise Problem("a fleet has processes for that", "run: bluejay-ws deliver --until-empty", exit_code=2)
+    before = _waiting(place)
+    if before:
+        with terminal.waiting(f"sending {plural(before, 'report')}"):
+            _send(place, args.seconds)
+    left = _waiting(place)
+    stuck = len(place.entries()) - left
+    terminal.document({"settled": before - left, "waiting": left, "held_or_parked": stuck})
+    if before:
+        rest = f"; {plural(left, 'report')} still waiting" if left else ""
+        terminal.say(f"{plural(before - left, 'report')} settled{rest}.")
+    if not terminal.json_only:
+        _list(args, place, terminal)
+    return 1 if left or stuck else 0
+
+
+def _send(place: _Directory, patience: float) -> None:
+    with contextlib.closing(Bluejay(spool=place.directory, flush_timeout=0.0)) as bluejay:
         bluejay.sender.start()
-        until = time.monotonic() + args.seconds
-        while _waiting(directory) and time.monotonic() < until:
+        until = time.monotonic() + patience
+        while _waiting(place) and time.monotonic() < until:
             time.sleep(POLL)
-    after = outbox.entries(directory)
-    terminal.say(f"{before - _waiting(directory)} of {before} waiting reports are settled.")
-    _list(args, directory, terminal)
-    return 1 if after else 0
 
 
-def _waiting(directory: Path) -> int:
-    return len(outbox.entries(directory, states=(READY, SENDING)))
+def _waiting(place: _Place) -> int:
+    return len(place.entries(states=(READY, SENDING)))
 
 
-def _found(ids: Sequence[str], directory: Path) -> list[Name]:
-    return [name for wanted in ids for name in outbox.find(directory, wanted)]
+def _found(ids: Sequence[str], place: _Place) -> list[Name]:
+    return [name for wanted in ids for name in place.find(wanted)]
 
 
-def _chosen(args: argparse.Namespace, directory: Path, states: Sequence[str]) -> list[Name]:
+def _chosen(args: argparse.Namespace, place: _Place, states: Sequence[str]) -> list[Name]:
     """Return the files that the arguments mean, those in other states left out."""
     if args.state:
-        return [entry.name for entry in outbox.entries(directory, states=[args.state])]
+        return [entry.name for entry in place.entries(states=[args.state])]
     if not args.ids:
         raise Problem("of which call or report?", "give ids, or --state held, or --state parked", exit_code=2)
-    found = _found(args.ids, directory)
+    found = _found(args.ids, place)
     usable = [name for name in found if name.state in states]
     if not usable:
         raise Problem(f"call {found[0].identity} is {found[0].state}", f"choose one that is {' or '.join(states)}")
@@ -201,7 +326,7 @@ def without_text(report: dict[str, Any]) -> dict[str, Any]:
     """Return the report with names, titles and times only: what people said and tools were told is left out."""
     return {
         "recorded_transcript": [
-            {**item, "utterance": f"({len(item['utterance'])} characters)"}
+            {**item, "utterance": f"({plural(len(item['utterance']), 'character')})"}
             for item in report.get("recorded_transcript") or []
         ],
         "tool_calls": [_bare(item, "name") for item in report.get("tool_calls") or []],

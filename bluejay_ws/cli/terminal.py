@@ -110,7 +110,7 @@ class Terminal:
         self.say()
         self.say(self.paint(clean(text), "bold"))
 
-    def wrapped(self, label: str, text: str, *, style: str = "", lines: int = 8) -> None:
+    def wrapped(self, label: str, text: str, *, style: str = "", lines: int = 8, whole_words: bool = False) -> None:
         """Write text behind a label, wrapped to the width and indented; what is beyond ``lines`` is left out.
 
         Args:
@@ -118,9 +118,13 @@ class Terminal:
             text: cleaned of control characters here.
             style: of the label.
             lines: how many at most.
+            whole_words: let a long word, such as a path, be wider than the terminal: it can be copied then. Where
+                the stream is no terminal the text is one line: it can be searched.
         """
-        indent = " " * len(label)
-        found = textwrap.wrap(clean(text), max(20, self.width - len(indent)), break_on_hyphens=False) or [""]
+        indent, width = " " * len(label), max(20, self.width - len(label))
+        if whole_words and not self._out.isatty():
+            width = len(text) + 1
+        found = textwrap.wrap(clean(text), width, break_on_hyphens=False, break_long_words=not whole_words) or [""]
         if len(found) > lines:
             found = [*found[: lines - 1], f"... ({len(text):,} characters)"]
         self.say((self.paint(label, style) + found[0]).rstrip())

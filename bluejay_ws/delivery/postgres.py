@@ -364,6 +364,7 @@ class ClaimedCall:
         unsure: whether an earlier deliverer's lease ran out while it was sending: look before sending.
         history: what is known of earlier attempts.
         probe: whether it is the one attempt that the open breaker lets through.
+        failures: how many attempts in a row have failed, of the whole fleet.
         age: seconds since the call ended.
         reports: its connections, in order.
     """
@@ -372,6 +373,7 @@ class ClaimedCall:
     unsure: bool
     history: dict[str, Any]
     probe: bool
+    failures: int
     age: float
     reports: tuple[ClaimedReport, ...] = ()
 
@@ -438,9 +440,9 @@ class Outbox:
         )
         if not rows:
             return None
-        identity, was, history, probe, age = rows[0][:5]
-        reports = tuple(ClaimedReport(*row[5:]) for row in rows if row[5] is not None)
-        return ClaimedCall(identity, was == "sending", history, probe, age, reports)
+        identity, was, history, probe, failures, age = rows[0][:6]
+        reports = tuple(ClaimedReport(*row[6:]) for row in rows if row[6] is not None)
+        return ClaimedCall(identity, was == "sending", history, probe, failures, age, reports)
 
     def renew(self, identities: Sequence[str], lease: float) -> int:
         """Keep the leases of these calls; return how many are still ours."""

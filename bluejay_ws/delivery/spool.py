@@ -405,7 +405,7 @@ class Spool:
             self._move_in(asked)
         found = []
         names = set()
-        for directory, name in self._everything():
+        for directory, name in self.everything():
             names.add(name)
             try:
                 one = self._recovered(directory, name, untouched, asked)
@@ -488,7 +488,8 @@ class Spool:
             except OSError as error:
                 self._count_trouble(error)
 
-    def _everything(self) -> Iterator[tuple[str, Name]]:
+    def everything(self) -> Iterator[tuple[str, Name]]:
+        """Yield directory and name of every report file of the place."""
         try:
             for directory in shards_in(self._root, self.destination):
                 for name in names_in(directory):
@@ -554,7 +555,7 @@ class Spool:
         _unlink(path)
 
     def _facts(self) -> Iterator[tuple[str, Name, int, float]]:
-        for directory, name in self._everything():
+        for directory, name in self.everything():
             path = f"{directory}/{name}"
             try:
                 facts = os.stat(path, follow_symlinks=False)

@@ -7,8 +7,9 @@ ways, the response latency of each turn, long silences and ``session.error`` fra
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from bluejay_ws.hearing import carriers
 from bluejay_ws.hearing.level import BYTES_PER_MS, size_of
 from bluejay_ws.hearing.turns import AGENT_INTERRUPTED, CALLER_INTERRUPTED, Turns
 from bluejay_ws.hearing.voices import FRAME_GAP_MS, HeardSpan
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["ChirpObserver", "HeardSpan"]
 
 LATEST_MS = 1e10
+FIRST_TEXTS = 8
+"""A carrier shows itself within so many text messages."""
 
 _IDLE = float("-inf")
 _OVER = float("inf")
@@ -38,9 +41,11 @@ class ChirpObserver:
     """
 
     __slots__ = (
-        "_add_event", "_agent_bytes", "_agent_frames", "_agent_until", "_turns", "_user_bytes", "_user_frames",
-        "_user_until",
+        "_add_event", "_agent_bytes", "_agent_frames", "_agent_until", "_carrier", "_turns", "_user_bytes",
+        "_user_frames", "_user_until",
     )  # fmt: skip
+
+    _carrier: carriers.Carrier  # of a `CarrierObserver`
 
     def __init__(self, add_event: Callable[..., None]) -> None:
         self._add_event = add_event
@@ -127,14 +132,24 @@ class ChirpObserver:
     def user_text(self, data: Text, at_ms: float) -> None:
         """Note a whole text message from Bluejay."""
         turns, at = self._enter(at_ms)
-        turns.user_message(turns.parse(data), at)
+        message = turns.parse(data)
+        turns.user_message(message, at)
         self._leave(turns)
+        if turns.texts <= FIRST_TEXTS:
+            carrier = carriers.recognise(message, self)
+            if carrier is not None:
+                self._carrier = carrier
+                self.__class__ = CarrierObserver  # pyright: ignore[reportAttributeAccessIssue]
 
     def agent_text(self, data: Text, at_ms: float) -> None:
         """Note a whole text message to Bluejay."""
         turns, at = self._enter(at_ms)
         turns.agent_message(turns.parse(data), at)
         self._leave(turns)
+
+    def invalid_audio(self) -> None:
+        """Count audio that cannot be read."""
+        self._open().invalid += 1
 
     def close(self, at_ms: float) -> None:
         """End the call: what is open ends at ``at_ms``, and nothing later has an effect. May be called again."""
@@ -227,3 +242,34 @@ class ChirpObserver:
         turns, at = self._enter(at_ms)
         turns.agent_frame(at, size / BYTES_PER_MS)
         self._leave(turns)
+
+
+class CarrierObserver(ChirpObserver):
+    """The observer of a call that a telephone carrier brings; it becomes one at the carrier's first message.
+
+    (Its class is exchanged so that calls of Bluejay's own pay nothing for carriers.)
+    """
+
+    __slots__ = ()
+
+    def user_audio(self, frame: Frame, at_ms: float) -> None:
+        """Note a binary frame from the carrier."""
+        self._carrier.user_audio(frame, at_ms)
+
+    def agent_audio(self, frame: Frame, at_ms: float) -> None:
+        """Note a binary frame to the carrier."""
+        self._carrier.agent_audio(frame, at_ms)
+
+    def user_text(self, data: Text, at_ms: float) -> None:
+        """Note a whole text message from the carrier."""
+        self._carrier.received(self._read(data), at_ms)
+
+    def agent_text(self, data: Text, at_ms: float) -> None:
+        """Note a whole text message to the carrier."""
+        self._carrier.sent(self._read(data), at_ms)
+
+    def _read(self, data: Text) -> dict[str, Any]:
+        return self._open().parse(data, carriers.TEXT_LIMIT)
+
+    def _summary(self, turns: Turns) -> dict[str, object]:
+        return {**super()._summary(turns), "carrier": self._carrier.name}

@@ -70,11 +70,11 @@ class Turns:
 
     # -- what comes in ------------------------------------------------------------------------------------------------
 
-    def parse(self, data: Text) -> dict[str, Any]:
+    def parse(self, data: Text, limit: int = TEXT_LIMIT) -> dict[str, Any]:
         """Return the object in a text message; empty for anything else. Parses each message once."""
         self.texts += 1
         try:
-            if len(data) > TEXT_LIMIT:
+            if len(data) > limit:
                 self.oversized += 1
                 return {}
             message = from_json(bytes(data) if isinstance(data, memoryview) else data)

@@ -48,6 +48,8 @@ class Keeper(Protocol):
 
     def _cut(self, utterance: Utterance, ms: float) -> None: ...
 
+    def _last(self, utterance: Utterance, ms: float) -> None: ...
+
     def _withdraw(self, utterance: Utterance, reason: str) -> None: ...
 
 
@@ -108,6 +110,11 @@ class Utterance:
         """
         if self._recorder is not None:
             self._recorder._cut(self, ms)  # noqa: SLF001
+
+    def lasts(self, *, ms: float) -> None:
+        """Say how long its audio is, once that is known: where it has a start of its own, its end follows from it."""
+        if self._recorder is not None:
+            self._recorder._last(self, ms)  # noqa: SLF001
 
     def never_spoken(self) -> None:
         """Take the utterance out of the report: nobody heard it. Counted as ``dropped.never_spoken``."""

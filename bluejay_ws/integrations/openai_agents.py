@@ -2,9 +2,8 @@
 
 ::
 
-    async with await runner.run() as session:
-        with observe(session):
-            ...  # pass audio on, both ways
+    async with await runner.run() as session, observe(session):
+        ...  # pass audio on, both ways
 
 What the server's events say is in ``bluejay_ws.integrations.openai_realtime``. Leave ``@record_tool`` off the tools
 of such an agent: they are recorded from the events.
@@ -12,8 +11,6 @@ of such an agent: they are recorded from the events.
 
 from __future__ import annotations
 
-import asyncio
-import functools
 from typing import TYPE_CHECKING, Any, Self
 
 from bluejay_ws.current import current_recorder
@@ -21,6 +18,7 @@ from bluejay_ws.integrations.openai_realtime import OpenAIRealtimeTap
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import TracebackType
 
     from bluejay_ws.recorder import Recorder
 
@@ -28,9 +26,9 @@ __all__ = ["ModelListener", "observe"]
 
 
 def observe(session: Any, recorder: Recorder | None = None, *, bytes_per_ms: float = 48.0) -> ModelListener:
-    """Record what a realtime session's model is told and says; use it as a context manager inside the session.
+    """Record what a realtime session's model is told and says; use it with ``with`` or ``async with``.
 
-    Leaving it records what is still being said, so leave it before the session is closed.
+    Leaving it records what is still being said; the end of the call does so too.
 
     Args:
         session: a ``RealtimeSession``; its model must pass on the server's raw events, as OpenAI's does.
@@ -50,7 +48,7 @@ class ModelListener:
         self._recorder = recorder
         self._model = model
         self.active = recorder.active
-        self._tap = OpenAIRealtimeTap(recorder, later=self._later, bytes_per_ms=bytes_per_ms)
+        self._tap = OpenAIRealtimeTap(recorder, bytes_per_ms=bytes_per_ms)
 
     async def on_event(self, event: Any) -> None:
         """Take note of an event; called by the SDK."""
@@ -65,11 +63,18 @@ class ModelListener:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         self.close()
 
-    def _later(self, seconds: float, action: Callable[[], None]) -> None:
-        asyncio.get_running_loop().call_later(seconds, functools.partial(self._guarded, action))
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
 
     def _guarded(self, action: Callable[..., None], *args: Any) -> None:
         try:

@@ -1,261 +1,445 @@
-"""What the server events of an OpenAI Realtime connection say about a call. Imports no SDK.
+"""What an OpenAI Realtime connection says about a call.
 
-Written for GA event names; the beta's, and those of compatible services (Azure, xAI), differ by ``output_`` and by
-``conversation.item.created``. Server events alone are enough: a tool's output comes back as the echo of the item that
-the client added. The same fact comes several times in one stream; the first counts.
-
-Times: the server gives positions in the caller's audio. Their differences are exact, and an event comes about when its
-position was heard, so an utterance is placed backwards from the arrival of its end. The model sends its own audio
-faster than it plays: an utterance of the agent's lasts as long as its audio, after what was sent before it.
+For OpenAI (GA and beta event names), Azure OpenAI, Azure Voice Live, xAI Grok Voice, Qwen, and OpenAI's live models
+(`bluejay_ws.integrations.openai_live`). The same fact comes up to five times in one stream: the first counts, and a
+later final text of the same item replaces the earlier one.
 """
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from bluejay_ws.integrations.openai_live import LIVE_OUTGOING, LIVE_QUIET, LIVE_RECEIVED, Live
+from bluejay_ws.integrations.tap import Reply, Speech, Tap, audio_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from bluejay_ws.blocks import ToolCallBlock
     from bluejay_ws.recorder import Recorder
 
-__all__ = ["INTERRUPTED", "OpenAIRealtimeTap"]
+__all__ = ["OpenAIRealtimeTap"]
 
-INTERRUPTED = "The model's reply was interrupted"
-_PREFIX_MS, _SILENCE_MS = 300.0, 500.0  # the server's defaults
-_BASE64 = 3 / 4
-_ROUND_TRIP = 0.5  # seconds in which the server may still say that what has just been played was cut
+PREFIX_MS, SILENCE_MS = 300.0, 500.0
+"""What the server's voice detection adds before and after the caller's speech, unless the session says otherwise."""
 
-_ACTIONS = {
-    "session.created": "_configured",
-    "session.updated": "_configured",
-    "input_audio_buffer.speech_started": "_user_began",
-    "input_audio_buffer.speech_stopped": "_user_ended",
-    "conversation.item.input_audio_transcription.completed": "_user_said",
-    "response.audio.delta": "_agent_audio",
-    "response.audio_transcript.done": "_agent_said",
-    "conversation.item.truncated": "_truncated",
-    "conversation.item.added": "_item",
-    "conversation.item.created": "_item",
-    "response.output_item.added": "_item",
-    "response.function_call_arguments.done": "_tool_asked_for",
-    "response.done": "_reply_done",
-    "error": "_error",
-}
+_G711 = frozenset({"g711_ulaw", "g711_alaw", "audio/pcmu", "audio/pcma"})
 
 
-class OpenAIRealtimeTap:
-    """Turn server events into facts of a recorder.
+class OpenAIRealtimeTap(Tap):
+    """Turn the events of an OpenAI Realtime connection into facts of a recorder; see `Tap`.
+
+    The server's events alone are enough: a tool's output comes back as the echo of the item that the client added.
+    With `sent`, the caller's speech is placed by the server's positions in the audio, whenever that was sent.
 
     Args:
         recorder: the call's.
-        later: called as ``later(seconds, action)``; without it an utterance of the agent's is settled by the next
-            event after it, or with the call.
-        bytes_per_ms: of the model's audio; default PCM at 24,000 Hz.
+        speaks_text: the model's text replies are spoken by a text-to-speech of your own: record them as said.
+        bytes_per_ms: of the model's audio, where the session does not say; default PCM at 24,000 Hz.
     """
 
-    def __init__(
-        self,
-        recorder: Recorder,
-        *,
-        later: Callable[[float, Callable[[], None]], object] | None = None,
-        bytes_per_ms: float = 48.0,
-    ) -> None:
-        self._recorder = recorder
-        self._later = later
-        self._bytes_per_ms = bytes_per_ms
-        self._prefix_ms, self._silence_ms = _PREFIX_MS, _SILENCE_MS
-        self._descriptions: dict[str, str | None] = {}
-        self._names: dict[str, str] = {}  # of tools, by call id
-        self._tools: dict[str, tuple[str | None, ToolCallBlock]] = {}
-        self._heard: dict[str, _Heard] = {}  # by item id, as the others
-        self._told: set[tuple[str, str]] = set()
-        self._spoken: dict[str, _Spoken] = {}
-        self._plays_until = 0.0
+    provider = "openai"
+    input_rate = 48.0
 
-    def event(self, event: Mapping[str, Any]) -> None:
-        """Take note of one server event; unknown ones are ignored."""
-        kind = event.get("type")
-        if isinstance(kind, str) and self._recorder.active:
-            self._settle()
-            action = _ACTIONS.get(kind.replace("response.output_audio", "response.audio"))
-            if action is not None:
-                getattr(self, action)(event)
+    def __init__(self, recorder: Recorder, *, speaks_text: bool = False, bytes_per_ms: float | None = None) -> None:
+        super().__init__(recorder, output_bytes_per_ms=bytes_per_ms)
+        self._speaks_text = speaks_text
+        self._prefix_ms, self._silence_ms = PREFIX_MS, SILENCE_MS
+        self._speaking: Speech | None = None  # what began last
+        self._tool_responses: dict[Any, Any] = {}
+        self._texts: dict[Any, None] = {}
+        self.live = Live(self)
 
-    def close(self) -> None:
-        """Record what is still being said; for the end of the connection. May be called again."""
-        now = self._now()
-        for spoken in list(self._spoken.values()):
-            self._cut(spoken, now - spoken.start)
-        self._settle(at_last=True)
+    # -- settings ----------------------------------------------------------------------------------------------
 
-    def _now(self) -> float:
-        return float(self._recorder.offset_ms())
+    def _configured(self, event: dict[str, Any]) -> None:
+        session = event.get("session") or {}
+        audio = session.get("audio") or {}
+        heard, spoken = audio.get("input") or {}, audio.get("output") or {}
+        self._model_is(session.get("model"))
+        self._detection(heard.get("turn_detection") or session.get("turn_detection"))
+        input_format = heard.get("format") or session.get("input_audio_format")
+        rate = session.get("input_audio_sampling_rate")
+        self.input_bytes_per_ms = _bytes_per_ms(input_format, self.input_bytes_per_ms, rate)
+        output_format = spoken.get("format") or session.get("output_audio_format")
+        self.output_bytes_per_ms = _bytes_per_ms(output_format, self.output_bytes_per_ms)
+        for tool in session.get("tools") or ():
+            facts = tool.get("function") or tool
+            self._describe(facts.get("name"), facts.get("description"))
 
-    def _is_new(self, kind: str, name: str) -> bool:
-        known = (kind, name) in self._told
-        self._told.add((kind, name))
-        return not known
-
-    # -- settings -----------------------------------------------------------------------------------------------
-
-    def _configured(self, event: Mapping[str, Any]) -> None:
-        settings = event.get("session") or {}
-        audio_in = (settings.get("audio") or {}).get("input") or {}
-        detection = audio_in.get("turn_detection") or settings.get("turn_detection") or {}
-        measured = detection.get("type", "server_vad") == "server_vad"
-        self._prefix_ms = detection.get("prefix_padding_ms", _PREFIX_MS) if measured else 0.0
-        self._silence_ms = detection.get("silence_duration_ms", _SILENCE_MS) if measured else 0.0
-        for tool in settings.get("tools") or []:
-            self._descriptions[tool.get("name")] = tool.get("description")
-
-    # -- the caller ---------------------------------------------------------------------------------------------
-
-    def _user_began(self, event: Mapping[str, Any]) -> None:
-        heard = self._heard.setdefault(event["item_id"], _Heard(self._now()))
-        heard.position = event.get("audio_start_ms") if heard.position is None else heard.position
-        heard.end = None  # begun again: it was only a pause
-
-    def _user_ended(self, event: Mapping[str, Any]) -> None:
-        heard, now = self._heard.get(event["item_id"]), self._now()
-        if heard is None:
+    def _detection(self, detection: Any) -> None:
+        if not isinstance(detection, dict):
             return
-        heard.end = max(0.0, now - self._silence_ms)
-        if heard.position is not None and event.get("audio_end_ms") is not None:
-            heard.start = max(0.0, now - (event["audio_end_ms"] - heard.position) + self._prefix_ms)
+        measured = (detection.get("type") or "server_vad") in {"server_vad", "azure_semantic_vad"}
+        prefix, silence = detection.get("prefix_padding_ms"), detection.get("silence_duration_ms")
+        self._prefix_ms = (PREFIX_MS if prefix is None else prefix) if measured else 0.0
+        self._silence_ms = (SILENCE_MS if silence is None else silence) if measured else 0.0
 
-    def _user_said(self, event: Mapping[str, Any]) -> None:
-        if event.get("status") == "in_progress" or not self._is_new("user", event["item_id"]):
+    # -- the caller --------------------------------------------------------------------------------------------
+
+    def _appended(self, event: dict[str, Any]) -> None:
+        ms = audio_bytes(event["audio"]) / self.input_bytes_per_ms
+        if ms:
+            self.input.appended(ms, self.recorder.offset_ms())
+
+    def _user_began(self, event: dict[str, Any]) -> None:
+        speech = self._speech(event["item_id"])
+        if speech.stopped:  # its end is taken back, and so is the reply to it
+            speech.stopped, speech.end = False, None
+            self._taken_back(speech)
+        self._speaking = speech
+        if speech.start is not None:
             return
-        text, heard = event.get("transcript", "").strip(), self._heard.pop(event["item_id"], None)
-        start, end = (None, None) if heard is None else (round(heard.start), round(heard.end or self._now()))
-        self._recorder.user_said(text, start_offset_ms=start, end_offset_ms=end)
+        position, now = event.get("audio_start_ms"), self._now()
+        speech.position = position
+        at = None if position is None else self._heard_at(position + self._prefix_ms)
+        speech.start = self._stamp(now if at is None else min(at, now))
 
-    # -- the agent ----------------------------------------------------------------------------------------------
-
-    def _agent_audio(self, event: Mapping[str, Any]) -> None:
-        spoken = self._spoken.get(event["item_id"])
-        if spoken is None:
-            if not self._is_new("audio", event["item_id"]):
-                return  # of an item that is over
-            spoken = self._spoken[event["item_id"]] = self._begin(event)
-        spoken.audio_ms += len(event["delta"]) * _BASE64 / self._bytes_per_ms
-        self._plays_until = spoken.start + spoken.audio_ms
-
-    def _begin(self, event: Mapping[str, Any]) -> _Spoken:
-        return _Spoken(max(self._now(), self._plays_until), event.get("response_id"))
-
-    def _agent_said(self, event: Mapping[str, Any]) -> None:
-        name = event["item_id"]
-        if not self._is_new("agent", f"{name} {event.get('content_index', 0)}"):
+    def _taken_back(self, speech: Speech) -> None:
+        reply = next(reversed(self._replies.values()), None)
+        if reply is None or reply.start is None or speech.start is None or reply.start < speech.start:
             return
-        spoken, text = self._spoken.get(name), event.get("transcript", "")
-        if spoken is None:  # its audio went another way
-            self._recorder.agent_said(text)
+        if reply.heard_ms is None:
+            self._cut(reply)
+            self._interrupted((speech.key, reply.response))
+
+    def _user_ended(self, event: dict[str, Any]) -> None:
+        speech = self._speeches.get(event["item_id"])
+        if speech is None:
             return
-        spoken.text += text
-        if self._later is not None:
-            rest = (spoken.start + spoken.audio_ms - self._now()) / 1e3
-            self._later(max(0.0, rest) + _ROUND_TRIP, self._settle)
-        return
-
-    def _truncated(self, event: Mapping[str, Any]) -> None:
-        spoken = self._spoken.get(event["item_id"])
-        if spoken is not None:
-            self._cut(spoken, event["audio_end_ms"])
-            self._interrupted(spoken.response)
-            self._finish(event["item_id"])
-            self._plays_until = self._now()  # what was to play after it is dropped with it
-            self._spoken = {name: one for name, one in self._spoken.items() if one.start < self._plays_until}
-
-    def _cut(self, spoken: _Spoken, heard_ms: float) -> None:
-        """Keep of a text what was heard, by its share of the audio, to the end of the word."""
-        text = spoken.text
-        if heard_ms < spoken.audio_ms:
-            length = int(len(text) * max(0.0, heard_ms) / spoken.audio_ms)
-            spoken.text = text[:length] + text[length:].partition(" ")[0] if length else ""
-            spoken.audio_ms = max(0.0, heard_ms)
-
-    def _interrupted(self, response: str | None) -> None:
-        if response is None or self._is_new("interrupted", response):
-            self._recorder.add_event(INTERRUPTED, tags=("interruption",))
-
-    def _settle(self, *, at_last: bool = False) -> None:
-        """Finish what has been played for long enough that nobody will say it was cut."""
-        for name, spoken in list(self._spoken.items()):
-            over = spoken.start + spoken.audio_ms + _ROUND_TRIP * 900 <= self._now()
-            if at_last or (over and spoken.text):
-                self._finish(name)
-
-    def _finish(self, name: str) -> None:
-        spoken = self._spoken.pop(name)
-        if spoken.text:
-            start, end = round(spoken.start), round(spoken.start + spoken.audio_ms)
-            self._recorder.agent_said(spoken.text, start_offset_ms=start, end_offset_ms=end)
-
-    # -- tools and replies --------------------------------------------------------------------------------------
-
-    def _item(self, event: Mapping[str, Any]) -> None:
-        item = event.get("item") or {}
-        if item.get("type") == "function_call" and item.get("name"):
-            self._names[item["call_id"]] = item["name"]
-        elif item.get("type") == "function_call_output" and item.get("call_id") in self._tools:
-            _, block = self._tools.pop(item["call_id"])
-            block.output = _parsed(item.get("output"))
-            block.__exit__(None, None, None)
-
-    def _tool_asked_for(self, event: Mapping[str, Any]) -> None:
-        call = event["call_id"]
-        if self._is_new("tool", call):
-            name = event.get("name") or self._names.get(call) or "unknown"
-            block = self._recorder.tool_call(name, _parsed(event.get("arguments")), self._descriptions.get(name))
-            self._tools[call] = (event.get("response_id"), block.__enter__())
-
-    def _reply_done(self, event: Mapping[str, Any]) -> None:
-        response = event.get("response") or {}
-        if response.get("status") != "cancelled":
+        speech.stopped = True
+        position, now = event.get("audio_end_ms"), self._now()
+        speech.end = max(0.0, now - self._silence_ms)
+        if position is None:
             return
-        if (response.get("status_details") or {}).get("reason") == "turn_detected":
-            self._interrupted(response.get("id"))
-        for call, (reply, block) in list(self._tools.items()):
-            if reply is not None and reply == response.get("id"):
-                del self._tools[call]
-                block.output = {"status": "cancelled"}
-                block.__exit__(None, None, None)
+        at = self._heard_at(position - self._silence_ms)
+        if at is not None:
+            speech.end = min(at, now)
+        elif speech.position is not None and speech.said is None:  # its length is exact, and its end came just now
+            began = max(0, round(now - (position - speech.position) + self._prefix_ms))
+            speech.start = began if speech.start is None else min(speech.start, began)
 
-    def _error(self, event: Mapping[str, Any]) -> None:
+    def _committed(self, event: dict[str, Any]) -> None:
+        """The caller's turn is over; what the agent said before it has been heard, or was dropped."""
+        self._plays_until = min(self._plays_until, float(self._now()))
+        speech = self._speech(event["item_id"])
+        if speech.start is None:  # push to talk: there are no events of speech
+            speech.end = self._now()
+
+    def _idle(self, event: dict[str, Any]) -> None:
+        self._speech(event.get("item_id")).dropped = True
+        self._note("The model waited in vain for the caller")
+
+    def _user_piece(self, event: dict[str, Any]) -> None:
+        speech = self._speech(event["item_id"])
+        if not speech.final:
+            speech.text += event.get("delta") or ""
+
+    def _user_updated(self, event: dict[str, Any]) -> None:
+        speech = self._speech(event["item_id"])
+        if not speech.final:
+            speech.text = event.get("transcript") or ""
+        if speech.stopped and speech.said is None:
+            speech.end = self._now()  # it went on after the end that was told
+
+    def _user_text(self, event: dict[str, Any]) -> None:
+        if event.get("status") == "in_progress":
+            self._user_updated(event)
+            return
+        speech = self._speech(event["item_id"])
+        if speech.start is None and not self._observed():
+            at = self._now() if speech.end is None else speech.end
+            speech.start = self._stamp(at)
+        self._user_said(speech, event.get("transcript") or "")
+
+    def _user_segment(self, event: dict[str, Any]) -> None:
+        """Diarized models say it in parts; the whole comes too, as ``completed``."""
+
+    def _not_transcribed(self, event: dict[str, Any]) -> None:
         error = event.get("error") or {}
-        facts = {key: error[key] for key in ("type", "code", "message") if error.get(key)}
-        self._recorder.add_event("Error of the model's service", metadata=facts)
+        speech = self._speeches.get(event.get("item_id"))
+        start = None if speech is None else speech.start
+        facts = {"item_id": event.get("item_id"), **_facts(error)}
+        self.recorder.add_event(
+            "Transcription failed", start_offset_ms=start, tags=(self.provider, "transcription"), metadata=facts
+        )
+
+    # -- the agent ---------------------------------------------------------------------------------------------
+
+    def _audio(self, event: dict[str, Any]) -> None:
+        reply = self._replies.get(event["item_id"])
+        if reply is None:
+            reply = self._reply(event["item_id"], event.get("response_id"))
+        ms = audio_bytes(event["delta"]) / self.output_bytes_per_ms
+        self._agent_audio(reply, ms or event.get("audio_duration_ms") or 0.0)
+
+    def _text_piece(self, event: dict[str, Any]) -> None:
+        reply = self._replies.get(event["item_id"])
+        if reply is None:
+            reply = self._reply(event["item_id"], event.get("response_id"))
+        if reply.final:
+            return
+        start = event.get("start_time")
+        if start is not None:
+            reply.marks.append((start * 1e3, len(reply.text)))
+        self._agent_text(reply, event["delta"])
+
+    def _timed_word(self, event: dict[str, Any]) -> None:
+        reply = self._reply(event["item_id"], event.get("response_id"))
+        said = (reply.marks[-1][1] if reply.marks else 0) + len(event["text"])
+        reply.marks.append((event["audio_offset_ms"] + (event.get("audio_duration_ms") or 0), said))
+
+    def _whole_text(self, event: dict[str, Any]) -> None:
+        reply = self._reply(event["item_id"], event.get("response_id"))
+        index = event.get("content_index") or 0
+        text = event.get("transcript") or ""
+        if reply.final and index:  # a second part of the same item
+            self._agent_said(reply, f"{reply.text} {text}".strip() if text not in reply.text else reply.text)
+        else:
+            self._agent_said(reply, text)
+
+    def _written(self, event: dict[str, Any]) -> None:
+        key = (event["item_id"], event.get("content_index") or 0)
+        text = event.get("text") or ""
+        if key in self._texts or not text:
+            return
+        self._texts[key] = None
+        if self._speaks_text:
+            self._agent_said(self._reply(event["item_id"], event.get("response_id")), text)
+        else:
+            self._text_reply(text)
+
+    def _truncated(self, event: dict[str, Any]) -> None:
+        reply = self._replies.get(event["item_id"])
+        if reply is None or (reply.start is None and not reply.text):
+            return
+        self._cut(reply, event.get("audio_end_ms") or 0.0)
+        self._interrupts(reply.response or reply.key)
+        for later in self._replies.values():  # what was to play after it was dropped with it
+            if later.start is not None and reply.start is not None and later.plays_from > reply.plays_from:
+                self._drop_unheard(later)
+
+    def _drop_unheard(self, reply: Reply) -> None:
+        if reply.heard_ms is None and reply.plays_from > self._now():
+            self._cut(reply, 0.0)
+
+    def _cleared(self, event: dict[str, Any]) -> None:
+        """WebRTC and SIP: the server stopped its own play-out."""
+        self._interrupts(event.get("response_id"))
+        for reply in self._replies.values():
+            if reply.response == event.get("response_id") and reply.heard_ms is None and reply.audio_ms:
+                self._cut(reply)
+
+    def _interrupts(self, response: Any) -> None:
+        """One barge-in may cut several items, and cancel the reply that had not begun: it is still one."""
+        speech = self._speaking
+        if speech is not None and ("speech", speech.key) in self._interruptions:
+            self._interruptions[response] = None
+            return
+        at = None if speech is None or speech.final else speech.start
+        fresh = response not in self._interruptions
+        self._interrupted(response, at=at)
+        if fresh and speech is not None and not speech.final:
+            self._interruptions["speech", speech.key] = None
+
+    # -- replies -----------------------------------------------------------------------------------------------
+
+    def _reply_done(self, event: dict[str, Any]) -> None:
+        response = event.get("response") or {}
+        self._add_usage(response.get("usage") or event.get("usage"))
+        for item in response.get("output") or ():
+            self._item_in(item, response.get("id"))
+        status, details = response.get("status"), response.get("status_details")
+        details = details if isinstance(details, dict) else {}
+        if status == "cancelled":
+            self._reply_cancelled(response.get("id"), details.get("reason"))
+        elif status in {"failed", "incomplete"}:
+            facts = {"reason": details.get("reason"), **_facts(details.get("error") or {})}
+            self._note(f"Response {status}", response_id=response.get("id"), **facts)
+            self._tools_of(response.get("id"), {"status": "failed", "message": f"response {status}"})
+
+    def _reply_cancelled(self, name: Any, reason: Any) -> None:
+        spoken = [one for one in self._replies.values() if one.response == name and name and one.start is not None]
+        if reason == "turn_detected" and spoken:
+            self._interrupts(name)
+            for reply in spoken:
+                self._cut(reply)
+        elif not spoken:
+            self._note("Response cancelled before it was spoken", reason=reason, response_id=name)
+        self._tools_of(name, {"status": "cancelled"})
+
+    def _tools_of(self, response: Any, output: dict[str, Any]) -> None:
+        for key in self._open_tools():
+            if response is not None and self._tool_responses.get(key) == response:
+                self._leave_tool(key, output)
+
+    def _cancelled(self, event: dict[str, Any]) -> None:
+        self._reply_cancelled(event.get("response_id") or (event.get("response") or {}).get("id"), "turn_detected")
+
+    # -- items and tools ---------------------------------------------------------------------------------------
+
+    def _item(self, event: dict[str, Any]) -> None:
+        item = event.get("item")
+        if item is not None:
+            self._item_in(item, event.get("response_id"))
+
+    def _item_in(self, item: dict[str, Any], response: Any) -> None:
+        kind = item.get("type")
+        if kind == "function_call":
+            self._function(item, response)
+        elif kind == "function_call_output":
+            self._tool_output(item.get("call_id"), item.get("output"))
+        elif kind == "message":
+            self._message(item)
+        elif type(kind) is str and kind.endswith("_call"):
+            self._server_tool(kind, item)
+
+    def _function(self, item: dict[str, Any], response: Any) -> None:
+        call = item.get("call_id")
+        if item.get("name"):
+            self._tool_names[call] = item["name"]
+        if item.get("status") == "completed" and call is not None and item.get("arguments"):
+            self._begin_tool(call, item.get("name"), item["arguments"], response)
+
+    def _message(self, item: dict[str, Any]) -> None:
+        if item.get("role") == "user":
+            for part in item.get("content") or ():
+                if part.get("type") in {"input_text", "text"} and part.get("text"):
+                    self._typed_text(part["text"], item.get("id"))
+        elif item.get("role") == "assistant" and item.get("status") in {"completed", "incomplete"} and item.get("id"):
+            self._message_text(item)
+
+    def _message_text(self, item: dict[str, Any]) -> None:
+        """Take a reply's text from its item, where it did not come before: then only this tells it."""
+        reply = self._replies.get(item["id"])
+        for part in item.get("content") or ():
+            if part.get("transcript") and reply is not None and not reply.final:
+                self._agent_said(reply, part["transcript"])
+
+    def _arguments(self, event: dict[str, Any]) -> None:
+        self._begin_tool(event["call_id"], event.get("name"), event.get("arguments"), event.get("response_id"))
+
+    def _begin_tool(self, call: Any, name: Any, arguments: Any, response: Any) -> None:
+        if call not in self._tools:
+            self._tool_responses[call] = response
+            self._tool(call, name, arguments)
+
+    def _server_tool(self, kind: str, item: dict[str, Any]) -> None:
+        """Take a tool that the server runs: MCP, and searches of the web or of files."""
+        key, name = item.get("id"), item.get("name") or kind.removesuffix("_call")
+        self._tool_names[key] = name
+        status, arguments = item.get("status"), item.get("arguments") or item.get("action") or item.get("queries")
+        over = status in {"completed", "failed", "incomplete"} or item.get("output") is not None or item.get("error")
+        if not over and kind == "mcp_call":
+            return  # its arguments are still to come
+        self._tool(key, name, arguments)
+        if not over:
+            return
+        if item.get("error") or status == "failed":
+            self._tool_failed(key, (item.get("error") or {}) if isinstance(item.get("error"), dict) else item["error"])
+        elif item.get("output") is not None:
+            self._tool_output(key, item["output"])
+        else:
+            self._tool_ended(key)
+
+    def _mcp_arguments(self, event: dict[str, Any]) -> None:
+        self._tool(event["item_id"], None, event.get("arguments"))
+
+    def _mcp_failed(self, event: dict[str, Any]) -> None:
+        """Its item tells why; the call stays open until that comes."""
+
+    def _item_sent(self, event: dict[str, Any]) -> None:
+        item = event.get("item") or {}
+        if item.get("type") == "function_call_output":
+            self._tool_output(item.get("call_id"), item.get("output"))
+
+    # -- the rest ----------------------------------------------------------------------------------------------
+
+    def _error(self, event: dict[str, Any]) -> None:
+        error = event.get("error") or {}
+        facts = _facts(error if isinstance(error, dict) else {"message": str(error)})
+        self.recorder.add_event("Error of the model's service", tags=(self.provider,), metadata=facts)
+
+    def _dtmf(self, event: dict[str, Any]) -> None:
+        self._note("DTMF", key=event.get("event"))
+
+    def _finish(self) -> None:
+        self.live.finish()
+        super()._finish()
+
+    received: ClassVar[Mapping[str, Callable[[Any, Any], None]]] = {
+        "session.created": _configured,
+        "session.updated": _configured,
+        "input_audio_buffer.speech_started": _user_began,
+        "input_audio_buffer.speech_stopped": _user_ended,
+        "input_audio_buffer.committed": _committed,
+        "input_audio_buffer.timeout_triggered": _idle,
+        "input_audio_buffer.dtmf_event_received": _dtmf,
+        "conversation.item.input_audio_transcription.delta": _user_piece,
+        "conversation.item.input_audio_transcription.updated": _user_updated,
+        "conversation.item.input_audio_transcription.completed": _user_text,
+        "conversation.item.input_audio_transcription.segment": _user_segment,
+        "conversation.item.input_audio_transcription.failed": _not_transcribed,
+        "response.output_audio.delta": _audio,
+        "response.audio.delta": _audio,
+        "response.output_audio_transcript.delta": _text_piece,
+        "response.audio_transcript.delta": _text_piece,
+        "response.output_audio_transcript.done": _whole_text,
+        "response.audio_transcript.done": _whole_text,
+        "response.audio_timestamp.delta": _timed_word,
+        "response.output_text.done": _written,
+        "response.text.done": _written,
+        "conversation.item.truncated": _truncated,
+        "output_audio_buffer.cleared": _cleared,
+        "response.done": _reply_done,
+        "response.cancelled": _cancelled,
+        "conversation.item.added": _item,
+        "conversation.item.created": _item,
+        "conversation.item.done": _item,
+        "response.output_item.added": _item,
+        "response.output_item.done": _item,
+        "response.function_call_arguments.done": _arguments,
+        "response.mcp_call_arguments.done": _mcp_arguments,
+        "response.mcp_call.failed": _mcp_failed,
+        "error": _error,
+        **LIVE_RECEIVED,
+    }
+    outgoing: ClassVar[Mapping[str, Callable[[Any, Any], None]]] = {
+        "input_audio_buffer.append": _appended,
+        "conversation.item.create": _item_sent,
+        "conversation.item.truncate": _truncated,
+        **LIVE_OUTGOING,
+    }
+    quiet: ClassVar[frozenset[str]] = LIVE_QUIET | {
+        *("response.created", "response.in_progress", "response.content_part.added", "response.content_part.done"),
+        *("response.output_audio.done", "response.audio.done", "response.audio_timestamp.done"),
+        *("response.output_text.delta", "response.text.delta", "response.function_call_arguments.delta"),
+        *("response.mcp_call_arguments.delta", "response.mcp_call.in_progress", "response.mcp_call.completed"),
+        *("mcp_list_tools.in_progress", "mcp_list_tools.completed", "mcp_list_tools.failed"),
+        *("response.web_search_call.in_progress", "response.web_search_call.searching"),
+        *("response.web_search_call.completed", "response.file_search_call.in_progress"),
+        *("response.file_search_call.searching", "response.file_search_call.completed"),
+        *("conversation.created", "conversation.item.deleted", "conversation.item.retrieved", "rate_limits.updated"),
+        *("input_audio_buffer.cleared", "output_audio_buffer.started", "output_audio_buffer.stopped", "ping"),
+        *("response.animation_viseme.delta", "response.animation_viseme.done", "session.avatar.connecting", "warning"),
+        *("response.animation_blendshapes.delta", "response.animation_blendshapes.done", "session.end"),
+        *("conversation.item.ambient_audio_transcription.completed",),
+        *("conversation.item.ambient_audio_transcription.delta",),
+    }
 
 
-class _Heard:
-    """Where one utterance of the caller's was heard."""
-
-    __slots__ = ("end", "position", "start")
-
-    def __init__(self, start: float) -> None:
-        self.start = start
-        self.end: float | None = None
-        self.position: float | None = None  # of its start, in the audio sent to the model
+def _facts(error: Any) -> dict[str, Any]:
+    if not isinstance(error, dict):
+        return {}
+    return {key: error[key] for key in ("type", "code", "message") if error.get(key)}
 
 
-class _Spoken:
-    """One utterance of the agent's: when it plays, how long, and its text."""
-
-    __slots__ = ("audio_ms", "response", "start", "text")
-
-    def __init__(self, start: float, response: str | None) -> None:
-        self.start = start
-        self.response = response
-        self.audio_ms = 0.0
-        self.text = ""
-
-
-def _parsed(value: Any) -> Any:
-    """Return what a string of JSON says; cut JSON stays a string."""
-    try:
-        return json.loads(value)
-    except (TypeError, ValueError):
-        return value
+def _bytes_per_ms(declared: Any, default: float, rate: Any = None) -> float:
+    """Return the size of a millisecond of audio, from a format's name (beta) or description (GA)."""
+    kind = declared.get("type") if isinstance(declared, dict) else declared
+    if kind in _G711:
+        return 8.0
+    if isinstance(declared, dict):
+        rate = declared.get("rate") or rate
+    if type(rate) is int and rate > 0:
+        return rate * 2 / 1_000
+    return default

@@ -154,7 +154,7 @@ class CallKeeper:
         """Record what is left, and let go of the call. Twice is once."""
         self._guarded(self._end)
 
-    # -- the connection -----------------------------------------------------------------------------------------
+    # -- the connection ----------------------------------------------------------------------------------------
 
     def _begin(self) -> None:
         self._transport.add_event_handler("on_client_connected", self._connected)
@@ -190,7 +190,7 @@ class CallKeeper:
 
         asyncio.get_running_loop().call_later(DRAIN, end)
 
-    # -- the call -----------------------------------------------------------------------------------------------
+    # -- the call ----------------------------------------------------------------------------------------------
 
     def _open(self, websocket: Any, adapter: str | None) -> None:
         """Open the call of a connection, if it has an id, or may get one."""
@@ -204,8 +204,6 @@ class CallKeeper:
             call = import_module(adapter).open_call(websocket, self._clients, sources)
         if call is None or not call.recorder.active:
             return
-        if adapter is None:
-            call.ends_with_handler()
         self._call = call
         self._leave = call.handler_started()
         self._follow(call.recorder)
@@ -238,7 +236,7 @@ class CallKeeper:
                 self._leave()
                 call.handler_ended()
 
-    # -- errors of ours -----------------------------------------------------------------------------------------
+    # -- errors of ours ----------------------------------------------------------------------------------------
 
     def _guarded(self, action: Callable[..., None], *args: Any) -> None:
         try:

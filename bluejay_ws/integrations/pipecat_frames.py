@@ -108,7 +108,7 @@ class PipecatTap:
         self._flush_user(now)
         self._finish(self._agent, now)
 
-    # -- inside -------------------------------------------------------------------------------------------------
+    # -- inside ------------------------------------------------------------------------------------------------
 
     def _is_new(self, number: int) -> bool:
         if number in self._seen:
@@ -129,7 +129,7 @@ class PipecatTap:
         if self._later is not None:
             self._later(SETTLE, action)
 
-    # -- the caller ---------------------------------------------------------------------------------------------
+    # -- the caller --------------------------------------------------------------------------------------------
 
     def _user_began(self, frame: Any, at: float) -> None:
         if self._user.over:
@@ -170,7 +170,7 @@ class PipecatTap:
         summary = getattr(self._recorder.heard, "summary", None)
         return summary is not None and bool(summary()["user_frames"])
 
-    # -- the agent ----------------------------------------------------------------------------------------------
+    # -- the agent ---------------------------------------------------------------------------------------------
 
     def _agent_began(self, _: Any, at: float) -> None:
         if self._agent is None or self._agent.start is not None:
@@ -221,7 +221,7 @@ class PipecatTap:
             speech.cut = True
             self._recorder.add_event(INTERRUPTED, start_offset_ms=_ms(at), tags=("interruption",))
 
-    # -- tools --------------------------------------------------------------------------------------------------
+    # -- tools -------------------------------------------------------------------------------------------------
 
     def _tool_began(self, frame: Any, at: float) -> None:
         if frame.tool_call_id in self._tools:
@@ -248,7 +248,7 @@ class PipecatTap:
             block.output = output
             block.__exit__(None, None, None)
 
-    # -- the end ------------------------------------------------------------------------------------------------
+    # -- the end -----------------------------------------------------------------------------------------------
 
     def _ends(self, _: Any, at: float) -> None:
         """Prepare for the end: what is queued is still played, but nothing may wait for late words any more."""

@@ -6,14 +6,13 @@
     setup(app, bluejay)        # the same, and reports are delivered before the application is gone
 
 A handler makes its own `WebSocketResponse`; it is caught when it is prepared, and observed by attributes of that one
-object over its public methods. A frame is seen when the handler receives it.
+object: where its ``receive`` returns, and at the writer below its ``send_...`` and ``close``. So all methods, and those
+of a user's subclass, work as they are written. A frame is seen when the handler receives it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
-from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
 try:
@@ -21,9 +20,8 @@ try:
 except ImportError as missing:
     raise ImportError("bluejay_ws.servers.aiohttp needs aiohttp: pip install 'bluejay_ws[aiohttp]'") from missing
 
-from bluejay_ws.client import default_client, opening_failed
-from bluejay_ws.wire.ids import checked_sources, ids_in_query
-from bluejay_ws.wire.platform import ID_HEADER
+from bluejay_ws.outcome import ABNORMAL, close_facts
+from bluejay_ws.servers import base
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -38,37 +36,49 @@ if TYPE_CHECKING:
 __all__ = ["BluejayMiddleware", "bluejay_middleware", "open_call", "setup"]
 
 _CALL = "_bluejay_ws"  # the attribute of a request that is its call; a key of its storage would warn
+_LOST = {"close_code": ABNORMAL, "close_reason": "", "closed_by": "nobody"}
 _HOOK = "_prepare_hook"  # what a request awaits when a response is about to be sent
 
 
 def bluejay_middleware(
-    client: Bluejay | None = None, *, id_from: tuple[IdSource, ...] = ("header",)
+    client: Bluejay | None = None,
+    *,
+    id_from: tuple[IdSource, ...] = ("header",),
+    id_names: tuple[str, ...] = (),
 ) -> BluejayMiddleware:
     """Return a middleware that gives each websocket a recorder, and sends its report when it closes.
 
     Args:
         client: a configured client; default the one made from the environment at the first simulated call.
         id_from: where the call's id may stand; see `record`.
+        id_names: under which names of your own; see `record`.
 
     Raises:
         ValueError: ``id_from`` names an unknown place.
     """
-    return BluejayMiddleware(client, id_from)
+    return BluejayMiddleware(client, id_from, id_names)
 
 
-def setup(app: web.Application, client: Bluejay | None = None, *, id_from: tuple[IdSource, ...] = ("header",)) -> None:
+def setup(
+    app: web.Application,
+    client: Bluejay | None = None,
+    *,
+    id_from: tuple[IdSource, ...] = ("header",),
+    id_names: tuple[str, ...] = (),
+) -> None:
     """Add the middleware to an application, and deliver what is left when the application is cleaned up.
 
     Args:
         app: an application that has not started.
         client: see `bluejay_middleware`.
         id_from: see `bluejay_middleware`.
+        id_names: see `bluejay_middleware`.
 
     Raises:
         RuntimeError: the application has started.
         ValueError: ``id_from`` names an unknown place.
     """
-    middleware = bluejay_middleware(client, id_from=id_from)
+    middleware = bluejay_middleware(client, id_from=id_from, id_names=id_names)
     app.middlewares.append(middleware)
     app.on_cleanup.append(middleware.flush)
 
@@ -78,45 +88,20 @@ class BluejayMiddleware:
 
     __middleware_version__ = 1
 
-    def __init__(self, client: Bluejay | None, id_from: tuple[IdSource, ...]) -> None:
-        self._client = client
-        self._id_from = checked_sources(id_from)
+    def __init__(self, client: Bluejay | None, id_from: tuple[IdSource, ...], id_names: tuple[str, ...] = ()) -> None:
+        self._opener = base.Opener(client, id_from, id_names)
 
     async def __call__(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Serve one request."""
-        call = self._open_call(request)
+        call = self._opener.guarded(open_call, request)
         if call is None:
             return await handler(request)
-        leave = call.handler_started()
-        try:
-            response = await handler(request)
-        except BaseException as error:
-            leave()
-            call.handler_ended(error)
-            raise
-        leave()
-        call.handler_ended()
-        return response
+        with call.handling():
+            return await handler(request)
 
     async def flush(self, app: web.Application) -> None:  # noqa: ARG002 - the signature of an on_cleanup signal
         """Deliver what is left, within the client's ``flush_timeout``; for ``app.on_cleanup``."""
-        if self._client is not None:
-            try:
-                await self._client.aflush()
-            except Exception as error:  # noqa: BLE001 - no error of ours keeps an application from ending
-                self._client.failed("flush", error, None)
-
-    def _open_call(self, request: web.Request) -> Call | None:
-        try:
-            return open_call(request, self._its_client, self._id_from)
-        except Exception as error:  # noqa: BLE001 - no error of ours reaches the agent
-            opening_failed(self._its_client, error)
-            return None
-
-    def _its_client(self) -> Bluejay:
-        if self._client is None:
-            self._client = default_client()
-        return self._client
+        await self._opener.flush()
 
 
 def open_call(request: Any, client: Callable[[], Bluejay], id_from: tuple[IdSource, ...] = ("header",)) -> Call | None:
@@ -131,156 +116,127 @@ def open_call(request: Any, client: Callable[[], Bluejay], id_from: tuple[IdSour
     known: Call | None = vars(request).get(_CALL)
     if known is not None or request.headers.get("Upgrade", "").lower() != "websocket":
         return known
-    values = list(request.headers.getall(ID_HEADER, ())) if "header" in id_from else []
-    if not values and "query" in id_from:
-        values = ids_in_query(request.path_qs)
-    look = "message" in id_from
-    call = client().open_call(values, server="aiohttp", look=look) if values or look else None
+    call = base.open_call(
+        client,
+        id_from,
+        server="aiohttp",
+        headers=lambda name: list(request.headers.getall(name, ())),
+        target=lambda: request.path_qs,
+    )
     if call is not None:
         vars(request)[_CALL] = call
-        try:
-            _Wire(call, request).attach()
-        except Exception as error:  # noqa: BLE001 - the call goes on, and is recorded without its frames
-            call.failed("attach", error)
-            call.ends_with_handler()
+        connection = _Connection(call, request)
+        connection.attach(connection.observe)
     return call
 
 
-class _Wire:
-    """What passes one request's websocket, told to its call. Never raises, never changes a message."""
+class _Connection(base.Watched):
+    """One request's websocket, observed from where it is prepared. Never raises of its own, never changes a message."""
 
-    __slots__ = ("attributes", "call", "observer", "request", "websocket")
+    __slots__ = ("_request", "_sent", "_tapped", "_websocket")
 
     def __init__(self, call: Call, request: web.Request) -> None:
-        self.call = call
-        self.observer = call.observer
-        self.request = request
-        self.websocket: web.WebSocketResponse | None = None
-        self.attributes: dict[str, Any] = {}
+        super().__init__(call)
+        self._request = request
+        self._websocket: web.WebSocketResponse | None = None
+        self._sent: dict[str, Any] = {}  # the agent's close
+        self._tapped: list[tuple[Any, str, Any]] = []  # an object, its attribute, and what we put there
 
     # -- the life of the request ----------------------------------------------------------------------------------
 
-    def attach(self) -> None:
+    def observe(self) -> None:
         """Wait for the response that the handler prepares, and for the end of the request's task."""
         task = cast("asyncio.Task[Any]", asyncio.current_task())  # the request's own
-        prepare = getattr(self.request, _HOOK)
+        self._tap(self._request, _HOOK, self._prepare)
+        task.add_done_callback(lambda _: self.over())
 
+    def _tap(self, owner: Any, name: str, method: Callable[[Any], Any]) -> None:
+        ours = method(getattr(owner, name))
+        vars(owner)[name] = ours  # plain assignment to a request warns in debug mode
+        self._tapped.append((owner, name, ours))
+
+    def _prepare(self, prepare: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
         async def prepare_and_observe(response: web.StreamResponse) -> None:
             await prepare(response)
-            if isinstance(response, web.WebSocketResponse) and self.websocket is None:
-                self._guarded(self._observe, response)
+            if isinstance(response, web.WebSocketResponse) and self._websocket is None:
+                self.guarded(self._prepared, response)
 
-        vars(self.request)[_HOOK] = prepare_and_observe  # plain assignment warns in debug mode
-        task.add_done_callback(self._ended)
+        return prepare_and_observe
 
-    def _observe(self, websocket: web.WebSocketResponse) -> None:
-        self.websocket = websocket
-        observed: dict[str, Callable[[Any], Any]] = {
-            "receive": self._receive,
-            "send_bytes": functools.partial(self._send, note=self._sent_bytes),
-            "send_str": functools.partial(self._send, note=self._sent_text),
-            "send_frame": self._send_frame,  # since aiohttp 3.11
-            "close": functools.partial(self._close, websocket),
-        }
-        names = [name for name in observed if hasattr(websocket, name)]
-        self.attributes = {name: observed[name](getattr(websocket, name)) for name in names}
-        vars(websocket).update(self.attributes)
+    def _prepared(self, websocket: web.WebSocketResponse) -> None:
+        self._websocket = websocket
         self.call.handshake_done()
+        self._tap(websocket, "_post_start", self._started)  # where it gets its writer
+        self._tap(websocket, "receive", self._receive)
 
-    def _ended(self, _: object) -> None:
-        """Note that the request has been served, and leave request and websocket as they were."""
-        vars(self.request).pop(_HOOK, None)
-        if self.websocket is None:
+    def _started(self, post_start: Callable[..., None]) -> Callable[..., None]:
+        def start(request: Any, protocol: Any, writer: Any) -> None:
+            post_start(request, protocol, writer)
+            self.guarded(self._tap, writer, "send_frame", self._send)
+
+        return start
+
+    def over(self) -> None:
+        """Note that the request has been served, or its handler and the grace are over."""
+        if self._websocket is not None:
+            super().over()
+        elif not self.call.closed:
             name = self.call.crashed
             self.call.refused(crashed=name is not None and not hasattr(web, name))  # HTTPForbidden is no crash
-            return
-        for name, ours in self.attributes.items():
-            if vars(self.websocket).get(name) is ours:
-                del vars(self.websocket)[name]
-        self.attributes = {}
-        code = self.websocket.close_code
-        self._closed({"closed_by": "agent"} if code is None else {"close_code": int(code), "closed_by": "unknown"})
 
-    def _closed(self, facts: dict[str, Any]) -> None:
-        self.call.connection_closed(facts, asyncio.get_running_loop().call_later)
+    def closing(self) -> dict[str, Any]:
+        """Return how the connection ends: by the caller's close frame, the agent's, or a loss."""
+        code = None if self._websocket is None else self._websocket.close_code
+        if self._sent and code in {None, ABNORMAL, self._sent["close_code"]}:
+            return self._sent  # the caller answers with the agent's code, or not at all
+        if code is None:
+            return {}
+        return _LOST if code == ABNORMAL else close_facts(code, None, "caller")
 
-    def _guarded(self, action: Callable[..., None], *args: Any) -> None:
-        try:
-            action(*args)
-        except Exception as error:  # noqa: BLE001 - no error of ours reaches the agent
-            self.call.failed("frame", error)
+    def let_go(self) -> None:
+        """Leave request and websocket as they were made."""
+        for owner, name, ours in self._tapped:
+            if vars(owner).get(name) is ours:
+                del vars(owner)[name]
+        self._tapped.clear()
 
     # -- what passes ----------------------------------------------------------------------------------------------
 
     def _receive(self, receive: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         async def receive_message(*args: Any, **kwargs: Any) -> Any:
             message = await receive(*args, **kwargs)
-            self._guarded(self._received, message)
+            self.guarded(self._received, message)
             return message
 
         return receive_message
 
     def _received(self, message: Any) -> None:
-        kind, data = message.type, message.data
+        kind = getattr(message, "type", None)  # a subclass may return what it likes
         if kind is WSMsgType.BINARY:
-            self.observer.user_audio(data, (monotonic() - self.call.started) * 1e3)
+            self.observer.user_audio(message.data, self.now_ms())
         elif kind is WSMsgType.TEXT:
-            if self.call.looking:
-                self.call.look_for_id(data)
-            self.observer.user_text(data, (monotonic() - self.call.started) * 1e3)
+            self.call.user_text(message.data, self.now_ms())
         elif kind is WSMsgType.CLOSE:
-            self._closed({"close_code": int(data), "close_reason": message.extra or "", "closed_by": "caller"})
-        elif kind is WSMsgType.ERROR:
-            self._closed({"close_code": 1006, "closed_by": "nobody"})
+            self.call.connection_closed(close_facts(message.data, message.extra, "caller"))
+        elif kind is WSMsgType.ERROR or (kind is WSMsgType.CLOSED and not self._sent):  # and nobody has closed it
+            self.call.connection_closed(_LOST)
 
-    def _send(
-        self, send: Callable[..., Awaitable[None]], note: Callable[[Any], None]
-    ) -> Callable[..., Awaitable[None]]:
-        async def send_message(data: Any, *args: Any, **kwargs: Any) -> None:
-            await self._passed_on(send(data, *args, **kwargs))
-            self._guarded(note, data)
-
-        return send_message
-
-    def _send_frame(self, send_frame: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
-        notes = {WSMsgType.BINARY: self._sent_bytes, WSMsgType.TEXT: self._sent_text}
-
+    def _send(self, send_frame: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
         async def send_one_frame(message: Any, opcode: Any, *args: Any, **kwargs: Any) -> None:
-            await self._passed_on(send_frame(message, opcode, *args, **kwargs))
-            if opcode in notes:
-                self._guarded(notes[opcode], message)
+            try:
+                await send_frame(message, opcode, *args, **kwargs)
+            except OSError:
+                self.guarded(lambda: self.call.connection_closed(self.closing() or _LOST))
+                raise
+            self.guarded(self._passed, message, opcode)
 
         return send_one_frame
 
-    async def _passed_on(self, sending: Awaitable[None]) -> None:
-        try:
-            await sending
-        except OSError:
-            self._guarded(self._closed, {"close_code": 1006, "closed_by": "nobody"})
-            raise
-
-    def _sent_bytes(self, data: Any) -> None:
-        self.observer.agent_audio(data, (monotonic() - self.call.started) * 1e3)
-
-    def _sent_text(self, text: Any) -> None:
-        self.observer.agent_text(text, (monotonic() - self.call.started) * 1e3)
-
-    def _close(
-        self, websocket: web.WebSocketResponse, close: Callable[..., Awaitable[bool]]
-    ) -> Callable[..., Awaitable[bool]]:
-        async def close_websocket(*, code: int = 1000, message: bytes = b"", **kwargs: Any) -> bool:
-            first = websocket.close_code is None and not websocket.closed
-            try:
-                return await close(code=code, message=message, **kwargs)
-            finally:
-                if first:
-                    self._guarded(self._agent_closed, int(code), message, websocket.close_code)
-
-        return close_websocket
-
-    def _agent_closed(self, code: int, message: bytes, seen: int | None) -> None:
-        if seen in {None, 1006, code}:  # the caller answers with the agent's code, or not at all
-            reason = message.decode(errors="replace")
-            self._closed({"close_code": code, "close_reason": reason, "closed_by": "agent"})
-        else:  # the caller's close had come before, and had not been read
-            self._closed({"close_code": seen, "close_reason": "", "closed_by": "caller"})
+    def _passed(self, message: Any, opcode: Any) -> None:
+        if opcode == WSMsgType.BINARY:
+            self.observer.agent_audio(message, self.now_ms())
+        elif opcode == WSMsgType.TEXT:
+            self.observer.agent_text(message, self.now_ms())
+        elif opcode == WSMsgType.CLOSE and self._websocket is not None and self._websocket.close_code is None:
+            self._sent = close_facts(int.from_bytes(message[:2], "big"), bytes(message[2:]), "agent")
+            self.call.agent_closing()

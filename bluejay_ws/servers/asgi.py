@@ -6,19 +6,16 @@
     app = BluejayMiddleware(app, client=bluejay)               # any ASGI application
 
 What an application does not ask for cannot be seen here: a caller's hang-up is known when the application receives it
-or ends. Servers differ in what they say about it (see `Wire.disconnected`).
+or ends. Servers differ in what they say about it (see `AsgiConnection.disconnected`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import threading
-from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from bluejay_ws.client import default_client, opening_failed
-from bluejay_ws.wire.ids import checked_sources, ids_in_query
-from bluejay_ws.wire.platform import ID_HEADER
+from bluejay_ws.outcome import ABNORMAL, RESTART, close_facts
+from bluejay_ws.servers.base import Opener, Watched, open_call
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
@@ -33,16 +30,18 @@ if TYPE_CHECKING:
     Send: TypeAlias = Callable[[Message], Awaitable[None]]
     App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-__all__ = ["SCOPE_KEY", "BluejayMiddleware", "Wire", "open_scope"]
+__all__ = ["SCOPE_KEY", "AsgiConnection", "BluejayMiddleware", "open_scope", "serve"]
 
 SCOPE_KEY = "bluejay_ws"
 """Where the connection's `Call` stands in its ASGI scope: whoever finds one there does not record it again."""
 
-_HEADER = ID_HEADER.lower().encode()
-_SERVER_CODES = frozenset({1012})  # sent by servers that shut down
-_VAGUE_CODES = frozenset({1005, 1006})  # of a dropped connection, and with some servers of a proper close too
 _REFUSALS = frozenset({None, "HTTPException", "WebSocketException"})  # ways of frameworks to say no, and no crash
 _SHUTDOWN = frozenset({"lifespan.shutdown.complete", "lifespan.shutdown.failed"})
+_UNKNOWN = {"close_code": 1005, "close_reason": "", "closed_by": "unknown"}
+_LOST = {"close_code": ABNORMAL, "close_reason": "", "closed_by": "nobody"}
+_CLOSED = frozenset({"LOCAL_CLOSING", "REMOTE_CLOSING", "CLOSED"})  # states of a wsproto connection
+# How long a server that keeps quiet of lost connections is given to tell of one.
+_ASK = 0.02
 
 
 class BluejayMiddleware:
@@ -56,13 +55,14 @@ class BluejayMiddleware:
         app: any ASGI application; frameworks pass it themselves.
         client: a configured client; default the one made from the environment at the first simulated call.
         id_from: where the call's id may stand; see `record`.
+        id_names: under which names of your own; see `record`.
         flush_timeout: seconds to wait at shutdown; default the client's own ``flush_timeout``.
 
     Raises:
         ValueError: ``id_from`` names an unknown place.
     """
 
-    __slots__ = ("_client", "_flush_timeout", "_id_from", "app")
+    __slots__ = ("_flush_timeout", "_opener", "app")
 
     def __init__(
         self,
@@ -70,68 +70,50 @@ class BluejayMiddleware:
         client: Bluejay | None = None,
         *,
         id_from: tuple[IdSource, ...] = ("header",),
+        id_names: tuple[str, ...] = (),
         flush_timeout: float | None = None,
     ) -> None:
         self.app = app
-        self._client = client
-        self._id_from = checked_sources(id_from)
+        self._opener = Opener(client, id_from, id_names)
         self._flush_timeout = flush_timeout
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection, or the application's lifespan."""
-        if scope["type"] != "websocket":
-            return await self.app(scope, receive, self._flushing(send) if scope["type"] == "lifespan" else send)
-        call = self._open_call(scope)
-        if call is None:
-            return await self.app(scope, receive, send)
-        return await self._serve(call, scope, receive, send)
-
-    def _open_call(self, scope: Scope) -> Call | None:
-        if SCOPE_KEY in scope:  # another middleware, further out, has it
-            return None
-        try:
-            return open_scope(scope, self._its_client, self._id_from, server="asgi")
-        except Exception as error:  # noqa: BLE001 - no error of ours reaches the agent
-            opening_failed(self._its_client, error)
-            return None
-
-    def _its_client(self) -> Bluejay:
-        if self._client is None:
-            self._client = default_client()
-        return self._client
-
-    async def _serve(self, call: Call, scope: Scope, receive: Receive, send: Send) -> None:
-        wire = Wire(call)
-        leave = call.handler_started()
-        try:
-            await self.app(scope, wire.observed_receive(receive), wire.observed_send(send))
-        except BaseException as error:
-            leave()
-            call.handler_ended(error)
-            wire.ended()
-            if isinstance(error, Exception):
-                await call.linger()
-            raise
-        leave()
-        call.handler_ended()
-        wire.ended()
-        await call.linger()  # not every framework lets its middlewares see the lifespan
+        if scope["type"] == "websocket":
+            await serve(self._opener, self.app, scope, receive, send)
+        else:
+            await self.app(scope, receive, self._flushing(send) if scope["type"] == "lifespan" else send)
 
     def _flushing(self, send: Send) -> Send:
         """Return a ``send`` that delivers what is left before it lets the end of the shutdown through."""
 
         async def flushing_send(message: Message) -> None:
-            if message["type"] in _SHUTDOWN and self._client is not None:
-                await self._flush(self._client)
+            if message["type"] in _SHUTDOWN:
+                await self._opener.flush(self._flush_timeout)
             await send(message)
 
         return flushing_send
 
-    async def _flush(self, client: Bluejay) -> None:
-        try:
-            await client.aflush(self._flush_timeout)
-        except Exception as error:  # noqa: BLE001 - no error of ours keeps a server from shutting down
-            client.failed("flush", error, None)
+
+async def serve(opener: Opener, app: App, scope: Scope, receive: Receive, send: Send) -> None:
+    """Run an ASGI application on one websocket, recorded if it is a call that nobody records yet."""
+    call = None if SCOPE_KEY in scope else opener.guarded(open_scope, scope, server="asgi")
+    if call is None:
+        return await app(scope, receive, send)
+    connection = AsgiConnection(call, receive, send)
+    call.observed_by(connection)
+    try:
+        async with call.handling():
+            await app(scope, connection.receive, connection.send)
+            if not call.closed:
+                await connection.ask_once_more()
+    finally:
+        connection.over()
+    return None
+
+
+def _headers(scope: Scope, name: bytes) -> list[str]:
+    return [value.decode("latin-1") for key, value in scope.get("headers", ()) if key.lower() == name]
 
 
 def open_scope(
@@ -145,89 +127,72 @@ def open_scope(
         id_from: where the call's id may stand, in this order.
         server: the adapter's name, for the report.
     """
-    values = []
-    if "header" in id_from:
-        values = [value.decode("latin-1") for name, value in scope.get("headers", ()) if name.lower() == _HEADER]
-    if not values and "query" in id_from:
-        values = ids_in_query("?" + scope.get("query_string", b"").decode("latin-1"))
-    look = "message" in id_from
-    if not values and not look:
-        return None
-    call = client().open_call(values, server=server, look=look)
+    call = open_call(
+        client,
+        id_from,
+        server=server,
+        headers=lambda name: _headers(scope, name.lower().encode()),
+        target=lambda: "?" + scope.get("query_string", b"").decode("latin-1"),
+    )
     if call is not None:
         scope[SCOPE_KEY] = call  # in place: frameworks hand values to the outside by changing the scope
     return call
 
 
-class Wire:
-    """What passes one websocket's ``receive`` and ``send``, told to its call. Never raises, never changes a message.
+class AsgiConnection(Watched):
+    """One websocket's ``receive`` and ``send``, observed. Never raises of its own, never changes a message.
 
     Args:
         call: the connection's.
+        receive: the server's, or what stands in front of it.
+        send: as ``receive``.
         accepted: whether the handshake is done already.
-        ends_with_handler: whether nobody will call `ended`; the call ends where its handler does.
     """
 
-    __slots__ = ("accepted", "call", "ends_with_handler", "observer")
+    __slots__ = ("_receive", "_send", "accepted")
 
-    def __init__(self, call: Call, *, accepted: bool = False, ends_with_handler: bool = False) -> None:
-        self.call = call
-        self.observer = call.observer
+    def __init__(self, call: Call, receive: Receive, send: Send, *, accepted: bool = False) -> None:
+        super().__init__(call)
+        self._receive = receive
+        self._send = send
         self.accepted = accepted
-        self.ends_with_handler = ends_with_handler
-        if ends_with_handler:
-            call.ends_with_handler()
 
-    def observed_receive(self, receive: Receive) -> Receive:
-        """Return a ``receive`` that is observed."""
-        call, observer = self.call, self.observer
-
-        async def receive_message() -> Message:
-            message = await receive()
-            try:
-                if message["type"] == "websocket.receive":
-                    data = message.get("bytes")
-                    if data is not None:
-                        observer.user_audio(data, (monotonic() - call.started) * 1e3)
-                    else:
-                        self.user_text(message["text"])
-                elif message["type"] == "websocket.disconnect":
-                    self.disconnected(message)
-            except Exception as error:  # noqa: BLE001 - no error of ours reaches the agent
-                call.failed("frame", error)
-            return message
-
-        return receive_message
-
-    def observed_send(self, send: Send) -> Send:
-        """Return a ``send`` that is observed."""
-        call, observer = self.call, self.observer
-
-        async def send_message(message: Message) -> None:
-            try:
-                await send(message)
-            except Exception as error:
-                self.not_sent(error)
-                raise
-            try:
-                if message["type"] == "websocket.send":
-                    data = message.get("bytes")
-                    if data is not None:
-                        observer.agent_audio(data, (monotonic() - call.started) * 1e3)
-                    else:
-                        observer.agent_text(message["text"], (monotonic() - call.started) * 1e3)
+    async def receive(self) -> Message:
+        """Receive a message, and note it."""
+        message = await self._receive()
+        try:
+            if message["type"] == "websocket.receive":
+                data = message.get("bytes")
+                at_ms = (self.call.clock() / 1e9 - self.call.started) * 1e3
+                if data is not None:
+                    self.observer.user_audio(data, at_ms)
                 else:
-                    self.sent(message)
-            except Exception as error:  # noqa: BLE001 - no error of ours reaches the agent
-                call.failed("frame", error)
+                    self.call.user_text(message["text"], at_ms)
+            elif message["type"] == "websocket.disconnect":
+                self.disconnected(message)
+        except Exception as error:  # noqa: BLE001 - no error of ours reaches the agent
+            self.call.failed("frame", error)
+        return message
 
-        return send_message
-
-    def user_text(self, text: str) -> None:
-        """Note a text message from the caller."""
-        if self.call.looking:
-            self.call.look_for_id(text)
-        self.observer.user_text(text, (monotonic() - self.call.started) * 1e3)
+    async def send(self, message: Message) -> None:
+        """Send a message, and note it."""
+        try:
+            await self._send(message)
+        except Exception as error:
+            self.guarded(self._not_sent, error)
+            raise
+        try:
+            if message["type"] == "websocket.send":
+                data = message.get("bytes")
+                at_ms = (self.call.clock() / 1e9 - self.call.started) * 1e3
+                if data is not None:
+                    self.observer.agent_audio(data, at_ms)
+                else:
+                    self.observer.agent_text(message["text"], at_ms)
+            else:
+                self.sent(message)
+        except Exception as error:  # noqa: BLE001 - no error of ours reaches the agent
+            self.call.failed("frame", error)
 
     def sent(self, message: Message) -> None:
         """Note a message of the application that is no frame: it accepts, refuses or closes."""
@@ -238,47 +203,80 @@ class Wire:
         elif not self.accepted:
             self.call.refused(crashed=False)
         elif kind == "websocket.close":
-            self._closed(message.get("code") or 1000, message.get("reason"), "agent")
+            self.call.connection_closed(close_facts(message.get("code") or 1000, message.get("reason"), "agent"))
 
-    def not_sent(self, error: Exception) -> None:
+    def _not_sent(self, error: Exception) -> None:
         """Note that the server could not send: an `OSError`, or what Starlette makes of it, means nobody is there."""
-        if self.accepted and (isinstance(error, OSError) or getattr(error, "code", None) == 1006):
-            self._closed(1006, None, "unknown")
+        if self.accepted and (isinstance(error, OSError) or getattr(error, "code", None) == ABNORMAL):
+            self.call.connection_closed(_LOST)
 
     def disconnected(self, message: Message) -> None:
         """Note that the connection is over, as far as the server tells.
 
-        uvicorn says 1005 both of a close without a code and of a dropped connection, hypercorn 1006 of every end: who
-        closed is unknown then. 1012 is a server shutting down.
+        A dropped connection: uvicorn says 1005 and gives no reason (of a close without a code it gives an empty
+        one), or 1006; Daphne and Granian say 1006 or 1005 without a reason. Hypercorn says 1006 of every end, but
+        knows more. 1012 is a server shutting down. Source: their releases of November 2026.
         """
         code = message.get("code") or 1005
-        self.call.stopping = code in _SERVER_CODES
         if not self.accepted:
             self.call.refused(crashed=False)
+        elif code == ABNORMAL and _closed_properly(self._send):
+            self.call.connection_closed(_UNKNOWN)
+        elif code == ABNORMAL or (code == 1005 and "reason" not in message):
+            self.call.connection_closed(_LOST)
         else:
-            by = "unknown" if code in _VAGUE_CODES else "agent" if self.call.stopping else "caller"
-            self._closed(code, message.get("reason"), by)
+            self.call.connection_closed(
+                close_facts(code, message.get("reason"), "agent" if code == RESTART else "caller")
+            )
 
-    def ended(self) -> None:
-        """Note that the application has ended, closed or not."""
-        if self.call.closed_facts is None:
-            if self.accepted:
-                self.call.connection_closed({"closed_by": "agent"})  # the server closes for it, with a code of its own
-            else:
-                self.call.refused(crashed=self.call.crashed not in _REFUSALS)
+    async def ask_once_more(self) -> None:
+        """Learn of a connection that is lost already from servers that took what was sent to nobody without a word.
 
-    def _closed(self, code: int, reason: str | None, by: str) -> None:
-        facts = {"close_code": int(code), "close_reason": reason or "", "closed_by": by}
-        if self.ends_with_handler:
-            self.call.closed_facts, self.ends_with_handler = facts, False
-        self.call.connection_closed(facts, _later)
+        For where the application has ended, so that nothing is taken from it. In Hypercorn's and Daphne's queue a look
+        is enough. Granian answers in less than a millisecond if the caller is gone, and not at all if it is there.
+        Others raise where something is sent to nobody.
+        """
+        try:
+            server = getattr(self._receive, "__self__", None)
+            if isinstance(server, asyncio.Queue):
+                for message in list(getattr(server, "_queue", ())):
+                    self._learn(message)
+            elif type(server).__module__.startswith("granian"):
+                asking = asyncio.ensure_future(self._receive())
+                done, _ = await asyncio.wait({asking}, timeout=_ASK)
+                if done:
+                    self._learn(asking.result())
+                else:
+                    asking.cancel()
+        except Exception as error:  # noqa: BLE001 - no error of ours reaches the agent
+            self.call.failed("close", error)
+
+    def _learn(self, message: Message) -> None:
+        if self.accepted and message["type"] == "websocket.disconnect":
+            self.disconnected(message)
+
+    def over(self) -> None:
+        """Note that the application has ended, or the handler and its grace, closed or not."""
+        if self.call.closed:
+            return
+        if self.accepted:
+            super().over()  # the server closes for it, with a code of its own
+        else:
+            self.call.refused(crashed=self.call.crashed not in _REFUSALS)
 
 
-def _later(seconds: float, action: Callable[[], None]) -> None:
-    """Run an action after so many seconds: on asyncio's loop, where there is none (trio) in a thread."""
-    try:
-        asyncio.get_running_loop().call_later(seconds, action)
-    except RuntimeError:
-        timer = threading.Timer(seconds, action)
-        timer.daemon = True
-        timer.start()
+def _closed_properly(send: Any) -> bool:
+    """Return whether this is Hypercorn, and its connection was closed with close frames.
+
+    Its stream is behind its ``send``, which frameworks put inside closures of their own.
+    """
+    for _ in range(16):
+        stream = getattr(send, "__self__", None)
+        if stream is not None:
+            state = getattr(getattr(stream, "connection", None), "state", None)
+            return getattr(state, "name", None) in _CLOSED
+        names = getattr(getattr(send, "__code__", None), "co_freevars", ())
+        if "send" not in names:
+            return False
+        send = send.__closure__[names.index("send")].cell_contents
+    return False

@@ -1,18 +1,17 @@
-"""Observe the websocket that a Starlette or FastAPI endpoint is given; imports neither.
+"""Observe the websocket object that a Starlette, FastAPI or Litestar handler is given; imports none of them.
 
-For ``@record`` on an endpoint. The endpoint gets the very `WebSocket` its framework made: its public ``receive`` and
-``send`` are observed by attributes of that one object, through which all its other methods go. What happens outside
-the endpoint (a dependency that refuses, an error handler that closes) is seen as far as it uses the same object;
-`BluejayMiddleware` sees all of it.
+For ``@record`` on a handler. It gets the very object its framework made: what is observed is the ASGI ``receive`` and
+``send`` below it, so that every method of the object, and of a user's subclass, works as it is written. What happens
+outside the handler (a dependency that refuses, an error handler that closes) is seen as far as it uses the same
+object; `BluejayMiddleware` sees all of it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
 from typing import TYPE_CHECKING, Any
 
-from bluejay_ws.servers.asgi import SCOPE_KEY, Wire, open_scope
+from bluejay_ws.servers.asgi import SCOPE_KEY, AsgiConnection, open_scope
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,49 +20,60 @@ if TYPE_CHECKING:
     from bluejay_ws.client import Bluejay
     from bluejay_ws.wire.ids import IdSource
 
-__all__ = ["open_call"]
+__all__ = ["ObjectConnection", "open_call"]
 
 
 def open_call(
     websocket: Any, client: Callable[[], Bluejay], id_from: tuple[IdSource, ...] = ("header",)
 ) -> Call | None:
-    """Return the call of a Starlette ``WebSocket``, observed from now on; None without a usable id.
+    """Return the call of a framework's websocket object, observed from now on; None without a usable id.
 
     Args:
-        websocket: what the framework hands to its endpoint.
+        websocket: what the framework hands to its handler.
         client: gives the client; not called where the connection cannot be a call.
         id_from: where the call's id may stand, in this order.
     """
     known: Call | None = websocket.scope.get(SCOPE_KEY)
-    if known is not None:  # the middleware's, or an endpoint decorated twice: one connection, one call
+    if known is not None:  # the middleware's, or a handler decorated twice: one connection, one call
         return known
-    call = open_scope(websocket.scope, client, id_from, server="starlette")
+    litestar = hasattr(websocket, "connection_state")
+    call = open_scope(websocket.scope, client, id_from, server="litestar" if litestar else "starlette")
     if call is not None:
-        try:
-            _attach(websocket, call)
-        except Exception as error:  # noqa: BLE001 - the call goes on, and is recorded without its frames
-            call.failed("attach", error)
-            call.ends_with_handler()
+        names = ("receive", "send") if litestar else ("_receive", "_send")
+        state = websocket.connection_state if litestar else websocket.application_state.name
+        connection = ObjectConnection(call, websocket, names, accepted=state in {"CONNECTED", "receive"})
+        connection.attach(connection.observe)
     return call
 
 
-def _attach(websocket: Any, call: Call) -> None:
-    task = _current_task()  # None on trio, where nobody else will tell when the connection's task ends
-    accepted = websocket.application_state.name == "CONNECTED"
-    wire = Wire(call, accepted=accepted, ends_with_handler=task is None)
-    ours = {"receive": wire.observed_receive(websocket.receive), "send": wire.observed_send(websocket.send)}
-    vars(websocket).update(ours)
-    if task is not None:
-        task.add_done_callback(functools.partial(_ended, wire, websocket, ours))
+class ObjectConnection(AsgiConnection):
+    """The two functions in a websocket object, replaced until the call is over."""
 
+    __slots__ = ("_names", "_websocket")
 
-def _ended(wire: Wire, websocket: Any, ours: dict[str, Any], _: object) -> None:
-    """Note the end of the connection's task, and leave the websocket as it was made: in no cycle of references."""
-    wire.ended()
-    for name, method in ours.items():
-        if vars(websocket).get(name) is method:
-            del vars(websocket)[name]
-    ours.clear()
+    def __init__(self, call: Call, websocket: Any, names: tuple[str, str], *, accepted: bool) -> None:
+        receive, send = (getattr(websocket, name, None) for name in names)
+        super().__init__(call, receive, send, accepted=accepted)  # type: ignore[arg-type]
+        self._websocket = websocket
+        self._names = names
+
+    def observe(self) -> None:
+        """Take the place of the object's functions; the end of the connection's task is that of the connection."""
+        for name, ours in zip(self._names, (self.receive, self.send), strict=True):
+            getattr(self._websocket, name)
+            setattr(self._websocket, name, ours)
+        task = _current_task()  # None on trio, where nobody tells when the connection's task ends
+        if task is not None:
+            task.add_done_callback(self._task_ended)
+
+    def let_go(self) -> None:
+        """Put the object's own functions back."""
+        for name, ours, own in zip(self._names, (self.receive, self.send), (self._receive, self._send), strict=True):
+            if getattr(self._websocket, name, None) == ours:
+                setattr(self._websocket, name, own)
+
+    def _task_ended(self, _: object) -> None:
+        self.over()
 
 
 def _current_task() -> asyncio.Task[Any] | None:

@@ -10,17 +10,14 @@ more turn the protocol's compact instance dictionary into a 2 kB one; see docs/d
 
 from __future__ import annotations
 
-import asyncio
-import threading
 import weakref
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from websockets.frames import Opcode
 
 from bluejay_ws.call import GRACE
-from bluejay_ws.wire.ids import ids_in_query
-from bluejay_ws.wire.platform import ID_HEADER
+from bluejay_ws.outcome import ABNORMAL, close_facts
+from bluejay_ws.servers import base
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +26,7 @@ if TYPE_CHECKING:
     from bluejay_ws.client import Bluejay
     from bluejay_ws.wire.ids import IdSource
 
-__all__ = ["open_call"]
+__all__ = ["ProtocolTap", "open_call"]
 
 _CONTINUATION, _TEXT, _BINARY = 0, 1, 2
 _OPCODE_BINARY = Opcode.BINARY
@@ -52,73 +49,54 @@ def open_call(
     request = getattr(connection, "request", None)
     if request is None:
         return None
-    values = request.headers.get_all(ID_HEADER) if "header" in id_from else []
-    if not values and "query" in id_from:
-        values = ids_in_query(request.path)
-    look = "message" in id_from
-    if not values and not look:
-        return None
-    protocol = connection.protocol
-    known = getattr(protocol, "bluejay_tap", None)
+    known = getattr(connection.protocol, "bluejay_tap", None)
     if known is not None:  # decorated twice, or routed through two decorated handlers: one connection, one call
         return known.call  # type: ignore[no-any-return]
-    call = client().open_call(values, server=type(connection).__module__.partition(".server")[0], look=look)
+    call = base.open_call(
+        client,
+        id_from,
+        server=type(connection).__module__.partition(".server")[0],
+        headers=request.headers.get_all,
+        target=lambda: request.path,
+    )
     if call is not None:
-        _attach(connection, protocol, call)
+        tap = ProtocolTap(call, connection.protocol)
+        tap.attach(lambda: tap.observe(connection))
+        if tap.protocol.close_code is not None:  # the end is past already: sync and trio read ahead of the handler
+            base.later(GRACE, tap.closed)  # the handler begins now, and may read what had come before
     return call
 
 
-def _attach(connection: Any, protocol: Any, call: Call) -> None:
-    try:
-        tap = _Tap(call, _later(connection))
-        mutex = getattr(connection, "protocol_mutex", None)
-        if mutex is None:
-            tap.attach(connection, protocol)
-        else:  # its reading thread runs already
-            with mutex:
-                tap.attach(connection, protocol)
-    except Exception as error:  # noqa: BLE001 - the call goes on, and is recorded without its frames
-        call.failed("attach", error)
-        call.ends_with_handler()
+class ProtocolTap(base.Watched):
+    """What the frames of one protocol object are told to: the books of `_observed`, outside its class."""
 
+    __slots__ = ("agent_fragments", "clock", "protocol", "started", "user_fragments")
 
-def _later(connection: Any) -> Callable[[float, Callable[[], None]], object]:
-    if hasattr(connection, "loop"):
-        return _on_the_loop
-    return _in_a_thread
-
-
-def _on_the_loop(seconds: float, action: Callable[[], None]) -> None:
-    asyncio.get_running_loop().call_later(seconds, action)
-
-
-def _in_a_thread(seconds: float, action: Callable[[], None]) -> None:
-    timer = threading.Timer(seconds, action)
-    timer.daemon = True
-    timer.start()
-
-
-class _Tap:
-    """What the frames of one connection are told to: the books of `_observed`, outside its class."""
-
-    __slots__ = ("agent_fragments", "call", "later", "observer", "started", "user_fragments")
-
-    def __init__(self, call: Call, later: Callable[[float, Callable[[], None]], object]) -> None:
-        self.call = call
-        self.later = later
-        self.observer = call.observer
+    def __init__(self, call: Call, protocol: Any) -> None:
+        super().__init__(call)
+        self.protocol = protocol
+        self.clock = call.clock
         self.started = call.started
         self.user_fragments: _Fragments | None = None
         self.agent_fragments: _Fragments | None = None
 
-    def attach(self, connection: Any, protocol: Any) -> None:
-        protocol.bluejay_tap = self
-        protocol.__class__ = _observed(type(protocol))
-        for frame in _backlog(connection):
+    def observe(self, connection: Any) -> None:
+        """Observe from now on, and what has come before."""
+        mutex = getattr(connection, "protocol_mutex", None)
+        if mutex is None:
+            self.exchange_class()
+            backlog = _backlog(connection)
+        else:  # its reading thread runs already
+            with mutex:
+                self.exchange_class()
+                backlog = _backlog(connection)
+        for frame in backlog:
             self.received(frame, 0.0)
-        if protocol.close_code is not None:  # the end is past already: sync and trio read ahead of the handler
-            self.call.closed_facts = self._detach(protocol)
-            self.later(GRACE, self.call.end)  # the handler begins now, and may read what had come before
+
+    def exchange_class(self) -> None:
+        """Observe the protocol object from now on."""
+        self.protocol.bluejay_tap = self
+        self.protocol.__class__ = _observed(type(self.protocol))
 
     def received(self, frame: Any, at_ms: float) -> None:
         """Tell the observer of a frame from Bluejay that is no plain whole binary message."""
@@ -138,9 +116,7 @@ class _Tap:
         if opcode == _BINARY:
             self.observer.user_audio(data, at_ms)
         else:
-            if self.call.looking:
-                self.call.look_for_id(data)
-            self.observer.user_text(data, at_ms)
+            self.call.user_text(data, at_ms)
 
     def sent(self, opcode: int, data: Any, fin: bool, at_ms: float) -> None:  # noqa: FBT001
         """Tell the observer of a frame to Bluejay that is no plain whole binary message."""
@@ -160,20 +136,35 @@ class _Tap:
         else:
             self.observer.agent_text(whole.data(), at_ms)
 
-    def closed(self, protocol: Any) -> None:
-        """Pass on how the connection ended."""
-        self.call.connection_closed(self._detach(protocol), self.later)
+    def closed(self) -> None:
+        """Note that the connection has ended."""
+        try:
+            facts = self.closing()
+        except Exception as error:  # noqa: BLE001 - the report says less of it, and leaves
+            self.call.failed("close", error)
+            facts = {}
+        self.call.connection_closed(facts)
 
-    def _detach(self, protocol: Any) -> dict[str, Any]:
-        """Return how the connection ended, and give the protocol object its own class back."""
-        facts = _close_facts(protocol)
-        protocol.__class__ = type(protocol).__mro__[1]
-        del protocol.bluejay_tap
-        return facts
+    def closing(self) -> dict[str, Any]:
+        """Return how the connection ends: by the first close frame; without one it is open, or lost."""
+        received, sent = self.protocol.close_rcvd, self.protocol.close_sent
+        if self.protocol.close_rcvd_then_sent or (sent is None and received is not None):
+            return close_facts(received.code, received.reason, "caller")
+        if sent is not None and sent.reason != "keepalive ping timeout":
+            return close_facts(sent.code, sent.reason, "agent")
+        over = sent is not None or self.protocol.close_code is not None
+        return {"close_code": ABNORMAL, "closed_by": "nobody"} if over else {}
+
+    def let_go(self) -> None:
+        """Give the protocol object its own class back."""
+        protocol = self.protocol
+        if hasattr(protocol, "bluejay_tap"):
+            protocol.__class__ = type(protocol).__mro__[1]
+            del protocol.bluejay_tap
 
 
 class _Fragments:
-    """A message that comes in several frames, as far as it is of a sane size."""
+    """A message that comes in several frames: as far as it is of a sane size."""
 
     __slots__ = ("opcode", "parts", "size")
 
@@ -190,19 +181,6 @@ class _Fragments:
 
     def data(self) -> bytes:
         return b"".join(self.parts)
-
-
-def _close_facts(protocol: Any) -> dict[str, Any]:
-    received, sent = protocol.close_rcvd, protocol.close_sent
-    facts: dict[str, Any] = {"close_code": int(protocol.close_code)}
-    first = received if protocol.close_rcvd_then_sent else sent
-    if first is not None:
-        facts["close_code"] = int(first.code)
-        facts["close_reason"] = first.reason
-    if received is None or sent is None:
-        facts["close_code"] = 1006
-    facts["closed_by"] = "nobody" if first is None else "caller" if protocol.close_rcvd_then_sent else "agent"
-    return facts
 
 
 def _backlog(connection: Any) -> list[Any]:
@@ -232,14 +210,14 @@ def _observed(original: type[Any]) -> type[Any]:
     return found
 
 
-def _make_observed(original: type[Any]) -> type[Any]:  # noqa: C901 - five short methods that share `original`
+def _make_observed(original: type[Any]) -> type[Any]:  # noqa: C901 - six short methods that share `original`
     # The originals are looked up on the class at each call: whoever patches them later is still heard.
     def events_received(self: Any) -> list[Any]:
         events: list[Any] = original.events_received(self)
         if events:
             try:
                 tap = self.bluejay_tap
-                at_ms = (monotonic() - tap.started) * 1e3
+                at_ms = (tap.clock() / 1e9 - tap.started) * 1e3
                 for event in events:
                     if event.opcode is _OPCODE_BINARY and event.fin:
                         tap.observer.user_audio(event.data, at_ms)
@@ -254,7 +232,7 @@ def _make_observed(original: type[Any]) -> type[Any]:  # noqa: C901 - five short
         try:
             tap = self.bluejay_tap
             if fin:
-                tap.observer.agent_audio(data, (monotonic() - tap.started) * 1e3)
+                tap.observer.agent_audio(data, (tap.clock() / 1e9 - tap.started) * 1e3)
             else:
                 tap.sent(_BINARY, data, fin, 0.0)
         except Exception as error:  # noqa: BLE001
@@ -268,17 +246,19 @@ def _make_observed(original: type[Any]) -> type[Any]:  # noqa: C901 - five short
         original.send_continuation(self, data, fin)
         _sent(self, _CONTINUATION, data, fin)
 
+    def send_close(self: Any, *args: Any, **kwargs: Any) -> None:
+        original.send_close(self, *args, **kwargs)
+        tap = getattr(self, "bluejay_tap", None)
+        if tap is not None:
+            tap.call.agent_closing()
+
     def receive_eof(self: Any) -> None:
         original.receive_eof(self)
         tap = getattr(self, "bluejay_tap", None)
         if tap is not None and self.close_code is not None:
-            try:
-                tap.closed(self)
-            except Exception as error:  # noqa: BLE001
-                tap.call.failed("close", error)
-                tap.call.connection_closed({})
+            tap.closed()
 
-    methods = (events_received, send_binary, send_text, send_continuation, receive_eof)
+    methods = (events_received, send_binary, send_text, send_continuation, send_close, receive_eof)
     names = {"__slots__": (), "__module__": original.__module__, "__qualname__": original.__qualname__}
     return type(original.__name__, (original,), {**names, **{method.__name__: method for method in methods}})
 
@@ -286,7 +266,7 @@ def _make_observed(original: type[Any]) -> type[Any]:  # noqa: C901 - five short
 def _sent(protocol: Any, opcode: int, data: Any, fin: bool) -> None:  # noqa: FBT001
     try:
         tap = protocol.bluejay_tap
-        tap.sent(opcode, data, fin, (monotonic() - tap.started) * 1e3)
+        tap.sent(opcode, data, fin, (tap.clock() / 1e9 - tap.started) * 1e3)
     except Exception as error:  # noqa: BLE001
         _failed(protocol, error)
 

@@ -55,6 +55,8 @@ class DigitalHuman:
         events: send ``speech.started`` and ``speech.completed``.
         echo: send them for the agent's own voice too, as Bluejay sometimes does.
         on_event: called with each `CallEvent` as it happens.
+        on_audio: called with each frame that is heard: ``caller`` or ``agent``, its time in milliseconds since the
+            handshake (an agent's frame is heard when those before it have been played), and the PCM.
         headers: further headers of the connect request.
         ssl: for ``wss://``; default: the system's trust store.
         open_timeout: seconds for connecting and the handshake.
@@ -78,6 +80,7 @@ class DigitalHuman:
         events: bool = True,
         echo: bool = False,
         on_event: Callable[[CallEvent], None] | None = None,
+        on_audio: Callable[[str, float, bytes], None] | None = None,
         headers: Sequence[tuple[str, str]] = (),
         ssl: ssl.SSLContext | None = None,
         open_timeout: float = 10.0,
@@ -95,6 +98,7 @@ class DigitalHuman:
             events=events,
             echo=echo,
             on_event=on_event,
+            on_audio=on_audio,
         )
         ids = [simulation_result_id] if isinstance(simulation_result_id, str) else simulation_result_id or []
         self._headers = list(headers)

@@ -105,6 +105,7 @@ class Habits:
     events: bool = True
     echo: bool = False
     on_event: Callable[[CallEvent], None] | None = None
+    on_audio: Callable[[str, float, bytes], None] | None = None
 
 
 class Line:
@@ -317,7 +318,9 @@ class Line:
         await anyio.sleep(max(0.0, self._next_frame - now))
 
     async def _speak(self, frame: bytes) -> None:
-        self._user.add(frame, anyio.current_time())
+        now = anyio.current_time()
+        self._user.add(frame, now)
+        self._pass_on("caller", now, frame)
         self._next_frame += len(frame) / BYTES_PER_MS / 1000 * self._habits.pace
         await self.send(frame)
 
@@ -343,6 +346,7 @@ class Line:
         before_ms = self._playhead.received_ms
         begins = self._playhead.add(len(frame), anyio.current_time())
         loud_from = self._agent.add(frame, begins)
+        self._pass_on("agent", begins, frame)
         if loud_from is None:
             return
         if not self._audible:
@@ -418,6 +422,10 @@ class Line:
         self.log.events.append(event)
         if self._habits.on_event is not None:
             self._habits.on_event(event)
+
+    def _pass_on(self, who: str, at: float, frame: bytes) -> None:
+        if self._habits.on_audio is not None:
+            self._habits.on_audio(who, (at - self._began) * 1000, frame)
 
     def _tell(self) -> None:
         self._news.set()

@@ -24,6 +24,7 @@ __all__ = [
     "NAMES",
     "IdPlaces",
     "IdSource",
+    "begins_stream",
     "checked_sources",
     "header_values",
     "ids_in_message",
@@ -48,6 +49,9 @@ _INSIDE = frozenset(
 )  # fmt: skip
 _PREFIXES = ("sipheader", "xph", "x")
 _DEPTH = 5
+_BEGINS = re.compile(r'"(?:start|setup|open|websocket:connected)"')
+_BEGINS_BYTES = re.compile(_BEGINS.pattern.encode())
+_BEGINS_WITHIN = 4_096
 _LIST_MOST = 100
 _PAIRS = re.compile(r"([^\s=:;,&{}]+)\s*[=:]\s*([^;,&{}]*)")
 _USABLE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
@@ -101,14 +105,19 @@ class IdPlaces(tuple[IdSource, ...]):  # noqa: SLOT001 - a tuple cannot have any
 
     Args:
         sources: the places.
-        names: as `checked_sources` makes them.
+        own: the user's own names for the id, beside the platform's.
     """
 
     names: frozenset[str]
+    """All names, as they are compared."""
+    headers: tuple[str, ...]
+    """The user's own names as headers may have them."""
 
-    def __new__(cls, sources: Iterable[IdSource], names: frozenset[str] = NAMES) -> IdPlaces:  # noqa: D102, PYI034
+    def __new__(cls, sources: Iterable[IdSource], own: Iterable[str] = ()) -> IdPlaces:  # noqa: D102, PYI034
         places = super().__new__(cls, sources)
-        places.names = names
+        own = tuple(own)
+        places.names = NAMES | {_plain(name) for name in own}
+        places.headers = tuple(dict.fromkeys(form for name in own for form in (name, name.replace("_", "-"))))
         return places
 
 
@@ -127,7 +136,7 @@ def checked_sources(sources: tuple[IdSource, ...] | str, names: tuple[str, ...] 
     given: tuple[Any, ...] | str = names
     if isinstance(given, str) or not all(isinstance(name, str) and _plain(name) for name in given):
         raise ValueError(f"id_names is {names!r}; give a tuple of your own names for the id, such as ('sim_id',)")
-    return IdPlaces(sources, NAMES | {_plain(name) for name in names})
+    return IdPlaces(sources, names)
 
 
 def ids_in_query(target: str, names: frozenset[str] = NAMES) -> list[str]:
@@ -137,6 +146,13 @@ def ids_in_query(target: str, names: frozenset[str] = NAMES) -> list[str]:
     except ValueError:
         return []
     return [value for name, value in pairs if _names_it(name, names)]
+
+
+def begins_stream(data: bytes | bytearray | memoryview | str) -> bool:
+    """Return whether a message may be the one with which a carrier begins a stream; cheaper than reading it."""
+    if isinstance(data, str):
+        return _BEGINS.search(data, 0, _BEGINS_WITHIN) is not None
+    return _BEGINS_BYTES.search(data, 0, _BEGINS_WITHIN) is not None
 
 
 def ids_in_message(data: bytes | bytearray | memoryview | str, names: frozenset[str] = NAMES) -> list[str]:

@@ -96,7 +96,8 @@ def demo(*agent: str, stop_seconds: float = 15.0) -> tuple[int, str]:
     """Run the demo in this process; return its exit code and what it printed."""
     out = io.StringIO()
     greeting = 0.0 if agent else 10.0
-    args = argparse.Namespace(pace=PACE, greeting=greeting, agent=agent or AGENT, stop_seconds=stop_seconds)
+    page = {"html": None, "audio": False, "live": False}
+    args = argparse.Namespace(pace=PACE, greeting=greeting, agent=agent or AGENT, stop_seconds=stop_seconds, **page)
     code = run(args, Terminal(out, width=80))
     return code, out.getvalue()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 import shutil
 import ssl
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -9,8 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 import trustme
 
+from bluejay_ws.cli import doctor as doctor_module
 from bluejay_ws.cli import main
 from bluejay_ws.delivery.names import HELD, READY, Name
+from bluejay_ws.exceptions import ConfigurationError
 from bluejay_ws.testing.platform import Answer, FakePlatform
 from tests.cli.serving import agent_thread
 from tests.delivery.kit import abandoned_call, finished_call, open_call, spool_at
@@ -33,10 +37,13 @@ class Doctor:
 
     def look(self, *arguments: str) -> tuple[int, dict[str, str]]:
         """Return the exit code, and by name of the check its state and words, remedy included."""
+        self._capsys.readouterr()
         code = main(["doctor", "--spool", str(self.spool), *arguments])
         found: dict[str, str] = {}
         name = ""
         for line in self._capsys.readouterr().out.splitlines():
+            if line.startswith("checking"):
+                continue
             if not line.startswith(" "):
                 state, name, words = line.split(maxsplit=2)
                 found[name] = f"{state}: {words}"
@@ -70,12 +77,140 @@ def test_all_is_well(doctor: Doctor, platform: FakePlatform) -> None:
     assert platform.accepted == []
 
 
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("secret-key\n", "begins or ends with a blank or a line end"),
+        ('"secret-key"', "has quotes round it"),
+        ("secret key", "holds blanks"),
+        ("secret-k\u00e9y", "holds blanks, line ends or characters"),
+    ],
+)
+def test_a_key_that_was_copied_badly(
+    doctor: Doctor, platform: FakePlatform, monkeypatch: pytest.MonkeyPatch, key: str, words: str
+) -> None:
+    """What is wrong with it is said, the key is not; everything else is checked all the same."""
+    monkeypatch.setenv("BLUEJAY_API_KEY", key)
+    code, found = doctor.look()
+    assert code == 1
+    assert words in found["key"]
+    assert "secret" not in str(found)
+    assert found["spool"].startswith("ok")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "where", "words"),
+    [
+        ("NO_PROXY", "fd00:12:34::/64", "proxy", "NO_PROXY cannot be used"),
+        ("NO_PROXY", "localhost,[::1]", "proxy", "NO_PROXY cannot be used"),
+        ("ALL_PROXY", "socks5://127.0.0.1:1", "proxy", "httpx[socks]"),
+        ("SSL_CERT_FILE", "/no/such/file", "certs", "SSL_CERT_FILE cannot be used: no such file"),
+    ],
+)
+def test_a_variable_that_keeps_a_client_from_being_made(
+    doctor: Doctor, monkeypatch: pytest.MonkeyPatch, name: str, value: str, where: str, words: str
+) -> None:
+    """It is named, with the way out, and the platform is not asked."""
+    for other in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(other, raising=False)
+    monkeypatch.setenv("BLUEJAY_API_KEY", "made-up-key")
+    monkeypatch.setenv("BLUEJAY_API_URL", "https://127.0.0.1:1")
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")  # innocent
+    monkeypatch.setenv(name, value)
+    code, found = doctor.look()
+    assert code == 1
+    assert words in found[where]
+    assert "was not asked" in found["platform"]
+    assert "127.0.0.1:1" not in found[where]
+
+
+def test_a_proxy_that_works_is_mentioned(doctor: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports go through it, which is worth knowing when something is wrong."""
+    for other in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(other, raising=False)
+    monkeypatch.setenv("BLUEJAY_API_URL", "https://127.0.0.1:1")
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+    _, found = doctor.look()
+    assert found["proxy"] == "ok: HTTPS_PROXY is set: reports go through a proxy"
+
+
+@pytest.mark.parametrize(
+    ("reads", "posts", "state", "words"),
+    [
+        (
+            Answer(status=200, body=b"<html>welcome</html>"),
+            Answer(status=404, body=b"<html>"),
+            "wrong",
+            "not as Bluejay's",
+        ),
+        (Answer(status=200, body=b'{"status": "ok"}'), Answer(status=200, body=b"{}"), "wrong", "not as Bluejay's"),
+        (Answer(status=404, body=b'{"detail": "Not Found"}'), Answer(status=405), "wrong", "not as Bluejay's"),
+        (Answer(status=401, body=b"<html>log in</html>"), Answer(), "wrong", "HTTP 401, and not as Bluejay's"),
+        (
+            Answer(status=404, body=b'{"detail": "Simulation result not found"}'),
+            Answer(),
+            "ok",
+            "Bluejay's API answers",
+        ),
+        (
+            Answer(status=404, body=b'{"detail": "Not Found"}'),
+            Answer(status=401),
+            "wrong",
+            "refuses the key (HTTP 401)",
+        ),
+        (Answer(status=404, body=b'{"detail": "Not Found"}'), Answer(status=502), "wrong", "answers HTTP 502"),
+    ],
+)
+def test_only_bluejays_own_api_is_taken_for_it(
+    doctor: Doctor, platform: FakePlatform, reads: Answer, posts: Answer, state: str, words: str
+) -> None:
+    """A login page, another service, a gateway: whatever answers in its place is told from it."""
+    platform.otherwise(posts, reads=reads)
+    code, found = doctor.look()
+    assert found["platform"].startswith(state)
+    assert words in found["platform"]
+    assert code == (state == "wrong")
+    assert platform.accepted == []
+
+
+def test_a_check_that_fails_is_a_finding(
+    doctor: Doctor, platform: FakePlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Never a traceback; the other checks go on."""
+
+    def broken(_: Any) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr("bluejay_ws.cli.doctor.ask", broken)
+    code, found = doctor.look()
+    assert code == 1
+    assert found["platform"] == "wrong: the check itself failed (RuntimeError) please report this"
+    assert found["spool"].startswith("ok")
+
+
+def test_a_disk_without_inodes(doctor: Doctor, platform: FakePlatform, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has room and takes no file all the same."""
+    monkeypatch.setattr("bluejay_ws.cli.doctor._inodes", lambda _: 1)
+    code, found = doctor.look()
+    assert code == 1
+    assert found["space"].startswith("wrong: only 1 inode free")
+
+
+def test_a_script_gets_one_document(platform: FakePlatform, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every finding, and how many are wrong."""
+    assert main(["doctor", "--json", "--spool", str(tmp_path / "spool")]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["wrong"] == 0
+    assert {finding["state"] for finding in found["findings"]} == {"ok"}
+
+
 def test_settings_that_cannot_be_used(doctor: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
     """The setting, the reason and the way out; the key itself is not shown."""
     monkeypatch.setenv("BLUEJAY_API_KEY", "secret with blanks")
     code, found = doctor.look()
     assert code == 1
-    assert found["settings"].startswith("wrong: BLUEJAY_API_KEY holds")
+    assert found["key"].startswith("wrong: BLUEJAY_API_KEY holds blanks")
+    assert "spool" in found
     assert "secret" not in str(found)
 
 
@@ -174,6 +309,19 @@ def test_a_disk_that_is_nearly_full(doctor: Doctor, platform: FakePlatform, monk
     assert found["space"].startswith("wrong: only 5 MiB are free")
 
 
+def test_a_user_without_a_home(platform: FakePlatform, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no default spool then: the variable that helps is named."""
+    monkeypatch.setattr("bluejay_ws.cli.doctor.default_spool", no_home)
+    args = argparse.Namespace(spool=False, url=None, user=None, password="")
+    findings = {finding.what: finding for finding in doctor_module._findings(args)}
+    assert findings["spool"].words == "BLUEJAY_SPOOL needs a home directory"
+
+
+def no_home() -> Path:
+    """Fail as the settings do."""
+    raise ConfigurationError("BLUEJAY_SPOOL", "needs a home directory", "give one")
+
+
 def test_reports_that_need_a_person(doctor: Doctor, platform: FakePlatform) -> None:
     """What is held is pointed out, with the command for it."""
     parcel = finished_call(spool_at(doctor.spool), "1")
@@ -181,7 +329,7 @@ def test_reports_that_need_a_person(doctor: Doctor, platform: FakePlatform) -> N
     (doctor.spool / str(name)).rename(doctor.spool / str(name.become(HELD)))
     code, found = doctor.look()
     assert code == 0
-    assert found["outbox"] == "note: 1 reports are held or parked see: bluejay-ws outbox"
+    assert found["outbox"] == "note: 1 report held or parked see: bluejay-ws outbox"
     assert "calls" not in found
 
 
@@ -191,7 +339,7 @@ def test_calls_that_a_dead_process_left(doctor: Doctor, platform: FakePlatform) 
     file = open_call(spool, "1")
     abandoned_call(spool_at(doctor.spool), "2")
     _, found = doctor.look()
-    assert found["calls"].startswith("note: 1 calls were left by a process that died start the agent")
+    assert found["calls"].startswith("note: 1 call left by a process that died start the agent")
     file.discard()
 
 
@@ -244,7 +392,7 @@ def test_an_agent_that_closes_with_1008_after_accepting(doctor: Doctor, platform
     with agent_thread(closing) as url:
         code, found = doctor.look(url)
     assert code == 1
-    assert "INCOMPLETED" in found["agent"]
+    assert "CALL_DROPPED" in found["agent"]
 
 
 @pytest.mark.parametrize("url", ["ws://127.0.0.1:1", "no url"])

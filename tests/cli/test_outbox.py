@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from bluejay_ws.cli import main
-from bluejay_ws.cli.outbox import age_of, without_text
+from bluejay_ws.cli.outbox import age_of, reason_of, without_text
 from bluejay_ws.client import Bluejay
 from bluejay_ws.delivery.names import HELD, PARKED, READY, SENT, Name
 from bluejay_ws.testing.platform import Answer, FakePlatform
@@ -56,7 +56,7 @@ def test_what_waits_is_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert listed[0].split() == ["state", "call", "age", "items", "tries", "reason"]
     assert sorted(line.split()[:6] for line in listed[1:]) == [
         ["held", "720488", "0", "s", "2", "0"],
-        ["ready", "720489", "0", "s", "1", "0"],
+        ["waiting", "720489", "0", "s", "1", "0"],
     ]
     assert outbox(tmp_path, "list", "--all") == 0
     assert len(capsys.readouterr().out.splitlines()) == 5
@@ -70,7 +70,7 @@ def test_a_reason_cannot_steer_the_terminal(tmp_path: Path, capsys: pytest.Captu
         claim.note(outcome="http.422", detail="\x1b]0;title\x07\x9b2J")
     assert outbox(tmp_path) == 0
     shown = capsys.readouterr().out
-    assert "http.422" in shown
+    assert "Bluejay refused its content (422)" in shown
     assert not any(character in shown for character in "\x1b\x07\x9b")
 
 
@@ -157,7 +157,7 @@ def test_what_is_not_there_is_told(
 ) -> None:
     """A missing id is wrong usage, an unknown one is not."""
     assert outbox(tmp_path, *arguments) == code
-    assert words in capsys.readouterr().err
+    assert words in " ".join(capsys.readouterr().err.split())
 
 
 def test_the_spool_of_the_environment_is_the_default(
@@ -168,6 +168,72 @@ def test_the_spool_of_the_environment_is_the_default(
     monkeypatch.setenv("BLUEJAY_SPOOL", str(tmp_path))
     assert main(["outbox"]) == 0
     assert "720488" in capsys.readouterr().out
+
+
+def test_a_spool_that_is_not_there_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A directory that was spelt wrongly is not an empty outbox, and is not made."""
+    assert outbox(tmp_path / "other") == 1
+    assert "there is no spool at" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
+
+
+def test_scripts_get_one_document_of_each_action(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """List, show, export, retry, delete and deliver."""
+    put(tmp_path, "1", PARKED, "freeze_card")
+    put(tmp_path, "2", READY)
+
+    def document(*arguments: str) -> dict[str, Any]:
+        outbox(tmp_path, *arguments, "--json")
+        found: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return found
+
+    assert sorted((one["call"], one["state"]) for one in document("list")["reports"]) == [
+        ("1", "parked"),
+        ("2", "waiting"),
+    ]
+    assert document("show", "1")["report"]["tool_calls"] == [{"start_offset_ms": 5, "name": "freeze_card"}]
+    assert document("export", "1")["simulation_result_id"] == "1"
+    assert document("retry", "1") == {"changed": ["1"]}
+    assert document("delete", "2", "--yes") == {"deleted": ["2"]}
+    with FakePlatform() as platform:
+        monkeypatch.setenv("BLUEJAY_API_URL", platform.url)
+        monkeypatch.setenv("BLUEJAY_API_KEY", platform.api_key)
+        monkeypatch.setattr("bluejay_ws.cli.outbox.Bluejay", functools.partial(Bluejay, redial_wait=0.0))
+        assert document("deliver") == {"settled": 1, "waiting": 0, "held_or_parked": 0}
+
+
+def test_nothing_to_change_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No empty output, and no sentence about nothing."""
+    assert outbox(tmp_path, "retry", "--state", "held") == 0
+    assert outbox(tmp_path, "delete", "--state", "parked") == 0
+    assert capsys.readouterr().out == "No report is held.\nNo report is parked.\n"
+
+
+def test_delivering_from_an_empty_spool_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not that none of none was sent."""
+    monkeypatch.setenv("BLUEJAY_API_KEY", "made-up-key")
+    assert outbox(tmp_path, "deliver") == 0
+    assert capsys.readouterr().out == f"Nothing waits in {tmp_path}.\n"
+
+
+@pytest.mark.parametrize(
+    ("reason", "detail", "words"),
+    [
+        ("http.422", "body.tags.0 string_type", "Bluejay refused its content (422): body.tags.0 string_type"),
+        ("http.502", "", "the outcome is unknown (502)"),
+        ("http.418", "", "not accepted (418)"),
+        ("process_lost", "", "its process ended before the call did"),
+        ("read_timeout", "", "read timeout"),
+        ("", "", ""),
+    ],
+)
+def test_a_reason_is_said_in_words(reason: str, detail: str, words: str) -> None:
+    """Codes that nobody has words for are read as they are."""
+    assert reason_of(reason, detail) == words
 
 
 def test_wrong_settings_are_told_with_their_remedy(
@@ -199,8 +265,8 @@ def test_what_waits_is_delivered_from_here(
         assert outbox(tmp_path, "deliver") == 1
         assert len(platform.accepted) == 1
     printed = capsys.readouterr().out
-    assert "2 of 2 waiting reports are settled.\nstate " in printed
-    assert printed.splitlines()[-1].startswith("parked")
+    assert "2 reports settled.\nstate" in printed
+    assert "\nparked " in printed
     assert sorted(states(tmp_path).values()) == [PARKED, SENT]
 
 
@@ -214,7 +280,7 @@ def test_delivering_ends_when_its_time_is_up(
         monkeypatch.setenv("BLUEJAY_API_URL", platform.url)
         monkeypatch.setenv("BLUEJAY_API_KEY", platform.api_key)
         assert outbox(tmp_path, "deliver", "--seconds", "0.1") == 1
-    assert "0 of 1 waiting reports are settled." in capsys.readouterr().out
+    assert "0 reports settled; 1 report still waiting." in capsys.readouterr().out
     assert set(states(tmp_path)) == {"1"}
 
 

@@ -2,68 +2,96 @@
 
 from __future__ import annotations
 
-import base64
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-from bluejay_ws.integrations.openai_realtime import INTERRUPTED, OpenAIRealtimeTap
-from tests.support import Call
+from bluejay_ws.integrations.openai_realtime import OpenAIRealtimeTap
+from tests.integrations.streams import Stream, audio
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-STARTED = "input_audio_buffer.speech_started"
-STOPPED = "input_audio_buffer.speech_stopped"
-HEARD = "conversation.item.input_audio_transcription.completed"
-AUDIO = "response.output_audio.delta"
-SAID = "response.output_audio_transcript.done"
-ASKED = "response.function_call_arguments.done"
-ADDED = "conversation.item.added"
-SECOND = base64.b64encode(b"\x00" * 48_000).decode()
+CUT = "…"
+INTERRUPTED = "Caller interrupted the agent"
 
 
-class Stream:
-    """A call with a tap on it, and the events that the server sends."""
+def event(kind: str, **fields: Any) -> dict[str, Any]:
+    """Return an event of the server's, or of the client's."""
+    return {"type": kind, "event_id": "event_1", **fields}
 
-    def __init__(self, *, timers: bool = True) -> None:
-        self.call = Call()
-        self.timers: list[tuple[float, Callable[[], None]]] = []
-        later = (lambda seconds, action: self.timers.append((seconds, action))) if timers else None
-        self.tap = OpenAIRealtimeTap(self.call.recorder, later=later)
 
-    def send(self, kind: Any, after_ms: float = 0.0, **fields: Any) -> Stream:
-        self.call.clock.sleep(after_ms)
-        self.tap.event({"type": kind, "event_id": "event_1", **fields})
-        return self
+def append(ms: float) -> dict[str, Any]:
+    """Return the caller's audio, as the client sends it."""
+    return event("input_audio_buffer.append", audio=audio(ms))
 
-    def transcript(self) -> list[tuple[int, int, str, str]]:
-        self.tap.close()
-        said = self.call.report().recorded_transcript or []
-        return [(one.start_offset_ms, one.end_offset_ms, one.speaker, one.utterance) for one in said]
 
-    def tools(self) -> list[tuple[int, str, Any, Any]]:
-        calls = self.call.report().tool_calls or []
-        return [(one.start_offset_ms, one.name, one.parameters, one.output) for one in calls]
+def started(item: str, ms: float | None = None) -> dict[str, Any]:
+    """Return where the caller began."""
+    return event("input_audio_buffer.speech_started", item_id=item, audio_start_ms=ms)
+
+
+def stopped(item: str, ms: float | None = None) -> dict[str, Any]:
+    """Return where the caller ended."""
+    return event("input_audio_buffer.speech_stopped", item_id=item, audio_end_ms=ms)
+
+
+def heard(item: str, text: str, **fields: Any) -> dict[str, Any]:
+    """Return what the caller said."""
+    return event("conversation.item.input_audio_transcription.completed", item_id=item, transcript=text, **fields)
+
+
+def sound(item: str, ms: float, response: str = "r") -> dict[str, Any]:
+    """Return audio of the model's."""
+    return event("response.output_audio.delta", item_id=item, response_id=response, delta=audio(ms))
+
+
+def said(item: str, text: str, response: str = "r") -> dict[str, Any]:
+    """Return what the model said."""
+    return event("response.output_audio_transcript.done", item_id=item, response_id=response, transcript=text)
+
+
+def asked(call: str, name: str | None, arguments: str = "{}", response: str = "r") -> dict[str, Any]:
+    """Return a function call."""
+    kind = "response.function_call_arguments.done"
+    return event(kind, call_id=call, name=name, arguments=arguments, response_id=response)
+
+
+def done(response: str, status: str = "completed", **fields: Any) -> dict[str, Any]:
+    """Return the end of a response."""
+    return event("response.done", response={"id": response, "status": status, **fields})
+
+
+CANCELLED = {"status_details": {"type": "cancelled", "reason": "turn_detected"}}
 
 
 @pytest.fixture
 def stream() -> Stream:
     """Give a stream whose session has the server's default settings."""
-    return Stream()
+    return Stream(OpenAIRealtimeTap)
 
 
 # -- the caller
 
 
-def test_speech_is_placed_by_its_length_in_the_audio(stream: Stream) -> None:
-    """The positions include what the detector adds at both ends; the arrival of the end anchors them."""
+def test_speech_is_placed_by_its_position_in_the_audio_that_was_sent(stream: Stream) -> None:
+    """Audio was held back for two seconds: positions count what was sent, and not the time since connect."""
     detection = {"type": "server_vad", "prefix_padding_ms": 300, "silence_duration_ms": 200}
-    stream.send("session.created", session={"audio": {"input": {"turn_detection": detection}}})
-    stream.send(STARTED, 5_340, item_id="a", audio_start_ms=1_460)
-    stream.send(STOPPED, 1_660, item_id="a", audio_end_ms=3_460)
-    stream.send(HEARD, 400, item_id="a", transcript="Where is my order?\n")
-    assert stream.transcript() == [(5_300, 6_800, "USER", "Where is my order?")]
+    stream.received(event("session.created", session={"audio": {"input": {"turn_detection": detection}}}))
+    for number in range(40):
+        stream.at(2_100 + number * 100).sent(append(100))
+    stream.received(started("a", 700), stopped("a", 2_200)).at(7_000).received(heard("a", " Where is it?\n"))
+    assert stream.said() == [(3_000, 4_000, "USER", "Where is it?")]
+
+
+def test_audio_that_was_sent_in_a_burst_stands_where_it_was_heard(stream: Stream) -> None:
+    """The connection was opened late: what was held back until then was heard before."""
+    stream.at(3_000).sent(append(3_000)).received(started("a", 700), stopped("a", 2_500))
+    stream.received(heard("a", "Hello."))
+    assert stream.said() == [(1_000, 2_000, "USER", "Hello.")]
+
+
+def test_without_the_clients_side_speech_is_placed_by_its_length(stream: Stream) -> None:
+    """The arrival of the end anchors it."""
+    stream.at(5_340).received(started("a", 1_460)).at(7_000).received(stopped("a", 3_460), heard("a", "Where?"))
+    assert stream.said() == [(5_300, 6_500, "USER", "Where?")]
 
 
 @pytest.mark.parametrize(
@@ -75,151 +103,297 @@ def test_speech_is_placed_by_its_length_in_the_audio(stream: Stream) -> None:
 )
 def test_semantic_detection_adds_nothing(session: dict[str, Any], stream: Stream) -> None:
     """It has neither padding nor silence to take off; older sessions have their settings flat."""
-    stream.send("session.updated", session=session)
-    stream.send(STARTED, 1_000, item_id="a", audio_start_ms=800)
-    stream.send(STOPPED, 1_000, item_id="a", audio_end_ms=1_800)
-    stream.send(HEARD, item_id="a", transcript="Yes.")
-    assert stream.transcript() == [(1_000, 2_000, "USER", "Yes.")]
+    stream.received(event("session.updated", session=session))
+    stream.at(1_000).received(started("a", 800)).at(2_000).received(stopped("a", 1_800), heard("a", "Yes."))
+    assert stream.said() == [(1_000, 2_000, "USER", "Yes.")]
 
 
-def test_speech_that_begins_again_lasts_until_its_last_end(stream: Stream) -> None:
-    """A pause can be taken back under the same item; text that is still being made does not count."""
-    stream.send(STARTED, 1_000, item_id="a", audio_start_ms=500)
-    stream.send(STOPPED, 1_000, item_id="a", audio_end_ms=1_500)
-    stream.send(STARTED, 500, item_id="a", audio_start_ms=2_000)
-    stream.send(HEARD, item_id="a", transcript="So", status="in_progress")
-    stream.send(STOPPED, 1_500, item_id="a", audio_end_ms=3_500)
-    stream.send(HEARD, item_id="a", transcript="So what?", status="completed")
-    stream.send(HEARD, item_id="a", transcript="So what?", status="completed")
-    assert stream.transcript() == [(1_300, 3_500, "USER", "So what?")]
+def test_text_that_comes_after_the_reply_has_begun_stands_before_it(stream: Stream) -> None:
+    """Transcription is slower than the model; whatever the clock says, the order is the real one."""
+    stream.sent(append(1_000)).received(started("a", 0), stopped("a", 900), sound("b", 500), said("b", "Hi."))
+    stream.received(heard("a", "Hello?"), heard("a", "Hello!"))
+    assert stream.words() == [("USER", "Hello!"), ("AGENT", "Hi.")]
 
 
-def test_text_without_speech_events_is_placed_by_the_recorder(stream: Stream) -> None:
-    """Push-to-talk and services without positions tell less: what they tell is taken."""
-    stream.send(STOPPED, item_id="unknown", audio_end_ms=5)
-    stream.send(HEARD, 1_000, item_id="a", transcript="Hello.")
-    stream.send(STARTED, item_id="b")
-    stream.send(STOPPED, 1_000, item_id="b")
-    stream.send(HEARD, item_id="b", transcript="Again.")
-    stream.send(STARTED, 500, item_id="c", audio_start_ms=1)
-    stream.send(HEARD, 100, item_id="c", transcript="And.")
-    told = [(1_000, 1_000, "USER", "Hello."), (1_000, 1_500, "USER", "Again."), (2_500, 2_600, "USER", "And.")]
-    assert stream.transcript() == told
+def test_a_pause_that_is_taken_back_takes_the_reply_with_it(stream: Stream) -> None:
+    """xAI: the same item begins again, cumulative texts come, and the reply to the first half is dropped."""
+    stream.at(1_000).received(started("a", 700), stopped("a", 1_000))
+    stream.received(heard("a", "So", status="in_progress"), sound("b", 2_000), said("b", "Yes, what is it?"))
+    stream.at(1_500).received(started("a", 1_500)).at(2_500).received(stopped("a", 2_400))
+    stream.received(event("conversation.item.input_audio_transcription.updated", item_id="a", transcript="So what"))
+    stream.received(heard("a", "So what?", status="completed"))
+    assert stream.words() == [("USER", "So what?"), ("AGENT", f"Yes,{CUT}")]
+    assert stream.events() == [INTERRUPTED]
+
+
+def test_a_partial_text_is_better_than_none(stream: Stream) -> None:
+    """The call ended before the final text came."""
+    piece = "conversation.item.input_audio_transcription.delta"
+    stream.received(started("a", 0), event(piece, item_id="a", delta=" I"), event(piece, item_id="a", delta=" want"))
+    assert stream.words() == [("USER", "I want")]
+
+
+def test_push_to_talk_has_no_speech_events(stream: Stream) -> None:
+    """The text stands where the turn was committed."""
+    stream.at(1_000).received(event("input_audio_buffer.committed", item_id="a")).at(1_400).received(heard("a", "Go."))
+    assert [(start, text) for start, _, _, text in stream.said()] == [(1_000, "Go.")]
+
+
+def test_what_was_not_transcribed_is_an_event(stream: Stream) -> None:
+    """An utterance without text is not silently missing; an idle line is no utterance."""
+    error = {"type": "server_error", "code": "x", "message": "no deployment"}
+    stream.at(500).received(started("a", 200))
+    stream.received(event("conversation.item.input_audio_transcription.failed", item_id="a", error=error))
+    stream.received(event("input_audio_buffer.timeout_triggered", item_id="z"), heard("z", "noise"))
+    assert stream.said() == []
+    assert stream.events() == ["Transcription failed", "The model waited in vain for the caller"]
+
+
+def test_typed_text_was_not_said(stream: Stream) -> None:
+    """It is an event, once, however often its item is echoed."""
+    item = {"id": "i", "type": "message", "role": "user", "content": [{"type": "input_text", "text": "Hi"}]}
+    stream.received(event("conversation.item.added", item=item), event("conversation.item.done", item=item))
+    assert (stream.said(), stream.events()) == ([], ["Text sent to the model"])
 
 
 # -- the agent
 
 
-def test_an_utterance_lasts_as_long_as_its_audio_and_is_told_once(stream: Stream) -> None:
-    """Audio is sent faster than it plays; a second item plays after the first; the text comes five times."""
-    for item in ("a", "b"):
-        stream.send(AUDIO, 100, item_id=item, response_id="r", delta=SECOND)
-        stream.send("response.audio.delta", item_id=item, response_id="r", delta=SECOND)
-        stream.send(SAID, item_id=item, content_index=0, transcript=f"This is {item}.")
-        stream.send(SAID, item_id=item, content_index=0, transcript=f"This is {item}.")
-    (first, settle), (second, _) = stream.timers
-    assert (first, second) == (2.5, 4.4)
-    stream.call.clock.sleep(2_500)
-    settle()
-    assert len(stream.call.recorder.bodies) == 1
-    stream.call.clock.sleep(5_000)
-    assert stream.transcript() == [(100, 2_100, "AGENT", "This is a."), (2_100, 4_100, "AGENT", "This is b.")]
+def test_an_utterance_lasts_as_long_as_its_audio_and_is_recorded_once(stream: Stream) -> None:
+    """Audio is sent faster than it plays; a second item plays after the first; beta names mean the same."""
+    stream.at(100).received(sound("a", 1_000), sound("a", 1_000), said("a", "This is a."), said("a", "This is a."))
+    stream.received(event("response.audio.delta", item_id="b", delta=audio(500)))
+    stream.received(event("response.audio_transcript.done", item_id="b", transcript="This is b."))
+    assert stream.said() == [(100, 2_100, "AGENT", "This is a."), (2_100, 2_600, "AGENT", "This is b.")]
 
 
-def test_what_was_not_played_is_not_recorded(stream: Stream) -> None:
-    """The server tells how much of the audio was heard; the text is cut by that share, and the rest never played."""
-    stream.send(AUDIO, 1_000, item_id="a", response_id="r", delta=SECOND)
-    stream.send(SAID, item_id="a", transcript="Sure thing, well then")
-    stream.send(AUDIO, item_id="b", response_id="r", delta=SECOND)
-    stream.send(SAID, item_id="b", transcript="never heard")
-    stream.send("conversation.item.truncated", 500, item_id="a", audio_end_ms=450)
-    stream.send("conversation.item.truncated", item_id="a", audio_end_ms=450)
-    stream.send(
-        "response.done", response={"id": "r", "status": "cancelled", "status_details": {"reason": "turn_detected"}}
+def test_a_truncated_reply_is_cut_to_what_was_heard(stream: Stream) -> None:
+    """Of several signs of one barge-in one event comes; what was to play after it was never heard."""
+    stream.at(1_000).received(sound("a", 1_000), said("a", "Sure thing, well then"))
+    stream.received(sound("b", 1_000), said("b", "never heard")).at(1_500).received(started("u", 1_000))
+    stream.sent(event("conversation.item.truncate", item_id="a", audio_end_ms=450))
+    stream.received(
+        event("conversation.item.truncated", item_id="a", audio_end_ms=450), done("r", "cancelled", **CANCELLED)
     )
-    stream.send(AUDIO, item_id="a", response_id="r", delta=SECOND)
-    stream.send("response.created", 5_000, response={})
-    stream.tap.close()
-    report = stream.call.report()
-    said = [(one.start_offset_ms, one.end_offset_ms, one.utterance) for one in report.recorded_transcript or []]
-    assert said == [(1_000, 1_450, "Sure thing,")]
-    assert [event.title for event in report.events or []] == [INTERRUPTED, "Connection closed"]
+    stream.received(sound("a", 1_000))
+    assert stream.said() == [(1_000, 1_450, "AGENT", f"Sure thing,{CUT}")]
+    assert stream.events() == [INTERRUPTED]
 
 
-def test_a_call_that_ends_in_mid_sentence_keeps_what_was_heard(stream: Stream) -> None:
-    """Without a timer, too: the end of the connection settles everything."""
-    stream = Stream(timers=False)
-    stream.send(AUDIO, item_id="a", delta=SECOND)
-    stream.send(SAID, item_id="a", transcript="Hello there everybody")
-    stream.call.clock.sleep(400)
-    assert stream.transcript() == [(0, 400, "AGENT", "Hello there")]
+def test_a_cancelled_reply_is_cut_to_what_had_played(stream: Stream) -> None:
+    """No truncation comes where the client does not send one; text that comes later is cut all the same."""
+    stream.at(1_000).received(sound("a", 2_000)).at(1_500).received(started("u", 900))
+    stream.received(done("r", "cancelled", **CANCELLED), said("a", "One two three four five six seven eight"))
+    assert stream.words() == [("AGENT", f"One two three{CUT}")]
 
 
-def test_a_truncation_by_an_unknown_reply_is_an_event_too(stream: Stream) -> None:
-    """An interruption that the server cannot tie to a reply counts by itself."""
-    stream.send(AUDIO, item_id="a", delta=SECOND)
-    stream.send("conversation.item.truncated", item_id="a", audio_end_ms=0)
-    stream.send("conversation.item.truncated", item_id="z", audio_end_ms=0)
-    assert stream.transcript() == []
-    assert [event.title for event in stream.call.report().events or []].count(INTERRUPTED) == 1
+def test_a_truncation_says_more_than_the_playhead(stream: Stream) -> None:
+    """It may restore what seemed unheard."""
+    stream.at(1_000).received(sound("a", 1_000), said("a", "One two three four")).received(
+        done("r", "cancelled", **CANCELLED)
+    )
+    stream.received(event("conversation.item.truncated", item_id="a", audio_end_ms=500))
+    assert stream.said() == [(1_000, 1_500, "AGENT", f"One two three{CUT}")]
+
+
+def test_a_reply_of_which_nothing_was_heard_is_not_recorded(stream: Stream) -> None:
+    """Truncations stand at 0 too."""
+    stream.received(sound("a", 1_000), said("a", "Hello")).received(
+        event("conversation.item.truncated", item_id="a", audio_end_ms=0),
+        event("conversation.item.truncated", item_id="z", audio_end_ms=0),
+    )
+    assert (stream.said(), stream.events()) == ([], [INTERRUPTED])
+
+
+def test_the_servers_own_play_out_is_cut_where_it_says_so(stream: Stream) -> None:
+    """WebRTC and SIP: cleared, then truncated; one barge-in."""
+    stream.received(sound("a", 1_000), said("a", "One two three four")).at(500)
+    stream.received(started("u", 0), event("output_audio_buffer.cleared", response_id="r"))
+    stream.received(event("conversation.item.truncated", item_id="a", audio_end_ms=500))
+    assert stream.words() == [("AGENT", f"One two three{CUT}")]
+    assert stream.events() == [INTERRUPTED]
+
+
+def test_a_reply_that_was_cancelled_before_it_was_spoken_interrupts_nobody(stream: Stream) -> None:
+    """The caller went on speaking; the model had only begun to think."""
+    stream.received(done("r", "cancelled", **CANCELLED))
+    assert stream.events() == ["Response cancelled before it was spoken"]
+
+
+def test_segments_with_times_cut_exactly(stream: Stream) -> None:
+    """Phrases of xAI have their start in the audio; Azure's words too."""
+    for text, start in (("Hello Marcelo!", 0.0), (" How can I help you today?", 2.0)):
+        piece = event(
+            "response.output_audio_transcript.delta", item_id="a", response_id="r", delta=text, start_time=start
+        )
+        stream.received(piece)
+    stream.received(sound("a", 3_000), said("a", "Hello Marcelo! How can I help you today?"))
+    stream.received(event("conversation.item.truncated", item_id="a", audio_end_ms=2_000))
+    assert stream.words() == [("AGENT", f"Hello Marcelo!{CUT}")]
 
 
 def test_text_whose_audio_went_another_way_is_placed_by_the_recorder(stream: Stream) -> None:
     """A connection over WebRTC has no audio events."""
-    stream.send(SAID, 700, item_id="a", transcript="Hi.")
-    assert stream.transcript() == [(700, 700, "AGENT", "Hi.")]
+    stream.at(700).received(said("a", "Hi."))
+    assert stream.said() == [(700, 700, "AGENT", "Hi.")]
+
+
+def test_a_written_reply_was_not_spoken(stream: Stream) -> None:
+    """Unless the agent has a text-to-speech of its own."""
+    written = event("response.output_text.done", item_id="a", response_id="r", text="It is foggy.")
+    assert stream.received(written, written).events() == ["Text reply of the model"]
+    assert stream.said() == []
+    spoken = Stream(lambda recorder: OpenAIRealtimeTap(recorder, speaks_text=True)).received(written)
+    assert spoken.words() == [("AGENT", "It is foggy.")]
+
+
+def test_other_formats_have_other_sizes(stream: Stream) -> None:
+    """A byte of G.711 is an eighth of a millisecond."""
+    output = {"audio": {"output": {"format": {"type": "audio/pcmu"}}}, "input_audio_format": "g711_ulaw"}
+    stream.received(event("session.updated", session=output), sound("a", 100), said("a", "Hi."))
+    assert stream.said() == [(0, 600, "AGENT", "Hi.")]
 
 
 # -- tools
 
 
-def test_a_tool_call_takes_its_output_from_the_echo(stream: Stream) -> None:
-    """It begins when its arguments are complete; the item that the client added comes back with the output."""
-    stream.send("session.updated", session={"tools": [{"name": "freeze", "description": "Freeze a card."}]})
-    asked = {"call_id": "c", "name": "freeze", "arguments": '{"last4": "4242"}', "response_id": "r"}
-    stream.send(ASKED, 300, **asked).send(ASKED, 100, **asked)
-    echo = {"type": "function_call_output", "call_id": "c", "output": '{"ok": true}'}
-    stream.send(ADDED, item=echo).send(ADDED, item=echo)
-    assert stream.tools() == [(300, "freeze", {"last4": "4242"}, {"ok": True})]
+def test_a_tool_call_takes_its_output_from_what_the_client_sends(stream: Stream) -> None:
+    """It begins when its arguments are complete; the echo changes nothing."""
+    stream.received(event("session.updated", session={"tools": [{"name": "freeze", "description": "Freeze a card."}]}))
+    stream.at(300).received(asked("c", "freeze", '{"last4": "4242"}'), asked("c", "freeze", "{}"))
+    output = {"type": "function_call_output", "call_id": "c", "output": '{"ok": true}'}
+    stream.sent(event("conversation.item.create", item=output))
+    stream.received(event("conversation.item.added", item={**output, "output": "late"}))
+    assert stream.tools() == [("freeze", {"last4": "4242"}, {"ok": True})]
     assert b"Freeze a card." in b"".join(stream.call.journal)
 
 
-def test_the_beta_tells_a_tools_name_elsewhere(stream: Stream) -> None:
-    """Its arguments come without a name, its echo under an older one; an output may be plain text."""
-    item = {"type": "function_call", "call_id": "c", "name": "look_up"}
-    stream.send("response.output_item.added", item=item)
-    stream.send(ASKED, call_id="c", arguments="{}")
-    stream.send(ASKED, call_id="d", arguments='{"cut')
+def test_the_echo_is_enough(stream: Stream) -> None:
+    """The beta tells a name elsewhere; an output may be plain text, arguments may be cut."""
+    item = {"type": "function_call", "call_id": "c", "name": "look_up", "status": "in_progress"}
+    stream.received(event("response.output_item.added", item=item), asked("c", None), asked("d", None, '{"cut'))
     output = {"type": "function_call_output", "call_id": "c", "output": "found it"}
-    stream.send("conversation.item.created", item=output)
-    interrupted = {"status": "interrupted"}
-    assert stream.tools() == [(0, "look_up", {}, "found it"), (0, "unknown", {"value": '{"cut'}, interrupted)]
+    stream.received(event("conversation.item.created", item=output))
+    assert stream.tools() == [("look_up", {}, "found it"), ("unknown", {"value": '{"cut'}, {"status": "interrupted"})]
 
 
-def test_a_cancelled_reply_cancels_its_tools(stream: Stream) -> None:
+def test_only_the_item_tells_the_arguments(stream: Stream) -> None:
+    """Some services send no event for them."""
+    item = {"type": "function_call", "call_id": "c", "name": "f", "status": "completed", "arguments": '{"a": 1}'}
+    stream.received(done("r", output=[item]))
+    assert stream.tools()[0][:2] == ("f", {"a": 1})
+
+
+def test_a_cancelled_or_failed_reply_ends_its_tools(stream: Stream) -> None:
     """Those of another reply go on."""
-    stream.send(ASKED, call_id="c", name="one", arguments="{}", response_id="r")
-    stream.send(ASKED, call_id="d", name="two", arguments="{}", response_id="s")
-    details = {"type": "cancelled", "reason": "client_cancelled"}
-    stream.send("response.done", response={"id": "r", "status": "cancelled", "status_details": details})
-    stream.send("response.done", response={"id": "s", "status": "completed"})
-    stream.send(ADDED, item={"type": "function_call_output", "call_id": "d", "output": "2"})
-    assert stream.tools() == [(0, "one", {}, {"status": "cancelled"}), (0, "two", {}, 2)]
+    stream.received(asked("c", "one"), asked("d", "two", response="s"), asked("e", "three", response="t"))
+    stream.received(done("r", "cancelled"), done("s"), done("t", "failed", status_details={"error": {"code": "x"}}))
+    stream.received(
+        event("conversation.item.added", item={"type": "function_call_output", "call_id": "d", "output": "2"})
+    )
+    failed = {"status": "failed", "message": "response failed"}
+    assert stream.tools() == [("one", {}, {"status": "cancelled"}), ("two", {}, 2), ("three", {}, failed)]
+    assert stream.events() == ["Response cancelled before it was spoken", "Response failed"]
+
+
+def test_tools_of_the_server_are_tools(stream: Stream) -> None:
+    """MCP tools have their output and error in their item; searches have neither."""
+
+    def mcp(name: str, **fields: Any) -> dict[str, Any]:
+        return event("response.output_item.done", item={"id": name, "type": "mcp_call", "name": name, **fields})
+
+    stream.received(mcp("docs", status="in_progress"))
+    stream.received(event("response.mcp_call_arguments.done", item_id="docs", arguments='{"q": "a"}'))
+    stream.received(event("response.mcp_call.failed", item_id="x"), mcp("docs", status="completed", output="found"))
+    stream.received(mcp("mail", status="failed", arguments="{}", error={"message": "down"}))
+    stream.received(
+        event("response.output_item.done", item={"id": "s", "type": "web_search_call", "status": "completed"})
+    )
+    stream.received(
+        event("response.output_item.added", item={"id": "t", "type": "file_search_call", "status": "searching"})
+    )
+    assert stream.tools() == [
+        ("docs", {"q": "a"}, "found"),
+        ("mail", {}, {"status": "failed", "message": {"message": "down"}}),
+        ("web_search", None, None),
+        ("file_search", None, {"status": "interrupted"}),
+    ]
 
 
 # -- the rest
 
 
+def test_usage_is_added_up_and_the_model_is_named(stream: Stream) -> None:
+    """Both stand under the provider's name."""
+    stream.received(event("session.created", session={"model": "gpt-realtime"}))
+    for _ in range(2):
+        stream.received(done("r", usage={"total_tokens": 5, "input_token_details": {"audio_tokens": 2}}))
+    usage = {"total_tokens": 10, "input_token_details": {"audio_tokens": 4}}
+    assert stream.metadata() == {"openai_model": "gpt-realtime", "openai_usage": usage}
+
+
 def test_errors_of_the_service_are_events(stream: Stream) -> None:
     """What the service says went wrong stands in the report."""
-    stream.send("error", error={"type": "invalid_request_error", "code": "x", "message": "no", "param": None})
-    event = (stream.call.report().events or [])[0]
-    assert event.metadata == {"type": "invalid_request_error", "code": "x", "message": "no"}
+    stream.received(event("error", error={"type": "invalid", "code": "x", "message": "no", "param": None}))
+    stream.received(
+        event("response.cancelled", response_id="r"), event("input_audio_buffer.dtmf_event_received", event="5")
+    )
+    (found, *_) = stream.report.events or []
+    assert found.metadata == {"type": "invalid", "code": "x", "message": "no"}
+    assert stream.events()[1:] == ["Response cancelled before it was spoken", "DTMF"]
 
 
-def test_unknown_events_and_a_closed_recorder_are_ignored(stream: Stream) -> None:
+def test_unknown_events_are_counted_and_malformed_ones_never_raise(stream: Stream) -> None:
     """Every service adds types of its own; after the end of the call nothing is looked at."""
-    stream.send("rate_limits.updated").send(None).send("response.output_text.delta", delta="x")
+    stream.received(event("rate_limits.updated"), event("new.thing"), {"no": "type"}, 7, "not json", b"\xff", None, [])
+    stream.received({"type": "response.output_audio.delta"}, {"type": ["x"]}, '{"type": "session.created"}')
+    stream.sent(event("session.update"), "{", b"\x00\x00", event("input_audio_buffer.append"), 3)
+    assert stream.call.counters["tap.unknown.openai"] == 6
+    assert stream.call.counters["dropped.failed_tap"] == 5
     stream.call.recorder.close({}, {})
-    stream.send(HEARD, item_id="a", transcript="late")
-    assert stream.call.counters.snapshot() == {}
+    stream.received(heard("a", "late")).sent(append(10))
+    stream.tap.close()
+    assert stream.call.counters["dropped.after_close"] == 0
+
+
+# -- live models
+
+
+def live(kind: str, text: str, start: int) -> dict[str, Any]:
+    """Return words of one side, with their place on the session's timeline."""
+    return event(f"session.{kind}_transcript.delta", delta=text, start_ms=start, end_ms=start + 200)
+
+
+def nested(kind: str, **fields: Any) -> dict[str, Any]:
+    """Return an event of a delegation's response."""
+    return event("response.event", delegation_id="d", event={"type": kind, **fields})
+
+
+def test_a_live_session_has_words_and_no_turns(stream: Stream) -> None:
+    """Utterances end at a silence; both sides may speak at once; a delegation has tools, and its text is not said."""
+    tools = {"delegation": {"responses": {"tools": [{"name": "forecast", "description": "Look it up."}]}}}
+    session = {"model": "gpt-live-1", "audio": {"format": {"type": "audio/pcm", "rate": 24_000}}, **tools}
+    stream.sent(event("session.start", session=session)).received(event("session.started", session=session))
+    for number in range(100):
+        stream.at(1_100 + number * 100).sent(event("session.input_audio.append", audio=audio(100)))
+    stream.received(live("input", "What", 600), live("input", " weather?", 1_400), live("output", "Sure,", 1_800))
+    item = {"type": "function_call", "call_id": "c", "name": "forecast", "status": "completed", "arguments": '{"a": 1}'}
+    stream.received(nested("response.output_item.added", item={**item, "status": "in_progress", "arguments": ""}))
+    stream.received(nested("response.output_item.done", item=item))
+    stream.sent(event("response.item.create", item={"type": "function_call_output", "call_id": "c", "output": "rain"}))
+    stream.received(nested("response.output_item.done", item={"type": "message", "content": []}))
+    stream.received(nested("response.completed", response={"usage": {"total_tokens": 3}}))
+    stream.received(nested("response.failed", response={"error": {"code": "x"}}))
+    stream.received(
+        live("output", " checking.", 2_000), live("input", "And?", 2_400), live("output", "It rains", 3_000)
+    )
+    stream.received(live("output", " today", 3_200), event("session.closed", reason="done", usage={"seconds": 9}))
+    assert stream.said() == [
+        (1_600, 2_600, "USER", "What weather?"),
+        (2_800, 3_200, "AGENT", "Sure, checking."),
+        (3_400, 3_600, "USER", "And?"),
+        (4_000, 4_400, "AGENT", "It rains today"),
+    ]
+    assert stream.tools() == [("forecast", {"a": 1}, "rain")]
+    assert stream.events() == ["Response failed", "The model closed the session"]
+    assert stream.metadata() == {"openai_model": "gpt-live-1", "openai_usage": {"total_tokens": 3, "seconds": 9}}

@@ -33,7 +33,7 @@ def piece(number: int, identity: str = "720488", body: bytes = b"abc", end: str 
 def outbox(url: str) -> Iterator[Outbox]:
     """Return the outbox as one process has it."""
     outbox = Outbox(url, PLATFORM)
-    outbox.claim(LEASE)  # makes the row of the destination
+    assert outbox.claim(LEASE) is None  # makes the row of the destination
     with outbox.link:
         yield outbox
 
@@ -262,10 +262,12 @@ def test_a_report_whose_delivery_was_not_heard_of_is_not_held(outbox: Outbox, ot
 # -- the fleet's breaker and rate ---------------------------------------------------------------------------------
 
 
-def test_one_failure_stops_the_fleet_and_one_probe_tries_again(outbox: Outbox, other: Outbox) -> None:
+def test_three_failures_stop_the_fleet_and_one_probe_tries_again(outbox: Outbox, other: Outbox) -> None:
     """Of all deliverers one may try; what it finds counts for all."""
     outbox.push([piece(1, "a"), piece(2, "b"), piece(3, "c")])
-    outbox.settle(claimed(outbox), "waiting")
+    for _ in range(2):
+        outbox.hear(down=True, probe=False, wait=3600)
+    assert claimed(outbox).failures == 2
     outbox.hear(down=True, probe=False, wait=3600)
     assert other.claim(LEASE) is None
     sql(outbox, "update bluejay_ws.destinations set open_until = now()")
@@ -274,22 +276,28 @@ def test_one_failure_stops_the_fleet_and_one_probe_tries_again(outbox: Outbox, o
     assert outbox.claim(LEASE) is None  # the probe is on its way
     other.settle(probe, "delivered")
     other.hear(down=False, probe=True)
-    assert not claimed(outbox).probe
+    call = claimed(outbox)
+    assert (call.probe, call.failures) == (False, 0)
 
 
-def test_failures_at_once_count_once(outbox: Outbox) -> None:
-    """Eight workers that meet one outage have seen one outage; a probe that fails is news."""
+def test_failures_at_once_count_once_where_the_breaker_is_open(outbox: Outbox) -> None:
+    """Eight workers that meet one outage have seen one outage; a probe that fails is news, and the wait grows."""
     for _ in range(8):
-        outbox.hear(down=True, probe=False, wait=60)
-    assert sql(outbox, "select failures from bluejay_ws.destinations") == [(1,)]
-    outbox.hear(down=True, probe=True, wait=60)
-    assert sql(outbox, "select failures from bluejay_ws.destinations") == [(2,)]
+        outbox.hear(down=True, probe=False, wait=1)
+    assert sql(outbox, "select failures from bluejay_ws.destinations") == [(3,)]
+    outbox.hear(down=True, probe=True, wait=1)
+    outbox.hear(down=True, probe=True, wait=1)
+    wait = "extract(epoch from open_until - clock_timestamp())"
+    ((failures, seconds),) = sql(outbox, f"select failures, {wait} from bluejay_ws.destinations")
+    assert failures == 5
+    assert 3 < seconds <= 4
 
 
 def test_there_is_no_wave_after_an_outage(outbox: Outbox) -> None:
     """The rate of the whole fleet begins small and doubles each second."""
     outbox.push([piece(number, str(number)) for number in range(200)])
-    outbox.hear(down=True, probe=True, wait=0)
+    for _ in range(3):
+        outbox.hear(down=True, probe=True, wait=0)
     outbox.hear(down=False, probe=True)
     began, count = time.monotonic(), 0
     while time.monotonic() - began < 0.5:
@@ -395,7 +403,6 @@ def test_roles_can_do_their_work_and_no_more(server: Any, url: str) -> None:
                 sql(pod, forbidden)
         with pytest.raises(SpoolError, match="does not allow"):
             pod.claim(LEASE)
-        worker.claim(LEASE)
         assert worker.reap(15, 0) == 1
         call = claimed(worker)
         assert worker.renew([call.identity], LEASE) == 1

@@ -16,7 +16,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 from bluejay_ws import Bluejay, current_recorder
-from bluejay_ws.client import default_client
+from bluejay_ws import client as client_module
 from bluejay_ws.current import INERT
 from bluejay_ws.servers.asgi import SCOPE_KEY, BluejayMiddleware
 from tests.servers.asgi_server import HEADERS, WS, Peer, audio, hang_up, refusal, text, uvicorn_server, websocket_scope
@@ -86,18 +86,25 @@ async def test_offsets_count_from_the_end_of_the_handshake(platform: FakePlatfor
 
 
 @pytest.mark.parametrize(
-    ("code", "seen", "by"),
-    [(1000, 1000, "caller"), (None, 1005, "unknown"), (1006, 1006, "unknown"), (1012, 1012, "agent")],
+    ("message", "seen", "by", "outcome"),
+    [
+        (hang_up(1000, None), 1000, "caller", "completed"),
+        (hang_up(None, ""), 1005, "caller", "completed"),
+        ({"type": "websocket.disconnect", "code": 1005}, 1006, "nobody", "connection_lost"),
+        (hang_up(1006, ""), 1006, "nobody", "connection_lost"),
+        (hang_up(1012, None), 1012, "agent", "server_shutdown"),
+    ],
 )
 @pytest.mark.anyio
 async def test_the_end_is_told_as_far_as_servers_tell_it(
-    platform: FakePlatform, client: Bluejay, code: int | None, seen: int, by: str
+    platform: FakePlatform, client: Bluejay, message: dict[str, Any], seen: int, by: str, outcome: str
 ) -> None:
-    """1005 and 1006 come of drops and, with some servers, of proper closes; 1012 is the server shutting down."""
-    peer = Peer(hang_up(code, None))
+    """A 1005 without a reason is uvicorn's word for a drop; 1012 is the server shutting down."""
+    peer = Peer(message)
     await BluejayMiddleware(echo, client)(websocket_scope("720488"), peer.receive, peer.send)
     facts = closing(platform)
     assert (facts["close_code"], facts["close_reason"], facts["closed_by"]) == (seen, "", by)
+    assert facts["outcome"] == outcome
 
 
 @pytest.mark.anyio
@@ -150,7 +157,7 @@ async def test_an_error_of_the_application_passes_and_is_noted(platform: FakePla
     assert caught.value is error
     assert isinstance(error.__cause__, KeyError)
     facts = closing(platform)
-    assert (facts["outcome"], facts["error"]) == ("handler_failed", "ValueError")
+    assert (facts["outcome"], facts["error"]) == ("agent_error", "ValueError")
     assert current_recorder() is INERT
 
 
@@ -176,7 +183,7 @@ async def test_a_send_to_nobody_ends_the_call(platform: FakePlatform, client: Bl
     peer = Gone()
     await BluejayMiddleware(app, client)(websocket_scope("720488"), peer.receive, peer.send)
     facts = closing(platform)
-    assert (facts["close_code"], facts["closed_by"], facts["agent_frames"]) == (1006, "unknown", 0)
+    assert (facts["close_code"], facts["closed_by"], facts["agent_frames"]) == (1006, "nobody", 0)
     assert len(report_of(platform).report["events"]) == 2
 
 
@@ -276,7 +283,7 @@ async def test_an_application_that_crashes_before_it_accepts_leaves_a_report_tha
     with pytest.raises(LookupError):
         await BluejayMiddleware(app, client)(websocket_scope("720488"), peer.receive, peer.send)
     facts = closing(platform)
-    assert (facts["accepted"], facts["outcome"], facts["error"]) == (False, "handler_failed", "LookupError")
+    assert (facts["accepted"], facts["outcome"], facts["error"]) == (False, "agent_error", "LookupError")
 
 
 # -- what it lets through ----------------------------------------------------------------------------------------------
@@ -488,13 +495,14 @@ async def test_a_flush_that_fails_keeps_no_server_from_shutting_down(tmp_path: P
 
 
 @pytest.mark.anyio
-async def test_a_shutdown_without_any_call_makes_no_client() -> None:
+async def test_a_shutdown_without_any_call_makes_no_client(monkeypatch: pytest.MonkeyPatch) -> None:
     """A middleware with the environment's client waits for nothing that was never there."""
+    monkeypatch.setattr(client_module, "_default", None)
     lifespan = Lifespan("lifespan.shutdown.complete")
     middleware = BluejayMiddleware(lifespan)
     await middleware({"type": "lifespan"}, Peer().receive, lifespan.send)
     assert lifespan.sent[-1] == "lifespan.shutdown.complete"
-    assert middleware._client is None
+    assert client_module._default is None
 
 
 @pytest.mark.anyio
@@ -503,7 +511,6 @@ async def test_the_environments_client_serves_when_none_is_given(bluejay_platfor
     peer = Peer(hang_up())
     middleware = BluejayMiddleware(echo)
     await middleware(websocket_scope("720488"), peer.receive, peer.send)
-    assert middleware._client is default_client()
     assert bluejay_platform.wait_for(1)[0].simulation_result_id == "720488"
 
 

@@ -17,7 +17,7 @@ from starlette.applications import Starlette
 from starlette.endpoints import WebSocketEndpoint
 from starlette.exceptions import HTTPException, WebSocketException
 from starlette.routing import Mount, WebSocketRoute
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from websockets.asyncio.client import connect
 
 from bluejay_ws import Bluejay, Recorder, current_recorder, record, record_tool
@@ -122,7 +122,7 @@ async def test_an_endpoint_that_just_returns_ends_its_call(
         tasks.start_soon(connection)
     facts = closing(platform)
     assert "close_code" not in facts
-    assert facts["closed_by"] == ("agent" if anyio_backend == "asyncio" else "unknown")
+    assert facts["closed_by"] == "agent"
 
 
 def test_the_agents_close_is_the_agents(platform: FakePlatform, client: Bluejay) -> None:
@@ -191,7 +191,7 @@ def test_a_crash_before_accept_leaves_a_report_that_says_so(platform: FakePlatfo
     ):
         pass
     facts = closing(platform)
-    assert (facts["accepted"], facts["outcome"], facts["error"]) == (False, "handler_failed", "LookupError")
+    assert (facts["accepted"], facts["outcome"], facts["error"]) == (False, "agent_error", "LookupError")
 
 
 def test_a_websocket_that_was_accepted_before_the_endpoint_is_recorded(platform: FakePlatform, client: Bluejay) -> None:
@@ -343,6 +343,7 @@ def test_an_endpoint_whose_websocket_cannot_be_observed_is_recorded_without_fram
 
         def __init__(self) -> None:
             self.scope = websocket_scope("720488")
+            self.application_state = WebSocketState.CONNECTED
 
     call = adapter.open_call(Sealed(), lambda: client)
     assert call is not None
@@ -407,7 +408,7 @@ async def test_a_caller_that_drops_is_noticed_by_the_endpoint(platform: FakePlat
         await asyncio.to_thread(platform.wait_for)
     facts = closing(platform)
     assert len(seen) == 1
-    assert (facts["close_code"] in {1005, 1006}, facts["closed_by"]) == (True, "unknown")
+    assert (facts["close_code"], facts["closed_by"], facts["outcome"]) == (1006, "nobody", "connection_lost")
 
 
 @pytest.mark.anyio

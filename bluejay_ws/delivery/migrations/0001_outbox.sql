@@ -61,7 +61,7 @@ create index calls_done on bluejay_ws.calls (settled_at) where state = 'delivere
 
 create table bluejay_ws.destinations (
     destination text primary key,
-    failures integer not null default 0,        -- in a row; above zero the breaker is open
+    failures integer not null default 0,        -- in a row; from three on the breaker is open
     open_until timestamptz not null default now(),
     recovered_at timestamptz,                   -- when it closed last: the rate grows from there
     rate double precision,                      -- posts in a second, of the whole fleet; null: no limit
@@ -165,7 +165,7 @@ declare
     total bigint := 0;
 begin
     update bluejay_ws.fleet as fleet set
-        alive_since = case when clock_timestamp() - fleet.seen_at > p_lease / 3 then clock_timestamp()
+        alive_since = case when clock_timestamp() - fleet.seen_at > greatest(p_lease / 3, interval '3 s') then clock_timestamp()
             else fleet.alive_since end,
         seen_at = clock_timestamp()
         where fleet.single returning fleet.alive_since into since;
@@ -192,7 +192,7 @@ end $$;
 -- the rate is used up. A call whose lease has run out is given with was = 'sending': it may have been delivered.
 create function bluejay_ws.claim(p_destination text, p_holder uuid, p_lease interval, p_retries_first boolean)
 returns table (
-    identity text, was text, history jsonb, probe boolean, age double precision,
+    identity text, was text, history jsonb, probe boolean, failures integer, age double precision,
     report_id text, report_state text, received bigint, body bytea
 )
 language plpgsql set search_path = pg_catalog, pg_temp as $$
@@ -208,9 +208,9 @@ begin
     select * into gate from bluejay_ws.destinations as d where d.destination = p_destination;
     if not found then
         insert into bluejay_ws.destinations as d (destination) values (p_destination) on conflict do nothing;
-        return;
+        select * into gate from bluejay_ws.destinations as d where d.destination = p_destination;
     end if;
-    if gate.failures > 0 and gate.open_until > moment then
+    if gate.failures >= 3 and gate.open_until > moment then
         return;
     end if;
     for round in 1..2 loop
@@ -235,9 +235,9 @@ begin
     if picked.identity is null then
         return;
     end if;
-    if gate.failures > 0 then
+    if gate.failures >= 3 then
         update bluejay_ws.destinations as d set open_until = moment + p_lease
-            where d.destination = p_destination and d.failures > 0 and d.open_until <= moment;
+            where d.destination = p_destination and d.failures >= 3 and d.open_until <= moment;
         if not found then
             return;
         end if;
@@ -257,7 +257,7 @@ begin
     update bluejay_ws.calls as call set state = 'sending', holder = p_holder, next_at = moment + p_lease, tried = true
         where call.destination = p_destination and call.identity = picked.identity;
     return query
-        select picked.identity, picked.state, picked.history, is_probe,
+        select picked.identity, picked.state, picked.history, is_probe, coalesce(gate.failures, 0),
             extract(epoch from moment - picked.created_at)::double precision,
             report.report_id, report.state, report.received,
             coalesce(string_agg(chunk.body, ''::bytea order by chunk.start), ''::bytea)
@@ -313,17 +313,24 @@ begin
     return found;
 end $$;
 
--- Say what an attempt has shown of the platform as a whole.
+-- Say what an attempt has shown of the platform as a whole. The third failure in a row opens the breaker; after each
+-- of its probes that fails the wait doubles, to half a minute.
 create function bluejay_ws.hear(p_destination text, p_down boolean, p_probe boolean, p_wait interval) returns void
-language sql set search_path = pg_catalog, pg_temp as $$
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
     update bluejay_ws.destinations as d set
         failures = case when p_down then d.failures + 1 else 0 end,
-        open_until = case when p_down then clock_timestamp() + p_wait else clock_timestamp() end,
-        recovered_at = case when p_down then null when d.failures > 0 then clock_timestamp() else d.recovered_at end,
+        open_until = clock_timestamp()
+            + case when p_down and d.failures >= 2
+                then least(p_wait * 2 ^ least(d.failures - 2, 10), interval '30 s') else interval '0' end,
+        recovered_at = case when p_down then null when d.failures >= 3 then clock_timestamp() else d.recovered_at end,
         tokens = 1, filled_at = clock_timestamp()
         where d.destination = p_destination
         and case when p_down then p_probe or d.open_until <= clock_timestamp() else d.failures > 0 end;
-$$;
+    if found and not p_down then
+        perform pg_notify('bluejay_ws', p_destination);
+    end if;
+end $$;
 
 -- Remove what is old, a batch at a time, by one deliverer at a time.
 create function bluejay_ws.tidy(p_delivered interval, p_parked interval, p_batch integer) returns bigint

@@ -1,0 +1,107 @@
+"""`bluejay-ws deliver`: a process that delivers the reports of a fleet, so that agents need no key."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from bluejay_ws.cli.arguments import count, new_parser, seconds
+from bluejay_ws.cli.migrate import database_of
+from bluejay_ws.cli.terminal import Problem, Terminal
+from bluejay_ws.delivery.deliverer import POD_LEASE, WORKERS, Deliverer
+from bluejay_ws.delivery.postgres import shown
+from bluejay_ws.exceptions import ConfigurationError, SpoolError
+from bluejay_ws.settings import Settings
+from bluejay_ws.stats import Counters
+
+if TYPE_CHECKING:
+    import argparse
+
+    from bluejay_ws.cli.arguments import Commands
+
+__all__ = ["add_parser", "run"]
+
+TELL_EVERY = 60.0
+LOOK = 0.2
+GRACE = 40.0  # an exchange that has begun is not broken off: its outcome would be unknown
+TEXT = """\
+Delivers what agents hand over to the database, until it is stopped by SIGTERM or Ctrl-C:
+then it finishes what it is sending. Any number may run; each report is sent by one of them.
+
+It sends reports that were recorded for BLUEJAY_API_URL, with BLUEJAY_API_KEY, and no others.
+"""
+
+
+def add_parser(commands: Commands[argparse.ArgumentParser]) -> None:
+    """Add the command to the command line."""
+    parser = new_parser(commands, "deliver", "deliver the reports of a fleet from its database", TEXT)
+    add = parser.add_argument
+    add("--spool", metavar="URL", help="postgresql://..., default: BLUEJAY_SPOOL")
+    add("--workers", metavar="N", type=count, default=WORKERS, help=f"reports that are sent at once ({WORKERS})")
+    add("--lease", metavar="S", type=seconds, default=POD_LEASE, help=f"a silent agent is dead after ({POD_LEASE:g})")
+    add("--until-empty", action="store_true", help="end when nothing waits any more; exit code 1 if some are held")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace, terminal: Terminal) -> int:
+    """Deliver until told to stop; return the exit code."""
+    url = database_of(args.spool).reveal()
+    settings = _settings(args)
+    counters = Counters()
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    deliverer = Deliverer(url, settings, counters=counters, workers=args.workers, pod_lease=args.lease)
+    try:
+        deliverer.start()
+        terminal.say(f"delivering from {shown(url)} to {settings.base_url}")
+        code = _until_told(args, deliverer, counters, stop, terminal)
+    except (SpoolError, ConfigurationError) as error:
+        raise _problem(error) from None
+    finally:
+        deliverer.stop(GRACE)
+    terminal.document(counters.snapshot())
+    terminal.say(_account(counters))
+    return code
+
+
+def _settings(args: argparse.Namespace) -> Settings:
+    try:
+        settings = Settings.load(spool=args.spool)
+    except ConfigurationError as error:
+        raise _problem(error) from None
+    if settings.api_key is None:
+        raise Problem("BLUEJAY_API_KEY is not set", "export the key that the reports are to be sent with", exit_code=2)
+    return settings
+
+
+def _problem(error: SpoolError | ConfigurationError) -> Problem:
+    if isinstance(error, SpoolError):
+        return Problem(f"{error.path} {error.reason}", error.remedy)
+    return Problem(f"{error.setting} {error.reason}", error.remedy, exit_code=2)
+
+
+def _until_told(
+    args: argparse.Namespace, deliverer: Deliverer, counters: Counters, stop: Any, terminal: Terminal
+) -> int:
+    last, said = time.monotonic(), ""
+    while not stop.wait(LOOK):
+        if args.until_empty:
+            counts = deliverer.waiting()
+            if not any(counts.get(state) for state in ("waiting", "sending", "reports.live")):
+                return int(any(counts.get(state) for state in ("held", "parked", "reports.held", "reports.late")))
+        if time.monotonic() - last >= TELL_EVERY:
+            last = time.monotonic()
+            account = _account(counters)
+            if account != said:
+                said = account
+                terminal.say(account)
+    return 0
+
+
+def _account(counters: Counters) -> str:
+    counts = counters.snapshot()
+    names = ("delivered", "held", "parked", "retried", "process_lost")
+    return ", ".join(f"{name} {counts.get(name, 0)}" for name in names)

@@ -1,0 +1,151 @@
+"""Ask the platform who it is: one client is made, and every way in which that fails is named."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bluejay_ws.delivery.http import HttpExchange, tls_context
+from bluejay_ws.delivery.outcomes import Answer, Phase
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Iterator
+
+    from bluejay_ws.delivery.outcomes import Failure
+    from bluejay_ws.settings import Settings
+
+__all__ = ["Client", "Reply", "ask", "culprit"]
+
+NOBODY = "bluejay-ws-doctor"  # an id that no call has
+NO_REPORT = b"{}"  # names no call: Bluejay's API has to refuse it, and to say why
+VARIABLES = ("NO_PROXY", "ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY")
+CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+REFUSED_KEY = frozenset({401, 403})
+UNCLEAR = frozenset({200, 400, 404, 422})
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """What became of making a client.
+
+    Args:
+        variable: of the environment that cannot be used; empty when a client was made.
+        reason: why.
+        remedy: what to do about it.
+    """
+
+    variable: str = ""
+    reason: str = ""
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What the platform's URL answered.
+
+    Args:
+        kind: ``bluejay``; ``refused`` (it is an API, and does not take the key); ``other`` (something else answers);
+            ``failing`` (a status of 500 or more); ``silent`` (no answer); ``certificate`` (not trusted).
+        words: the status, or the reason.
+    """
+
+    kind: str
+    words: str = ""
+
+
+def culprit(settings: Settings) -> Client:
+    """Return which variable of the environment keeps a client from being made, if one does."""
+    try:
+        context = tls_context(settings)
+    except (OSError, ValueError) as error:
+        names = [name for name in CERTIFICATES if os.environ.get(name)]
+        name = names[0] if names else "SSL_CERT_FILE"
+        return Client(name, f"cannot be used: {_reason(error)}", "give the path of a file of PEM certificates")
+    if _works(settings, context):
+        return Client()
+    given = [name for name in (*VARIABLES, *(name.lower() for name in VARIABLES)) if os.environ.get(name)]
+    for name in given:
+        with _only(name, given):
+            if not _works(settings, context):
+                return Client(name.upper(), "cannot be used by the HTTP client", _remedy(name.upper()))
+    return Client("the HTTP client", "cannot be made", "check the proxy variables of the environment")
+
+
+def ask(settings: Settings) -> Reply:
+    """Ask for a result that does not exist; where that is not proof enough, offer a report that must be refused."""
+    context = tls_context(settings)
+    with closing(HttpExchange(settings, context)) as exchange:
+        outcome = exchange.look(NOBODY)
+        if not isinstance(outcome, Answer):
+            return _silence(outcome)
+        if outcome.status in UNCLEAR and not _is_result(outcome):
+            proof = exchange.post(NO_REPORT)
+            return _proof(proof) if isinstance(proof, Answer) else _silence(proof)
+    return _judge(outcome)
+
+
+def _judge(answer: Answer) -> Reply:
+    if _is_result(answer):
+        return Reply("bluejay")
+    if answer.status in REFUSED_KEY and isinstance(_json(answer), dict):
+        return Reply("refused", f"HTTP {answer.status}")
+    return Reply("failing" if answer.status >= 500 else "other", f"HTTP {answer.status}")
+
+
+def _proof(answer: Answer) -> Reply:
+    """Judge the answer to a report that names no call."""
+    found = _json(answer)
+    detail = found.get("detail") if isinstance(found, dict) else None
+    if answer.status in {400, 409, 422} and detail:
+        return Reply("bluejay")
+    if answer.status in REFUSED_KEY and isinstance(found, dict):
+        return Reply("refused", f"HTTP {answer.status}")
+    return Reply("failing" if answer.status >= 500 else "other", f"HTTP {answer.status}")
+
+
+def _is_result(answer: Answer) -> bool:
+    found = _json(answer)
+    return answer.status == 200 and isinstance(found, dict) and isinstance(found.get("simulation_result"), dict)
+
+
+def _silence(failure: Failure) -> Reply:
+    return Reply("certificate" if failure.phase is Phase.CERTIFICATE else "silent", failure.reason)
+
+
+def _json(answer: Answer) -> Any:
+    try:
+        return json.loads(answer.body)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _works(settings: Settings, context: ssl.SSLContext) -> bool:
+    try:
+        HttpExchange(settings, context).close()
+    except Exception:  # noqa: BLE001 - httpx raises what the parsers of its proxies raise
+        return False
+    return True
+
+
+@contextmanager
+def _only(name: str, names: list[str]) -> Iterator[None]:
+    """Leave one of these variables in the environment for a while; this is a process of our own."""
+    others = {other: os.environ.pop(other) for other in names if other != name}
+    try:
+        yield
+    finally:
+        os.environ.update(others)
+
+
+def _remedy(name: str) -> str:
+    if name == "NO_PROXY":
+        return "write names and IPv4 addresses, separated by commas; leave IPv6 networks and brackets out"
+    return "write it like http://proxy:3128; for a SOCKS proxy: pip install 'httpx[socks]'"
+
+
+def _reason(error: Exception) -> str:
+    return (getattr(error, "strerror", None) or type(error).__name__).lower()

@@ -1,0 +1,185 @@
+"""What Cartesia Line says about a call, on either of its two sockets.
+
+The agent's side (Cartesia dials your app): ``message`` is what the caller said, ``agent_speech`` what was spoken. The
+caller's side (``/agents/stream/...``): ``turn_started`` and ``turn_ended``, with the tool calls of a turn at its end.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from bluejay_ws.integrations.tap import Reply, Speech, Tap
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from bluejay_ws.recorder import Recorder
+
+__all__ = ["CartesiaLineTap"]
+
+
+class CartesiaLineTap(Tap):
+    """Turn the messages of a Cartesia Line socket into facts of a recorder; see `Tap`."""
+
+    provider = "cartesia"
+
+    def __init__(self, recorder: Recorder, **options: Any) -> None:
+        super().__init__(recorder, **options)
+        self._user: Speech | None = None
+        self._agent: Reply | None = None
+        self._planned: list[str] = []
+        self._agent_speaks = False
+        self._committed = False  # the platform tells what was spoken
+        self._counted = 0
+
+    def _received(self, message: dict[str, Any]) -> None:
+        if "type" not in message and "event" in message:
+            message = {**message, "type": message["event"]}
+        super()._received(message)
+
+    # -- the caller --------------------------------------------------------------------------------------------
+
+    def _user_state(self, message: dict[str, Any]) -> None:
+        if message.get("value") == "speaking":
+            self._user_began()
+        elif self._user is not None:
+            self._user.end = self._now()
+
+    def _user_began(self) -> None:
+        if self._user is None or self._user.end is not None:
+            self._counted += 1
+            self._user = self._speech(self._counted)
+            self._user.start = None if self._observed() else self._stamp(self._now())
+        if self._agent_speaks:
+            self._agent_speaks = False
+            self._interrupted(self._counted)
+            self._end_reply()
+
+    def _user_text(self, message: dict[str, Any]) -> None:
+        speech = self._user
+        if speech is None or speech.final:
+            self._counted += 1
+            speech = self._speech(self._counted)
+            speech.start = None if self._observed() else self._stamp(self._now())
+        self._end_reply()
+        self._user_said(speech, message.get("content") or "")
+        self._user = None
+
+    # -- the agent ---------------------------------------------------------------------------------------------
+
+    def _agent_state(self, message: dict[str, Any]) -> None:
+        self._agent_speaks = message.get("value") == "speaking"
+        if not self._agent_speaks:
+            return
+        if self._agent is not None and self._agent.text:
+            self._end_reply()
+        reply = self._begin_reply()  # perhaps planned before it is heard
+        reply.plays_from = float(self._now())
+        reply.start = self._stamp(reply.plays_from)
+
+    def _begin_reply(self) -> Reply:
+        if self._agent is None:
+            self._counted += 1
+            self._agent = self._reply(self._counted)
+            self._agent.plays_from = float(self._now())
+            self._agent.start = self._stamp(self._agent.plays_from)
+        return self._agent
+
+    def _spoken_text(self, message: dict[str, Any]) -> None:
+        reply, text = self._begin_reply(), message.get("content") or ""
+        self._committed = True
+        glue = " " if reply.text and text and not (reply.text[-1].isspace() or text[0].isspace()) else ""
+        reply.text += glue + text
+        reply.audio_ms = max(0.0, self._now() - reply.plays_from)
+        self._tell_agent(reply)
+
+    def _end_reply(self) -> None:
+        reply, self._agent = self._agent, None
+        if reply is None:
+            return
+        if not self._committed:  # only the plan is known
+            reply.text = "".join(self._planned)
+        self._planned = []
+        self._tell_agent(reply)
+
+    def _planned_text(self, message: dict[str, Any]) -> None:
+        if not self._committed:
+            self._begin_reply()
+            self._planned.append(message.get("content") or "")
+
+    # -- tools -------------------------------------------------------------------------------------------------
+
+    def _called(self, message: dict[str, Any]) -> None:
+        key = message.get("id") or ("unnamed", message.get("name"), str(message.get("arguments")))
+        self._tool(key, message.get("name"), message.get("arguments") or {})
+        if message.get("result") is not None:
+            self._tool_output(key, message["result"])
+
+    # -- the caller's side -------------------------------------------------------------------------------------
+
+    def _turn_started(self, message: dict[str, Any]) -> None:
+        role = (message.get("turn_started") or {}).get("role")
+        if role == "user":
+            self._user_began()
+        else:
+            self._agent_speaks = True
+            self._begin_reply()
+
+    def _turn_ended(self, message: dict[str, Any]) -> None:
+        facts = message.get("turn_ended") or {}
+        for call in facts.get("tool_calls") or ():
+            self._called(call)
+        text = facts.get("text") or ""
+        if facts.get("role") == "user":
+            if self._user is not None:
+                self._user.end = self._now()
+            if text:
+                self._user_text({"content": text})
+        else:
+            self._agent_speaks = False
+            reply = self._begin_reply()
+            reply.audio_ms = max(0.0, self._now() - reply.plays_from)
+            self._agent = None
+            self._agent_said(reply, text)
+
+    def _cleared(self, _: dict[str, Any]) -> None:
+        self._counted += 1
+        if self._agent_speaks:
+            self._interrupted(self._counted)
+        self._agent_speaks = False
+
+    def _dtmf(self, message: dict[str, Any]) -> None:
+        self._note("DTMF", key=message.get("button") or message.get("dtmf"))
+
+    def _transfer(self, message: dict[str, Any]) -> None:
+        self._note("The agent transferred the call", target=message.get("target_phone_number") or message.get("target"))
+
+    def _ended(self, _: dict[str, Any]) -> None:
+        self._note("The agent ended the call")
+
+    def _error(self, message: dict[str, Any]) -> None:
+        self._note("Error of the model's service", message=message.get("content") or message.get("message"))
+
+    def _finish(self) -> None:
+        self._end_reply()
+        super()._finish()
+
+    received: ClassVar[Mapping[str, Callable[[Any, Any], None]]] = {
+        "user_state": _user_state,
+        "agent_state": _agent_state,
+        "message": _user_text,
+        "agent_speech": _spoken_text,
+        "turn_started": _turn_started,
+        "turn_ended": _turn_ended,
+        "clear": _cleared,
+        "dtmf": _dtmf,
+        "error": _error,
+    }
+    outgoing: ClassVar[Mapping[str, Callable[[Any, Any], None]]] = {
+        "message": _planned_text,
+        "tool_call": _called,
+        "transfer": _transfer,
+        "end_call": _ended,
+        "error": _error,
+    }
+    quiet: ClassVar[frozenset[str]] = frozenset({"start", "ack", "media_output", "custom", "end", "media_input"})

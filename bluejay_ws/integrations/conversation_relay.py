@@ -1,0 +1,90 @@
+"""What Twilio's ConversationRelay says about a call: text both ways on the call's own websocket, no audio.
+
+Give it what Twilio sends (``tap.event(message)``) and what the agent sends (``tap.sent(message)``).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from bluejay_ws.integrations.tap import Reply, Speech, Tap
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from bluejay_ws.recorder import Recorder
+
+__all__ = ["ConversationRelayTap"]
+
+
+class ConversationRelayTap(Tap):
+    """Turn the messages of a Twilio ConversationRelay websocket into facts of a recorder; see `Tap`."""
+
+    provider = "twilio"
+
+    def __init__(self, recorder: Recorder, **options: Any) -> None:
+        super().__init__(recorder, **options)
+        self._user: Speech | None = None
+        self._agent: Reply | None = None
+        self._counted = 0
+
+    def _prompt(self, message: dict[str, Any]) -> None:
+        if self._user is None:
+            self._counted += 1
+            self._user = self._speech(self._counted)
+            self._user.start = self._stamp(self._now())
+        speech = self._user
+        speech.text += message.get("voicePrompt") or ""
+        if message.get("last", True):
+            speech.end = self._now()
+            self._user_said(speech, speech.text)
+            self._user = None
+            self._agent_done()
+
+    def _token(self, message: dict[str, Any]) -> None:
+        if self._agent is None:
+            self._counted += 1
+            self._agent = self._reply(self._counted)
+            self._agent.start = self._stamp(self._now())
+            self._agent.plays_from = float(self._agent.start)
+        self._agent_text(self._agent, message.get("token") or "")
+        if message.get("last"):
+            self._agent_done()
+
+    def _agent_done(self) -> None:
+        if self._agent is not None:
+            self._agent_said(self._agent, self._agent.text)
+            self._agent = None
+
+    def _was_interrupted(self, message: dict[str, Any]) -> None:
+        self._agent_done()
+        heard = (message.get("utteranceUntilInterrupt") or "").strip()
+        self._counted += 1
+        self._interrupted(self._counted)
+        replies = [one for one in self._replies.values() if one.text and one.corrected is None]
+        reply = next(
+            (one for one in reversed(replies) if heard and heard in one.text), replies[-1] if replies else None
+        )
+        if reply is None:
+            return
+        reply.corrected = heard
+        reply.audio_ms = reply.heard_ms = float(message.get("durationUntilInterruptMs") or 0.0)
+        self._tell_agent(reply)
+        for later in replies[replies.index(reply) + 1 :]:
+            later.corrected = ""
+            self._tell_agent(later)
+
+    def _dtmf(self, message: dict[str, Any]) -> None:
+        self._note("DTMF", key=message.get("digit"))
+
+    def _error(self, message: dict[str, Any]) -> None:
+        self._note("Error of the model's service", message=message.get("description"))
+
+    received: ClassVar[Mapping[str, Callable[[Any, Any], None]]] = {
+        "prompt": _prompt,
+        "interrupt": _was_interrupted,
+        "dtmf": _dtmf,
+        "error": _error,
+    }
+    outgoing: ClassVar[Mapping[str, Callable[[Any, Any], None]]] = {"text": _token}
+    quiet: ClassVar[frozenset[str]] = frozenset({"setup", "info"})

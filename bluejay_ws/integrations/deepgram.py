@@ -1,0 +1,283 @@
+"""What a Deepgram Voice Agent connection says about a call: JSON text by ``type``, the agent's audio in bytes.
+
+The agent's words come sentence by sentence, often before their audio. Nothing says how much of a reply was heard:
+it is cut by what had played when the caller began to speak.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from bluejay_ws.integrations.tap import Reply, Speech, Tap, spoken_part
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from bluejay_ws.hearing.utterances import Utterance
+    from bluejay_ws.recorder import Recorder
+
+__all__ = ["DeepgramTap"]
+
+LEFT_MS = 150.0
+"""Speech that comes when less than this is left to play interrupts nothing."""
+
+
+class DeepgramTap(Tap):
+    """Turn the messages of a Deepgram Voice Agent connection into facts of a recorder; see `Tap`."""
+
+    provider = "deepgram"
+    input_rate = 48.0
+
+    def __init__(self, recorder: Recorder, **options: Any) -> None:
+        super().__init__(recorder, **options)
+        self._user: Speech | None = None
+        self._begun = 0
+        self._said: _Sentences | None = None
+        self._injected: list[str] = []
+
+    # -- settings ----------------------------------------------------------------------------------------------
+
+    def _settings(self, message: dict[str, Any]) -> None:
+        audio = message.get("audio") or {}
+        self.input_bytes_per_ms = _bytes_per_ms(audio.get("input"), self.input_bytes_per_ms)
+        self.output_bytes_per_ms = _bytes_per_ms(audio.get("output"), self.output_bytes_per_ms)
+        think = (message.get("agent") or {}).get("think") or {}
+        think = (think[0] if think else {}) if isinstance(think, list) else think
+        self._model_is((think.get("provider") or {}).get("model"))
+        for function in think.get("functions") or ():
+            self._describe(function.get("name"), function.get("description"))
+
+    # -- the caller --------------------------------------------------------------------------------------------
+
+    def _audio_sent(self, audio: bytes) -> None:
+        self._listen(audio)
+
+    def _user_began(self, _: dict[str, Any]) -> None:
+        if self._user is None:
+            self._begun += 1
+            self._user = self._speech(self._begun)
+            current = self.ear.current()
+            at = self._now() if current is None else min(current, self._now())
+            self._user.start = None if self._observed() else self._stamp(at)
+            self._breaks_in()
+
+    def _breaks_in(self) -> None:
+        said = self._said
+        if said is None:
+            return
+        left = said.reply.plays_from + said.reply.audio_ms - self._now()
+        if not said.reply.audio_ms or (said.reply.final and left <= LEFT_MS):
+            return
+        self._interrupted(said.reply.key)
+        self._cut(said.reply)
+        self._tell_sentences(said)
+        self._said = None
+
+    def _user_text(self, message: dict[str, Any]) -> None:
+        text = message.get("content") or ""
+        if text in self._injected:
+            self._injected.remove(text)
+            return
+        speech = self._user
+        if speech is None:
+            self._begun += 1
+            speech = self._speech(self._begun)
+            self._heard_speech(speech)
+        elif speech.start is not None:
+            span = self.ear.take(self._now())
+            speech.end = self._now() if span is None else max(span[1], speech.start)
+        self._user = None
+        self._user_said(speech, text)
+        self._reply_over()
+
+    # -- the agent ---------------------------------------------------------------------------------------------
+
+    def _text(self, message: dict[str, Any]) -> None:
+        if message.get("role") == "user":
+            self._user_text(message)
+        elif message.get("role") == "assistant" and message.get("content"):
+            self._sentence(message["content"], filler=message.get("conversational_behavior") == "filler")
+
+    def _sentence(self, text: str, *, filler: bool) -> None:
+        if self._said is not None and self._said.reply.final:
+            self._reply_over()
+        if self._said is None:
+            self._begun += 1
+            self._said = _Sentences(self._reply(self._begun))
+        said = self._said
+        if said.reply.audio_ms:
+            said.reply.marks.append((said.reply.audio_ms, len(said.reply.text)))
+        said.add(text, filler=filler)
+        self._tell_sentences(said)
+
+    def _audio_received(self, audio: bytes) -> None:
+        if self._said is None:
+            self._begun += 1
+            self._said = _Sentences(self._reply(self._begun))
+        self._agent_audio(self._said.reply, len(audio) / self.output_bytes_per_ms)
+
+    def _audio_done(self, _: dict[str, Any]) -> None:
+        if self._said is not None:
+            self._said.reply.final = True
+            self._tell_sentences(self._said)
+
+    def _reply_over(self) -> None:
+        if self._said is not None:
+            self._tell_sentences(self._said)
+            self._said = None
+
+    def _tell_agent(self, reply: Reply) -> None:
+        """Leave it to the sentences; called as audio begins, as a reply is cut, and at the end."""
+        if self._said is not None and self._said.reply is reply:
+            self._tell_sentences(self._said)
+
+    def _tell_sentences(self, said: _Sentences) -> None:
+        reply = said.reply
+        if self._observed() and reply.heard_ms is None:
+            for one in said.sentences:
+                if one.said is None:
+                    one.said = self.recorder.agent_said(one.text, filler=one.filler or None)
+            return
+        if not reply.final and reply.heard_ms is None and self.recorder.active and self._said is said and not said.last:
+            return  # where each sentence stands is known when the audio is
+        heard = len(reply.text)
+        if reply.heard_ms is not None:
+            heard = len(spoken_part(reply.text, reply.heard_ms, reply.audio_ms, reply.marks))
+        for one in said.sentences:
+            self._tell_sentence(reply, one, heard)
+
+    def _tell_sentence(self, reply: Reply, one: _Sentence, heard: int) -> None:
+        text = one.text[: max(0, heard - one.at)].rstrip()
+        if one.said is not None:
+            if not text:
+                one.said.never_spoken()
+            elif text != one.told:
+                one.said.text = text
+        elif text:
+            start = reply.plays_from + reply.audio_ms * one.at / max(1, len(reply.text))
+            end = reply.plays_from + reply.audio_ms * (one.at + len(text)) / max(1, len(reply.text))
+            times: dict[str, Any] = {}
+            if reply.start is not None and not self._observed():
+                times = {"start_offset_ms": round(start) if one.at else reply.start, "end_offset_ms": round(end)}
+            one.said = self.recorder.agent_said(text, filler=one.filler or None, **times)
+        one.told = text
+
+    def _finish(self) -> None:
+        if self._said is not None:
+            self._said.last = True
+            self._tell_sentences(self._said)
+        super()._finish()
+
+    # -- tools -------------------------------------------------------------------------------------------------
+
+    def _requested(self, message: dict[str, Any]) -> None:
+        for function in message.get("functions") or ():
+            self._tool(function.get("id"), function.get("name"), function.get("arguments"))
+
+    def _answered(self, message: dict[str, Any]) -> None:
+        key = message.get("id")
+        if key is None:
+            name = message.get("name")
+            key = next((one for one in self._open_tools() if self._names.get(one) == name), None)
+        self._tool_output(key, message.get("content"))
+
+    def _tool(self, key: Any, name: str | None, arguments: Any, description: str | None = None) -> None:
+        self._names[key] = name or "unknown"
+        super()._tool(key, name, arguments, description)
+
+    @property
+    def _names(self) -> dict[Any, str]:
+        return self._tool_names
+
+    def _abandoned(self, message: dict[str, Any]) -> None:
+        for function in message.get("functions") or ():
+            self._tool_cancelled(function.get("id"))
+
+    def _history(self, message: dict[str, Any]) -> None:
+        """It repeats what was said before; of tools, it may be the only place where an output stands."""
+        for call in message.get("function_calls") or ():
+            self._tool(call.get("id"), call.get("name"), call.get("arguments"))
+            if call.get("response") is not None:
+                self._tool_output(call.get("id"), call["response"])
+
+    # -- the rest ----------------------------------------------------------------------------------------------
+
+    def _inject(self, message: dict[str, Any]) -> None:
+        if message.get("content"):
+            self._injected.append(message["content"])
+            del self._injected[:-16]
+            self._typed_text(message["content"])
+
+    def _error(self, message: dict[str, Any]) -> None:
+        self._note("Error of the model's service", code=message.get("code"), message=message.get("description"))
+
+    def _warning(self, message: dict[str, Any]) -> None:
+        self._note("Warning of the model's service", code=message.get("code"), message=message.get("description"))
+
+    def _refused(self, message: dict[str, Any]) -> None:
+        self._note("A message to be spoken was refused", message=message.get("message"))
+
+    def _frustrated(self, message: dict[str, Any]) -> None:
+        self._note("The caller is frustrated", count=message.get("count"), escalated=message.get("escalated"))
+
+    def _latency(self, message: dict[str, Any]) -> None:
+        facts = {key: value for key, value in message.items() if key.endswith("_latency")}
+        self._note("Latency as the provider measured it", **facts)
+
+    received: ClassVar[Mapping[str, Callable[[Any, Any], None]]] = {
+        "UserStartedSpeaking": _user_began,
+        "ConversationText": _text,
+        "AgentAudioDone": _audio_done,
+        "FunctionCallRequest": _requested,
+        "FunctionCallResponse": _answered,
+        "FunctionCallCancelled": _abandoned,
+        "History": _history,
+        "LatencyReport": _latency,
+        "Error": _error,
+        "Warning": _warning,
+        "InjectionRefused": _refused,
+        "FrustrationDetected": _frustrated,
+    }
+    outgoing: ClassVar[Mapping[str, Callable[[Any, Any], None]]] = {
+        "Settings": _settings,
+        "FunctionCallResponse": _answered,
+        "InjectUserMessage": _inject,
+    }
+    quiet: ClassVar[frozenset[str]] = frozenset({
+        *("Welcome", "SettingsApplied", "AgentThinking", "AgentStartedSpeaking", "PromptUpdated", "SpeakUpdated"),
+        *("ThinkUpdated", "ListenUpdated", "EndOfThought"),
+    })  # fmt: skip
+
+
+class _Sentence:
+    __slots__ = ("at", "filler", "said", "text", "told")
+
+    def __init__(self, text: str, at: int, *, filler: bool) -> None:
+        self.text = self.told = text
+        self.at = at  # its first character in the whole reply
+        self.filler = filler
+        self.said: Utterance | None = None
+
+
+class _Sentences:
+    """One reply: its audio, and the sentences in it."""
+
+    __slots__ = ("last", "reply", "sentences")
+
+    def __init__(self, reply: Reply) -> None:
+        self.reply = reply
+        self.sentences: list[_Sentence] = []
+        self.last = False
+
+    def add(self, text: str, *, filler: bool) -> None:
+        reply = self.reply
+        reply.text += " " if reply.text else ""
+        self.sentences.append(_Sentence(text, len(reply.text), filler=filler))
+        reply.text += text
+
+
+def _bytes_per_ms(form: Any, default: float) -> float:
+    if not isinstance(form, dict) or type(form.get("sample_rate")) is not int:
+        return default
+    rate: int = form["sample_rate"]
+    return rate / 1_000 * (1 if form.get("encoding") in {"mulaw", "alaw"} else 2)

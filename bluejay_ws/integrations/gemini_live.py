@@ -1,0 +1,324 @@
+"""What a Gemini Live connection says about a call: models 2.5 and 3.x.
+
+Messages have no ids, and most have no times. Transcription comes in pieces that are not in step with the model's own
+output: what the caller says stays open for late pieces until the model's turn is over.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from bluejay_ws.integrations.tap import Reply, Speech, Tap, audio_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from bluejay_ws.recorder import Recorder
+
+__all__ = ["GeminiLiveTap"]
+
+_CONTENT = frozenset({"args", "response", "parameters", "parametersJsonSchema"})  # the user's own keys are inside
+_CODE = "code_execution"
+
+
+class GeminiLiveTap(Tap):
+    """Turn the messages of a Gemini Live connection into facts of a recorder; see `Tap`."""
+
+    provider = "gemini"
+
+    def __init__(self, recorder: Recorder, **options: Any) -> None:
+        super().__init__(recorder, **options)
+        self._turn = 0
+        self._user: Speech | None = None
+        self._agent: Reply | None = None
+        self._text = ""
+        self._speeches_begun = self._replies_begun = 0
+        self._activity = False  # the service tells where the caller speaks
+        self._joins = True  # late pieces of the caller's belong to what was said before
+        self._background: set[str] = set()
+        self._calls = 0
+
+    def _received(self, message: dict[str, Any]) -> None:
+        for key, value in message.items():
+            if "_" in key:  # of google-genai's objects
+                key, value = _camel_key(key), camel(value)  # noqa: PLW2901
+            action = self.received.get(key)
+            if action is not None:
+                action(self, value)
+            elif key not in self.quiet:
+                self._unknown()
+
+    def _sent(self, message: dict[str, Any]) -> None:
+        for key, value in message.items():
+            if key in {"realtime_input", "realtimeInput"}:
+                self._input(value)
+            else:
+                action = self.outgoing.get(_camel_key(key))
+                if action is not None:
+                    action(self, camel(value))
+
+    # -- settings ----------------------------------------------------------------------------------------------
+
+    def _setup(self, setup: dict[str, Any]) -> None:
+        self._model_is((setup.get("model") or "").removeprefix("models/"))
+        for tool in setup.get("tools") or ():
+            for function in tool.get("functionDeclarations") or ():
+                self._describe(function.get("name"), function.get("description"))
+                if function.get("behavior") == "NON_BLOCKING":
+                    self._background.add(function.get("name"))
+
+    # -- the caller --------------------------------------------------------------------------------------------
+
+    def _input(self, data: dict[str, Any]) -> None:
+        """Take the caller's audio; it comes often, and its names are Python's or the wire's."""
+        for key, value in data.items():
+            if key in {"audio", "media"}:
+                self._chunk(value)
+            elif key in {"mediaChunks", "media_chunks"}:
+                for chunk in value:
+                    self._chunk(chunk)
+            elif key in {"activityStart", "activity_start"}:
+                self._user_begins(None)
+            elif key in {"activityEnd", "activity_end"} and self._user is not None:
+                self._user.end = self._now()
+            elif key == "text" and value:
+                self._typed_text(value)
+
+    def _chunk(self, chunk: dict[str, Any]) -> None:
+        kind = chunk.get("mimeType") or chunk.get("mime_type") or ""
+        if kind and not kind.startswith("audio/"):
+            return
+        self.input_bytes_per_ms = _rate(kind, self.input_bytes_per_ms)
+        if self._activity:
+            self._user_audio(chunk.get("data"))
+        else:
+            self._listen(chunk.get("data"))
+
+    def _activity_told(self, activity: dict[str, Any]) -> None:
+        self._activity = True
+        kind = activity.get("voiceActivityType") or activity.get("type") or activity.get("vadSignalType")
+        kind = str(getattr(kind, "value", kind))
+        position = _seconds(activity.get("audioOffset"))
+        if kind.endswith(("START", "SOS")):
+            self._user_begins(position)
+        elif kind.endswith(("END", "EOS")) and self._user is not None:
+            at = None if position is None else self._heard_at(position)
+            self._user.end = self._now() if at is None else min(at, self._now())
+
+    def _user_begins(self, position: float | None) -> None:
+        speech = self._user
+        if speech is None or speech.text or speech.start is not None:
+            speech = self._next_speech()
+        at = None if position is None else self._heard_at(position)
+        speech.start = self._stamp(self._now() if at is None else min(at, self._now()))
+
+    def _next_speech(self) -> Speech:
+        if self._user is not None:
+            self._tell_user(self._user)
+        self._speeches_begun += 1
+        self._user = self._speech(self._speeches_begun)
+        self._joins = True
+        return self._user
+
+    def _user_piece(self, piece: dict[str, Any]) -> None:
+        text = piece.get("text") or ""
+        if not text:
+            return
+        speech = self._user
+        if speech is None or speech.final or (not self._joins and speech.text):
+            speech = self._next_speech()
+        if speech.start is None and not speech.text:
+            self._place_speech(speech)
+        speech.text = _joined(speech.text, text)
+        speech.final = bool(piece.get("finished"))
+        if speech.said is not None or speech.final or self._agent is not None:
+            self._tell_user(speech)
+
+    def _place_speech(self, speech: Speech) -> None:
+        self._heard_speech(speech)
+        reply = self._agent
+        if speech.start is not None and reply is not None and reply.start is not None and self._joins:
+            speech.start = min(speech.start, max(0, reply.start - 1))
+            speech.end = min(speech.end or speech.start, float(reply.start))
+
+    # -- the agent ---------------------------------------------------------------------------------------------
+
+    def _content(self, content: dict[str, Any]) -> None:
+        if content.get("interrupted"):
+            self._was_interrupted()
+        if content.get("inputTranscription"):
+            self._user_piece(content["inputTranscription"])
+        if content.get("outputTranscription"):
+            self._agent_piece(content["outputTranscription"].get("text") or "")
+        for part in (content.get("modelTurn") or {}).get("parts") or ():
+            self._part(part)
+        if content.get("generationComplete"):
+            self._agent_done()
+        if content.get("turnComplete"):
+            self._turn_done()
+
+    def _current(self) -> Reply:
+        if self._agent is None:
+            if self._user is not None:
+                self._tell_user(self._user)
+            self._replies_begun += 1
+            self._agent = self._reply(self._replies_begun, self._turn)
+        return self._agent
+
+    def _agent_piece(self, text: str) -> None:
+        if not text:
+            return
+        reply = self._current()
+        if reply.audio_ms:
+            reply.marks.append((reply.audio_ms, len(reply.text)))
+        self._agent_text(reply, _joined(reply.text, text)[len(reply.text) :])
+
+    def _part(self, part: dict[str, Any]) -> None:
+        audio = part.get("inlineData")
+        if audio is not None:
+            kind = audio.get("mimeType") or ""
+            if not kind or kind.startswith("audio/"):
+                self.output_bytes_per_ms = _rate(kind, self.output_bytes_per_ms)
+                self._agent_audio(self._current(), audio_bytes(audio.get("data")) / self.output_bytes_per_ms)
+        elif part.get("executableCode") is not None:
+            self._calls += 1
+            self._tool((_CODE, self._calls), _CODE, part["executableCode"])
+        elif part.get("codeExecutionResult") is not None:
+            self._tool_output((_CODE, self._calls), part["codeExecutionResult"])
+        elif part.get("text") and not part.get("thought"):
+            self._text += part["text"]
+
+    def _agent_done(self) -> None:
+        if self._agent is not None:
+            self._agent.final = True
+            self._tell_agent(self._agent)
+
+    def _turn_done(self) -> None:
+        self._agent_done()
+        if self._text and (self._agent is None or not self._agent.text):
+            self._text_reply(self._text)
+        if self._user is not None:
+            self._tell_user(self._user)
+        self._text, self._agent = "", None
+        self._turn += 1
+        self._joins = False
+        self._tell_usage()
+
+    def _was_interrupted(self) -> None:
+        reply = self._agent or self._playing()
+        self._interrupted(self._turn, at=self._started_at())
+        if reply is not None:
+            self._cut(reply)
+        self._joins = False
+
+    def _started_at(self) -> float | None:
+        """Return when the caller began who interrupts, if the service has told it."""
+        speech = self._user
+        return None if speech is None or speech.text or speech.start is None else speech.start
+
+    # -- tools -------------------------------------------------------------------------------------------------
+
+    def _tool_called(self, call: dict[str, Any]) -> None:
+        if self._user is not None:
+            self._tell_user(self._user)
+        for function in call.get("functionCalls") or ():
+            self._calls += 1
+            key = function.get("id") or ("unnamed", function.get("name"), self._calls)
+            self._tool_names[key] = function.get("name")
+            self._tool(key, function.get("name"), function.get("args") or {})
+
+    def _answered(self, answer: dict[str, Any]) -> None:
+        responses = answer.get("functionResponses") or ()
+        for one in (responses,) if isinstance(responses, dict) else responses:
+            self._answer(one)
+
+    def _answer(self, answer: dict[str, Any]) -> None:
+        name = answer.get("name")
+        if answer.get("willContinue"):
+            return
+        key = answer.get("id") or next((k for k in self._open_tools() if self._tool_names.get(k) == name), None)
+        response = answer.get("response")
+        if isinstance(response, dict) and set(response) == {"error"}:
+            self._tool_failed(key, response["error"])
+        elif isinstance(response, dict) and set(response) == {"output"}:
+            self._tool_output(key, response["output"])
+        else:
+            self._tool_output(key, response)
+        if name not in self._background and self._agent is not None and self._agent.text:
+            self._agent_done()  # what follows the answer is another utterance
+            self._agent = None
+
+    def _withdrawn(self, cancellation: dict[str, Any]) -> None:
+        for key in cancellation.get("ids") or ():
+            self._tool_cancelled(key)
+
+    # -- the rest ----------------------------------------------------------------------------------------------
+
+    def _client_content(self, content: dict[str, Any]) -> None:
+        turns = content.get("turns") or ()
+        turns = (turns,) if isinstance(turns, dict) else turns
+        if turns and content.get("turnComplete", True) and turns[-1].get("role", "user") == "user":
+            for part in turns[-1].get("parts") or ():
+                if part.get("text"):
+                    self._typed_text(part["text"])
+
+    def _going_away(self, notice: dict[str, Any]) -> None:
+        self._note("The model's service is about to close the connection", time_left=str(notice.get("timeLeft")))
+
+    received: ClassVar[Mapping[str, Callable[[Any, Any], None]]] = {
+        "serverContent": _content,
+        "toolCall": _tool_called,
+        "toolCallCancellation": _withdrawn,
+        "voiceActivity": _activity_told,
+        "voiceActivityDetectionSignal": _activity_told,
+        "usageMetadata": Tap._add_usage,  # noqa: SLF001 - it is this class's own
+        "goAway": _going_away,
+    }
+    outgoing: ClassVar[Mapping[str, Callable[[Any, Any], None]]] = {
+        "setup": _setup,
+        "clientContent": _client_content,
+        "toolResponse": _answered,
+    }
+    quiet: ClassVar[frozenset[str]] = frozenset({"setupComplete", "sessionResumptionUpdate"})
+
+
+def _joined(text: str, piece: str) -> str:
+    """Put a piece to a text; most bring their spaces with them, whole sentences do not."""
+    if text and text[-1] in ".?!" and piece[:1].isupper():
+        return f"{text} {piece}"
+    return text + piece
+
+
+def _seconds(text: Any) -> float | None:
+    """Return the milliseconds of a duration such as ``"1.880s"``."""
+    if isinstance(text, str) and text.endswith("s"):
+        return float(text[:-1]) * 1e3
+    if type(text) in {int, float}:
+        return float(text) * 1e3
+    seconds = getattr(text, "total_seconds", None)
+    return None if seconds is None else float(seconds()) * 1e3
+
+
+@lru_cache(maxsize=32)
+def _rate(kind: str, default: float) -> float:
+    rate = kind.partition("rate=")[2].partition(";")[0]
+    return int(rate) * 2 / 1_000 if rate.isdigit() and int(rate) else default
+
+
+@lru_cache(maxsize=512)
+def _camel_key(key: str) -> str:
+    head, *rest = key.split("_")
+    return head + "".join(part[:1].upper() + part[1:] for part in rest)
+
+
+def camel(value: Any) -> Any:
+    """Return a message with the wire's names; google-genai's objects and the frames it sends have Python's."""
+    if type(value) is dict:
+        return {
+            (name := _camel_key(key) if type(key) is str and "_" in key else key): inner
+            if name in _CONTENT or type(inner) is str
+            else camel(inner)
+            for key, inner in value.items()
+        }
+    return [camel(one) for one in value] if type(value) is list else value

@@ -1,0 +1,215 @@
+"""What an Amazon Nova Sonic stream says about a call: ``{"event": {name: {...}}}``, or the chunks that carry it.
+
+The agent's text comes twice: as a plan before its audio (SPECULATIVE), and as what was spoken afterwards (FINAL). The
+k-th final text belongs to the k-th block of audio. No event has a time.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from bluejay_ws.integrations.tap import Reply, Speech, Tap, audio_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from bluejay_ws.recorder import Recorder
+
+__all__ = ["NovaSonicTap"]
+
+_INTERRUPTED = re.compile(r'^\s*\{\s*"interrupted"\s*:\s*true\s*\}\s*$')
+
+
+class NovaSonicTap(Tap):
+    """Turn the events of an Amazon Nova Sonic stream into facts of a recorder; see `Tap`."""
+
+    provider = "nova_sonic"
+
+    def __init__(self, recorder: Recorder, **options: Any) -> None:
+        super().__init__(recorder, **options)
+        self._blocks: dict[str, dict[str, Any]] = {}  # what a content block is, by its id
+        self._sent_blocks: dict[str, dict[str, Any]] = {}
+        self._user: Speech | None = None
+        self._counted = 0
+        self._planned: list[Reply] = []  # this completion's replies, by their audio
+        self._finals = 0
+        self._turn = 0
+
+    def _received(self, message: dict[str, Any]) -> None:
+        self._dispatch(message, self.received, count=True)
+
+    def _sent(self, message: dict[str, Any]) -> None:
+        self._dispatch(message, self.outgoing, count=False)
+
+    def _dispatch(
+        self, message: dict[str, Any], actions: Mapping[str, Callable[[Any, Any], None]], *, count: bool
+    ) -> None:
+        chunk = message.get("chunk")
+        if chunk is not None:  # as AWS's own clients give it
+            message = json.loads(chunk.get("bytes") or b"{}")
+        for name, facts in (message.get("event") or {}).items():
+            action = actions.get(name)
+            if action is not None:
+                action(self, facts)
+            elif count and name not in self.quiet:
+                self._unknown()
+
+    # -- blocks ------------------------------------------------------------------------------------------------
+
+    def _block(self, facts: dict[str, Any]) -> None:
+        extra = facts.get("additionalModelFields")
+        extra = json.loads(extra) if isinstance(extra, str) and extra else extra or {}
+        kind, role, stage = facts.get("type"), facts.get("role"), extra.get("generationStage") or "FINAL"
+        self._blocks[facts["contentId"]] = {"type": kind, "role": role, "stage": stage}
+        if len(self._blocks) > 256:
+            del self._blocks[next(iter(self._blocks))]
+        rate = (facts.get("audioOutputConfiguration") or {}).get("sampleRateHertz")
+        if type(rate) is int and rate > 0:
+            self.output_bytes_per_ms = rate * 2 / 1_000
+
+    def _block_ends(self, facts: dict[str, Any]) -> None:
+        if facts.get("stopReason") == "INTERRUPTED":
+            self._was_interrupted()
+        elif facts.get("stopReason") == "END_TURN" and facts.get("type") == "AUDIO" and self._planned:
+            self._planned[-1].final = True
+
+    def _text(self, facts: dict[str, Any]) -> None:
+        text = facts.get("content") or ""
+        block = self._blocks.get(facts.get("contentId", ""), {})
+        role, stage = facts.get("role") or block.get("role"), block.get("stage", "FINAL")
+        if _INTERRUPTED.match(text):
+            self._was_interrupted()
+        elif role == "USER":
+            self._user_piece(text)
+        elif role == "ASSISTANT" and stage == "SPECULATIVE":
+            self._plan(text)
+        elif role == "ASSISTANT":
+            self._final(text)
+
+    # -- the caller --------------------------------------------------------------------------------------------
+
+    def _appended(self, facts: dict[str, Any]) -> None:
+        self._listen(facts.get("content"))
+
+    def _user_piece(self, text: str) -> None:
+        if self._user is None:
+            self._end_turn()
+            self._counted += 1
+            self._user = self._speech(self._counted)
+            self._heard_speech(self._user)
+        self._user.text = f"{self._user.text} {text.strip()}".strip()
+        self._tell_user(self._user)
+
+    # -- the agent ---------------------------------------------------------------------------------------------
+
+    def _plan(self, text: str) -> None:
+        self._user = None
+        self._counted += 1
+        reply = self._reply(self._counted, self._turn)
+        reply.text = text
+        self._planned.append(reply)
+
+    def _audio(self, facts: dict[str, Any]) -> None:
+        if not self._planned:
+            self._plan("")
+        self._agent_audio(self._planned[-1], audio_bytes(facts.get("content")) / self.output_bytes_per_ms)
+
+    def _final(self, text: str) -> None:
+        index, self._finals = self._finals, self._finals + 1
+        if index >= len(self._planned):
+            self._plan(text)
+        reply = self._planned[min(index, len(self._planned) - 1)]
+        reply.corrected = text.strip()
+        self._agent_said(reply, reply.text)
+
+    def _was_interrupted(self) -> None:
+        """The caller broke in. A final text tells what was heard; where none came, what had played counts."""
+        if not self._planned:
+            return
+        self._interrupted(self._turn)
+        for reply in self._planned:
+            if reply.start is not None and reply.plays_from <= self._now():
+                self._cut(reply)
+            else:
+                reply.heard_ms = 0.0
+                self._tell_agent(reply)
+
+    def _end_turn(self) -> None:
+        self._planned, self._finals = [], 0
+        self._turn += 1
+        self._tell_usage()
+
+    def _completion(self, _: dict[str, Any]) -> None:
+        if self._finals:
+            self._end_turn()
+
+    def _tell_agent(self, reply: Reply) -> None:
+        if reply.start is not None or reply.corrected is not None or reply.said is not None or reply.final:
+            super()._tell_agent(reply)  # what is only planned has not been said
+
+    # -- tools -------------------------------------------------------------------------------------------------
+
+    def _called(self, facts: dict[str, Any]) -> None:
+        self._user = None
+        self._tool(facts.get("toolUseId"), facts.get("toolName"), facts.get("content") or "{}")
+
+    def _sent_block(self, facts: dict[str, Any]) -> None:
+        tool = facts.get("toolResultInputConfiguration") or {}
+        name = facts.get("contentName") or ""
+        self._sent_blocks[name] = {**facts, "tool": tool.get("toolUseId")}
+        if len(self._sent_blocks) > 256:
+            del self._sent_blocks[next(iter(self._sent_blocks))]
+
+    def _answered(self, facts: dict[str, Any]) -> None:
+        block = self._sent_blocks.get(facts.get("contentName") or "", {})
+        key = block.get("tool") or facts.get("toolUseId")
+        if facts.get("status") == "error":
+            self._tool_failed(key, facts.get("content"))
+        else:
+            self._tool_output(key, facts.get("content"))
+
+    # -- the rest ----------------------------------------------------------------------------------------------
+
+    def _prompt(self, facts: dict[str, Any]) -> None:
+        rate = (facts.get("audioOutputConfiguration") or {}).get("sampleRateHertz")
+        if type(rate) is int and rate > 0:
+            self.output_bytes_per_ms = rate * 2 / 1_000
+        for tool in (facts.get("toolConfiguration") or {}).get("tools") or ():
+            spec = tool.get("toolSpec") or {}
+            self._describe(spec.get("name"), spec.get("description"))
+
+    def _typed_input(self, facts: dict[str, Any]) -> None:
+        block = self._sent_blocks.get(facts.get("contentName") or "", {})
+        if block.get("role") == "USER" and block.get("interactive") and facts.get("content"):
+            self._typed_text(facts["content"])
+
+    def _used(self, facts: dict[str, Any]) -> None:
+        total = (facts.get("details") or {}).get("total")
+        if total:
+            self._usage = total
+
+    def _finish(self) -> None:
+        for reply in self._planned:
+            if reply.start is None and reply.corrected is None:
+                reply.text = ""
+        super()._finish()
+
+    received: ClassVar[Mapping[str, Callable[[Any, Any], None]]] = {
+        "contentStart": _block,
+        "textOutput": _text,
+        "audioOutput": _audio,
+        "contentEnd": _block_ends,
+        "toolUse": _called,
+        "usageEvent": _used,
+        "completionStart": _completion,
+    }
+    outgoing: ClassVar[Mapping[str, Callable[[Any, Any], None]]] = {
+        "promptStart": _prompt,
+        "contentStart": _sent_block,
+        "audioInput": _appended,
+        "textInput": _typed_input,
+        "toolResult": _answered,
+    }
+    quiet: ClassVar[frozenset[str]] = frozenset({"completionEnd"})

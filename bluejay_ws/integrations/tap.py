@@ -1,0 +1,696 @@
+"""What all taps share. A tap reads the messages of one provider connection and feeds one recorder.
+
+A tap is pure: it imports no SDK, does no I/O, and knows no clock but the recorder's. It never raises.
+
+Four clocks meet here, and each becomes "milliseconds since the handshake":
+
+* receive time: the recorder's clock, as an event comes in;
+* input clock: a position in the audio that was sent to the provider, see `InputClock`;
+* output clock: a position in the audio of one reply, counted from the start of its play-out;
+* the playhead: providers send audio faster than it plays, so a reply starts where the one before it ends.
+"""
+
+from __future__ import annotations
+
+import json
+from binascii import a2b_base64
+from bisect import bisect_left
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from bluejay_ws.hearing.utterances import CUT_MARK
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from bluejay_ws.blocks import ToolCallBlock
+    from bluejay_ws.hearing.utterances import Utterance
+    from bluejay_ws.recorder import Recorder
+
+__all__ = ["InputClock", "Reply", "Speech", "Tap", "audio_bytes", "parsed", "plain", "spoken_part"]
+
+KEPT = 64
+"""So many utterances of each side can still be corrected."""
+_LOUD, _LOUD_BELOW = 1, 254
+"""Samples whose upper byte is between these are louder than 512 of 32,768: speech, and not a line's noise."""
+_LOOKS = 6
+PAUSE_MS = 700.0
+"""Silence that ends what the caller says, where the provider does not say when it ended."""
+ASK_AGAIN_MS = 200
+"""So often it is asked whether the call's frames are observed, until they are."""
+_GROWTH = 1.5
+
+
+class Tap:
+    """Read one provider connection; `event` takes what the provider sends, `sent` what the client sends.
+
+    Both take a dictionary, JSON text, bytes, or the SDK's own object. Nothing raises: what cannot be read is counted
+    as ``dropped.failed_tap``, what is not known as ``tap.unknown.<provider>``. After the end of the call, and outside a
+    simulation, both return at once. One tap is for one connection; a second connection needs a second tap.
+
+    Args:
+        recorder: the call's, for example ``current_recorder()``.
+        input_bytes_per_ms: of the audio sent to the provider, where the messages do not say it.
+        output_bytes_per_ms: of the provider's audio, where the messages do not say it.
+    """
+
+    provider: ClassVar[str] = ""
+    input_rate: ClassVar[float] = 32.0
+    output_rate: ClassVar[float] = 48.0
+    received: ClassVar[Mapping[str, Callable[[Any, Any], None]]] = {}
+    outgoing: ClassVar[Mapping[str, Callable[[Any, Any], None]]] = {}
+    quiet: ClassVar[frozenset[str]] = frozenset()
+    settings: ClassVar[frozenset[str]] = frozenset({
+        *("session.created", "session.updated", "session.update", "session.start", "session.started"),
+        *("setup", "conversation_initiation_metadata", "conversation_initiation_client_data", "Settings"),
+        *("session.ready", "session_settings"),
+    })  # fmt: skip
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        *,
+        input_bytes_per_ms: float | None = None,
+        output_bytes_per_ms: float | None = None,
+    ) -> None:
+        self.recorder = recorder
+        self.input_bytes_per_ms = input_bytes_per_ms or self.input_rate
+        self.output_bytes_per_ms = output_bytes_per_ms or self.output_rate
+        self.input = InputClock()
+        self.ear = _Ear()
+        self._speeches: dict[Any, Speech] = {}
+        self._replies: dict[Any, Reply] = {}
+        self._tools: dict[Any, ToolCallBlock | None] = {}  # None: over
+        self._tool_names: dict[Any, str] = {}
+        self._descriptions: dict[str, str | None] = {}
+        self._interruptions: dict[Any, None] = {}
+        self._typed: dict[Any, None] = {}
+        self._usage: dict[str, Any] = {}
+        self._model: str | None = None
+        self._last_at = self._last_stamp = -1
+        self._plays_until = 0.0
+        self._hears = False
+        self._asked_at = float(-ASK_AGAIN_MS)
+        self._sent_before_reply = 0.0  # of the input clock, as the newest reply began
+        if recorder.active:
+            recorder.at_end(self.close)
+
+    # -- what users call ---------------------------------------------------------------------------------------
+
+    def event(self, message: Any) -> None:
+        """Take note of a message from the provider."""
+        if self.recorder.closed:
+            return
+        try:
+            if type(message) is not dict:
+                message = plain(message)
+            if type(message) is dict:
+                self._received(message)
+            elif type(message) is bytes:
+                self._audio_received(message)
+            else:
+                self._unknown()
+        except Exception as error:  # noqa: BLE001 - a malformed message must not reach the agent
+            self.recorder.failed("tap", error)
+
+    def sent(self, message: Any) -> None:
+        """Take note of a message to the provider: tool outputs, settings, the caller's audio."""
+        if self.recorder.closed:
+            return
+        try:
+            if type(message) is not dict:
+                message = plain(message)
+            if type(message) is dict:
+                self._sent(message)
+            elif type(message) is bytes:
+                self._audio_sent(message)
+        except Exception as error:  # noqa: BLE001 - a malformed message must not reach the agent
+            self.recorder.failed("tap", error)
+
+    def setting(self, message: Any, *, sent: bool) -> None:
+        """Take a message of before the call only if it says how the connection is set up: tools, formats, model."""
+        try:
+            message = plain(message)
+            if type(message) is dict and not self.settings.isdisjoint((message.get("type"), *message)):
+                (self._sent if sent else self._received)(message)
+        except Exception as error:  # noqa: BLE001 - a malformed message must not reach the agent
+            self.recorder.failed("tap", error)
+
+    def close(self) -> None:
+        """Record what is still being said; for the end of the connection. The end of the call does it too."""
+        if self.recorder.closed:
+            return
+        try:
+            self._finish()
+        except Exception as error:  # noqa: BLE001 - see above
+            self.recorder.failed("tap", error)
+
+    # -- dispatch ----------------------------------------------------------------------------------------------
+
+    def _received(self, message: dict[str, Any]) -> None:
+        kind = message.get("type")
+        action = self.received.get(kind)  # type: ignore[arg-type]
+        if action is not None:
+            action(self, message)
+        elif kind not in self.quiet:
+            self._unknown()
+
+    def _sent(self, message: dict[str, Any]) -> None:
+        action = self.outgoing.get(message.get("type"))  # type: ignore[arg-type]
+        if action is not None:
+            action(self, message)
+
+    def _unknown(self) -> None:
+        self.recorder.count(f"tap.unknown.{self.provider}")
+
+    def _audio_received(self, audio: bytes) -> None:  # noqa: ARG002 - providers that send it so take it
+        """Take the agent's audio from a binary message; for providers that send it so."""
+        self._unknown()
+
+    def _audio_sent(self, audio: bytes) -> None:
+        """Take the caller's audio from a binary message."""
+        self._user_audio(audio)
+
+    def _finish(self) -> None:
+        for speech in self._speeches.values():
+            self._tell_user(speech)
+        for reply in self._replies.values():
+            self._tell_agent(reply)
+        self._tell_usage()
+
+    def _now(self) -> float:
+        return self.recorder.offset_ms()
+
+    def _stamp(self, at: float) -> int:
+        """Return whole milliseconds in which what began later comes later, however quickly it followed."""
+        if at < self._last_at:
+            return max(0, int(at))
+        self._last_at = at  # type: ignore[assignment]
+        self._last_stamp = stamp = max(int(at), self._last_stamp + 1)
+        return stamp
+
+    # -- the caller --------------------------------------------------------------------------------------------
+
+    def _user_audio(self, payload: Any) -> None:
+        """Note audio that was sent to the provider; ``payload`` is base64 text or bytes."""
+        ms = audio_bytes(payload) / self.input_bytes_per_ms
+        if ms:
+            self.input.appended(ms, self.recorder.offset_ms())
+
+    def _listen(self, payload: Any) -> None:
+        """Do what `_user_audio` does, and hear who speaks: for providers that do not tell when the caller spoke."""
+        ms = audio_bytes(payload) / self.input_bytes_per_ms
+        if not ms:
+            return
+        now = self.recorder.offset_ms()
+        self.input.appended(ms, now)
+        is_pcm = self.input_bytes_per_ms >= 16.0
+        if is_pcm and not self._observed(now) and _is_loud(payload):
+            self.ear.speaks(ms, now)
+
+    def _heard_at(self, position_ms: float) -> float | None:
+        """Return when the caller's audio at this position was heard, or None: no audio was seen."""
+        at = self.input.offset(position_ms)
+        if at is not None and position_ms >= self._sent_before_reply > 0.0:
+            at = max(at, float(self._last_at))  # sent after the reply began: not before it
+        return at
+
+    def _speech(self, key: Any) -> Speech:
+        speech = self._speeches.get(key)
+        if speech is None:
+            speech = self._speeches[key] = Speech(key)
+            _forget_oldest(self._speeches)
+        return speech
+
+    def _user_said(self, speech: Speech, text: str) -> None:
+        """Take the final text; a later one replaces it."""
+        speech.text = text.strip()
+        speech.final = True
+        self._tell_user(speech)
+
+    def _tell_user(self, speech: Speech) -> None:
+        text = speech.text.strip()
+        if speech.said is not None:
+            if text and text != speech.told:
+                speech.said.text = speech.told = text
+            return
+        if not text or speech.dropped:
+            return
+        start, end = speech.start, speech.end
+        if start is not None:
+            end = max(start, round(self._now() if end is None else end))
+        speech.told = text
+        speech.said = self.recorder.user_said(
+            text, start_offset_ms=start, end_offset_ms=None if end is None else round(end)
+        )
+
+    def _heard_speech(self, speech: Speech) -> None:
+        """Place a text by what our own ear heard in the audio that was sent, unless the call's frames tell more."""
+        if speech.start is not None or self._observed():
+            return
+        span = self.ear.take(self._now())
+        start, end = span if span is not None else (self._now(), self._now())
+        speech.start, speech.end = self._stamp(start), end
+
+    def _observed(self, now: float | None = None) -> bool:
+        """Return whether the call's own audio frames are observed: they tell best who was heard when."""
+        if self._hears or self.recorder.heard is None:
+            return self._hears
+        now = self.recorder.offset_ms() if now is None else now
+        if now - self._asked_at >= ASK_AGAIN_MS:
+            self._asked_at = now
+            self._hears = _hears(self.recorder.heard)
+        return self._hears
+
+    # -- the agent ---------------------------------------------------------------------------------------------
+
+    def _reply(self, key: Any, response: Any = None) -> Reply:
+        reply = self._replies.get(key)
+        if reply is None:
+            reply = self._replies[key] = Reply(key, response)
+            _forget_oldest(self._replies)
+        return reply
+
+    def _agent_audio(self, reply: Reply, ms: float) -> None:
+        """Note ``ms`` of a reply's audio."""
+        if reply.heard_ms is not None:
+            return  # it was cut: what still comes is not played
+        if reply.start is None:
+            self._reply_begins(reply)
+        reply.audio_ms += ms
+        self._plays_until = reply.plays_from + reply.audio_ms
+
+    def _reply_begins(self, reply: Reply) -> None:
+        reply.plays_from = max(float(self._now()), self._plays_until)
+        reply.start = self._stamp(reply.plays_from)
+        self._sent_before_reply = self.input.position_ms
+        if reply.text:
+            self._tell_agent(reply)
+
+    def _agent_text(self, reply: Reply, piece: str) -> None:
+        """Add a piece to a reply's text."""
+        reply.text += piece
+        if reply.start is not None and len(reply.text) >= reply.next_told:
+            self._tell_agent(reply)
+
+    def _agent_said(self, reply: Reply, text: str) -> None:
+        """Take a reply's whole text, in place of its pieces."""
+        reply.text = text
+        reply.final = True
+        self._tell_agent(reply)
+
+    def _spoken(self, reply: Reply) -> str:
+        """Return the part of a reply's text that was heard."""
+        if reply.corrected is not None:
+            return reply.corrected
+        whole = reply.text.strip()
+        if reply.heard_ms is None:
+            return whole
+        heard = spoken_part(whole, reply.heard_ms, reply.audio_ms, reply.marks)
+        return heard if heard in {"", whole} else heard + CUT_MARK
+
+    def _tell_agent(self, reply: Reply) -> None:
+        text = self._spoken(reply)
+        reply.next_told = int(len(reply.text) * _GROWTH) + 16
+        ms = reply.audio_ms if reply.heard_ms is None else min(reply.heard_ms, reply.audio_ms or reply.heard_ms)
+        if reply.said is None:
+            if text:
+                self._record(reply, text, ms)
+        elif not text:
+            reply.said.never_spoken()
+            reply.said = None  # a later word of the provider's may still say that a part was heard
+        elif (text, ms) != reply.told:
+            self._correct(reply, reply.said, text, ms)
+
+    def _record(self, reply: Reply, text: str, ms: float) -> None:
+        reply.told = text, ms
+        if reply.start is None or self._observed():
+            reply.said = self.recorder.agent_said(text, audio_ms=round(ms) or None, filler=reply.filler)
+        else:
+            start = reply.start
+            reply.said = self.recorder.agent_said(
+                text, start_offset_ms=start, end_offset_ms=start + round(ms), filler=reply.filler
+            )
+
+    def _correct(self, reply: Reply, said: Utterance, text: str, ms: float) -> None:
+        if text != reply.told[0]:
+            said.text = text
+        if ms != reply.told[1] and reply.start is not None and not self._observed():
+            said.lasts(ms=ms)
+        reply.told = text, ms
+
+    def _cut(self, reply: Reply, heard_ms: float | None = None) -> None:
+        """Cut a reply to what was heard of it; None: what has played by now."""
+        if heard_ms is None:
+            if reply.heard_ms is not None or reply.start is None:
+                return
+            heard_ms = self._now() - reply.plays_from
+            if heard_ms >= reply.audio_ms > 0.0 and reply.final:
+                return
+        reply.heard_ms = max(0.0, heard_ms)
+        self._plays_until = self._now()
+        self._tell_agent(reply)
+
+    def _playing(self) -> Reply | None:
+        """Return the reply whose audio plays now."""
+        now = self._now()
+        for reply in reversed(self._replies.values()):
+            if reply.start is not None and reply.heard_ms is None and reply.plays_from <= now:
+                return reply if reply.plays_from + reply.audio_ms > now else None
+        return None
+
+    def _interrupted(self, key: Any, *, at: float | None = None, by: str = "user") -> None:
+        """Record an interruption; the same ``key`` is the same one."""
+        if key in self._interruptions:
+            return
+        self._interruptions[key] = None
+        _forget_oldest(self._interruptions)
+        at_ms = None if at is None else int(at)
+        self.recorder.interruption(at_ms=at_ms, by=by, source=self.provider)
+
+    # -- tools -------------------------------------------------------------------------------------------------
+
+    def _tool(self, key: Any, name: str | None, arguments: Any, description: str | None = None) -> None:
+        """Open a tool call; the same ``key`` is the same call."""
+        if key in self._tools:
+            return
+        name = name or self._tool_names.get(key) or "unknown"
+        description = description or self._descriptions.get(name)
+        block = self.recorder.tool_call(name, parsed(arguments), description)
+        self._tools[key] = block.__enter__()
+        _forget_oldest(self._tools, 1_000)
+
+    def _tool_output(self, key: Any, output: Any) -> None:
+        """End a tool call with what it answered."""
+        self._leave_tool(key, parsed(output))
+
+    def _tool_failed(self, key: Any, message: Any) -> None:
+        self._leave_tool(key, {"status": "failed", "message": parsed(message)})
+
+    def _tool_cancelled(self, key: Any, status: str = "cancelled") -> None:
+        self._leave_tool(key, {"status": status})
+
+    def _tool_ended(self, key: Any) -> None:
+        """End a tool call whose output is not to be seen here."""
+        block = self._tools.get(key)
+        if block is not None:
+            self._tools[key] = None
+            block.__exit__(None, None, None)
+
+    def _leave_tool(self, key: Any, output: Any) -> None:
+        block = self._tools.get(key)
+        if block is not None:
+            self._tools[key] = None
+            block.output = output
+            block.__exit__(None, None, None)
+
+    def _open_tools(self) -> list[Any]:
+        return [key for key, block in self._tools.items() if block is not None]
+
+    def _describe(self, name: Any, description: Any) -> None:
+        if type(name) is str:
+            self._descriptions[name] = description if type(description) is str else None
+
+    # -- the rest ----------------------------------------------------------------------------------------------
+
+    def _note(self, title: str, **facts: Any) -> None:
+        """Record an event; facts that are None are left out."""
+        metadata = {key: value for key, value in facts.items() if value is not None}
+        self.recorder.add_event(title, tags=(self.provider,), metadata=metadata or None)
+
+    def _typed_text(self, text: str, key: Any = None) -> None:
+        """Record text that reached the model without a voice: the caller did not say it."""
+        if key is not None:
+            if key in self._typed:
+                return
+            self._typed[key] = None
+            _forget_oldest(self._typed)
+        self.recorder.add_event("Text sent to the model", description=text, tags=(self.provider, "text"))
+
+    def _text_reply(self, text: str) -> None:
+        """Record a reply that the model wrote and did not speak."""
+        self.recorder.add_event("Text reply of the model", description=text, tags=(self.provider, "text"))
+
+    def _model_is(self, model: Any) -> None:
+        if type(model) is str and model and model != self._model:
+            self._model = model
+            self.recorder.add_metadata(**{f"{self.provider}_model": model})
+
+    def _add_usage(self, usage: Any) -> None:
+        """Add one reply's usage to the call's."""
+        if isinstance(usage, dict):
+            _add_up(self._usage, usage)
+
+    def _set_usage(self, usage: Any) -> None:
+        """Take usage that already counts the whole connection."""
+        if isinstance(usage, dict):
+            self._usage = dict(usage)
+
+    def _tell_usage(self) -> None:
+        if self._usage:
+            self.recorder.add_metadata(**{f"{self.provider}_usage": self._usage})
+
+
+class Speech:
+    """One utterance of the caller's."""
+
+    __slots__ = ("dropped", "end", "final", "key", "position", "said", "start", "stopped", "text", "told")
+
+    def __init__(self, key: Any) -> None:
+        self.key = key
+        self.text = self.told = ""
+        self.start: int | None = None
+        self.end: float | None = None
+        self.position: float | None = None  # of its start, on the provider's input clock
+        self.stopped = self.final = self.dropped = False
+        self.said: Utterance | None = None
+
+
+class Reply:
+    """One utterance of the agent's: when it plays, how long, and its text.
+
+    Attributes:
+        marks: pairs of output clock (ms) and characters said by then, where the provider tells them.
+        heard_ms: how much of its audio was heard; None: all.
+        corrected: the provider's own word on what was heard.
+    """
+
+    __slots__ = (
+        "audio_ms", "corrected", "filler", "final", "heard_ms", "key", "marks", "next_told", "plays_from", "response",
+        "said", "start", "text", "told",
+    )  # fmt: skip
+
+    def __init__(self, key: Any, response: Any) -> None:
+        self.key, self.response = key, response
+        self.text = ""
+        self.corrected: str | None = None
+        self.marks: list[tuple[float, int]] = []
+        self.start: int | None = None
+        self.plays_from = self.audio_ms = 0.0
+        self.heard_ms: float | None = None
+        self.filler: bool | None = None
+        self.final = False
+        self.next_told = 0
+        self.told: tuple[str, float] = ("", 0.0)
+        self.said: Utterance | None = None
+
+
+class InputClock:
+    """From a position in the audio that was sent to when it was heard.
+
+    Audio cannot have been sent before it was heard. So the moment of a position is told by whichever later frame was
+    sent with the least delay: audio that was held back and sent in a burst stands where it belongs, and so does what
+    follows a gap. Takes a few entries, however long the call.
+    """
+
+    __slots__ = ("_delays", "_ends", "position_ms")
+
+    def __init__(self) -> None:
+        self.position_ms = 0.0
+        self._ends: list[float] = []
+        self._delays: list[float] = []  # of send time over position; rising
+
+    def appended(self, ms: float, now: float) -> None:
+        """Note that ``ms`` of audio were sent at ``now``."""
+        self.position_ms += ms
+        delay = now - self.position_ms
+        delays, ends = self._delays, self._ends
+        while delays and delays[-1] >= delay:
+            delays.pop()
+            ends.pop()
+        delays.append(delay)
+        ends.append(self.position_ms)
+
+    def offset(self, position_ms: float) -> float | None:
+        """Return when the audio at this position was heard; None before any audio."""
+        if not self._ends:
+            return None
+        index = min(bisect_left(self._ends, position_ms), len(self._ends) - 1)
+        return max(0.0, position_ms + self._delays[index])
+
+
+class _Ear:
+    """When the caller spoke, by what was loud in the audio that was sent."""
+
+    __slots__ = ("_end", "_start", "_was")
+
+    def __init__(self) -> None:
+        self._start: float | None = None
+        self._end = 0.0
+        self._was: tuple[float, float] | None = None
+
+    def speaks(self, ms: float, now: float) -> None:
+        """Note that the caller spoke for ``ms`` up to now."""
+        if self._start is None or now - ms - self._end > PAUSE_MS:
+            if self._start is not None:
+                self._was = self._start, self._end
+            self._start = max(0.0, now - ms)
+        self._end = now
+
+    def current(self) -> float | None:
+        """Return since when the caller speaks, or spoke last."""
+        return self._start
+
+    def take(self, now: float) -> tuple[float, float] | None:
+        """Return what was said last, and forget it; the caller who has just begun anew is left for later."""
+        if self._start is None:
+            return None
+        if self._was is not None and now - self._start < PAUSE_MS:
+            was, self._was = self._was, None
+            return was
+        span, self._start, self._was = (self._start, self._end), None, None
+        return span
+
+
+def _is_loud(payload: Any) -> bool:
+    """Look at the upper bytes of a few samples; two loud ones are speech, one may be a click."""
+    size, loud = len(payload), 0
+    if type(payload) is str:
+        step = size // _LOOKS // 8 * 8 or 8
+        for at in range(0, size - 8, step):
+            piece = a2b_base64(payload[at : at + 8])  # three samples
+            loud += (_LOUD < piece[1] < _LOUD_BELOW) + (_LOUD < piece[3] < _LOUD_BELOW)
+    elif type(payload) is bytes:
+        step = size // _LOOKS // 2 * 2 or 2
+        for at in range(1, size, step):
+            loud += _LOUD < payload[at] < _LOUD_BELOW
+    return loud > 1
+
+
+def spoken_part(text: str, heard_ms: float, audio_ms: float, marks: list[tuple[float, int]] = []) -> str:  # noqa: B006
+    """Return the words of a text that the first ``heard_ms`` of its audio carried, to the end of the last one.
+
+    Args:
+        text: the whole.
+        heard_ms: how much was heard.
+        audio_ms: how long the whole is.
+        marks: pairs of milliseconds and characters said by then, rising; without them words are spread evenly.
+    """
+    if heard_ms <= 0.0:
+        return ""
+    before, after = (0.0, 0), (audio_ms, len(text))
+    for mark in marks:
+        if mark[0] > heard_ms:
+            after = mark
+            break
+        before = mark
+    if before[0] >= audio_ms and after[0] <= heard_ms:
+        return text
+    span = after[0] - before[0]
+    if heard_ms >= after[0] or span <= 0.0:
+        length = after[1] if heard_ms >= after[0] else before[1]
+    else:
+        length = before[1] + int((after[1] - before[1]) * (heard_ms - before[0]) / span)
+    if length >= len(text):
+        return text
+    if length <= 0:
+        return ""
+    if text[length - 1] == " ":
+        return text[:length].rstrip()
+    return (text[:length] + text[length:].partition(" ")[0]).rstrip()
+
+
+def audio_bytes(payload: Any) -> int:
+    """Return how many bytes of audio base64 text or bytes hold."""
+    kind = type(payload)
+    if kind is str:
+        size = len(payload) * 3 // 4
+        return size if payload[-1:] != "=" else size - (2 if payload[-2:] == "==" else 1)
+    return len(payload) if kind is bytes or kind is bytearray or kind is memoryview else 0
+
+
+def parsed(value: Any) -> Any:
+    """Return what JSON text says; other text, and cut JSON, stay as they are."""
+    if type(value) is not str:
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
+
+
+def plain(message: Any) -> Any:
+    """Return a message as a dictionary; audio as bytes; None for what is neither.
+
+    Takes JSON text, bytes, websocket messages of aiohttp, objects of pydantic, dataclasses, and the chunks of AWS.
+
+    Raises:
+        ValueError: text that is not JSON.
+    """
+    if isinstance(message, str):
+        return json.loads(message)
+    if isinstance(message, bytes | bytearray | memoryview):
+        message = bytes(message)
+        return json.loads(message) if message[:1] in {b"{", b"["} and _is_json(message) else message
+    if isinstance(message, dict):
+        return message
+    dump = getattr(message, "model_dump", None) or getattr(message, "to_dict", None) or getattr(message, "dict", None)
+    if dump is not None:
+        return _dumped(dump)
+    for name in ("value", "bytes_", "data"):  # AWS: chunk.value.bytes_; aiohttp: message.data
+        inner = getattr(message, name, None)
+        if isinstance(inner, str | bytes) or (name == "value" and inner is not None):
+            return plain(inner)
+    return dict(vars(message)) if hasattr(message, "__dataclass_fields__") else None
+
+
+def _dumped(dump: Callable[..., Any]) -> Any:
+    try:
+        return dump(exclude_none=True)
+    except TypeError:
+        return dump()
+
+
+def _is_json(message: bytes) -> bool:
+    """Return whether bytes are JSON and not audio that begins like it."""
+    return (message.rstrip()[-1:] in {b"}", b"]"} and message.isascii()) or _is_utf8(message)
+
+
+def _is_utf8(message: bytes) -> bool:
+    try:
+        message.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _hears(heard: Any) -> bool:
+    summary = getattr(heard, "summary", None)
+    if summary is None:
+        return False
+    facts = summary()
+    return bool(facts["user_frames"] or facts["agent_frames"])
+
+
+def _forget_oldest(kept: dict[Any, Any], most: int = KEPT) -> None:
+    while len(kept) > most:
+        del kept[next(iter(kept))]
+
+
+def _add_up(total: dict[str, Any], more: Mapping[str, Any]) -> None:
+    for key, value in more.items():
+        if isinstance(value, dict):
+            inner = total.setdefault(key, {})
+            if isinstance(inner, dict):
+                _add_up(inner, value)
+        elif type(value) in {int, float}:
+            total[key] = total.get(key, 0) + value

@@ -1,0 +1,105 @@
+"""What an Ultravox call says: data messages in JSON, audio in binary messages. No event has a time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from bluejay_ws.integrations.tap import Reply, Tap
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from bluejay_ws.recorder import Recorder
+
+__all__ = ["UltravoxTap"]
+
+
+class UltravoxTap(Tap):
+    """Turn the messages of an Ultravox websocket into facts of a recorder; see `Tap`.
+
+    Args:
+        recorder: the call's.
+        options: of `Tap`; audio is PCM at 48,000 Hz unless the call was made with other rates.
+    """
+
+    provider = "ultravox"
+    input_rate = output_rate = 96.0
+
+    def __init__(self, recorder: Recorder, **options: Any) -> None:
+        super().__init__(recorder, **options)
+        self._agent: Reply | None = None
+        self._counted = 0
+
+    def _audio_sent(self, audio: bytes) -> None:
+        self._listen(audio)
+
+    def _audio_received(self, audio: bytes) -> None:
+        if self._agent is None:
+            self._counted += 1
+            self._agent = self._reply(("audio", self._counted))
+        self._agent_audio(self._agent, len(audio) / self.output_bytes_per_ms)
+
+    def _text(self, message: dict[str, Any]) -> None:
+        if message.get("medium") == "text":
+            if message.get("final") and message.get("text"):
+                (self._typed_text if message.get("role") == "user" else self._text_reply)(message["text"])
+        elif message.get("role") == "user":
+            self._user_text(message)
+        else:
+            self._agent_words(message)
+
+    def _user_text(self, message: dict[str, Any]) -> None:
+        if not message.get("final"):
+            return
+        speech = self._speech(message.get("ordinal"))
+        self._heard_speech(speech)
+        self._user_said(speech, message.get("text") or "")
+        self._agent = None
+
+    def _agent_words(self, message: dict[str, Any]) -> None:
+        key = ("said", message.get("ordinal"))
+        reply = self._replies.get(key)
+        if reply is None:
+            reply = self._agent if self._agent is not None and not self._agent.text else self._reply(key)
+            self._replies[key] = self._agent = reply
+        if message.get("final"):
+            self._agent_said(reply, message.get("text") or reply.text)
+        elif message.get("delta"):
+            self._agent_text(reply, message["delta"])
+        elif message.get("text"):
+            reply.text = message["text"]
+
+    def _cleared(self, _: dict[str, Any]) -> None:
+        self._counted += 1
+        self._interrupted(self._counted)
+        reply, self._agent = self._agent, None
+        if reply is not None:
+            self._cut(reply)
+
+    def _called(self, message: dict[str, Any]) -> None:
+        self._tool(message.get("invocationId"), message.get("toolName"), message.get("parameters") or {})
+
+    def _answered(self, message: dict[str, Any]) -> None:
+        key = message.get("invocationId")
+        if message.get("errorType") or message.get("errorMessage"):
+            self._tool_failed(key, message.get("errorMessage") or message.get("errorType"))
+        else:
+            self._tool_output(key, message.get("result"))
+
+    def _typed_message(self, message: dict[str, Any]) -> None:
+        if message.get("text"):
+            self._typed_text(message["text"])
+
+    received: ClassVar[Mapping[str, Callable[[Any, Any], None]]] = {
+        "transcript": _text,
+        "playback_clear_buffer": _cleared,
+        "client_tool_invocation": _called,
+    }
+    outgoing: ClassVar[Mapping[str, Callable[[Any, Any], None]]] = {
+        "client_tool_result": _answered,
+        "input_text_message": _typed_message,
+        "user_text_message": _typed_message,
+    }
+    quiet: ClassVar[frozenset[str]] = frozenset({
+        *("state", "debug", "pong", "call_started", "call_event", "room_info"),
+    })  # fmt: skip

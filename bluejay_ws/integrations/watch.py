@@ -1,0 +1,418 @@
+"""`watch`: record what passes on a provider connection that the agent has opened. The agent's loop stays as it is.
+
+::
+
+    from bluejay_ws.integrations.watch import watch
+
+    provider = watch(await websockets.connect(url))                # the same object
+    async with watch(websockets.connect(url)) as provider: ...     # or while it is being opened
+
+Known connections: clients of ``websockets`` (asyncio and threads) and aiohttp, realtime connections of the ``openai``
+SDK, live sessions of ``google-genai``, agent connections of the Deepgram SDK. The provider is recognised by the address
+and by the first messages. Only public methods are observed, and no SDK is imported.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+
+from bluejay_ws.current import current_recorder
+from bluejay_ws.integrations.assemblyai import AssemblyAITap
+from bluejay_ws.integrations.cartesia_line import CartesiaLineTap
+from bluejay_ws.integrations.deepgram import DeepgramTap
+from bluejay_ws.integrations.elevenlabs import ElevenLabsTap
+from bluejay_ws.integrations.gemini_live import GeminiLiveTap
+from bluejay_ws.integrations.hume import HumeTap
+from bluejay_ws.integrations.nova_sonic import NovaSonicTap
+from bluejay_ws.integrations.openai_realtime import OpenAIRealtimeTap
+from bluejay_ws.integrations.tap import Tap, plain
+from bluejay_ws.integrations.ultravox import UltravoxTap
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Generator
+    from types import TracebackType
+
+    from bluejay_ws.recorder import Recorder
+
+__all__ = ["tap_for_address", "tap_for_message", "watch"]
+
+logger = logging.getLogger("bluejay_ws")
+
+C = TypeVar("C")
+
+HELD = 8
+"""So many messages may pass before the provider is known; they are taken in then."""
+
+_ADDRESSES: tuple[tuple[str, type[Tap]], ...] = (
+    ("api.openai.com", OpenAIRealtimeTap),
+    (".openai.azure.com", OpenAIRealtimeTap),
+    (".cognitiveservices.azure.com", OpenAIRealtimeTap),
+    (".services.ai.azure.com", OpenAIRealtimeTap),
+    ("api.x.ai", OpenAIRealtimeTap),
+    ("dashscope", OpenAIRealtimeTap),
+    ("generativelanguage.googleapis.com", GeminiLiveTap),
+    ("aiplatform.googleapis.com", GeminiLiveTap),
+    ("elevenlabs.io", ElevenLabsTap),
+    ("agent.deepgram.com", DeepgramTap),
+    ("assemblyai.com", AssemblyAITap),
+    ("cartesia.ai", CartesiaLineTap),
+    ("api.hume.ai", HumeTap),
+    ("ultravox.ai", UltravoxTap),
+)
+_TYPES: dict[str, type[Tap]] = {
+    **dict.fromkeys(("session.created", "session.update", "session.start", "session.started"), OpenAIRealtimeTap),
+    **dict.fromkeys(("input_audio_buffer.append", "response.create", "response.created"), OpenAIRealtimeTap),
+    **dict.fromkeys(("conversation_initiation_metadata", "conversation_initiation_client_data"), ElevenLabsTap),
+    **dict.fromkeys(("Settings", "Welcome", "SettingsApplied"), DeepgramTap),
+    **dict.fromkeys(("session.ready", "input.audio", "reply.started"), AssemblyAITap),
+    **dict.fromkeys(("chat_metadata", "session_settings", "audio_output"), HumeTap),
+    **dict.fromkeys(("agent_speech", "user_state"), CartesiaLineTap),
+    **dict.fromkeys(("call_started", "client_tool_invocation"), UltravoxTap),
+}
+_GEMINI = frozenset({"setup", "setupComplete", "setup_complete", "serverContent", "server_content", "realtimeInput"})
+_NOVA = frozenset({"sessionStart", "promptStart", "completionStart"})
+
+
+class _Watchable(Protocol):
+    """A tap's class, or anything that makes a tap for a recorder."""
+
+    def __call__(self, recorder: Recorder, /) -> Tap: ...
+
+
+def watch(connection: C, *, tap: Tap | _Watchable | None = None, recorder: Recorder | None = None) -> C:
+    """Observe a provider connection, and return it.
+
+    Nothing changes: same object, frames, exceptions and close. The call is the one that is current here, or, for a
+    connection that was opened outside of calls or is used again by a later call, the one that is current where its
+    messages are sent and received. Outside a simulation a message costs one look at the context.
+
+    Watched twice is observed once; a later call takes over. What cannot be observed is returned as it is, with a
+    warning in the log.
+
+    Args:
+        connection: an open connection, or what opens one in ``async with``, ``await`` or ``async for``.
+        tap: a tap, or its class, where the provider cannot be recognised.
+        recorder: the call's; default the current one, as messages pass.
+
+    Returns:
+        ``connection``. Of what opens a connection: a stand-in, which opens it and watches it.
+    """
+    try:
+        return cast("C", _watched(connection, tap, recorder))
+    except Exception as error:  # noqa: BLE001 - no error of ours reaches the agent
+        current_recorder().failed("watch", error)
+        return connection
+
+
+def _watched(connection: Any, tap: Tap | _Watchable | None, recorder: Recorder | None) -> Any:
+    methods = _methods_of(connection)
+    if methods is None:
+        if hasattr(connection, "__aenter__") or hasattr(connection, "__await__") or hasattr(connection, "__enter__"):
+            return _Opening(connection, tap, recorder)
+        text = "watch cannot observe a %s: it is not recorded; give its messages to a tap's event and sent"
+        logger.warning(text, type(connection).__qualname__)
+        return connection
+    watcher = getattr(connection, "_bluejay_watcher", None)
+    if watcher is None:
+        watcher = _Watcher(_address(connection))
+        connection._bluejay_watcher = watcher  # noqa: SLF001 - ours
+        methods(connection, watcher)
+    watcher.belongs_to(recorder or current_recorder(), tap)
+    return connection
+
+
+class _Watcher:
+    """What is observed of one connection: whose it is, and what reads it.
+
+    Args:
+        address: where the connection leads, "" if that is not known.
+    """
+
+    __slots__ = ("_address", "_first", "_kind", "_recorder", "_tap")
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._kind: Any = tap_for_address(address)
+        self._recorder: Recorder | None = None
+        self._tap: Tap | None = None
+        self._first: list[tuple[bool, Any]] = []  # until the provider is known
+
+    def belongs_to(self, recorder: Recorder, tap: Tap | _Watchable | None = None) -> None:
+        """Let the connection's messages go to a call from now on."""
+        if isinstance(tap, Tap):
+            self._kind, self._tap, self._recorder = type(tap), tap, tap.recorder
+            return
+        if tap is not None:
+            self._kind = tap
+        if recorder.active and (recorder is not self._recorder or tap is not None):
+            self._recorder = recorder
+            self._tap = None if self._kind is None else self._kind(recorder)
+            self._settings_again()
+
+    def _settings_again(self) -> None:
+        """Give a new call's tap what the connection began with: tools, formats, the model."""
+        if self._tap is not None:
+            for sent, message in self._first:
+                self._tap.setting(message, sent=sent)
+
+    def received(self, message: Any) -> None:
+        """Take a message of the provider's."""
+        self._pass(message, sent=False)
+
+    def sent(self, message: Any) -> None:
+        """Take a message to the provider."""
+        self._pass(message, sent=True)
+
+    def _pass(self, message: Any, *, sent: bool) -> None:
+        recorder = self._recorder
+        if recorder is None or recorder.closed:
+            current = current_recorder()
+            if not current.active:
+                if len(self._first) < HELD:
+                    self._first.append((sent, message))
+                return
+            self.belongs_to(current)
+        tap = self._tap
+        if tap is None:
+            self._recognise(self._recorder or current_recorder(), message, sent=sent)
+            return
+        if len(self._first) < HELD:
+            self._first.append((sent, message))
+        if sent:
+            tap.sent(message)
+        else:
+            tap.event(message)
+
+    def _recognise(self, recorder: Recorder, message: Any, *, sent: bool) -> None:
+        """Find out who the provider is, and give the tap what has passed meanwhile."""
+        if len(self._first) >= HELD:
+            return
+        self._first.append((sent, message))
+        self._kind = tap_for_message(message)
+        if self._kind is not None:
+            self._tap = self._kind(recorder)
+            for was_sent, one in self._first:
+                (self._tap.sent if was_sent else self._tap.event)(one)
+        elif len(self._first) == HELD:
+            recorder.count("watch.unrecognised")
+            logger.warning(
+                "watch does not know whose messages these are: they are not recorded; say watch(..., tap=...)"
+            )
+
+
+def tap_for_address(address: str) -> type[Tap] | None:
+    """Return the tap for a provider's address; None if that is not known."""
+    return next((tap for part, tap in _ADDRESSES if part in address), None)
+
+
+def tap_for_message(message: Any) -> type[Tap] | None:
+    """Return the tap that reads such a message; None if that cannot be told from it."""
+    try:
+        facts = plain(message)
+    except ValueError:
+        return None
+    if type(facts) is not dict:
+        return None
+    kind = facts.get("type")
+    if isinstance(kind, str) and kind in _TYPES:
+        return _TYPES[kind]
+    if not _GEMINI.isdisjoint(facts) and "type" not in facts:
+        return GeminiLiveTap
+    if "user_audio_chunk" in facts:
+        return ElevenLabsTap
+    inner = facts.get("event")
+    return NovaSonicTap if isinstance(inner, dict) and not _NOVA.isdisjoint(inner) else None
+
+
+def _address(connection: Any) -> str:
+    """Return where a connection leads, as far as its public attributes tell; "" if they do not."""
+    request = getattr(connection, "request", None)  # websockets
+    headers = getattr(request, "headers", None)
+    host = headers.get("Host") if headers is not None and hasattr(headers, "get") else None
+    if host:
+        return f"{host}{getattr(request, 'path', '')}"
+    home = type(connection).__module__.partition(".")[0]
+    return {"openai": "api.openai.com", "google": "generativelanguage.googleapis.com"}.get(
+        home, "agent.deepgram.com" if home == "deepgram" else ""
+    )
+
+
+# -- what is observed of each kind of connection ---------------------------------------------------------------
+
+
+def _methods_of(connection: Any) -> Callable[[Any, _Watcher], None] | None:
+    """Return what observes a connection, by its methods and the library it is from; None: it is no connection."""
+    home = type(connection).__module__.partition(".")[0]
+    if home == "google" and hasattr(connection, "send_realtime_input"):
+        return _observe_google
+    if home == "deepgram" and hasattr(connection, "send_media"):
+        return _observe_deepgram
+    if home == "openai" and hasattr(connection, "recv_bytes"):
+        return _observe_openai
+    if hasattr(connection, "receive_str") and hasattr(connection, "send_str"):
+        return _observe_aiohttp
+    if hasattr(connection, "recv") and hasattr(connection, "send") and not hasattr(connection, "__await__"):
+        return _observe_websockets
+    return None
+
+
+def _observe_websockets(connection: Any, watcher: _Watcher) -> None:
+    _replace(connection, "recv", _received(connection.recv, watcher.received))
+    _replace(connection, "send", _sends(connection.send, watcher.sent))
+
+
+def _observe_openai(connection: Any, watcher: _Watcher) -> None:
+    _replace(connection, "recv_bytes", _received(connection.recv_bytes, watcher.received))
+    _replace(connection, "send", _sends(connection.send, watcher.sent))
+    if hasattr(connection, "send_raw"):
+        _replace(connection, "send_raw", _sends(connection.send_raw, watcher.sent))
+
+
+def _observe_aiohttp(connection: Any, watcher: _Watcher) -> None:
+    def received(message: Any) -> None:
+        data = getattr(message, "data", None)
+        if isinstance(data, str | bytes):
+            watcher.received(data)
+
+    _replace(connection, "receive", _received(connection.receive, received))
+    for name in ("send_str", "send_bytes"):
+        _replace(connection, name, _sends(getattr(connection, name), watcher.sent))
+
+
+def _observe_google(connection: Any, watcher: _Watcher) -> None:
+    receive = connection.receive
+
+    @functools.wraps(receive)
+    async def received(*args: Any, **options: Any) -> AsyncIterator[Any]:
+        async for message in receive(*args, **options):
+            _quietly(watcher.received, message)
+            yield message
+
+    _replace(connection, "receive", received)
+    wires = {"send_realtime_input": "realtimeInput", "send_client_content": "clientContent"}
+    for name, wire in {**wires, "send_tool_response": "toolResponse"}.items():
+        _replace(connection, name, _sends_fields(getattr(connection, name), wire, watcher.sent))
+
+
+def _observe_deepgram(connection: Any, watcher: _Watcher) -> None:
+    _replace(connection, "recv", _received(connection.recv, watcher.received))
+    connection.on("message", watcher.received)  # of its own listening loop
+    for name in dir(connection):
+        if name.startswith("send_"):
+            _replace(connection, name, _sends(getattr(connection, name), watcher.sent))
+
+
+def _replace(connection: Any, name: str, method: Callable[..., Any]) -> None:
+    setattr(connection, name, method)
+
+
+def _received(receive: Callable[..., Any], note: Callable[[Any], None]) -> Callable[..., Any]:
+    """Return a method that receives as before, and notes what came."""
+    if inspect.iscoroutinefunction(receive):
+
+        @functools.wraps(receive)
+        async def received(*args: Any, **options: Any) -> Any:
+            message = await receive(*args, **options)
+            _quietly(note, message)
+            return message
+
+        return received
+
+    @functools.wraps(receive)
+    def received_at_once(*args: Any, **options: Any) -> Any:
+        message = receive(*args, **options)
+        _quietly(note, message)
+        return message
+
+    return received_at_once
+
+
+def _sends(send: Callable[..., Any], note: Callable[[Any], None]) -> Callable[..., Any]:
+    """Return a method that sends as before, and notes what is sent; of what is sent in fragments nothing is noted."""
+
+    @functools.wraps(send)
+    def sends(*args: Any, **options: Any) -> Any:
+        if args:
+            _quietly(note, args[0])
+        elif options:
+            _quietly(note, next(iter(options.values())))
+        return send(*args, **options)
+
+    return sends
+
+
+def _sends_fields(send: Callable[..., Any], wire: str, note: Callable[[Any], None]) -> Callable[..., Any]:
+    """Return google-genai's method, which takes a message's fields as arguments."""
+
+    @functools.wraps(send)
+    def sends(*args: Any, **options: Any) -> Any:
+        _quietly(_note_fields, note, wire, options)
+        return send(*args, **options)
+
+    return sends
+
+
+def _note_fields(note: Callable[[Any], None], wire: str, options: dict[str, Any]) -> None:
+    note({wire: {key: _dumped(value) for key, value in options.items() if value is not None}})
+
+
+def _dumped(value: Any) -> Any:
+    dump = getattr(value, "model_dump", None)
+    if dump is not None:
+        return dump(exclude_none=True)
+    return [_dumped(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def _quietly(action: Callable[..., None], *args: Any) -> None:
+    try:
+        action(*args)
+    except Exception as error:  # noqa: BLE001 - no error of ours reaches the agent
+        current_recorder().failed("watch", error)
+
+
+class _Opening:
+    """What opens a connection, which is watched as soon as it is open.
+
+    Args:
+        opener: for example ``websockets.connect(...)``, ``session.ws_connect(...)``, ``client.realtime.connect(...)``.
+    """
+
+    def __init__(self, opener: Any, tap: Tap | _Watchable | None, recorder: Recorder | None) -> None:
+        self._opener = opener
+        self._tap = tap
+        self._recorder = recorder
+
+    def _watch(self, connection: Any) -> Any:
+        return watch(connection, tap=self._tap, recorder=self._recorder)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._opener, name)
+
+    async def __aenter__(self) -> Any:
+        return self._watch(await self._opener.__aenter__())
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> Any:
+        return await self._opener.__aexit__(kind, error, traceback)
+
+    def __enter__(self) -> Any:
+        return self._watch(self._opener.__enter__())
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> Any:
+        return self._opener.__exit__(kind, error, traceback)
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return self._opened().__await__()
+
+    async def _opened(self) -> Any:
+        return self._watch(await self._opener)
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        async for connection in self._opener:
+            yield self._watch(connection)

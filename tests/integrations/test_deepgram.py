@@ -1,0 +1,100 @@
+"""What the messages of a Deepgram Voice Agent connection become in a report."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from bluejay_ws.integrations.deepgram import DeepgramTap
+from tests.integrations.streams import Stream, pcm
+
+CUT = "…"
+INTERRUPTED = "Caller interrupted the agent"
+STARTED: dict[str, Any] = {"type": "UserStartedSpeaking"}
+DONE: dict[str, Any] = {"type": "AgentAudioDone"}
+
+
+def text(role: str, words: str, **fields: Any) -> dict[str, Any]:
+    """Return what one side said."""
+    return {"type": "ConversationText", "role": role, "content": words, **fields}
+
+
+@pytest.fixture
+def stream() -> Stream:
+    """Give a stream."""
+    return Stream(DeepgramTap)
+
+
+def test_each_sentence_has_its_share_of_the_audio(stream: Stream) -> None:
+    """Sentences come before their audio, several at once; `History` says everything again."""
+    stream.at(1_000).received(STARTED).at(1_800).received(
+        text("user", "Hi."), {**text("user", "Hi."), "type": "History"}
+    )
+    stream.at(2_000).received(text("assistant", "Hello you."), text("assistant", "How are?"), pcm(1_900), DONE)
+    stream.at(4_000).received(text("assistant", "Hm.", conversational_behavior="filler"), pcm(300), DONE)
+    assert stream.said() == [
+        (1_000, 1_800, "USER", "Hi."),
+        (2_000, 3_000, "AGENT", "Hello you."),
+        (3_100, 3_900, "AGENT", "How are?"),
+        (4_000, 4_300, "AGENT", "Hm."),
+    ]
+    assert [one.filler_utterance for one in stream.report.recorded_transcript or []][-1] is True
+
+
+def test_a_barge_in_cuts_the_sentence_that_plays_and_drops_the_next(stream: Stream) -> None:
+    """Nothing says how much was heard: what had played counts. The second start is the same barge-in."""
+    stream.received(text("assistant", "One two three four."), pcm(1_900), text("assistant", "Never."), pcm(700))
+    stream.at(1_000).received(STARTED, STARTED, DONE).at(1_500).received(text("user", "Stop."))
+    assert stream.words() == [("AGENT", "One two three"), ("USER", "Stop.")]
+    assert stream.events() == [INTERRUPTED]
+
+
+def test_a_caller_who_waits_until_the_agent_is_heard_interrupts_nobody(stream: Stream) -> None:
+    """All audio was sent long before it was heard; a caller who starts in its last moment does not break in."""
+    stream.received(text("assistant", "Hello."), pcm(1_000), DONE).at(900).received(STARTED)
+    assert stream.events() == []
+
+
+def test_the_end_of_the_call_keeps_what_was_being_said(stream: Stream) -> None:
+    """The audio had no end yet."""
+    stream.sent(pcm(500)).at(900).received(text("user", "Hello?"), text("assistant", "Hi there."), pcm(500))
+    assert stream.words() == [("USER", "Hello?"), ("AGENT", "Hi there.")]
+
+
+def test_audio_may_come_first(stream: Stream) -> None:
+    """Its words come after it."""
+    stream.received(pcm(500), text("assistant", "Hi."), DONE)
+    assert stream.said() == [(0, 500, "AGENT", "Hi.")]
+
+
+def test_functions_have_their_outputs_wherever_they_stand(stream: Stream) -> None:
+    """From the client, from the server, without an id, or in the history; cancelled ones have none."""
+    functions = [{"name": "f", "description": "Do it."}]
+    think = [{"provider": {"model": "gpt"}, "functions": functions}]
+    formats = {
+        "input": {"encoding": "mulaw", "sample_rate": 8_000},
+        "output": {"encoding": "linear16", "sample_rate": 16_000},
+    }
+    stream.sent({"type": "Settings", "audio": formats, "agent": {"think": think}})
+    asked = [{"id": key, "name": key[0], "arguments": '{"a": 1}'} for key in ("f1", "f2", "g", "h", "i")]
+    stream.received({"type": "FunctionCallRequest", "functions": asked})
+    stream.sent({"type": "FunctionCallResponse", "id": "f1", "name": "f", "content": "{}"})
+    stream.received({"type": "FunctionCallResponse", "name": "g", "content": "server"})
+    stream.received({"type": "FunctionCallCancelled", "functions": [{"id": "h"}]})
+    stream.received({"type": "History", "function_calls": [{"id": "i", "response": "told"}, {"id": "j", "name": "j"}]})
+    assert [(name, output) for name, _, output in stream.tools()] == [
+        *[("f", {}), ("f", {"status": "interrupted"}), ("g", "server"), ("h", {"status": "cancelled"}), ("i", "told")],
+        ("j", {"status": "interrupted"}),
+    ]
+    assert stream.metadata() == {"deepgram_model": "gpt"}
+
+
+def test_what_is_injected_was_not_said_by_the_caller(stream: Stream) -> None:
+    """It comes back as the caller's text."""
+    stream.sent({"type": "InjectUserMessage", "content": "Hi"}).received(text("user", "Hi"), {"type": "Welcome"})
+    for kind in ("Error", "Warning", "InjectionRefused", "FrustrationDetected", "LatencyReport", "New"):
+        stream.received({"type": kind, "code": "x", "total_latency": 0.5})
+    assert stream.said() == []
+    assert len(stream.events()) == 6
+    assert stream.call.counters["tap.unknown.deepgram"] == 1

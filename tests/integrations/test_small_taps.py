@@ -1,0 +1,114 @@
+"""What Twilio ConversationRelay, Cartesia Line, Hume EVI and Ultravox become in a report."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bluejay_ws.integrations.cartesia_line import CartesiaLineTap
+from bluejay_ws.integrations.conversation_relay import ConversationRelayTap
+from bluejay_ws.integrations.hume import HumeTap
+from bluejay_ws.integrations.ultravox import UltravoxTap
+from tests.integrations.streams import Stream, audio, pcm
+
+INTERRUPTED = "Caller interrupted the agent"
+FAILED = {"status": "failed", "message": "no"}
+
+
+def event(kind: str, **fields: Any) -> dict[str, Any]:
+    """Return a message."""
+    return {"type": kind, **fields}
+
+
+def test_conversation_relay_tells_what_was_heard() -> None:
+    """Prompts and tokens come in pieces; what was queued after the cut text was never heard."""
+    stream = Stream(ConversationRelayTap).received(event("setup"), event("prompt", voicePrompt="Hel", last=False))
+    stream.at(500).received(event("prompt", voicePrompt="lo.", last=True))
+    stream.at(1_000).sent(event("text", token="One two "), event("text", token="three", last=True))
+    stream.sent(event("text", token="Never", last=True))
+    stream.at(1_800).received(event("interrupt", utteranceUntilInterrupt="One two", durationUntilInterruptMs=800))
+    stream.received(event("dtmf", digit="5"), event("error", description="x"), event("new"))
+    stream.received(event("interrupt", utteranceUntilInterrupt=""))
+    assert stream.said() == [(0, 500, "USER", "Hello."), (1_000, 1_800, "AGENT", "One two")]
+    assert stream.events() == [INTERRUPTED, "DTMF", "Error of the model's service", INTERRUPTED]
+    assert stream.call.counters["tap.unknown.twilio"] == 1
+
+
+def test_cartesia_tells_the_agents_side_what_was_spoken() -> None:
+    """Committed text counts; the plan does not; a tool call comes with its result the second time."""
+    stream = Stream(CartesiaLineTap).received(event("start"), event("user_state", value="speaking"))
+    stream.at(500).received(event("user_state", value="idle"), event("message", content="Hello."))
+    stream.sent(event("message", content="One two three"), event("tool_call", id="c", name="f", arguments={"a": 1}))
+    stream.at(1_000).received(event("agent_state", value="speaking"), event("agent_speech", content="One"))
+    stream.at(1_500).received(event("agent_speech", content="two"), event("user_state", value="speaking"))
+    stream.sent(event("tool_call", id="c", name="f", arguments={"a": 1}, result="ok"), event("end_call"))
+    stream.sent(event("transfer", target_phone_number="1"), event("error", content="x"))
+    stream.received(event("dtmf", button="1"), event("message", content="Stop."), event("message", content="Now."))
+    assert stream.words() == [("USER", "Hello."), ("AGENT", "One two"), ("USER", "Stop."), ("USER", "Now.")]
+    assert stream.tools() == [("f", {"a": 1}, "ok")]
+    assert stream.events()[0] == INTERRUPTED
+    assert len(stream.events()) == 5
+
+
+def test_cartesias_plan_counts_where_nothing_else_is_told() -> None:
+    """Older platforms do not commit text."""
+    stream = Stream(CartesiaLineTap).sent(event("message", content="Hello "), event("message", content="you."))
+    assert stream.words() == [("AGENT", "Hello you.")]
+
+
+def test_cartesia_tells_the_callers_side_whole_turns() -> None:
+    """Tools stand at the end of a turn, and again in the next one after a handoff."""
+    turn = {"role": "assistant", "text": "Hi.", "tool_calls": [{"name": "f", "arguments": {}, "result": 1}]}
+    stream = Stream(CartesiaLineTap).received({"event": "turn_started", "turn_started": {"role": "user"}})
+    stream.at(500).received(event("turn_ended", turn_ended={"role": "user", "text": "Hello."}))
+    stream.at(600).received(event("turn_started", turn_started={"role": "assistant"}), event("clear"), event("clear"))
+    stream.at(900).received(event("turn_ended", turn_ended=turn), event("turn_ended", turn_ended={**turn, "text": ""}))
+    assert stream.said() == [(0, 500, "USER", "Hello."), (600, 900, "AGENT", "Hi.")]
+    assert (stream.tools(), stream.events()) == ([("f", {}, 1)], [INTERRUPTED])
+
+
+def test_hume() -> None:
+    """Times are positions in the audio; interim texts and typed ones were not said; each sentence has its audio."""
+    stream = Stream(HumeTap).sent(event("session_settings", audio={"sample_rate": 16_000}, tools=[{"name": "f"}]))
+    stream.at(2_000).sent(event("audio_input", data=audio(1_000, 16_000)))
+    stream.received(event("user_message", message={"content": "He"}, interim=True))
+    stream.received(event("user_message", message={"content": "Hello."}, time={"begin": 100, "end": 900}))
+    stream.received(event("user_message", message={"content": "typed"}, from_text=True))
+    stream.received(event("assistant_message", id="a", message={"content": "Hm."}, is_quick_response=True))
+    piece = event("audio_output", id="a", index=0, data=audio(1_000, 48_000))
+    stream.received(piece, piece, event("assistant_message", id="b", message={"content": "One two three four"}))
+    stream.received(event("audio_output", id="b", index=0, data=audio(1_000, 48_000)))
+    stream.at(3_500).received(event("user_interruption", time=1))
+    stream.received(event("user_message", message={"content": "Stop."}), event("assistant_end"), event("new"))
+    for name, required in (("f", True), ("g", True), ("h", False)):
+        call = event("tool_call", tool_call_id=name, name=name, parameters="{}", response_required=required)
+        stream.received(call)
+    stream.sent(
+        event("tool_response", tool_call_id="f", content="1"), event("tool_error", tool_call_id="g", error="no")
+    )
+    stream.received(event("error", message="x"))
+    assert stream.said()[:2] == [(1_100, 1_900, "USER", "Hello."), (2_000, 2_999, "AGENT", "Hm.")]
+    assert stream.words()[2:] == [("AGENT", "One two three…"), ("USER", "Stop.")]
+    assert stream.tools() == [("f", {}, 1), ("g", {}, FAILED), ("h", {}, None)]
+    assert stream.events() == ["Text sent to the model", INTERRUPTED, "Error of the model's service"]
+
+
+def test_ultravox() -> None:
+    """The caller's texts are final; the agent's come in pieces, by their number."""
+
+    def text(role: str, number: int, **fields: Any) -> dict[str, Any]:
+        return event("transcript", role=role, ordinal=number, medium="voice", **fields)
+
+    stream = Stream(UltravoxTap).sent(pcm(100, 48_000)).received(text("user", 1, text="He"))
+    stream.at(500).received(text("user", 1, text="Hello.", final=True), pcm(1_000, 48_000))
+    stream.received(text("agent", 2, delta="One two"), text("agent", 2, delta=" three four"), event("state"))
+    stream.received(text("agent", 2, text="One two three four", final=True)).at(1_000)
+    stream.received(event("playback_clear_buffer"), event("playback_clear_buffer"), text("agent", 3, text="Bye."))
+    stream.received(event("transcript", role="user", medium="text", text="typed", final=True), event("new"))
+    stream.sent(event("user_text_message", text="typed"))
+    for name in ("f", "g"):
+        stream.received(event("client_tool_invocation", toolName=name, invocationId=name, parameters={}))
+    stream.sent(event("client_tool_result", invocationId="f", result="1"))
+    stream.sent(event("client_tool_result", invocationId="g", errorType="x", errorMessage="no"))
+    assert stream.words() == [("USER", "Hello."), ("AGENT", "One two three…"), ("AGENT", "Bye.")]
+    assert stream.tools() == [("f", {}, 1), ("g", {}, FAILED)]
+    assert stream.events() == [INTERRUPTED, INTERRUPTED, *["Text sent to the model"] * 2]

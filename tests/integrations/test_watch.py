@@ -1,0 +1,368 @@
+"""`watch` on real connections to a server on this machine, and on stand-ins for SDKs that are not installed."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import json
+import logging
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import pytest
+import websockets.asyncio.client
+import websockets.asyncio.server
+import websockets.sync.client
+from websockets.exceptions import ConnectionClosedOK
+
+from bluejay_ws.current import enter
+from bluejay_ws.integrations.deepgram import DeepgramTap
+from bluejay_ws.integrations.elevenlabs import ElevenLabsTap
+from bluejay_ws.integrations.gemini_live import GeminiLiveTap
+from bluejay_ws.integrations.nova_sonic import NovaSonicTap
+from bluejay_ws.integrations.openai_realtime import OpenAIRealtimeTap
+from bluejay_ws.integrations.watch import HELD, tap_for_address, tap_for_message, watch
+from tests.support import Call
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+CREATED = {"type": "session.created", "session": {"model": "m", "tools": [{"name": "f", "description": "Do it."}]}}
+SCRIPT: list[Any] = [
+    CREATED,
+    {"type": "conversation.item.input_audio_transcription.completed", "item_id": "a", "transcript": "Hello."},
+    {"type": "response.function_call_arguments.done", "call_id": "c", "name": "f", "arguments": "{}"},
+    {"type": "response.output_audio_transcript.done", "item_id": "b", "transcript": "Hi."},
+]
+OUTPUT = {"type": "conversation.item.create", "item": {"type": "function_call_output", "call_id": "c", "output": "5"}}
+EXPECTED = (["Hello.", "Hi."], [("f", 5)])
+
+
+@contextlib.asynccontextmanager
+async def provider(script: list[Any]) -> AsyncIterator[str]:
+    """Run a server that sends a script, waits for one message, and closes."""
+
+    async def handler(websocket: websockets.asyncio.server.ServerConnection) -> None:
+        for one in script:
+            await websocket.send(one if isinstance(one, bytes) else json.dumps(one))
+        await websocket.recv()
+
+    async with websockets.asyncio.server.serve(handler, "127.0.0.1", 0) as server:
+        yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+
+
+@contextlib.contextmanager
+def current(call: Call) -> Iterator[Call]:
+    """Make a call the current one."""
+    leave = enter(call.recorder)
+    try:
+        yield call
+    finally:
+        leave()
+
+
+def told(call: Call) -> tuple[list[str], list[tuple[str, Any]]]:
+    """Return what was said and done."""
+    report = call.report()
+    words = [one.utterance for one in report.recorded_transcript or []]
+    return words, [(one.name, one.output) for one in report.tool_calls or []]
+
+
+def async_test(body: Callable[[], Awaitable[Any]]) -> Any:
+    """Run a body within ten seconds."""
+
+    async def main() -> Any:
+        async with asyncio.timeout(10.0):
+            return await body()
+
+    return asyncio.run(main())
+
+
+@pytest.mark.parametrize("how", ["plain", "async with", "await", "async for"])
+def test_a_websockets_client_is_the_same_object_and_recorded(how: str) -> None:
+    """However it is opened; frames, iteration and the end are what they were."""
+    call = Call()
+
+    async def talk(websocket: Any) -> list[Any]:
+        got = [json.loads(await websocket.recv())]
+        async for message in websocket:
+            got.append(json.loads(message))
+            if len(got) == len(SCRIPT):
+                await websocket.send(json.dumps(OUTPUT))
+        with pytest.raises(ConnectionClosedOK):
+            await websocket.recv()
+        return got
+
+    async def body() -> list[Any]:
+        async with provider(SCRIPT) as address:
+            opener = websockets.asyncio.client.connect(address)
+            if how == "plain":
+                bare = await opener
+                assert watch(bare) is watch(bare) is bare
+                assert isinstance(bare, websockets.asyncio.client.ClientConnection)
+                return await talk(bare)
+            if how == "await":
+                return await talk(await watch(opener))
+            if how == "async with":
+                async with watch(opener) as websocket:
+                    return await talk(websocket)
+            async for websocket in watch(opener):
+                return await talk(websocket)
+        return []
+
+    with current(call):
+        assert async_test(body) == SCRIPT
+    assert told(call) == EXPECTED
+
+
+def test_a_connection_in_a_thread_is_recorded() -> None:
+    """The client of ``websockets.sync`` is its own context manager."""
+    call = Call()
+
+    def talk(address: str) -> list[Any]:
+        with watch(websockets.sync.client.connect(address)) as websocket:
+            got = [json.loads(websocket.recv()) for _ in SCRIPT]
+            websocket.send(json.dumps(OUTPUT))
+            return [*got, *websocket]
+
+    async def body() -> Any:
+        async with provider(SCRIPT) as address:
+            return await asyncio.to_thread(talk, address)
+
+    with current(call):
+        assert async_test(body) == SCRIPT
+    assert told(call) == EXPECTED
+
+
+def test_an_aiohttp_client_is_recorded() -> None:
+    """Its messages are objects; JSON goes out by `send_json`."""
+    call = Call()
+
+    async def body() -> list[Any]:
+        async with (
+            provider(SCRIPT) as address,
+            aiohttp.ClientSession() as session,
+            watch(session.ws_connect(address)) as websocket,
+        ):
+            got = [await websocket.receive_json() for _ in SCRIPT[1:]]
+            await websocket.send_json(OUTPUT)
+            got += [message.json() async for message in websocket]
+            assert websocket.closed
+            return got
+
+    with current(call):
+        assert async_test(body) == SCRIPT
+    assert told(call) == (["Hello.", "Hi."], [("f", 5)])
+
+
+def test_a_connection_that_is_older_than_the_call_belongs_to_the_call_that_uses_it() -> None:
+    """Its settings, which came before, are taken in; a reader without context follows; the next call takes over."""
+    first, second = Call(), Call()
+    more = [{**one, "item_id": "z", "call_id": "y"} for one in SCRIPT[1:]]
+
+    async def body() -> None:
+        async with (
+            provider([*SCRIPT, *more]) as address,
+            watch(websockets.asyncio.client.connect(address)) as websocket,
+        ):
+            await websocket.recv()
+            with current(first):
+                await websocket.send(json.dumps({"type": "response.create"}))
+            for _ in SCRIPT[1:]:
+                await websocket.recv()
+            first.recorder.stop()
+            with current(second):
+                watch(websocket)
+            for _ in more:
+                await websocket.recv()
+
+    async_test(body)
+    assert told(first)[0] == ["Hello.", "Hi."]
+    assert told(second)[0] == ["Hello.", "Hi."]
+    for call in (first, second):
+        assert b"Do it." in b"".join(call.journal)
+
+
+def test_outside_a_simulation_nothing_is_read() -> None:
+    """Not even what is malformed is looked at."""
+
+    async def body() -> Any:
+        async with (
+            provider(["not an event"]) as address,
+            watch(websockets.asyncio.client.connect(address)) as websocket,
+        ):
+            message = await websocket.recv()
+            await websocket.send("{")
+            return message
+
+    assert async_test(body) == '"not an event"'
+
+
+def test_the_providers_are_known_by_their_first_messages() -> None:
+    """Nobody has to say who the provider is."""
+    for message, tap in (
+        ({"setupComplete": {}}, GeminiLiveTap),
+        ({"user_audio_chunk": ""}, ElevenLabsTap),
+        ({"type": "conversation_initiation_metadata"}, ElevenLabsTap),
+        ({"type": "Welcome"}, DeepgramTap),
+        ({"event": {"sessionStart": {}}}, NovaSonicTap),
+        (b'{"type": "session.created"}', OpenAIRealtimeTap),
+        ({"type": "new"}, None),
+        ({"event": "x"}, None),
+        ("{", None),
+        (7, None),
+    ):
+        assert tap_for_message(message) is tap
+    assert tap_for_address("agent.deepgram.com/v1/agent/converse") is DeepgramTap
+    assert tap_for_address("localhost") is None
+
+
+def test_who_is_not_known_is_counted_and_may_be_named(caplog: pytest.LogCaptureFixture) -> None:
+    """After some messages it is given up, with a warning that says what to do."""
+    call, named, given = Call(), Call(), Call()
+    noise = [{"type": f"new{number}"} for number in range(HELD + 2)]
+
+    async def body(script: list[Any], **options: Any) -> None:
+        async with (
+            provider(script) as address,
+            watch(websockets.asyncio.client.connect(address), **options) as websocket,
+        ):
+            for _ in script:
+                await websocket.recv()
+
+    with current(call), caplog.at_level(logging.WARNING, "bluejay_ws"):
+        async_test(lambda: body(noise))
+    assert call.counters["watch.unrecognised"] == 1
+    assert "say watch(..., tap=...)" in caplog.text
+    with current(named):
+        async_test(lambda: body(SCRIPT[1:], tap=OpenAIRealtimeTap))
+    async_test(lambda: body(SCRIPT[1:], tap=OpenAIRealtimeTap(given.recorder)))
+    assert told(named)[0] == told(given)[0] == ["Hello.", "Hi."]
+
+
+def test_what_is_no_connection_is_returned_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
+    """With a warning: nobody finds out after the simulation."""
+    with caplog.at_level(logging.WARNING, "bluejay_ws"):
+        assert watch(5) == 5
+    assert "cannot observe a int" in caplog.text
+
+
+def test_an_error_of_ours_does_not_reach_the_agent() -> None:
+    """A connection whose methods cannot be replaced is used as it is."""
+
+    class Closed:
+        __slots__ = ()
+
+        def recv(self) -> str:
+            return "x"
+
+        def send(self, message: str) -> None:
+            """Take it."""
+
+    call = Call()
+    connection = Closed()
+    with current(call):
+        assert watch(connection) is connection
+    assert call.counters["dropped.failed_watch"] == 1
+
+
+# -- SDKs
+
+
+class Sdk:
+    """A connection of an SDK, with its public methods."""
+
+    def __init__(self) -> None:
+        self.listener: Any = None
+
+    async def recv_bytes(self) -> bytes:
+        return json.dumps(SCRIPT[1]).encode()
+
+    async def recv(self) -> Any:
+        return json.loads(await self.recv_bytes())
+
+    async def send(self, event: Any) -> None:
+        """Send it."""
+
+    async def send_raw(self, event: Any) -> None:
+        """Send it."""
+
+    async def send_media(self, message: bytes) -> None:
+        """Send it."""
+
+    async def send_settings(self, message: Any) -> None:
+        """Send it."""
+
+    async def send_realtime_input(self, **fields: Any) -> None:
+        """Send it."""
+
+    async def send_client_content(self, **fields: Any) -> None:
+        """Send it."""
+
+    async def send_tool_response(self, **fields: Any) -> None:
+        """Send it."""
+
+    async def receive(self) -> AsyncIterator[Any]:
+        yield SimpleNamespace(model_dump=lambda **_: {"tool_call": {"function_calls": [{"id": "1", "name": "f"}]}})
+
+    def on(self, name: str, listener: Any) -> None:
+        self.listener = (name, listener)
+
+
+def sdk(home: str) -> Any:
+    """Return a connection that is of a library."""
+    return type("Connection", (Sdk,), {"__module__": home})()
+
+
+def test_the_openai_sdks_connection() -> None:
+    """Both ways of receiving are one; what is sent may be a dictionary."""
+    call, connection = Call(), sdk("openai.resources.realtime.realtime")
+
+    async def body() -> None:
+        watch(connection)
+        assert (await connection.recv())["transcript"] == "Hello."
+        await connection.recv_bytes()
+        await connection.send({**OUTPUT})
+        await connection.send_raw(event=json.dumps(OUTPUT))
+
+    with current(call):
+        async_test(body)
+    assert told(call) == (["Hello."], [])
+
+
+def test_google_genais_session() -> None:
+    """What is sent are arguments, and what comes are objects."""
+    call, connection = Call(), sdk("google.genai.live")
+
+    async def body() -> None:
+        watch(connection)
+        async for _ in connection.receive():
+            response = SimpleNamespace(model_dump=lambda **_: {"id": "1", "name": "f", "response": {"output": 5}})
+            await connection.send_tool_response(function_responses=[response])
+        audio = {"data": base64.b64encode(b"\0\0"), "mime_type": "audio/pcm;rate=16000"}
+        await connection.send_realtime_input(audio=audio, text=None)
+
+    with current(call):
+        async_test(body)
+    assert told(call) == ([], [("f", 5)])
+
+
+def test_deepgrams_connection() -> None:
+    """By its own events, or by `recv`."""
+    call, connection = Call(), sdk("deepgram.agent.v1.socket_client")
+
+    async def body() -> None:
+        watch(connection)
+        name, listener = connection.listener
+        assert name == "message"
+        listener({"type": "FunctionCallRequest", "functions": [{"id": "1", "name": "f", "arguments": "{}"}]})
+        listener(b"\0\0")
+        await connection.send_settings({"type": "Settings"})
+        await connection.send_media(b"\0\0")
+        await connection.recv()
+
+    with current(call):
+        async_test(body)
+    assert told(call)[1] == [("f", {"status": "interrupted"})]

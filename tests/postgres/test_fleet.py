@@ -1,0 +1,345 @@
+"""A fleet: agents without a key hand over, deliverers deliver, and what dies in between loses nothing it had sent."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bluejay_ws.client import Bluejay
+from bluejay_ws.delivery.deliverer import Deliverer
+from bluejay_ws.delivery.livefile import LiveFile
+from bluejay_ws.delivery.postgres import Outbox
+from bluejay_ws.settings import Retry, Settings
+from bluejay_ws.stats import Counters
+from bluejay_ws.testing.platform import Answer, Close, FakePlatform
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from bluejay_ws.recorder import Recorder
+
+POD = Path(__file__).with_name("pods.py")
+
+
+@pytest.fixture
+def platform() -> Iterator[FakePlatform]:
+    """Return a platform that listens."""
+    with FakePlatform() as platform:
+        yield platform
+
+
+@pytest.fixture
+def agent(url: str, platform: FakePlatform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bluejay]:
+    """Return an agent's client: its spool is the database, and it has no key."""
+    monkeypatch.setenv("BLUEJAY_SPOOL_DIRECTORY", str(tmp_path / "pod"))
+    monkeypatch.delenv("BLUEJAY_API_KEY", raising=False)
+    with Bluejay(base_url=platform.url, spool=url, flush_timeout=5) as agent:
+        yield agent
+
+
+@contextlib.contextmanager
+def delivering(url: str, platform: FakePlatform, **options: Any) -> Iterator[Deliverer]:
+    """Deliver in this process."""
+    retry = Retry(first=0.05, read_back=(0.1, 0.2, 0.4))
+    settings = Settings.load(api_key=platform.api_key, base_url=platform.url, spool=False, redial_wait=0.2, retry=retry)
+    deliverer = Deliverer(url, settings, counters=Counters(), **{"workers": 4, **options})
+    deliverer.start()
+    try:
+        yield deliverer
+    finally:
+        deliverer.stop()
+
+
+def call(agent: Bluejay, identity: str, fill: Callable[[Recorder], None] | None = None) -> None:
+    """Record one call."""
+    with agent.call({"X-Simulation-Result-Id": identity}) as recorder:
+        with recorder.tool_call("freeze_card", {"last4": "4321"}) as tool:
+            tool.output = "done"
+        if fill is not None:
+            fill(recorder)
+
+
+def counts(url: str, platform: FakePlatform) -> dict[str, int]:
+    """Return what the database counts."""
+    outbox = Outbox(url, platform.url)
+    with outbox.link:
+        return outbox.counts()
+
+
+def eventually(reached: Callable[[], object], seconds: float = 20.0) -> None:
+    """Wait until something holds."""
+    until = time.monotonic() + seconds
+    while not reached():
+        assert time.monotonic() < until, "it did not come to hold"
+        time.sleep(0.01)
+
+
+# -- handing over -------------------------------------------------------------------------------------------------
+
+
+def test_an_agent_without_a_key_is_delivered_by_another_process(
+    url: str, platform: FakePlatform, agent: Bluejay
+) -> None:
+    """Every call once, whole, and the text is gone from the database and from the local disk."""
+    with delivering(url, platform):
+        for number in range(20):
+            call(agent, str(number))
+        assert agent.flush(10)
+        platform.wait_for(20)
+        eventually(lambda: counts(url, platform) == {"delivered": 20})
+    assert platform.duplicates == {}
+    assert {report.simulation_result_id for report in platform.accepted} == {str(number) for number in range(20)}
+    assert all(report.tool_calls[0]["output"] == "done" for report in platform.accepted)
+    assert agent.stats()["handed_over"] == 20
+    assert not list(agent.settings.spool.glob("*.ready")) if agent.settings.spool else False
+    with Outbox(url, "x").link as link:
+        assert link.rows("select count(*) from bluejay_ws.chunks") == [(0,)]
+
+
+def test_a_call_that_goes_on_is_in_the_database_within_a_second(
+    url: str, platform: FakePlatform, agent: Bluejay
+) -> None:
+    """What a pod has recorded survives it but for the last moment."""
+    sql = "select string_agg(body, ''::bytea order by start) from bluejay_ws.chunks"
+    with agent.call({"X-Simulation-Result-Id": "720488"}) as recorder, Outbox(url, platform.url).link as link:
+
+        def holds(word: str) -> bool:
+            return word.encode() in (link.rows(sql)[0][0] or b"")
+
+        for number in range(3):
+            recorder.add_event(f"line {number}")
+            eventually(partial(holds, f"line {number}"))
+    assert agent.flush(5)
+
+
+def test_a_database_that_is_away_is_not_noticed(server: Any, url: str, platform: FakePlatform, agent: Bluejay) -> None:
+    """Calls go on, the local files keep them, and when it is back everything is handed over."""
+    call(agent, "before")
+    assert agent.flush(5)
+    server.stop()
+    try:
+        for number in range(5):
+            call(agent, f"during{number}")
+        assert not agent.flush(0.5)
+    finally:
+        server.start()
+    assert agent.flush(20)
+    assert counts(url, platform) == {"waiting": 6}
+    assert agent.stats()["errors.outbox"] >= 1
+
+
+def test_a_call_without_a_local_file_is_handed_over_from_memory(
+    url: str, platform: FakePlatform, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A read-only disk: at its end the report goes from memory into the database."""
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("BLUEJAY_SPOOL_DIRECTORY", str(tmp_path / "file" / "spool"))
+    with Bluejay(base_url=platform.url, spool=url) as agent:
+        call(agent, "720488")
+        assert agent.flush(5)
+    with delivering(url, platform):
+        (report,) = platform.wait_for(1)
+    assert report.tool_calls
+
+
+def test_a_file_that_breaks_is_replaced_by_memory(url: str, platform: FakePlatform, agent: Bluejay) -> None:
+    """A full disk in the middle of a call: what was handed over before is taken back, and all of it comes anew."""
+
+    def break_it(recorder: Recorder) -> None:
+        eventually(lambda: counts(url, platform).get("reports.live"))
+        (file,) = (each._file for each in agent._calls)
+        assert isinstance(file, LiveFile)
+        file._break(OSError(28, "no space left"))
+        recorder.add_event("after")
+
+    call(agent, "720488", break_it)
+    assert agent.flush(5)
+    with delivering(url, platform):
+        (report,) = platform.wait_for(1)
+    assert "after" in [event["title"] for event in report.events]
+    assert len(report.tool_calls) == 1
+
+
+def test_a_call_that_is_left_out_leaves_nothing_behind(url: str, platform: FakePlatform, agent: Bluejay) -> None:
+    """Its user wants nothing sent: the database forgets it too."""
+
+    def discard(recorder: Recorder) -> None:
+        eventually(lambda: counts(url, platform).get("reports.live"))
+        recorder.leave_out()
+
+    call(agent, "720488", discard)
+    eventually(lambda: counts(url, platform) == {})
+
+
+# -- processes that die -------------------------------------------------------------------------------------------
+
+
+def pod(url: str, platform: FakePlatform, directory: Path, *arguments: object) -> subprocess.Popen[str]:
+    """Start an agent's process."""
+    environ = {name: value for name, value in os.environ.items() if name != "BLUEJAY_API_KEY"}
+    command = [sys.executable, str(POD), url, platform.url, str(directory), *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environ)
+
+
+def test_a_pod_that_vanishes_loses_at_most_its_last_second(url: str, platform: FakePlatform, tmp_path: Path) -> None:
+    """Killed in the middle of a call, its disk deleted: the report says so, and holds all but the last second."""
+    agent = pod(url, platform, tmp_path / "pod", "720488-", 1, 400, 0.01, "hang")
+    facts = []
+    killed = 0.0
+    with agent:
+        for text in iter(agent.stdout.readline, "") if agent.stdout else ():
+            facts.append(json.loads(text))
+            if len(facts) == 200:
+                agent.kill()
+                killed = time.monotonic()
+        shutil.rmtree(tmp_path / "pod")
+    with delivering(url, platform, pod_lease=2.0) as deliverer:
+        (report,) = platform.wait_for(1, 30)
+        assert deliverer._counters["process_lost"] == 1
+    kept = {event["title"] for event in report.events}
+    missing = [
+        number for what, _, number, at in facts if what == "line" and f"line {number}" not in kept and at < killed - 1
+    ]
+    assert missing == []
+    assert "Connection closed" in kept
+    assert "process_lost" in str(report.events)
+
+
+def test_a_pod_that_dies_after_its_call_loses_nothing(url: str, platform: FakePlatform, tmp_path: Path) -> None:
+    """It ended a hundred milliseconds before: its report is sealed and in the database, or its disk is adopted."""
+    with pod(url, platform, tmp_path / "pod", "a", 30, 2, 0, "kill") as agent:
+        agent.communicate()
+    with pod(url, platform, tmp_path / "pod", "b", 1, 1, 0, "close") as agent:  # the same disk, a new process
+        said, _ = agent.communicate()
+    assert '["flushed", "", 1' in said
+    with delivering(url, platform):
+        platform.wait_for(31, 30)
+    assert platform.duplicates == {}
+    assert len({report.simulation_result_id for report in platform.accepted}) == 31
+
+
+def test_a_deliverer_that_dies_while_it_sends_is_followed_by_one_that_looks(
+    url: str, platform: FakePlatform, agent: Bluejay
+) -> None:
+    """The report may have arrived: it is looked for, and not sent again."""
+    call(agent, "720488")
+    assert agent.flush(5)
+    outbox = Outbox(url, platform.url)
+    with outbox.link:
+        claimed = outbox.claim(30)
+        assert claimed is not None
+        from bluejay_ws.delivery.http import HttpExchange, tls_context
+        from bluejay_ws.wire import journal
+
+        settings = Settings.load(api_key=platform.api_key, base_url=platform.url, spool=False)
+        exchange = HttpExchange(settings, tls_context(settings))
+        body = journal.assemble(
+            [journal.parse(each.journal).bodies for each in claimed.reports], simulation_result_id="720488"
+        )
+        exchange.post(body)
+        exchange.close()
+        outbox.renew(["720488"], 0.0)  # and it died
+    with delivering(url, platform):
+        eventually(lambda: counts(url, platform) == {"delivered": 1})
+    assert len(platform.accepted) == 1
+
+
+# -- the table of outcomes ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("steps", "state", "accepted"),
+    [
+        ([Answer(status=503)], "delivered", 1),
+        ([Close(at="headers")], "delivered", 1),
+        ([Close(at="answer")], "delivered", 1),
+        ([Answer(status=502, accept=True)], "delivered", 1),
+        ([Answer(status=429, headers={"Retry-After": "0"})], "delivered", 1),
+        ([Answer(status=413)], "delivered", 1),
+        ([Answer(status=422)], "parked", 0),
+        ([Answer(status=404), Answer(status=404)], "delivered", 1),
+        ([Answer(status=200, body=b"{}", accept=True)], "delivered", 1),
+    ],
+)
+def test_outcomes_lead_to_one_report_or_to_a_reason(
+    url: str, platform: FakePlatform, agent: Bluejay, steps: list[Any], state: str, accepted: int
+) -> None:
+    """Whatever the platform does, a call is delivered once, or kept with its reason."""
+    platform.plan(*steps)
+    call(agent, "720488")
+    assert agent.flush(5)
+    with delivering(url, platform):
+        eventually(lambda: counts(url, platform) == {state: 1}, 40)
+    assert len(platform.accepted) == accepted
+
+
+def test_two_deliverers_share_the_work_and_double_nothing(url: str, platform: FakePlatform, agent: Bluejay) -> None:
+    """Each call goes to one of them."""
+    for number in range(100):
+        call(agent, str(number))
+    assert agent.flush(10)
+    with delivering(url, platform) as one, delivering(url, platform) as two:
+        platform.wait_for(100, 30)
+        eventually(lambda: counts(url, platform) == {"delivered": 100})
+        assert one._counters["delivered"] + two._counters["delivered"] == 100
+    assert platform.duplicates == {}
+
+
+def test_a_failover_in_the_middle_of_everything_doubles_nothing(
+    server: Any, url: str, platform: FakePlatform, agent: Bluejay
+) -> None:
+    """Connections are killed again and again while reports are handed over and sent."""
+    stop = threading.Event()
+
+    def kill_connections() -> None:
+        import psycopg
+
+        sql = "select pg_terminate_backend(pid) from pg_stat_activity where datname = %s and pid <> pg_backend_pid()"
+        name = url.split("@/")[1].partition("?")[0]
+        with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
+            while not stop.wait(0.15):
+                connection.execute(sql, [name])
+
+    killer = threading.Thread(target=kill_connections)
+    killer.start()
+    try:
+        with delivering(url, platform, lease=3.0):
+            for number in range(60):
+                call(agent, str(number))
+                time.sleep(0.01)
+            agent.flush(5)
+            stop.set()
+            assert agent.flush(20)
+            platform.wait_for(60, 60)
+            eventually(lambda: counts(url, platform) == {"delivered": 60}, 40)
+    finally:
+        stop.set()
+        killer.join()
+    assert platform.duplicates == {}
+
+
+def test_a_deliverer_with_a_refused_key_leaves_the_work_to_others(
+    url: str, platform: FakePlatform, agent: Bluejay
+) -> None:
+    """It says so once, and the fleet's breaker does not hear of it."""
+    call(agent, "720488")
+    assert agent.flush(5)
+    settings = Settings.load(api_key="wrong", base_url=platform.url, spool=False)
+    wrong = Deliverer(url, settings, counters=Counters(), workers=1)
+    wrong.start()
+    eventually(lambda: wrong._counters["attempts.http.401"])
+    with delivering(url, platform):
+        platform.wait_for(1, 20)
+    wrong.stop()
+    assert platform.duplicates == {}

@@ -1,0 +1,231 @@
+"""The page in a real browser: it opens, can be read and driven, and runs nothing that a report says."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bluejay_ws.timeline.live import LivePage
+from bluejay_ws.timeline.page import write_page
+from tests.timeline.samples import HOSTILE, good, long, never_answers, slow_tool, talks_over
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+axe = pytest.importorskip("axe_core_python", reason="axe-core-python is not installed")
+CHROMIUM = shutil.which("chromium")
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--autoplay-policy=no-user-gesture-required"]
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed (apt-get install chromium)"),
+    pytest.mark.timeout(180),
+]
+THEMES_AND_WIDTHS = [("light", 1440), ("dark", 1440), ("light", 360), ("dark", 360)]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Give one browser for the tests of this file that run in this process."""
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def opened(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """Give a function that opens the page of a report from its file; complaints of the browser fail the test."""
+    complaints: list[str] = []
+    contexts: list[Any] = []
+
+    def show(report: object, *, theme: str = "light", width: int = 1440, **options: Any) -> Any:
+        path = write_page(report, tmp_path / "page.html", **options)
+        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme, offline=True)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda request: complaints.extend([request.url][: not request.url.startswith("file:")]))
+        page.goto(path.as_uri())
+        until(
+            page, "document.querySelectorAll('.row').length > 0 || document.querySelector('#count').textContent === '0'"
+        )
+        return page
+
+    yield show
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+def until(page: Any, expression: str) -> None:
+    """Wait until a JavaScript expression is true; Playwright's own way needs an ``eval``, which the page forbids."""
+    deadline = time.monotonic() + 30
+    while not page.evaluate(expression):
+        assert time.monotonic() < deadline, f"never: {expression}"
+        page.wait_for_timeout(10)
+
+
+def violations(page: Any) -> list[str]:
+    """Return what axe-core finds wrong with a page, in short."""
+    script = next(Path(axe.__file__).parent.rglob("axe.min.js"))
+    page.evaluate(script.read_text("utf-8"))
+    found = page.evaluate("axe.run()")["violations"]
+    return [f"{one['id']}: {node['html'][:200]}" for one in found for node in one["nodes"]]
+
+
+@pytest.mark.parametrize(("theme", "width"), THEMES_AND_WIDTHS)
+def test_the_page_is_readable_for_everybody(opened: Callable[..., Any], theme: str, width: int) -> None:
+    """In both themes, on a phone and on a desk: axe-core finds no fault, and nothing runs over the edge."""
+    page = opened(slow_tool(), theme=theme, width=width, against=good(), expected={"send_sms": [{}]})
+    page.locator(".row").nth(3).click()
+    assert violations(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.keyboard.press("?")
+    assert page.locator("#help").is_visible()
+    assert violations(page) == []
+
+
+@pytest.mark.parametrize("make", [slow_tool, talks_over, never_answers])
+def test_the_verdict_can_be_read_without_scrolling(opened: Callable[..., Any], make: Callable[[], object]) -> None:
+    """What went wrong stands at the top of a phone's screen, and leads to its place."""
+    page = opened(make(), width=360)
+    assert page.locator("#headline").bounding_box()["y"] < 200
+    first = page.locator("#findings li:not(.still) button").first
+    first.click()
+    assert page.locator("#clock").text_content() != "0:00.0"
+
+
+def test_nothing_that_a_report_says_is_run(opened: Callable[..., Any]) -> None:
+    """Markup in every field is shown as text: in the list, the details and the title."""
+    report = slow_tool() | {"simulation_result_id": HOSTILE, "tags": [HOSTILE], "metadata": {HOSTILE: HOSTILE}}
+    for call in report["tool_calls"]:
+        call |= {"name": HOSTILE, "output": {"error": HOSTILE, HOSTILE: HOSTILE}, "parameters": {HOSTILE: 1}}
+    for line in report["recorded_transcript"]:
+        line["utterance"] = HOSTILE
+    for one in report["events"]:
+        one["title"] = one["title"] + HOSTILE
+    page = opened(
+        report, delivery={"state": HOSTILE, "reason": HOSTILE}, expected={HOSTILE: [{"parameters": {"a": 1}}]}
+    )
+    for number in range(5):
+        page.locator(".row").nth(number).click()
+    assert page.evaluate("window.hacked") is None
+    assert page.locator("img").count() == 0
+    assert HOSTILE in page.locator("#details").text_content()
+
+
+def test_the_keyboard_drives_the_page(opened: Callable[..., Any]) -> None:
+    """Every key of the help does what it says."""
+    page = opened(slow_tool(), against=good())
+
+    def press(*keys: str) -> None:
+        for key in keys:
+            page.keyboard.press(key)
+
+    def clock() -> str:
+        text: str = page.locator("#clock").text_content()
+        return text.partition(" /")[0]
+
+    press("n")
+    assert "book_table" in page.locator("#details").text_content() or "Wait" in page.locator(".chosen").text_content()
+    press("p", "Home")
+    assert clock() == "0:00.0"
+    press("ArrowRight", "Shift+ArrowRight", "ArrowLeft")
+    assert clock() == "0:05.0"
+    press("End")
+    assert clock() == "0:27.9"
+    press("Home", "j", "j", "k")
+    assert page.locator(".chosen").count() == 1
+    press("+", "+", "-", "0", "t")
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+    press("c")
+    assert page.locator("#other-call").get_attribute("aria-pressed") == "true"
+    press("c", "/")
+    page.keyboard.type("rossi")
+    until(page, "document.querySelector('#count').textContent.includes(' of ')")
+    assert page.locator("#count").text_content() == "2 of 12"
+    press("Escape")
+    until(page, "document.querySelector('#count').textContent === '12'")
+    press("Home", " ")
+    until(page, "!document.querySelector('#clock').textContent.startsWith('0:00.0')")
+    press(" ")
+    assert page.locator("#play").text_content() == "▶"
+
+
+def test_the_picture_can_be_dragged_zoomed_and_clicked(opened: Callable[..., Any]) -> None:
+    """A click chooses what lies there, ctrl and the wheel zoom, dragging moves, the strip above leads anywhere."""
+    page = opened(good())
+    box = page.locator("#lanes").bounding_box()
+
+    def at(share: float, y: float) -> tuple[float, float]:
+        return box["x"] + box["width"] * share, box["y"] + y
+
+    page.mouse.click(*at(0.25, 46 + 30))
+    assert "table for four" in page.locator("#details").text_content()
+    page.mouse.move(*at(0.5, 100))
+    page.keyboard.down("Control")
+    page.mouse.wheel(0, -300)
+    page.keyboard.up("Control")
+    before = page.locator("#clock").text_content()
+    page.mouse.down()
+    page.mouse.move(*at(0.3, 100), steps=4)
+    page.mouse.up()
+    assert page.locator("#clock").text_content() == before
+    page.mouse.click(*at(0.9, 36))
+    assert page.locator("#clock").text_content() != before
+    page.mouse.click(*at(0.5, 10))
+    page.mouse.wheel(40, 0)
+
+
+def test_a_call_of_twenty_thousand_items_has_few_elements(opened: Callable[..., Any]) -> None:
+    """Only what can be seen exists, wherever the list is scrolled to, and the search looks through everything."""
+    page = opened(long(20_000))
+    assert page.locator("#count").text_content() == "20000"
+    page.evaluate("document.querySelector('#list').scrollTop = 400000")
+    until(page, "document.querySelector('.row').id !== 'row-0'")
+    assert page.locator(".row").count() < 60
+    page.fill("#search", "number 15002.")
+    until(page, "document.querySelector('#count').textContent.startsWith('1 of')")
+
+
+def test_the_printed_page_has_every_row_in_light_colours(opened: Callable[..., Any]) -> None:
+    """Printing needs no scrolling: all rows are there, and are gone again after it."""
+    page = opened(long(200), theme="dark")
+    page.emulate_media(media="print", color_scheme="dark")
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    assert page.locator(".row").count() == 200
+    assert page.evaluate("document.documentElement.dataset.theme") == "light"
+    page.evaluate("window.dispatchEvent(new Event('afterprint'))")
+    assert page.locator(".row").count() < 200
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+
+
+def test_an_empty_report_is_a_page_too(opened: Callable[..., Any]) -> None:
+    """It says that nothing was recorded."""
+    page = opened({})
+    assert "Nothing was recorded" in page.locator("#headline").text_content()
+
+
+def test_a_live_page_follows_the_calls(browser: Any) -> None:
+    """A call that goes on, its report, and the next call, as they come; the reader may go back to the first."""
+    with LivePage() as live:
+        page = browser.new_page()
+        complaints: list[str] = []
+        page.on("console", lambda message: complaints.append(message.text))
+        page.goto(live.url)
+        until(page, "document.querySelector('#headline').textContent === 'Waiting for a call.'")
+        live.show("720487", {"simulation_result_id": "720487"}, live=True)
+        until(page, "document.querySelector('#verdict').className === 'verdict live'")
+        live.show("720487", good())
+        until(page, "document.querySelector('#headline').textContent.startsWith('Nothing looks wrong')")
+        live.show("720488", slow_tool())
+        until(page, "document.querySelector('#headline').textContent.includes('book_table')")
+        page.locator("#calls button").first.click()
+        until(page, "document.querySelector('#title').textContent === 'Call 720487'")
+        page.close()
+    assert complaints == []
