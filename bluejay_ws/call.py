@@ -310,13 +310,13 @@ class Call:
             return self.recorder.release()
         at_ms = self.recorder.offset_ms()
         self.recorder.stop()
-        return self._client.sender.end(self.recorder.report_id, partial(self._finish, at_ms, facts))
+        return self._client.sender.end(self.recorder.report_id, partial(self._finish, at_ms, self._all_facts(facts)))
 
     def _finish(self, at_ms: int, facts: dict[str, Any]) -> None:
         """Write the last lines of the call, which ended at ``at_ms``, and hand its report over. Never raises."""
         sender, report_id = self._client.sender, self.recorder.report_id
         try:
-            self.recorder.close(self._all_facts(facts), self._summary(at_ms), at_ms)
+            self.recorder.close(facts, self._summary(at_ms), at_ms)
             identity = self.recorder.simulation_result_id
             if identity is None:
                 self._client.counters.add("dropped.never_bound")

@@ -53,7 +53,7 @@ def tls_context(settings: Settings) -> ssl.SSLContext:
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
-class UnusableVariableError(Exception):
+class UnusableVariableError(ValueError):
     """Say which variable of the environment keeps an HTTP client from being made.
 
     Args:

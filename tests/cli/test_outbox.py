@@ -13,7 +13,7 @@ from bluejay_ws.cli.outbox import age_of, reason_of, without_text
 from bluejay_ws.client import Bluejay
 from bluejay_ws.delivery.names import HELD, PARKED, READY, SENT, Name
 from bluejay_ws.testing.platform import Answer, FakePlatform
-from tests.delivery.kit import finished_call, locked, open_call, spool_at
+from tests.delivery.kit import finished_call, locked, open_call, path_of, spool_at
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +23,7 @@ def put(directory: Path, identity: str, state: str, *tools: str) -> Name:
     """Put the report of a call into a spool, in this state; return its file's name."""
     parcel = finished_call(spool_at(directory), identity, *tools)
     name = Name(identity, parcel.report_id, READY)
-    (directory / str(name)).rename(directory / str(name.become(state)))
+    path_of(spool_at(directory), name).rename(directory / str(name.become(state)))  # as earlier versions left it
     return name.become(state)
 
 
