@@ -11,7 +11,19 @@ from time import perf_counter
 from benchmarks.measure import Effort, Result
 from benchmarks.table import lines, markdown
 
-NAMES = ("recording", "frames", "families", "memory", "imports", "ends", "hearing", "lateness", "throughput", "suite")
+NAMES = (
+    "recording",
+    "frames",
+    "families",
+    "memory",
+    "imports",
+    "ends",
+    "hearing",
+    "lateness",
+    "throughput",
+    "fleet",
+    "suite",
+)
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
 
 

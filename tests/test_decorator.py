@@ -288,7 +288,8 @@ def test_without_a_usable_configuration_the_handler_runs_unrecorded(
     monkeypatch.setattr(client_module, "_default", None)
     monkeypatch.setenv("BLUEJAY_API_KEY", "canary with blanks")
     assert dial(record(greet)) == ["hello"]
-    (line,) = [entry.getMessage() for entry in caplog.records if entry.name == "bluejay_ws"]
+    # The decorator itself warns too, once in each process: perhaps here.
+    *_, line = [entry.getMessage() for entry in caplog.records if entry.name == "bluejay_ws"]
     assert "BLUEJAY_API_KEY holds spaces" in line
     assert "copy the key again" in line
     assert "canary" not in caplog.text

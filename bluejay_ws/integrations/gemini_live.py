@@ -103,15 +103,13 @@ class GeminiLiveTap(Tap):
         if kind.endswith(("START", "SOS")):
             self._user_begins(position)
         elif kind.endswith(("END", "EOS")) and self._user is not None:
-            at = None if position is None else self._heard_at(position)
-            self._user.end = self._now() if at is None else min(at, self._now())
+            self._place_end(self._user, position, self._now())
 
     def _user_begins(self, position: float | None) -> None:
         speech = self._user
         if speech is None or speech.text or speech.start is not None:
             speech = self._next_speech()
-        at = None if position is None else self._heard_at(position)
-        speech.start = self._stamp(self._now() if at is None else min(at, self._now()))
+        self._place_start(speech, position)
 
     def _next_speech(self) -> Speech:
         if self._user is not None:

@@ -84,15 +84,13 @@ class OpenAIRealtimeTap(Tap):
     def _user_began(self, event: dict[str, Any]) -> None:
         speech = self._speech(event["item_id"])
         if speech.stopped:  # its end is taken back, and so is the reply to it
-            speech.stopped, speech.end = False, None
+            speech.stopped, speech.end, speech.end_position = False, None, None
             self._taken_back(speech)
         self._speaking = speech
         if speech.start is not None:
             return
-        position, now = event.get("audio_start_ms"), self._now()
-        speech.position = position
-        at = None if position is None else self._heard_at(position + self._prefix_ms)
-        speech.start = self._stamp(now if at is None else min(at, now))
+        speech.position = position = event.get("audio_start_ms")
+        self._place_start(speech, None if position is None else position + self._prefix_ms)
 
     def _taken_back(self, speech: Speech) -> None:
         reply = next(reversed(self._replies.values()), None)
@@ -108,13 +106,11 @@ class OpenAIRealtimeTap(Tap):
             return
         speech.stopped = True
         position, now = event.get("audio_end_ms"), self._now()
-        speech.end = max(0.0, now - self._silence_ms)
-        if position is None:
+        silence = self._silence_ms
+        self._place_end(speech, None if position is None else position - silence, now - silence)
+        if speech.end_position is not None or position is None:
             return
-        at = self._heard_at(position - self._silence_ms)
-        if at is not None:
-            speech.end = min(at, now)
-        elif speech.position is not None and speech.said is None:  # its length is exact, and its end came just now
+        if speech.position is not None and speech.said is None:  # its length is exact, and its end came just now
             began = max(0, round(now - (position - speech.position) + self._prefix_ms))
             speech.start = began if speech.start is None else min(speech.start, began)
 
@@ -138,8 +134,8 @@ class OpenAIRealtimeTap(Tap):
         speech = self._speech(event["item_id"])
         if not speech.final:
             speech.text = event.get("transcript") or ""
-        if speech.stopped and speech.said is None:
-            speech.end = self._now()  # it went on after the end that was told
+        if speech.stopped and speech.said is None:  # it went on after the end that was told
+            speech.end, speech.end_position = self._now(), None
 
     def _user_text(self, event: dict[str, Any]) -> None:
         if event.get("status") == "in_progress":

@@ -214,6 +214,30 @@ class Tap:
             at = max(at, float(self._last_at))  # sent after the reply began: not before it
         return at
 
+    def _place_start(self, speech: Speech, position_ms: float | None) -> None:
+        """Place the beginning of an utterance by its position in the audio; without one it is now."""
+        now = float(self._now())
+        at = None if position_ms is None else self._heard_at(position_ms)
+        if at is not None:
+            speech.start_position = position_ms
+            began = position_ms is not None and position_ms >= self._sent_before_reply > 0.0
+            speech.earliest = self._last_stamp + 1 if began else 0
+        speech.start = self._stamp(now if at is None else min(at, now))
+
+    def _place_end(self, speech: Speech, position_ms: float | None, otherwise: float) -> None:
+        at = None if position_ms is None else self.input.offset(position_ms)
+        speech.end_position = None if at is None else position_ms
+        speech.end = max(0.0, otherwise) if at is None else min(at, float(self._now()))
+
+    def _place_again(self, speech: Speech) -> None:
+        """Place an utterance once more as its text comes: audio of a burst is placed by what was sent after it."""
+        if speech.start_position is not None and speech.start is not None:
+            at = self.input.offset(speech.start_position)
+            speech.start = min(speech.start, max(speech.earliest, speech.start if at is None else round(at)))
+        if speech.end_position is not None and speech.end is not None:
+            at = self.input.offset(speech.end_position)
+            speech.end = speech.end if at is None else min(speech.end, at)
+
     def _speech(self, key: Any) -> Speech:
         speech = self._speeches.get(key)
         if speech is None:
@@ -235,6 +259,7 @@ class Tap:
             return
         if not text or speech.dropped:
             return
+        self._place_again(speech)
         start, end = speech.start, speech.end
         if start is not None:
             end = max(start, round(self._now() if end is None else end))
@@ -453,14 +478,20 @@ class Tap:
 class Speech:
     """One utterance of the caller's."""
 
-    __slots__ = ("dropped", "end", "final", "key", "position", "said", "start", "stopped", "text", "told")
+    __slots__ = (
+        "dropped", "earliest", "end", "end_position", "final", "key", "position", "said", "start", "start_position",
+        "stopped", "text", "told",
+    )  # fmt: skip
 
     def __init__(self, key: Any) -> None:
         self.key = key
         self.text = self.told = ""
         self.start: int | None = None
         self.end: float | None = None
-        self.position: float | None = None  # of its start, on the provider's input clock
+        self.position: float | None = None  # of its start, as the provider told it
+        self.start_position: float | None = None  # in the audio that was sent
+        self.end_position: float | None = None
+        self.earliest = 0  # a reply began before it was sent
         self.stopped = self.final = self.dropped = False
         self.said: Utterance | None = None
 
