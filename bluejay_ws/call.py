@@ -102,9 +102,9 @@ class Call:
         "_left",
         "_looks",
         "_waiting",
+        "aliases",
         "clock",
         "ended",
-        "names",
         "observer",
         "recorder",
         "server",
@@ -125,7 +125,7 @@ class Call:
         self._client = client
         self.server = server
         self.ended = False
-        self.names: tuple[str, ...] = ()
+        self.aliases: tuple[str, ...] = ()  # names beside the id; an empty tuple takes no memory
         self._id_names = id_names  # in the caller's messages; None: they are not looked at
         self._looks = MESSAGES if simulation_result_id is None else 0  # so many more for the first id
         self._connection: Connection | None = None
@@ -207,6 +207,16 @@ class Call:
             self._client.counters.add("dropped.refused")
             self.recorder.leave_out()
             self._over()
+
+    def names(self) -> tuple[str, ...]:
+        """Return all names by which the client finds the call: its id and its aliases."""
+        identity = self.recorder.simulation_result_id
+        return self.aliases if identity is None else (identity, *self.aliases)
+
+    def named(self, name: str) -> None:
+        """Note a name by which the client finds the call."""
+        if name not in self.names():
+            self.aliases += (name,)
 
     @property
     def closed(self) -> bool:
@@ -415,7 +425,7 @@ class Call:
             self.recorder.leave_out()
 
     def _refuse_another(self, identity: str | None, bound: str) -> None:
-        if identity is None or identity == bound or identity in self.names:
+        if identity is None or identity == bound or identity in self.aliases:
             return
         counters = self._client.counters
         counters.add("dropped.second_id")

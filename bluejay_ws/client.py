@@ -306,8 +306,7 @@ class Bluejay:
         name = str(name)
         older = self._names.get(name)
         self._names[name] = call  # first: an odd name raises here, and must not stand in the way of the call's end
-        if name not in call.names:
-            call.names += (name,)
+        call.named(name)
         if older is not None and older is not call:
             others = self._older.setdefault(name, [])
             others[:] = [other for other in others if other is not older and other is not call] + [older]
@@ -315,7 +314,7 @@ class Bluejay:
     def forget(self, call: Call) -> None:
         """Take a call that is over off the books; what it was called by leads to an older call again, if one lives."""
         self._calls.pop(call, None)
-        for name in call.names:
+        for name in call.names():
             older = [other for other in self._older.pop(name, ()) if other is not call and not other.ended]
             if self._names.get(name) is call:
                 self._names.pop(name, None)

@@ -19,7 +19,6 @@ import inspect
 import itertools
 import os
 import shutil
-import sys
 import tempfile
 import threading
 from typing import TYPE_CHECKING, Any
@@ -259,9 +258,8 @@ class AgentCaller:
             loop: Any = asyncio.get_running_loop()
             seam = client.Seam(clock=loop.clock_ns)
             client._default = client.Bluejay._with(seam=seam)  # noqa: SLF001 - the client of a bare @record
-            with _frames_timed_by(loop.time):
-                async with _serving(handler) as url:
-                    return await _call(url, name, spoken, options, call)
+            async with _serving(handler) as url:
+                return await _call(url, name, spoken, options, call)
 
         if _in_event_loop():
             raise RuntimeError("simulate() runs an event loop of its own; call it from a test without one")
@@ -334,18 +332,6 @@ def _spoken(utterances: Sequence[Utterance] | None, voice: str) -> list[bytes] |
     from bluejay_ws.testing.speech import utterance_pcm  # noqa: PLC0415 - plugins are imported in every test session
 
     return None if utterances is None else [utterance_pcm(one, voice=voice) for one in utterances]
-
-
-@contextlib.contextmanager
-def _frames_timed_by(clock: Callable[[], float]) -> Iterator[None]:
-    """Let the server adapters take the times of frames from this clock; they read the machine's for speed."""
-    import bluejay_ws.servers.websockets  # noqa: F401, PLC0415 - plugins are imported in every test session
-
-    with pytest.MonkeyPatch.context() as patch:
-        for name, module in list(sys.modules.items()):
-            if name.startswith("bluejay_ws.servers.") and hasattr(module, "monotonic"):
-                patch.setattr(module, "monotonic", clock)
-        yield
 
 
 @contextlib.asynccontextmanager

@@ -1,7 +1,6 @@
 """A bank's agent on `websockets`: it understands, calls tools, answers, and can be interrupted.
 
-    python examples/websockets_agent.py 8765
-    bluejay-ws call ws://localhost:8765 --platform      (in another terminal)
+    bluejay-ws call --run "python examples/websockets_agent.py 8765"
 
 The lines that concern bluejay_ws are marked. Speech-to-text, the model and the voice are made up; put yours there.
 """

@@ -385,8 +385,8 @@ def test_a_name_that_is_given_again_and_again_takes_no_more_room(client: Bluejay
     for _ in range(5):
         first.recorder.add_alias("room")
         second.recorder.add_alias("room")
-    assert first.names == ("1", "room")
-    assert second.names == ("2", "room")
+    assert first.names() == ("1", "room")
+    assert second.names() == ("2", "room")
     assert client._older["room"] == [first]
     assert client.find("room") is second.recorder
     second.end()

@@ -34,7 +34,7 @@ def new_parser(
         epilog=text,
         formatter_class=_Help,
     )
-    # No default here: what a command was told stays true for its actions.
+    # No default here: `--json` before an action holds for the action too.
     parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="write JSON for scripts")
     return parser
 

@@ -134,7 +134,7 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
 
 
 def _url(args: argparse.Namespace) -> str:
-    """Return the URL that the arguments name; empty where the agent's own process has to tell it."""
+    """Return the URL that the arguments name; empty where the port has to be found first."""
     if args.url is not None and args.port is not None:
         raise Problem("both a URL and --port are given", "give one of them", exit_code=BAD_USAGE)
     if args.url is not None:

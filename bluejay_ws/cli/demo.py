@@ -102,7 +102,7 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
 def _conclude(identity: str, faults: list[str], terminal: Terminal) -> int:
     verdict = f"The platform accepted exactly one report for call {identity}."
     terminal.say()
-    terminal.say(terminal.paint(verdict, "green"))
+    terminal.wrapped("  well      ", verdict, style="green")
     for fault in faults:
         terminal.wrapped("  not well  ", fault, style="red")
     terminal.document({"type": "summary", "call": identity, "well": not faults, "faults": faults})

@@ -97,7 +97,7 @@ def tone(duration_ms: int) -> bytes:
 
 
 async def main(port: int) -> None:
-    """Serve until standard input ends: whoever started this process holds its other end."""
+    """Serve until standard input ends: the process that started this one holds its other end."""
     loop, stopped = asyncio.get_running_loop(), asyncio.Event()
     bluejay = Bluejay(flush_timeout=1.0)  # when the demo is gone, so is its platform
     async with serve(record(agent, client=bluejay), "127.0.0.1", port) as server:

@@ -211,7 +211,7 @@ def _clock(settings: Settings) -> Finding:
     try:
         off = time.time() - parsedate_to_datetime(_date(settings)).timestamp()
     except Exception:  # noqa: BLE001 - whatever it is, it says nothing of the clock
-        return Finding("clock", "note", "cannot be compared: the platform tells no time")
+        return Finding("clock", "note", "cannot be compared: the platform gives no date")
     if abs(off) > CLOCK_SECONDS:
         remedy = "set it: offsets do not depend on it, but certificates and log times do"
         return Finding("clock", "wrong", f"is {off:+.0f} s off the platform's", remedy)
@@ -316,7 +316,9 @@ def _upgrade(url: str, user: str | None, password: str) -> RefusalProblem | Call
 
 
 def _stranger(outcome: RefusalProblem | CallLog) -> Finding:
-    remedy = "refuse at the upgrade, as basic_auth of websockets does: only a 401 is told as WEBSOCKET_AUTH_FAILED"
+    remedy = (
+        "refuse at the upgrade, as basic_auth of websockets does: Bluejay reports only a 401 as WEBSOCKET_AUTH_FAILED"
+    )
     if isinstance(outcome, RefusalProblem):
         if outcome.status == 401:
             return Finding("agent", "ok", "refuses strangers with a 401 at the upgrade")

@@ -338,7 +338,7 @@ def _chosen(args: argparse.Namespace, place: _Place, states: Sequence[str]) -> l
 
 
 def without_text(report: dict[str, Any]) -> dict[str, Any]:
-    """Return the report with names, titles and times only: what people said and tools were told is left out."""
+    """Return the report with names, titles and times only: without words and parameters."""
     return {
         "recorded_transcript": [
             {**item, "utterance": f"({plural(len(item['utterance']), 'character')})"}

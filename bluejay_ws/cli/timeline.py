@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from bluejay_ws.cli.terminal import clean
+from bluejay_ws.cli.terminal import clean, plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -24,14 +24,30 @@ COUNTS = {  # of frames and the like: for scripts, and for the platform
 
 
 def show_report(report: Mapping[str, Any], terminal: Terminal) -> None:
-    """Write the whole report: what belongs to the call, then everything that happened, in order of time."""
+    """Write the whole report: what belongs to the call, then everything that happened, in order of time.
+
+    What is repeated with nothing in between is one line with a count.
+    """
     for key in ("tags", "trace_ids"):
         if report.get(key):
             terminal.wrapped(f"  {key:<12}", ", ".join(report[key]))
     if report.get("metadata"):
         terminal.wrapped(f"  {'metadata':<12}", _json(report["metadata"]))
+    repeats, last = 0, None
     for kind, item in sorted(_items(report), key=lambda pair: pair[1]["start_offset_ms"]):
+        same = kind, {key: value for key, value in item.items() if not key.endswith("_offset_ms")}
+        if same == last:
+            repeats += 1
+            continue
+        _show_repeats(repeats, terminal)
+        repeats, last = 0, same
         {"recorded_transcript": _utterance, "tool_calls": _tool_call, "events": _event}[kind](item, terminal)
+    _show_repeats(repeats, terminal)
+
+
+def _show_repeats(times: int, terminal: Terminal) -> None:
+    if times:
+        terminal.say(f"{INDENT}... {plural(times, 'more time')}")
 
 
 def count_items(report: Mapping[str, Any]) -> str:

@@ -85,3 +85,18 @@ def test_the_items_are_counted_in_words() -> None:
     """One is singular, nothing is zero."""
     assert count_items(REPORT) == "2 tool calls, 3 utterances, 2 events"
     assert count_items({"tool_calls": [{}]}) == "1 tool call, 0 utterances, 0 events"
+
+
+def test_what_repeats_is_one_line_with_a_count() -> None:
+    """A hundred equal events are two lines, wherever they stand; other parameters are another call."""
+    errors = [{"start_offset_ms": at, "title": "Session error"} for at in range(100)]
+    calls = [{"start_offset_ms": 50 + at, "name": "f", "parameters": {"n": at // 2}} for at in range(60, 63)]
+    assert shown({"events": errors, "tool_calls": calls}) == [
+        "   0.00           event   Session error",
+        "                          ... 99 more times",
+        "   0.11           tool    f",
+        '                          parameters  {"n": 30}',
+        "                          ... 1 more time",
+        "   0.11           tool    f",
+        '                          parameters  {"n": 31}',
+    ]
