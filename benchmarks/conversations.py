@@ -42,6 +42,9 @@ class Cell:
         user_rms: how loud the caller speaks.
         echo: the platform takes the agent's echo for the caller.
         marks: the agent announces its turns and sends a mark after each.
+        jitter_ms: how late a frame of the caller's may come.
+        agent_frame_ms: length of the agent's frames where it is another; providers hand over long ones.
+        comfort_rms: noise in the agent's stream where it says nothing.
         clears: an agent that stops empties the caller's queue, as it can on a carrier.
     """
 
@@ -52,11 +55,16 @@ class Cell:
     user_rms: float = 2_000.0
     echo: bool = False
     marks: bool = False
+    jitter_ms: float = 4.0
+    agent_frame_ms: int | None = None
+    comfort_rms: float = 0.0
     clears: bool = False
 
     def __str__(self) -> str:
         more = [f"{self.frame_ms} ms frames"] * (self.frame_ms != 20) + ["a quiet voice"] * (self.user_rms < 1_000)
-        more += ["echo"] * self.echo + ["marks"] * self.marks
+        more += ["echo"] * self.echo + ["marks"] * self.marks + ["a late network"] * (self.jitter_ms > 10)
+        more += ["comfort noise"] * (self.comfort_rms > 0)
+        more += [f"the agent's frames of {self.agent_frame_ms} ms"] * (self.agent_frame_ms is not None)
         return ", ".join((self.background, f"events {self.events}", self.sending, *more))
 
 
@@ -123,6 +131,7 @@ class _Maker:
         self.played_until = 0.0  # the queue that the caller hears
         self.speech: list[tuple[float, float, float]] = []  # the agent's: from, length, and when it stops sending
         self.lead_ms = chance.choice((0.0, 200.0))
+        self.agent_step = cell.agent_frame_ms or cell.frame_ms
 
     def make(self) -> Conversation:
         start = 500.0
@@ -167,7 +176,7 @@ class _Maker:
     def _user_speech(self, start: float, end: float) -> None:
         step = self.cell.frame_ms
         for number, frame in enumerate(_voice(self.cell.user_rms, step)[: round((end - start) / step)]):
-            self._add(start + number * step + self.chance.uniform(0, 4), "user_audio", frame)
+            self._add(start + number * step + self.chance.uniform(0, self.cell.jitter_ms), "user_audio", frame)
         self.truth.user.append(Span(start, end))
         self._add(end + self.chance.uniform(250, 340), "user_said", "")
         self._speech_events(start, end, f"u{len(self.truth.user)}")
@@ -188,7 +197,7 @@ class _Maker:
         busy = {round(at / step) for span in self.truth.user for at in _range(span.start_ms, span.end_ms, step)}
         for number in range(round(end / step)):
             if number not in busy:
-                at = number * step + self.chance.uniform(0, 4)
+                at = number * step + self.chance.uniform(0, self.cell.jitter_ms)
                 self._add(at, "user_audio", quiet[number % len(quiet)])
 
     # -- the agent ----------------------------------------------------------------------------------------------------
@@ -200,7 +209,7 @@ class _Maker:
         if self.cell.sending == "continuous":
             self._speak_in_stream(start, duration, stop)
             return
-        step, first, last, at = self.cell.frame_ms, None, 0.0, start
+        step, first, last, at = self.agent_step, None, 0.0, start
         for number, frame in enumerate(_voice(3_000.0, step)[: round(duration / step)]):
             ahead = number * 0.5 if self.cell.sending == "burst" else max(0.0, number * step - self.lead_ms)
             at = start + ahead + self.chance.uniform(0, 3 if self.cell.sending == "pacing" else 0.4)
@@ -244,10 +253,10 @@ class _Maker:
             frames = _voice(3_000.0, step)
             sounds |= {round(begins / step) + n: frames[n] for n in range(round((ends - begins) / step))}
         played, spans = 0.0, dict[int, float]()
-        silence = bytes(step * BYTES_PER_MS)
+        quiet = _quiet(self.cell.comfort_rms, step)
         for number in range(round(end / step)):
             at = number * step + self.chance.uniform(0, 3)
-            self._add(at, "agent_audio", sounds.get(number, silence))
+            self._add(at, "agent_audio", sounds.get(number, quiet[number % len(quiet)]))
             spans[number] = max(at, played)
             played = spans[number] + step
         # A late frame delays all that come after it, for good: the queue never runs empty.

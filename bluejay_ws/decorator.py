@@ -7,7 +7,7 @@ import inspect
 import logging
 from importlib import import_module
 from types import FunctionType, GeneratorType
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeAlias, TypeVar, overload
 
 from bluejay_ws.exceptions import ConfigurationError
 from bluejay_ws.servers import unsupported
@@ -29,6 +29,7 @@ logger = logging.getLogger("bluejay_ws")
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 # The connection types that can be told at a glance, by the module that defines them or one of their bases.
 _ADAPTERS = {
@@ -41,6 +42,26 @@ _ADAPTERS = {
     "aiohttp.web_urldispatcher": "bluejay_ws.servers.aiohttp",  # a View, which has the request
     "sanic.request": "bluejay_ws.servers.sanic",
 }
+
+
+class _Record(Protocol):
+    """`record` with its options given."""
+
+    @overload
+    def __call__(self, handler: type[T], /) -> type[T]: ...
+    @overload
+    def __call__(self, handler: Callable[P, R], /) -> Callable[P, R]: ...
+
+
+@overload
+def record(
+    handler: type[T],
+    /,
+    *,
+    client: Bluejay | None = None,
+    id_from: tuple[IdSource, ...] = ("header",),
+    id_names: tuple[str, ...] = (),
+) -> type[T]: ...
 
 
 @overload
@@ -62,17 +83,17 @@ def record(
     client: Bluejay | None = None,
     id_from: tuple[IdSource, ...] = ("header",),
     id_names: tuple[str, ...] = (),
-) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+) -> _Record: ...
 
 
 def record(
-    handler: Callable[P, R] | None = None,
+    handler: Any = None,
     /,
     *,
     client: Bluejay | None = None,
     id_from: tuple[IdSource, ...] = ("header",),
     id_names: tuple[str, ...] = (),
-) -> Callable[P, R] | Callable[[Callable[P, R]], Callable[P, R]]:
+) -> Any:
     """Give each connection of a handler a recorder, and send its report when the socket closes.
 
     Decorate the handler, or wrap it where it is served: ``serve(record(agent), host, port)``. The handler
@@ -107,8 +128,7 @@ def record(
         return _recorded_class(handler, opener)
     find = functools.partial(_find_call, opener)
     make: Any = _async_wrapper if _is_async(handler) else _wrapper
-    recorded: Callable[P, R] = _like(handler, make(handler, find))
-    return recorded
+    return _like(handler, make(handler, find))
 
 
 @functools.cache

@@ -35,6 +35,7 @@ _ENDS = {
     "ConnectionClosedError": "connection_lost",  # websockets
     "ClientDisconnected": "connection_lost",  # uvicorn
     "StreamClosedError": "connection_lost",  # Tornado
+    "ProtocolClosed": "connection_lost",  # Granian
     "ConnectionResetError": "connection_lost",
     "ConnectionAbortedError": "connection_lost",
     "BrokenPipeError": "connection_lost",
@@ -115,11 +116,11 @@ def _of_connection(facts: dict[str, Any]) -> str | None:
     return None if code is None else "completed"
 
 
-def _facts_of(error: BaseException) -> dict[str, Any]:
+def _facts_of(error: Any) -> dict[str, Any]:
     """Return what a server's exception says of the close: `websockets` has both sides, others one code."""
     if hasattr(error, "rcvd_then_sent"):
-        first: Any = error.rcvd if error.rcvd_then_sent else error.sent  # type: ignore[attr-defined]
-        lost = error.rcvd is None  # type: ignore[attr-defined]
+        first: Any = error.rcvd if error.rcvd_then_sent else error.sent
+        lost = error.rcvd is None
         by = "caller" if error.rcvd_then_sent else "agent"
         return {"close_code": ABNORMAL, "closed_by": "nobody"} if lost else close_facts(first.code, first.reason, by)
     code, reason = getattr(error, "code", None), getattr(error, "reason", None)

@@ -133,13 +133,14 @@ def open_call(request: Any, client: Callable[[], Bluejay], id_from: tuple[IdSour
 class _Connection(base.Watched):
     """One request's websocket, observed from where it is prepared. Never raises of its own, never changes a message."""
 
-    __slots__ = ("_request", "_sent", "_tapped", "_websocket")
+    __slots__ = ("_request", "_sent", "_tapped", "_too_late", "_websocket")
 
     def __init__(self, call: Call, request: web.Request) -> None:
         super().__init__(call)
         self._request = request
         self._websocket: web.WebSocketResponse | None = None
         self._sent: dict[str, Any] = {}  # the agent's close
+        self._too_late = False  # the caller's was there before, unread
         self._tapped: list[tuple[Any, str, Any]] = []  # an object, its attribute, and what we put there
 
     # -- the life of the request ----------------------------------------------------------------------------------
@@ -187,8 +188,8 @@ class _Connection(base.Watched):
     def closing(self) -> dict[str, Any]:
         """Return how the connection ends: by the caller's close frame, the agent's, or a loss."""
         code = None if self._websocket is None else self._websocket.close_code
-        if self._sent and code in {None, ABNORMAL, self._sent["close_code"]}:
-            return self._sent  # the caller answers with the agent's code, or not at all
+        if self._sent and not self._too_late:
+            return self._sent  # whatever the caller answers
         if code is None:
             return {}
         return _LOST if code == ABNORMAL else close_facts(code, None, "caller")
@@ -226,11 +227,16 @@ class _Connection(base.Watched):
             try:
                 await send_frame(message, opcode, *args, **kwargs)
             except OSError:
-                self.guarded(lambda: self.call.connection_closed(self.closing() or _LOST))
+                self.guarded(self._not_sent)
                 raise
             self.guarded(self._passed, message, opcode)
 
         return send_one_frame
+
+    def _not_sent(self) -> None:
+        code = None if self._websocket is None else self._websocket.close_code
+        if code is None:  # else what `receive` returns says how it ended: this was aiohttp's own close frame
+            self.call.connection_closed(self._sent or _LOST)
 
     def _passed(self, message: Any, opcode: Any) -> None:
         if opcode == WSMsgType.BINARY:
@@ -240,3 +246,8 @@ class _Connection(base.Watched):
         elif opcode == WSMsgType.CLOSE and self._websocket is not None and self._websocket.close_code is None:
             self._sent = close_facts(int.from_bytes(message[:2], "big"), bytes(message[2:]), "agent")
             self.call.agent_closing()
+            asyncio.get_running_loop().call_soon(self._look_behind)
+
+    def _look_behind(self) -> None:
+        """See whether a close frame of the caller's was there already: then it has been read at once."""
+        self._too_late = self._websocket is not None and self._websocket.close_code is not None

@@ -81,8 +81,28 @@ class BluejayMiddleware:
         """Serve one connection, or the application's lifespan."""
         if scope["type"] == "websocket":
             await serve(self._opener, self.app, scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._live(scope, receive, self._flushing(send))
         else:
-            await self.app(scope, receive, self._flushing(send) if scope["type"] == "lifespan" else send)
+            await self.app(scope, receive, send)
+
+    async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve the lifespan, in the place of an application that knows none: Django's raise at once."""
+        asked = False
+
+        async def asking_receive() -> Message:
+            nonlocal asked
+            asked = True
+            return await receive()
+
+        try:
+            await self.app(scope, asking_receive, send)
+        except Exception:
+            if asked:
+                raise
+            for word in ("startup", "shutdown"):
+                await receive()
+                await send({"type": f"lifespan.{word}.complete"})
 
     def _flushing(self, send: Send) -> Send:
         """Return a ``send`` that delivers what is left before it lets the end of the shutdown through."""

@@ -101,30 +101,28 @@ def hold_noise(duration_ms: float, *, rms: float = 100.0, seed: int = 0) -> byte
         rms: root mean square of the samples; Bluejay's lies between 60 and 150.
         seed: another number is other noise.
     """
-    count = _samples(duration_ms)
-    pool = _noise(seed)
-    whole = (pool * (count // len(pool) + 1))[:count]
-    return struct.pack(f"<{count}h", *(round(rms * sample) for sample in whole))
+    second = struct.pack(f"<{SAMPLE_RATE}h", *(round(rms * sample) for sample in _noise(seed)))
+    return _as_long_as(second, duration_ms)
 
 
-def voice(duration_ms: float, *, rms: float = 2_000.0, hertz: float = 140.0) -> bytes:
+def voice(duration_ms: float, *, rms: float = 2_000.0, hertz: int = 140) -> bytes:
     """Return something as uneven as a voice: a buzz in syllables of a quarter of a second, loud from its first sample.
 
     Args:
         duration_ms: how long.
         rms: root mean square of the whole; 300 is a quiet voice.
-        hertz: pitch.
+        hertz: pitch; a whole number, so that one second is like the next.
     """
-    shape = [_syllable(index, hertz) for index in range(_samples(duration_ms))]
+    shape = [_syllable(index, hertz) for index in range(min(_samples(duration_ms), SAMPLE_RATE))]
     power = math.sqrt(sum(sample * sample for sample in shape) / len(shape)) if shape else 1.0
     limited = (max(-32_768, min(32_767, round(sample * rms / power))) for sample in shape)
-    return struct.pack(f"<{len(shape)}h", *limited)
+    return _as_long_as(struct.pack(f"<{len(shape)}h", *limited), duration_ms)
 
 
 def mulaw(pcm: bytes) -> bytes:
     """Return 16 bit samples as telephones code them: one byte of mu-law each (ITU-T G.711), at the same rate."""
     samples = struct.unpack(f"<{len(pcm) // 2}h", pcm)
-    return bytes(map(_mulaw_byte, samples))
+    return bytes(map(_mulaw_table().__getitem__, samples))  # negative samples count from its end
 
 
 def frames(pcm: bytes, size: int = FRAME_BYTES) -> Iterator[bytes]:
@@ -166,10 +164,20 @@ def _noise(seed: int) -> tuple[float, ...]:
     return tuple(source.gauss(0.0, 1.0) for _ in range(SAMPLE_RATE))
 
 
-def _syllable(index: int, hertz: float) -> float:
+def _syllable(index: int, hertz: int) -> float:
     phase = math.tau * hertz * index / SAMPLE_RATE
     loudness = 0.65 + 0.35 * math.cos(math.tau * 4 * index / SAMPLE_RATE)
     return loudness * (math.sin(phase + 0.5) + 0.5 * math.sin(2 * phase) + 0.3 * math.sin(3 * phase + 1.0))
+
+
+def _as_long_as(second: bytes, duration_ms: float) -> bytes:
+    size = 2 * _samples(duration_ms)
+    return (second * (size // len(second) + 1))[:size] if second else b""
+
+
+@functools.lru_cache(maxsize=1)
+def _mulaw_table() -> bytes:
+    return bytes(map(_mulaw_byte, (*range(32_768), *range(-32_768, 0))))
 
 
 def _mulaw_byte(sample: int) -> int:

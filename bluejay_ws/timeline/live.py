@@ -12,7 +12,7 @@ import json
 import secrets
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self, cast
 
 from bluejay_ws.timeline.page import shell, view
 
@@ -33,14 +33,17 @@ class Event(Protocol):
     @property
     def at_ms(self) -> float:
         """Milliseconds since the handshake."""
+        ...
 
     @property
     def kind(self) -> str:
         """What happened."""
+        ...
 
     @property
     def detail(self) -> Mapping[str, Any]:
         """What else is known."""
+        ...
 
 
 class LivePage:
@@ -216,12 +219,11 @@ class _Server(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server: _Server
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
         """Answer a browser."""
-        live = self.server.live
+        live = cast("_Server", self.server).live
         host = (self.headers.get("Host") or "").rpartition(":")[0]
         rest = self.path.removeprefix(live.path)
         if host not in (HERE, "localhost") or rest == self.path:  # a foreign name that leads here is an attack
@@ -264,5 +266,5 @@ class _Handler(BaseHTTPRequestHandler):
                 elif live.is_open:
                     self.wfile.write(b": still here\n\n")
 
-    def log_message(self, *_: object) -> None:
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the standard library's name
         """Say nothing: a terminal shows the call."""

@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import binascii
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from urllib.parse import parse_qsl, urlsplit
 
 from pydantic_core import from_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = [
     "MESSAGES",
@@ -80,20 +82,27 @@ def header_values(headers: Any, name: str) -> list[str]:
     """Return all values of the header ``name``, whatever its case; an empty list when there is none.
 
     Args:
-        headers: an object with ``get_all`` (websockets, email), ``getall`` (aiohttp) or ``getlist``
-            (Starlette, Werkzeug), a mapping, pairs of text or bytes (ASGI), or None.
+        headers: an object with ``get_all`` (websockets, email, Robyn, Granian), ``getlist`` (Starlette, Werkzeug),
+            ``get_list`` (Tornado, httpx) or ``getall`` (aiohttp, Sanic, Litestar), a mapping of names to values or
+            lists of values, a WSGI environ, pairs of text or bytes (ASGI), or None.
         name: the header's name.
     """
     if headers is None:
         return []
-    for method in ("get_all", "getlist"):
+    for method in ("get_all", "getlist", "get_list"):
         if hasattr(headers, method):
-            return [_text(value) for value in getattr(headers, method)(name) or ()]
+            return _texts(getattr(headers, method)(name) or ())
     if hasattr(headers, "getall"):
-        return [_text(value) for value in headers.getall(name, ())]
-    pairs: Iterable[Any] = headers.items() if isinstance(headers, Mapping) else headers
-    wanted = name.lower()
-    return [_text(value) for key, value in pairs if _text(key).lower() == wanted]
+        return _texts(headers.getall(name, ()))
+    pairs: Iterable[Any] = headers.items() if hasattr(headers, "items") else headers
+    wanted = {name.lower(), "http_" + name.lower().replace("-", "_")}
+    return [text for key, value in pairs if _text(key).lower() in wanted for text in _texts(value)]
+
+
+def _texts(values: Any) -> list[str]:
+    """Return one value or several as text; None is no value."""
+    several = values if isinstance(values, list | tuple) else (values,)
+    return [_text(value) for value in several if value is not None]
 
 
 def _text(value: object) -> str:

@@ -56,6 +56,19 @@ def test_the_example_of_a_server_family_reports_its_call(
     assert any(said["utterance"].startswith(words) for said in report.transcript)
 
 
+@pytest.mark.parametrize(
+    "framework",
+    ["litestar", "quart", "sanic", "channels"],
+)
+def test_the_example_of_a_framework_reports_its_call(framework: str, root: Path, tmp_path: Path) -> None:
+    """With the real framework; it comes with the extra `frameworks`."""
+    pytest.importorskip(framework)
+    with running(root, tmp_path, f"{framework}_agent.py") as example:
+        report = called(example, "/agent")
+    assert [(call["name"], call["parameters"]) for call in report.tool_calls] == [("table", {"guests": 2})]
+    assert [said["utterance"] for said in report.transcript] == ["A table for 2 is yours."]
+
+
 async def _stream(port: int) -> None:
     start = {"callSid": "CA123", "customParameters": {"X-Simulation-Result-Id": "720488"}}
     frames = [{"event": "connected"}, {"event": "start", "start": start}, {"event": "dtmf", "dtmf": {"digit": "1"}}]

@@ -506,6 +506,27 @@ async def test_a_shutdown_without_any_call_makes_no_client(monkeypatch: pytest.M
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("asks", [False, True])
+async def test_an_application_without_a_lifespan_has_its_reports_delivered_too(client: Bluejay, asks: bool) -> None:
+    """Django raises at once where it is asked for one; what fails later is the application's own failure."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if asks:
+            await receive()
+        raise ValueError("no lifespan")
+
+    lifespan = Lifespan("lifespan.shutdown.complete")
+    peer = Peer({"type": "lifespan.shutdown"})
+    middleware = BluejayMiddleware(app, client)
+    if asks:
+        with pytest.raises(ValueError, match="no lifespan"):
+            await middleware({"type": "lifespan"}, peer.receive, lifespan.send)
+    else:
+        await middleware({"type": "lifespan"}, peer.receive, lifespan.send)
+        assert lifespan.sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+
+
+@pytest.mark.anyio
 async def test_the_environments_client_serves_when_none_is_given(bluejay_platform: FakePlatform) -> None:
     """It is made at the first simulated call."""
     peer = Peer(hang_up())

@@ -9,15 +9,18 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from starlette.applications import Starlette
+from starlette.routing import WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect
 from websockets.asyncio.client import connect
 
-from bluejay_ws import Bluejay, current_recorder
+from bluejay_ws import Bluejay, current_recorder, record
 from bluejay_ws.servers.asgi import BluejayMiddleware
-from tests.servers.asgi_server import HEADERS, uvicorn_server
+from tests.servers.asgi_server import HEADERS
 from tests.support import report_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
 
     from bluejay_ws.testing.platform import FakePlatform
 
@@ -62,63 +65,61 @@ async def plain_app(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "websocket.send", "bytes": message["bytes"]})
 
 
-def litestar_app() -> Any:
-    """Return the same as a Litestar application."""
-    litestar = pytest.importorskip("litestar")
+def starlette_app(client: Bluejay) -> Any:
+    """Return the same as a Starlette application with a decorated endpoint."""
 
-    async def agent(socket: Any) -> None:
-        await socket.accept()
+    async def agent(websocket: WebSocket) -> None:
+        await websocket.accept()
         current_recorder().add_tool_call("lookup", output="found")
-        with contextlib.suppress(litestar.exceptions.WebSocketDisconnect):
+        with contextlib.suppress(WebSocketDisconnect):
             while True:
-                await socket.send_bytes(await socket.receive_bytes())
+                await websocket.send_bytes(await websocket.receive_bytes())
 
-    agent.__annotations__["socket"] = litestar.WebSocket
-    return litestar.Litestar([litestar.websocket("/")(agent)])
-
-
-def quart_app() -> Any:
-    """Return the same as a Quart application."""
-    quart = pytest.importorskip("quart")
-    app = quart.Quart(__name__)
-
-    @app.websocket("/")  # type: ignore[untyped-decorator]
-    async def agent() -> None:
-        current_recorder().add_tool_call("lookup", output="found")
-        while True:
-            await quart.websocket.send(await quart.websocket.receive())
-
-    return app
+    return Starlette(routes=[WebSocketRoute("/", record(agent, client=client))])
 
 
-async def one_call(url: str) -> None:
-    """Call, send a frame and get it back, hang up."""
+async def one_call(url: str, *, drop: bool = False) -> None:
+    """Call, send a frame and get it back, hang up, or drop the line."""
     async with connect(url, additional_headers=HEADERS) as websocket:
         await websocket.send(bytes(640))
         assert await websocket.recv() == bytes(640)
-
-
-def check(platform: FakePlatform) -> None:
-    """See that the call is in one report, with its tool call and its frames."""
-    report = report_of(platform)
-    assert [call["name"] for call in report.tool_calls] == ["lookup"]
-    seen = report.events[-1]["metadata"]["bluejay_ws"]
-    assert (seen["user_frames"], seen["agent_frames"], seen["server"]) == (1, 1, "asgi")
+        if drop:
+            websocket.transport.abort()
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="hypercorn does not end with open websockets (its issue 308)")
-async def test_a_call_on_hypercorn_ends_in_a_report(client: Bluejay, platform: FakePlatform) -> None:
-    """Another server than uvicorn, with its own ways to end a connection."""
-    async with hypercorn_server(BluejayMiddleware(plain_app, client)) as url:
-        await one_call(url)
-        await asyncio.to_thread(check, platform)
-
-
-@pytest.mark.parametrize("make", [litestar_app, quart_app])
-async def test_a_call_to_another_framework_ends_in_a_report(
-    make: Callable[[], Any], client: Bluejay, platform: FakePlatform
+@pytest.mark.parametrize(("drop", "ended"), [(False, "completed"), (True, "connection_lost")])
+@pytest.mark.parametrize("framework", [False, True])
+async def test_a_call_on_hypercorn_ends_in_a_report(
+    framework: bool, drop: bool, ended: str, client: Bluejay, platform: FakePlatform
 ) -> None:
-    """The middleware knows no framework, so it must do for all."""
-    async with uvicorn_server(BluejayMiddleware(make(), client)) as url:
-        await one_call(url)
-        await asyncio.to_thread(check, platform)
+    """It says 1006 of a proper end and of a lost connection; the report tells them apart, also inside a framework."""
+    app = starlette_app(client) if framework else BluejayMiddleware(plain_app, client)
+    async with hypercorn_server(app) as url:
+        await one_call(url, drop=drop)
+        report = await asyncio.to_thread(report_of, platform)
+    assert [call["name"] for call in report.tool_calls] == ["lookup"]
+    seen = report.events[-1]["metadata"]["bluejay_ws"]
+    assert (seen["user_frames"], seen["agent_frames"], seen["outcome"]) == (1, 1, ended)
+
+
+async def takes_nothing_in(scope: Any, receive: Any, send: Any) -> None:
+    """Send, wait until the caller is gone, send again, and end without ever asking for a message."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    await send({"type": "websocket.send", "bytes": bytes(640)})
+    await asyncio.sleep(0.2)
+    await send({"type": "websocket.send", "bytes": bytes(640)})
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="hypercorn does not end with open websockets (its issue 308)")
+async def test_a_caller_of_whose_loss_the_server_says_nothing_is_noticed(
+    client: Bluejay, platform: FakePlatform
+) -> None:
+    """Hypercorn takes what is sent to nobody without a word; its queue is looked into at the end."""
+    async with hypercorn_server(BluejayMiddleware(takes_nothing_in, client)) as url:
+        async with connect(url, additional_headers=HEADERS) as websocket:
+            await websocket.recv()
+            websocket.transport.abort()
+        report = await asyncio.to_thread(report_of, platform)
+    assert report.events[-1]["metadata"]["bluejay_ws"]["outcome"] == "connection_lost"

@@ -71,3 +71,28 @@ def test_every_value_is_found_in_every_kind_of_headers(kind: str, pairs: tuple[t
 def test_mappings_and_odd_values_are_read_as_text(headers: Any, values: list[str]) -> None:
     """Bytes are Latin-1 as HTTP has it; a number that someone put into a dict is its digits."""
     assert header_values(headers, ID_HEADER) == values
+
+
+class Listing(dict[str, str]):
+    """Headers of Tornado and httpx: one method more than a mapping, and its `get` joins values."""
+
+    def get_list(self, name: str) -> list[str]:
+        return [self[name]] if name in self else []
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({"x-simulation-result-id": ["720488"]}, ["720488"]),
+        ({"X-SIMULATION-RESULT-ID": ("1", b"2")}, ["1", "2"]),
+        ({"X-Simulation-Result-Id": None}, []),
+        ({"REQUEST_METHOD": "GET", "HTTP_X_SIMULATION_RESULT_ID": "720488", "HTTP_HOST": "localhost"}, ["720488"]),
+        (Listing({ID_HEADER: "720488"}), ["720488"]),
+        (Listing(), []),
+        ([("X-Simulation-Result-Id", ["720488"])], ["720488"]),
+    ],
+    ids=["lists", "tuples", "None", "environ", "get_list", "get_list without", "pairs of lists"],
+)
+def test_headers_of_any_server_are_understood(headers: Any, expected: list[str]) -> None:
+    """`bluejay.call(headers)` takes what the server has; a missing value is no id called None."""
+    assert header_values(headers, ID_HEADER) == expected

@@ -25,10 +25,12 @@ const drawTop = oncePerFrame(drawPlace);
 
 /** Prepare the items of a call: by lane, in order of time, with the longest item of each lane. */
 function groupOf(call, title) {
-  const lanes = LANES.map((lane) => {
-    const items = call.items.map((item, index) => ({ item, index })).filter(({ item }) => lane.kinds.includes(item.k));
-    const longest = items.reduce((most, { item }) => Math.max(most, (item.e ?? item.s) - item.s), 0);
-    return { ...lane, items, longest };
+  const lanes = LANES.map((lane) => ({ ...lane, items: [], longest: 0 }));
+  const laneOf = Object.fromEntries(lanes.flatMap((lane) => lane.kinds.map((kind) => [kind, lane])));
+  call.items.forEach((item, index) => {
+    const lane = laneOf[item.k];
+    lane.items.push({ item, index });
+    lane.longest = Math.max(lane.longest, (item.e ?? item.s) - item.s);
   });
   const problems = call.items.filter((item) => item.k === "error" || item.k === "interruption" || item.p);
   return { call, title, lanes, problems, levels: levelsOf(call.sound) };

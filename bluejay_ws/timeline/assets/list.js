@@ -24,6 +24,14 @@ function searched(item) {
   return `${NAMES[item.k]} ${item.t} ${item.p ?? ""} ${JSON.stringify(item.f)}`.toLowerCase();
 }
 
+/** Make the searched texts piece by piece, so that no key waits for them. */
+function prepareTexts(items, made = []) {
+  if (items !== shown().items || texts) return;
+  for (let left = 1000; left > 0 && made.length < items.length; left -= 1) made.push(searched(items[made.length]));
+  if (made.length < items.length) setTimeout(() => prepareTexts(items, made), 10);
+  else texts = made;
+}
+
 /** Find what is listed, from the words that are searched. */
 function filter() {
   const { items } = shown();
@@ -151,7 +159,11 @@ export function startList() {
     waiting = setTimeout(() => change({ query: event.target.value }), 90);
   });
   onChange((names) => {
-    if (names.has("call") || names.has("showsOther")) texts = null;
+    if (names.has("call") || names.has("showsOther")) {
+      texts = null;
+      const { items } = shown();
+      setTimeout(() => prepareTexts(items), 300);
+    }
     if (names.has("call") || names.has("showsOther") || names.has("query")) filter();
     if (names.has("chosen") || names.has("call") || names.has("showsOther")) drawDetails();
     if (names.has("chosen") && state.chosen >= 0) reveal(state.chosen);

@@ -9,8 +9,7 @@ import { startPlayer, toggle } from "./player.js";
 
 const MARKS = { bad: "✕", warn: "!", note: "·" };
 
-function drawVerdict() {
-  const { call } = state;
+function drawVerdict(call) {
   byId("title").textContent = call.id ? `Call ${call.id}` : "Call";
   document.title = `${call.id ? `Call ${call.id}` : "Call"}: ${call.headline}`;
   byId("verdict").className = `verdict ${call.live ? "live" : call.level}`;
@@ -78,13 +77,13 @@ function drawAbout() {
 }
 
 function showCall(call) {
+  drawVerdict(call);
   const before = state.call;
   const same = before && before.id === call.id;
   change({ call, showsOther: false, chosen: same ? state.chosen : -1, at: same ? Math.min(state.at, call.duration) : 0 });
   const sawAll = !same || state.to - state.from >= Math.max(before.duration, 1000) * 0.98;
   if (sawAll) look(0, whole());
   else look(state.from, state.to);
-  drawVerdict();
   drawTools();
   drawAbout();
   byId("which").hidden = !call.against;
@@ -208,7 +207,10 @@ function startPage() {
   window.addEventListener("afterprint", () => preparePrint(false));
   onChange((names) => names.has("showsOther") && drawAbout());
   const data = JSON.parse(byId("data").textContent);
-  if (data.call) showCall(data.call);
+  if (data.call) {
+    drawVerdict(data.call); // can be read while everything else is made
+    setTimeout(() => showCall(data.call), 0);
+  }
   if (data.live) follow(data.live);
 }
 

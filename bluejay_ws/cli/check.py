@@ -1,0 +1,341 @@
+"""`bluejay-ws check`: try an agent with scenarios, and fail when it gets worse."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import statistics
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from websockets.exceptions import WebSocketException
+
+from bluejay_ws.cli.agentprocess import started
+from bluejay_ws.cli.arguments import count, new_parser, port
+from bluejay_ws.cli.conversation import new_id
+from bluejay_ws.cli.dialling import check_url
+from bluejay_ws.cli.pages import write_report_page
+from bluejay_ws.cli.terminal import Problem, Terminal, clean, plural
+from bluejay_ws.testing.judging import judge, latencies_of, percentile
+from bluejay_ws.testing.platform import FakePlatform
+from bluejay_ws.testing.rehearsal import Lateness, prepare, rehearse
+from bluejay_ws.testing.scenarios import Scenario, ScenarioError, load
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from bluejay_ws.cli.arguments import Commands
+
+__all__ = ["HOLDS", "UNTRUSTED", "Run", "add_parser", "junit", "run", "verdict_of", "worse"]
+
+HOLDS, FAILED, UNUSABLE, UNTRUSTED = 0, 1, 2, 3
+PLATFORM_PORT = 8766
+START_SECONDS = 60.0
+STOP_SECONDS = 15.0
+REPORT_SECONDS = 15.0
+FLOOR_MS, FLOOR_SHARE = 150.0, 0.25
+"""A p95 is worse than last time's only beyond both: calls differ by themselves."""
+TEXT = """\
+A scenario is a YAML file: who calls, what the caller says and when, and what must
+hold. See docs/check.md; --schema prints its JSON schema for editors.
+
+exit codes:
+  0    every expectation holds
+  1    an expectation failed, or answers are slower
+       than in the baseline
+  2    a scenario or the agent is unusable
+  3    only times are wrong, and this machine was too
+       slow to measure them
+  130  stopped by Ctrl-C
+"""
+
+
+@dataclass
+class Run:
+    """One call of one scenario, and what came of it.
+
+    Args:
+        scenario: what was to happen.
+        path: of its file.
+        voice: of the caller.
+        seed: of the network's chance.
+        repetition: from 1 on.
+        call: its id.
+        sounds: PCM of its steps.
+    """
+
+    scenario: Scenario
+    path: Path
+    voice: str
+    seed: int
+    repetition: int
+    call: str
+    sounds: dict[int, bytes] = field(repr=False)
+    faults: list[str] = field(default_factory=list)
+    timed_only: bool = True
+    late_ms: float = 0.0
+    trusted: bool = True
+    duration_ms: float = 0.0
+    latencies: list[float] = field(default_factory=list)
+    report: dict[str, Any] | None = None
+
+    @property
+    def name(self) -> str:
+        """Return the scenario's name, with what tells this run from others of it."""
+        extra = [word for word, shown in (
+            (self.voice, len(self.scenario.caller.voices) > 1),
+            (f"seed {self.seed}", len(self.scenario.caller.seeds) > 1),
+        ) if shown]  # fmt: skip
+        return f"{self.scenario.name} ({', '.join(extra)})" if extra else self.scenario.name
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what a script wants to know."""
+        p95 = round(percentile(self.latencies, 0.95)) if self.latencies else None
+        facts = {"name": self.name, "file": str(self.path), "call": self.call, "repetition": self.repetition}
+        times = {
+            "latency_p95_ms": p95,
+            "duration_ms": round(self.duration_ms),
+            "caller_late_p99_ms": round(self.late_ms, 1),
+        }
+        return {**facts, "holds": not self.faults, "trusted": self.trusted, "faults": self.faults, **times}
+
+
+def add_parser(commands: Commands[argparse.ArgumentParser]) -> None:
+    """Add the command to the command line."""
+    parser = new_parser(commands, "check", "try an agent with scenarios; fail when it gets worse", TEXT)
+    add = parser.add_argument
+    add("scenarios", nargs="*", metavar="FILE", type=Path, help="scenarios, YAML")
+    add("--url", metavar="URL", help="of a running agent that reports to the local platform")
+    add("--run", metavar="COMMAND", dest="command", help='start the agent: --run "python agent.py"')
+    add("--port", metavar="N", type=port, help="of the agent that --run starts; default: the one that it opens")
+    add(
+        "--platform-port",
+        metavar="N",
+        type=port,
+        default=PLATFORM_PORT,
+        help=f"with --url: of the platform ({PLATFORM_PORT})",
+    )
+    add("-n", "--calls", metavar="N", type=count, default=1, help="make so many calls at once (1)")
+    add("--repeat", metavar="N", type=count, default=1, help="make each call so often (1)")
+    add("--baseline", metavar="FILE", type=Path, help="what --save wrote last time: fail where latencies are worse")
+    add("--save", metavar="FILE", type=Path, help="write the results for the next --baseline")
+    add("--junit", metavar="FILE", type=Path, help="write the results as JUnit XML")
+    add("--html", metavar="DIRECTORY", type=Path, help="write each call's page into this directory")
+    add("--schema", action="store_true", help="print the JSON schema of a scenario")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace, terminal: Terminal) -> int:
+    """Make all calls and judge them; return the exit code.
+
+    Raises:
+        Problem: a scenario or the agent is unusable.
+    """
+    if args.schema:
+        schema = Scenario.model_json_schema()
+        terminal.say(json.dumps(schema, indent=2))
+        terminal.document(schema)
+        return HOLDS
+    runs = _runs(args)
+    before = _baseline(args.baseline)
+    with _agent(args, terminal) as (url, platform):
+        asyncio.run(_make_all(runs, url, platform, args.calls, terminal))
+    faults = worse(runs, before)
+    code = verdict_of(runs, faults)
+    _write(args, runs, faults, terminal)
+    _sum_up(runs, faults, code, terminal)
+    return code
+
+
+def _runs(args: argparse.Namespace) -> list[Run]:
+    """Read the scenarios and prepare every call, so that nothing but calls is left to do."""
+    if not args.scenarios:
+        raise Problem("which scenarios?", "give one YAML file or several", exit_code=UNUSABLE)
+    if (args.url is None) == (args.command is None):
+        raise Problem("which agent?", 'give either --url or --run "python agent.py"', exit_code=UNUSABLE)
+    try:
+        return [
+            Run(scenario, path, voice, seed, repetition, new_id(), prepare(scenario, path.parent, voice))
+            for path in args.scenarios
+            for scenario in load(path)
+            for voice in scenario.caller.voices
+            for seed in scenario.caller.seeds
+            for repetition in range(1, args.repeat + 1)
+        ]
+    except ImportError:
+        raise Problem("PyYAML is not installed", "pip install 'bluejay_ws[check]'", exit_code=UNUSABLE) from None
+    except ScenarioError as error:
+        raise Problem(str(error), exit_code=UNUSABLE) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise Problem(f"cannot read a scenario: {error}", exit_code=UNUSABLE) from None
+
+
+def _baseline(path: Path | None) -> Mapping[str, float]:
+    if path is None:
+        return {}
+    try:
+        found = json.loads(path.read_bytes())
+        return {str(name): float(value) for name, value in found["latency_p95_ms"].items()}
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise Problem(f"no baseline in {str(path)!r}: {error}", "write one with --save", exit_code=UNUSABLE) from None
+
+
+@contextlib.contextmanager
+def _agent(args: argparse.Namespace, terminal: Terminal) -> Iterator[tuple[str, FakePlatform]]:
+    """Give the agent's URL and the platform that it reports to."""
+    if args.command is None:
+        try:
+            platform = FakePlatform(port=args.platform_port).start()
+        except OSError as error:
+            raise Problem(f"no platform on port {args.platform_port}: {error.strerror}", exit_code=UNUSABLE) from None
+        with contextlib.closing(platform):
+            terminal.say(f"The agent must have BLUEJAY_API_URL={platform.url} BLUEJAY_API_KEY={platform.api_key}")
+            yield check_url(args.url), platform
+        return
+    with FakePlatform() as platform:
+        variables = {"BLUEJAY_API_URL": platform.url, "BLUEJAY_API_KEY": platform.api_key}
+        variables |= {"PORT": str(args.port)} if args.port is not None else {}
+        try:
+            with started(args.command, variables, stop_seconds=STOP_SECONDS) as agent:
+                found = agent.wait_for_port(args.port, START_SECONDS, terminal)
+                yield f"ws://127.0.0.1:{found}", platform
+        except Problem as problem:
+            problem.exit_code = UNUSABLE
+            raise
+
+
+async def _make_all(runs: Sequence[Run], url: str, platform: FakePlatform, at_once: int, terminal: Terminal) -> None:
+    free = asyncio.Semaphore(at_once)
+
+    async def make(one: Run) -> None:
+        async with free:
+            await _make(one, url, platform)
+        _show(one, terminal)
+
+    await asyncio.gather(*map(make, runs))
+
+
+async def _make(one: Run, url: str, platform: FakePlatform) -> None:
+    lateness = Lateness()
+    watch = asyncio.create_task(lateness.watch())
+    try:
+        log = await rehearse(one.scenario, one.sounds, url, one.call, seed=one.seed, close_timeout=2.0)
+    except (OSError, TimeoutError, WebSocketException) as error:
+        words = f"{type(error).__name__}: {error}"
+        raise Problem(f"the agent at {url} cannot be called: {words}", exit_code=UNUSABLE) from None
+    finally:
+        watch.cancel()
+    one.late_ms, one.trusted, one.duration_ms = lateness.p99_ms, lateness.is_trusted, log.duration_ms
+    try:
+        wait = asyncio.to_thread(platform.wait_for, 1, REPORT_SECONDS, simulation_result_id=one.call)
+        accepted = (await wait)[0]
+    except TimeoutError:
+        one.faults, one.timed_only = ["no report came: is the agent's handler under @record?"], False
+        return
+    one.report = accepted.report
+    one.latencies = latencies_of(one.report)
+    found = judge(one.scenario.expect, one.report, log)
+    one.faults = [fault.text for fault in found]
+    one.timed_only = all(fault.timed for fault in found)
+
+
+def worse(runs: Sequence[Run], before: Mapping[str, float]) -> list[str]:
+    """Return where the median p95 of a scenario is beyond the noise of the baseline's."""
+    faults = []
+    for name, value in _p95s(runs).items():
+        last = before.get(name)
+        if last is not None and value > last + max(FLOOR_MS, FLOOR_SHARE * last):
+            faults.append(f"{name}: answers take {value:.0f} ms (p95); in the baseline {last:.0f} ms")
+    return faults
+
+
+def _p95s(runs: Sequence[Run]) -> dict[str, float]:
+    found: dict[str, list[float]] = {}
+    for one in runs:
+        if one.latencies:
+            found.setdefault(one.name, []).append(percentile(one.latencies, 0.95))
+    return {name: statistics.median(values) for name, values in found.items()}
+
+
+def verdict_of(runs: Sequence[Run], slower: Sequence[str]) -> int:
+    """Return the exit code: what failed for sure, before what could not be measured."""
+    failed = [one for one in runs if one.faults]
+    if any(one.trusted or not one.timed_only for one in failed):
+        return FAILED
+    trusted = all(one.trusted for one in runs)
+    if slower and trusted:
+        return FAILED
+    return UNTRUSTED if failed or slower else HOLDS
+
+
+def _show(one: Run, terminal: Terminal) -> None:
+    mark, style = ("fails", "red") if one.faults else ("holds", "green")
+    terminal.wrapped(f"  {mark}  ", f"{one.name}  [{one.duration_ms / 1000:.1f} s]", style=style)
+    for fault in one.faults:
+        terminal.wrapped("           ", fault)
+    if not one.trusted:
+        terminal.wrapped(
+            "           ", f"this machine woke the caller {one.late_ms:.0f} ms late (p99): its times say nothing"
+        )
+
+
+def _write(args: argparse.Namespace, runs: Sequence[Run], slower: Sequence[str], terminal: Terminal) -> None:
+    try:
+        if args.save:
+            args.save.write_text(json.dumps({"latency_p95_ms": _p95s(runs)}, indent=1) + "\n", "utf-8")
+        if args.junit:
+            args.junit.write_bytes(junit(runs, slower))
+        if args.html:
+            args.html.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Problem(f"cannot write {str(error.filename)!r}: {error.strerror}", exit_code=UNUSABLE) from None
+    if args.html:
+        for one in runs:
+            if one.report is not None:
+                expected = _expected(one.scenario) or None
+                write_report_page(one.report, args.html / f"{one.call}.html", terminal, expected=expected)
+
+
+def _expected(scenario: Scenario) -> dict[str, list[dict[str, Any]]]:
+    found: dict[str, list[dict[str, Any]]] = {}
+    for tool in scenario.expect.wanted:
+        found.setdefault(tool.name, []).extend([{}] * (tool.times or 1))
+    return found
+
+
+def junit(runs: Sequence[Run], slower: Sequence[str]) -> bytes:
+    """Return the results as JUnit XML."""
+    failures = sum(bool(one.faults) for one in runs) + len(slower)
+    suite = ET.Element("testsuite", name="bluejay-ws check", tests=str(len(runs) + len(slower)), failures=str(failures))
+    for one in runs:
+        seconds = f"{one.duration_ms / 1000:.3f}"
+        case = ET.SubElement(
+            suite, "testcase", classname=_xml(one.path), name=_xml(f"{one.name} #{one.repetition}"), time=seconds
+        )
+        if one.faults:
+            ET.SubElement(case, "failure", message=_xml(one.faults[0])).text = _xml("\n".join(one.faults))
+    for fault in slower:
+        case = ET.SubElement(suite, "testcase", classname="baseline", name=_xml(fault.partition(":")[0]))
+        ET.SubElement(case, "failure", message=_xml(fault))
+    written: bytes = ET.tostring(suite, encoding="utf-8", xml_declaration=True)
+    return written
+
+
+def _xml(value: object) -> str:
+    """Return text without what XML cannot hold."""
+    return clean(str(value)).encode("utf-8", "replace").decode()
+
+
+def _sum_up(runs: Sequence[Run], slower: Sequence[str], code: int, terminal: Terminal) -> None:
+    for fault in slower:
+        terminal.wrapped("  slower  ", fault, style="red")
+    failed = sum(bool(one.faults) for one in runs)
+    terminal.say()
+    terminal.say(f"{plural(len(runs), 'call')}, {failed} failed.")
+    if code == UNTRUSTED:
+        terminal.say("Only times are wrong, and this machine was too slow to measure them: try again on a quiet one.")
+    terminal.document({"exit_code": code, "slower": list(slower), "runs": [one.to_json() for one in runs]})

@@ -1,0 +1,261 @@
+"""Make the call of a scenario: the caller's steps, its voice, its bad line, and how far its times can be trusted."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextlib
+import functools
+import math
+import random
+import shutil
+import struct
+import subprocess
+import tempfile
+import wave
+from array import array
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from websockets.exceptions import ConnectionClosed
+
+from bluejay_ws.testing.audio import SAMPLE_RATE, hold_noise, read_wav, silence
+from bluejay_ws.testing.caller import DigitalHuman
+from bluejay_ws.testing.scenarios import ScenarioError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from websockets.asyncio.client import ClientConnection
+
+    from bluejay_ws.testing.line import CallLog, Line
+    from bluejay_ws.testing.scenarios import Network, Scenario, Step
+
+__all__ = ["Lateness", "prepare", "rehearse", "speak"]
+
+SILENCE_MS = 600.0
+DTMF = {key: (row, column) for row, keys in ((697, "123A"), (770, "456B"), (852, "789C"), (941, "*0#D"))
+        for key, column in zip(keys, (1209, 1336, 1477, 1633), strict=True)}  # fmt: skip
+TRUSTED_MS = 50.0
+"""A caller whose loop is later than this too often cannot say whether the agent was late."""
+
+
+def prepare(scenario: Scenario, directory: Path, voice: str) -> dict[int, bytes]:
+    """Return the PCM of each step that has sound, by its number, before the call: nothing is made while it lasts.
+
+    Raises:
+        ScenarioError: a file cannot be used, or espeak-ng is not there or does not know the voice.
+    """
+    return {
+        number: pcm
+        for number, step in enumerate(scenario.steps)
+        if (pcm := _sound(step, directory, step.voice or voice)) is not None
+    }
+
+
+def _sound(step: Step, directory: Path, voice: str) -> bytes | None:
+    if step.say is not None:
+        return speak(step.say, voice)
+    if step.play is not None:
+        try:
+            return read_wav(directory / step.play)
+        except (OSError, ValueError) as error:
+            raise ScenarioError(f"cannot play {step.play!r}: {error}") from None
+    if step.dtmf is not None:
+        return b"".join(_keys(key) for key in step.dtmf)
+    if step.noise is not None:
+        return hold_noise(step.noise * 1000)
+    return None
+
+
+def _keys(key: str) -> bytes:
+    low, high = DTMF[key]
+    times = (number / SAMPLE_RATE for number in range(SAMPLE_RATE // 10))
+    tones = (round(8_000 * (math.sin(math.tau * low * at) + math.sin(math.tau * high * at))) for at in times)
+    return struct.pack(f"<{SAMPLE_RATE // 10}h", *tones) + silence(100)
+
+
+@functools.lru_cache(maxsize=512)
+def speak(text: str, voice: str = "en-us") -> bytes:
+    """Return words as PCM, spoken by espeak-ng.
+
+    Raises:
+        ScenarioError: espeak-ng is not installed, or does not know the voice.
+    """
+    program = shutil.which("espeak-ng")
+    if program is None:
+        raise ScenarioError("`say` needs espeak-ng: apt-get install espeak-ng, or use `play` with a WAV file")
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory, "said.wav")
+        done = subprocess.run(  # noqa: S603 - the words are one argument; no shell reads them
+            [program, "-v", voice, "-w", str(path), "--", text], capture_output=True, timeout=60, check=False
+        )
+        if done.returncode or not path.exists():
+            raise ScenarioError(
+                f"espeak-ng cannot speak with the voice {voice!r}: {done.stderr.decode(errors='replace')[:200]}"
+            )
+        with wave.open(str(path)) as file:
+            rate, pcm = file.getframerate(), file.readframes(file.getnframes())
+    return _resampled(pcm, rate)
+
+
+def _resampled(pcm: bytes, rate: int) -> bytes:
+    samples = array("h", pcm)
+    if rate == SAMPLE_RATE or len(samples) < 2:
+        return pcm
+    step, last = rate / SAMPLE_RATE, len(samples) - 1
+    made = array("h")
+    for number in range(int(last / step)):
+        place = number * step
+        whole = int(place)
+        made.append(round(samples[whole] + (samples[whole + 1] - samples[whole]) * (place - whole)))
+    return made.tobytes()
+
+
+class Lateness:
+    """Measure how late this machine wakes the caller: the floor below which its times say nothing."""
+
+    def __init__(self) -> None:
+        self._late: list[float] = []
+
+    async def watch(self) -> None:
+        """Measure until cancelled."""
+        while True:
+            before = anyio.current_time()
+            await anyio.sleep(0.02)
+            self._late.append((anyio.current_time() - before - 0.02) * 1000)
+
+    @property
+    def p99_ms(self) -> float:
+        """Return what 99 % of the frames were not later than."""
+        ordered = sorted(self._late)
+        return ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))] if ordered else 0.0
+
+    @property
+    def is_trusted(self) -> bool:
+        """Return whether times of this call can be judged."""
+        return self.p99_ms <= TRUSTED_MS
+
+
+async def rehearse(
+    scenario: Scenario, sounds: dict[int, bytes], url: str, simulation_result_id: str, *, seed: int = 0, **options: Any
+) -> CallLog:
+    """Make the scenario's call once and return its log.
+
+    Args:
+        scenario: what to do.
+        sounds: as `prepare` made them.
+        url: of the agent.
+        simulation_result_id: of the call.
+        seed: of the network's chance.
+        options: more of `bluejay_ws.testing.caller.DigitalHuman`.
+
+    Raises:
+        OSError: the agent cannot be reached.
+        TimeoutError: it did not answer in time.
+        websockets.exceptions.InvalidStatus: it refused the call.
+    """
+    caller = scenario.caller
+    human = DigitalHuman(
+        url,
+        simulation_result_id,
+        patience=caller.patience,
+        background=caller.background,
+        skew_ms=caller.skew_ms,
+        yields=caller.yields,
+        **options,
+    )
+    async with human.dial() as line, _bad(line, scenario.network, seed):
+        began = anyio.current_time()
+        with anyio.move_on_after(scenario.seconds):
+            await line.listen(patience=caller.greeting)
+            for number, step in enumerate(scenario.steps):
+                if line.closed or not await _take(step, sounds.get(number), scenario, line, began, number):
+                    break
+        await line.hang_up()
+    return line.log
+
+
+async def _take(step: Step, pcm: bytes | None, scenario: Scenario, line: Line, began: float, number: int) -> bool:
+    """Do one step; return whether the caller stays."""
+    if step.at is not None:
+        await anyio.sleep(max(0.0, began + step.at - anyio.current_time()))
+    if step.silence is not None:
+        await line.silence(step.silence * 1000)
+    elif step.noise is not None:
+        await line.say(pcm or b"")
+    elif step.listen is not None:
+        await line.listen(patience=step.listen)
+    elif step.hang_up is not None:
+        await line.hang_up(step.hang_up)
+    elif step.drop:
+        await line.drop()
+    else:
+        await line.say(pcm or b"")
+        return await _hear(scenario, line, number)
+    return True
+
+
+async def _hear(scenario: Scenario, line: Line, number: int) -> bool:
+    """Hear the answer out, or as much of it as the next step wants; return whether the caller stays."""
+    following = scenario.steps[number + 1] if number + 1 < len(scenario.steps) else None
+    if following is not None and following.at is not None:
+        return True
+    heard_ms = None
+    if following is not None and following.interrupt_after is not None:
+        heard_ms = following.interrupt_after * 1000
+    await line.silence(SILENCE_MS, until_heard=True)
+    answered = await line.listen(heard_ms=heard_ms)
+    return answered or not scenario.caller.hangs_up_impatiently
+
+
+@contextlib.asynccontextmanager
+async def _bad(line: Line, network: Network, seed: int) -> AsyncIterator[None]:
+    """Put a bad network between the caller and the agent, where one is wanted."""
+    if not (network.loss or network.delay_ms or network.jitter_ms):
+        yield
+        return
+    worse = _BadNetwork(line.connection, network, random.Random(seed))  # noqa: S311 - repeatable on purpose
+    line.connection = worse  # type: ignore[assignment] # it has what a line uses
+    task = asyncio.create_task(worse.carry())
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+class _BadNetwork:
+    """Lose and delay what the caller sends. Messages keep their order, as they do on TCP."""
+
+    def __init__(self, connection: ClientConnection, network: Network, chance: random.Random) -> None:
+        self._connection = connection
+        self._network = network
+        self._chance = chance
+        self._waiting: collections.deque[tuple[float, bytes | str]] = collections.deque()
+        self._news = asyncio.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    def __aiter__(self) -> AsyncIterator[bytes | str]:
+        return self._connection.__aiter__()
+
+    async def send(self, message: bytes | str) -> None:
+        if self._connection.close_code is not None:
+            raise ConnectionClosed(None, None)
+        if isinstance(message, bytes) and self._chance.random() < self._network.loss:
+            return
+        late = self._network.delay_ms + self._chance.random() * self._network.jitter_ms
+        self._waiting.append((anyio.current_time() + late / 1000, message))
+        self._news.set()
+
+    async def carry(self) -> None:
+        while True:
+            while self._waiting:
+                due, message = self._waiting.popleft()
+                await anyio.sleep(max(0.0, due - anyio.current_time()))
+                with contextlib.suppress(ConnectionClosed):  # the line notes the end
+                    await self._connection.send(message)
+            self._news.clear()
+            await self._news.wait()

@@ -1,0 +1,273 @@
+"""Scenarios: who calls an agent, what the caller does, and what must hold. Written in YAML, read into one model."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator
+
+__all__ = ["Caller", "Expect", "Network", "Scenario", "ScenarioError", "Step", "ToolExpectation", "from_report", "load"]
+
+MOST_STEPS = 200
+ACTIONS = ("say", "play", "silence", "noise", "dtmf", "listen", "hang_up", "drop")
+
+
+class ScenarioError(ValueError):
+    """A scenario cannot be used; the message names the file, the line and the reason."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Step(_Part):
+    """One thing that the caller does: exactly one of ``say`` ... ``drop``.
+
+    Args:
+        say: words, spoken by espeak-ng.
+        play: a WAV file (16 kHz, mono, 16 bit), beside the scenario's file.
+        silence: seconds of digital silence.
+        noise: seconds of hold noise.
+        dtmf: keys pressed, as tones.
+        listen: wait until the agent has spoken, so many seconds at most.
+        hang_up: close with this code.
+        drop: cut the connection without a close frame.
+        at: seconds since the call began; earlier steps that last longer delay it.
+        interrupt_after: begin when so many seconds of the agent's answer have been heard.
+        voice: of this step, in place of the scenario's.
+    """
+
+    say: str | None = Field(default=None, min_length=1)
+    play: str | None = Field(default=None, min_length=1)
+    silence: float | None = Field(default=None, ge=0, le=600)
+    noise: float | None = Field(default=None, ge=0, le=600)
+    dtmf: str | None = Field(default=None, pattern=r"^[0-9*#A-D]+$")
+    listen: float | None = Field(default=None, gt=0, le=600)
+    hang_up: int | None = Field(default=None, ge=1000, le=4999)
+    drop: Literal[True] | None = None
+    at: float | None = Field(default=None, ge=0)
+    interrupt_after: float | None = Field(default=None, ge=0)
+    voice: str | None = None
+
+    @model_validator(mode="after")
+    def _one_action(self) -> Self:
+        given = [name for name in ACTIONS if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"a step does exactly one of {', '.join(ACTIONS)}; this one does {given or 'none'}")
+        if self.at is not None and self.interrupt_after is not None:
+            raise ValueError("a step begins `at` a time or by `interrupt_after`, not both")
+        return self
+
+    @property
+    def speaks(self) -> bool:
+        """Return whether the agent is to answer it."""
+        return any(value is not None for value in (self.say, self.play, self.dtmf))
+
+
+class Network(_Part):
+    """How bad the caller's line is.
+
+    Args:
+        loss: share of the caller's audio frames that never arrive.
+        delay_ms: how much later everything arrives.
+        jitter_ms: how much later still, at random.
+    """
+
+    loss: float = Field(default=0.0, ge=0, lt=1)
+    delay_ms: float = Field(default=0.0, ge=0, le=10_000)
+    jitter_ms: float = Field(default=0.0, ge=0, le=10_000)
+
+
+class Caller(_Part):
+    """How the caller behaves.
+
+    Args:
+        greeting: seconds that the agent may take to speak first.
+        patience: seconds to wait for an answer; then the caller goes on.
+        hangs_up_impatiently: the caller hangs up where an answer does not come in that time.
+        background: what the line carries between utterances.
+        skew_ms: how late ``speech.started`` is, and how early ``speech.completed``.
+        yields: fall silent when the agent begins to speak over the caller.
+        voices: of espeak-ng; the scenario runs once with each.
+        seeds: of the network's chance; the scenario runs once with each.
+    """
+
+    greeting: float = Field(default=2.0, ge=0, le=60)
+    patience: float = Field(default=10.0, gt=0, le=120)
+    hangs_up_impatiently: bool = False
+    background: Literal["noise", "silence", "pauses"] = "noise"
+    skew_ms: float = Field(default=200.0, ge=0, le=1_000)
+    yields: bool = True
+    voices: list[str] = Field(default=["en-us"], min_length=1, max_length=20)
+    seeds: list[int] = Field(default=[0], min_length=1, max_length=100)
+
+
+class ToolExpectation(_Part):
+    """A tool that must be called.
+
+    Args:
+        name: of the tool.
+        parameters: with at least these; other parameters may be there too.
+        times: so often exactly; default: at least once.
+    """
+
+    name: str = Field(min_length=1)
+    parameters: dict[str, Any] | None = None
+    times: int | None = Field(default=None, ge=1)
+
+
+class Expect(_Part):
+    """What must hold.
+
+    Args:
+        tools: must be called.
+        in_order: those tools must be called in this order; others may come between.
+        not_called: must not be called.
+        agent_says: each must stand in the agent's words, whatever the case.
+        caller_heard_as: each must stand in what the agent heard of the caller.
+        latency_p95: seconds that 95 % of the answers may take.
+        interruptions: the agent may talk over the caller so often.
+        silence: nobody may be silent for longer, in seconds.
+        close: the close code.
+        outcome: as the report's closing event has it, such as ``completed``.
+        errors: so many session errors and failed tools are borne; None bears any number.
+    """
+
+    tools: list[str | ToolExpectation] = []
+    in_order: bool = False
+    not_called: list[str] = []
+    agent_says: list[str] = []
+    caller_heard_as: list[str] = []
+    latency_p95: float | None = Field(default=None, gt=0)
+    interruptions: int | None = Field(default=None, ge=0)
+    silence: float | None = Field(default=None, gt=0)
+    close: int | None = None
+    outcome: str | None = None
+    errors: int | None = Field(default=0, ge=0)
+
+    @property
+    def wanted(self) -> list[ToolExpectation]:
+        """Return the tools that must be called, all in the long form."""
+        return [ToolExpectation(name=tool) if isinstance(tool, str) else tool for tool in self.tools]
+
+
+class Scenario(_Part):
+    """One call, and what must hold in it.
+
+    Args:
+        name: a sentence.
+        steps: what the caller does, in order. The caller hangs up after the last one.
+        expect: what must hold.
+        caller: how the caller behaves.
+        network: how bad the line is.
+        protocol: how the call is carried.
+        seconds: the call ends after so long, whatever has been said.
+    """
+
+    name: str = Field(min_length=1, max_length=200)
+    steps: list[Step] = Field(min_length=1, max_length=MOST_STEPS)
+    expect: Expect = Field(default_factory=Expect)
+    caller: Caller = Field(default_factory=Caller)
+    network: Network = Field(default_factory=Network)
+    protocol: Literal["chirp"] = "chirp"
+    seconds: float = Field(default=120.0, gt=0, le=3_600)
+
+
+def load(path: str | os.PathLike[str]) -> list[Scenario]:
+    """Return the scenarios of a YAML file: one, or a list of them.
+
+    Raises:
+        ScenarioError: the file is no YAML, or no scenario; with the line and the reason of each fault.
+        OSError: it cannot be read.
+        ImportError: PyYAML is not installed.
+    """
+    import yaml  # noqa: PLC0415 - an extra
+
+    with open(path, encoding="utf-8") as file:  # noqa: PTH123 - any path
+        text = file.read()
+    try:
+        node, value = yaml.compose(text, yaml.SafeLoader), yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        raise ScenarioError(f"{path}{line}: no YAML: {getattr(error, 'problem', None) or error}") from None
+    found = value if isinstance(value, list) else [value]
+    if not found:
+        raise ScenarioError(f"{path}: holds no scenario")
+    scenarios, faults = [], []
+    for number, entry in enumerate(found):
+        try:
+            scenarios.append(Scenario.model_validate(entry))
+        except ValidationError as error:
+            before = [number] if isinstance(value, list) else []
+            faults += [f"{path}:{_line(node, [*before, *one['loc']])}: {_fault(one)}" for one in error.errors()]
+    if faults:
+        raise ScenarioError("\n".join(dict.fromkeys(faults)))
+    return scenarios
+
+
+def _fault(error: Any) -> str:
+    place = ".".join(str(part) for part in error["loc"])
+    reason = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "extra_forbidden":
+        reason = "there is no such setting"
+    return f"{place}: {reason}" if place else reason
+
+
+def _line(node: Any, path: list[Any]) -> int:
+    """Return the line of the node that a path leads to, or of the last one on the way that exists."""
+    import yaml  # noqa: PLC0415 - an extra
+
+    line: int = node.start_mark.line + 1 if node is not None else 1
+    for part in path:
+        if isinstance(node, yaml.MappingNode):
+            pairs = [(key, value) for key, value in node.value if key.value == str(part)]
+            if not pairs:
+                continue  # the name of a model's alternative
+            line, node = pairs[0][0].start_mark.line + 1, pairs[0][1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+    return line
+
+
+def from_report(report: dict[str, Any]) -> dict[str, Any]:
+    """Return a scenario, as YAML data, that has the caller of a report say the same again and expects its tools.
+
+    What the caller said over the agent's words is said over them again. What a report cannot say, such as the caller's
+    voice, is left to the scenario's defaults.
+    """
+    speech = sorted(_objects(report.get("recorded_transcript")), key=lambda line: line.get("start_offset_ms", 0))
+    identity = str(report.get("simulation_result_id", "?"))
+    tools = []
+    for call in _objects(report.get("tool_calls")):
+        parameters = call.get("parameters")
+        tools.append({"name": call.get("name"), **({"parameters": parameters} if parameters else {})})
+    return {
+        "name": f"Call {identity} again",
+        "steps": list(_steps(speech)) or [{"listen": 5}],
+        "expect": {"tools": tools, "outcome": "completed", "latency_p95": 1.5},
+    }
+
+
+def _steps(speech: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    answer: dict[str, Any] = {}
+    for line in speech:
+        if line.get("speaker") != "USER":
+            answer = line
+            continue
+        words = re.sub(r"\s+", " ", str(line.get("utterance") or "")).strip()
+        if not words:
+            continue
+        start, heard_from = line.get("start_offset_ms", 0), answer.get("start_offset_ms", 0)
+        over = answer and heard_from < start < (answer.get("end_offset_ms") or 0)
+        yield {"say": words, **({"interrupt_after": round((start - heard_from) / 1000, 2)} if over else {})}
+
+
+def _objects(value: object) -> list[dict[str, Any]]:
+    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []

@@ -1,0 +1,147 @@
+"""`bluejay-ws check`: an agent that gets worse fails the build, and one that does not passes."""
+
+from __future__ import annotations
+
+import json
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from bluejay_ws.cli import main
+from bluejay_ws.cli.check import Run, junit, verdict_of, worse
+from bluejay_ws.testing.audio import caller_pcm, split_utterances, write_wav
+from bluejay_ws.testing.scenarios import Scenario
+
+AGENT = Path(__file__).parents[1] / "testing" / "scenario_agent.py"
+SCENARIO = """\
+name: Books a table
+steps:
+  - play: order.wav
+expect:
+  tools: [{name: book_table, parameters: {people: 4}}]
+  agent_says: [booked]
+  outcome: completed
+caller: {greeting: 3, patience: 4}
+"""
+
+
+@pytest.fixture
+def scenario(tmp_path: Path) -> Path:
+    """Return the file of a scenario that needs no espeak-ng."""
+    write_wav(tmp_path / "order.wav", split_utterances(caller_pcm())[-1])
+    path = tmp_path / "books.yaml"
+    path.write_text(SCENARIO)
+    return path
+
+
+def command(manner: str) -> str:
+    """Return the command that starts the agent."""
+    return f"{sys.executable} {AGENT} {manner}"
+
+
+def test_an_agent_that_books_passes_and_leaves_its_results(
+    scenario: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Pages, JUnit, and a baseline with which the same agent passes again."""
+    saved, xml, pages = tmp_path / "last.json", tmp_path / "junit.xml", tmp_path / "pages"
+    files = ["--save", str(saved), "--junit", str(xml), "--html", str(pages)]
+    assert main(["check", str(scenario), "--run", command("good"), "-n", "2", "--repeat", "2", *files]) == 0
+    assert "2 calls, 0 failed." in capsys.readouterr().out
+    assert len(list(pages.iterdir())) == 2
+    assert ET.parse(xml).getroot().attrib["failures"] == "0"
+    assert "Books a table" in json.loads(saved.read_text())["latency_p95_ms"]
+
+
+def test_an_agent_that_forgets_its_tool_fails(scenario: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit code 1, and the reason; as JSON for scripts."""
+    assert main(["check", str(scenario), "--run", command("forgetful"), "--json"]) == 1
+    (run,) = json.loads(capsys.readouterr().out.splitlines()[-1])["runs"]
+    assert run["faults"] == ["book_table was not called (called: no tool)"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "which scenarios?"),
+        (["{scenario}"], "which agent?"),
+        (["{scenario}", "--url", "ws://x", "--run", "y"], "which agent?"),
+        (["none.yaml", "--run", "y"], "cannot read a scenario"),
+        (["{bad}", "--run", "y"], "bad.yaml:1: "),
+        (["{scenario}", "--run", "y", "--baseline", "{bad}"], "no baseline in"),
+        (["{scenario}", "--run", "/none/agent"], ""),
+        (["{scenario}", "--url", "ws://127.0.0.1:9", "--platform-port", "0"], "cannot be called"),
+    ],
+)
+def test_what_cannot_be_used_is_exit_code_two(
+    scenario: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+) -> None:
+    """A scenario, an agent or a baseline that is unusable is no failure of the agent."""
+    (tmp_path / "bad.yaml").write_text("nothing: here")
+    given = [word.format(scenario=scenario, bad=tmp_path / "bad.yaml") for word in arguments]
+    assert main(["check", *given]) == 2
+    assert words in " ".join(capsys.readouterr().err.split()).replace("bad.yaml: 1", "bad.yaml:1")
+
+
+def test_the_schema_is_one(capsys: pytest.CaptureFixture[str]) -> None:
+    """For editors: it takes what the model takes."""
+    assert main(["check", "--schema"]) == 0
+    schema = json.loads(capsys.readouterr().out)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.validate({"name": "x", "steps": [{"say": "a"}], "expect": {"tools": ["a", {"name": "b"}]}}, schema)
+
+
+def made(*faults: str, trusted: bool = True, timed: bool = False, latencies: tuple[float, ...] = ()) -> Run:
+    """Return a run with this outcome."""
+    scenario = Scenario.model_validate(
+        {"name": "x", "steps": [{"drop": True}], "caller": {"voices": ["a", "b"], "seeds": [1, 2]}}
+    )
+    run = Run(scenario, Path("x.yaml"), "a", 1, 1, "local-1", {})
+    run.faults, run.trusted, run.timed_only, run.latencies = list(faults), trusted, timed, list(latencies)
+    return run
+
+
+@pytest.mark.parametrize(
+    ("runs", "slower", "code"),
+    [
+        ([made()], [], 0),
+        ([made("a")], [], 1),
+        ([made("late", timed=True)], [], 1),
+        ([made("late", timed=True, trusted=False)], [], 3),
+        ([made("late", "tool", trusted=False)], [], 1),
+        ([made(trusted=False)], [], 0),
+        ([made()], ["slower"], 1),
+        ([made(trusted=False)], ["slower"], 3),
+    ],
+)
+def test_the_exit_code_says_whose_fault_it_is(runs: list[Run], slower: list[str], code: int) -> None:
+    """1 for the agent, 3 where only this machine's slowness speaks."""
+    assert verdict_of(runs, slower) == code
+
+
+def test_a_baseline_has_a_floor_of_noise() -> None:
+    """Worse is more than a quarter and more than 150 ms, by the median of the repetitions."""
+    name = "x (a, seed 1)"
+    runs: list[Any] = [made(latencies=(value,)) for value in (900.0, 1_000.0, 5_000.0)]
+    assert worse(runs, {name: 850.0}) == []
+    assert worse(runs, {name: 700.0}) == [f"{name}: answers take 1000 ms (p95); in the baseline 700 ms"]
+    assert worse([made()], {name: 1.0}) == []
+
+
+def test_junit_has_a_case_for_each_call() -> None:
+    """Failures with their sentences, in XML whatever they hold."""
+    root = ET.fromstring(junit([made(), made("bad \x00\ud800 <b>")], ["x: slower"]))
+    assert (root.attrib["tests"], root.attrib["failures"]) == ("3", "2")
+    assert len(root.findall("testcase/failure")) == 2
+
+
+def test_a_report_becomes_a_scenario_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """From a file; an id that the spool does not hold is named."""
+    report = tmp_path / "report.json"
+    report.write_text(json.dumps({"simulation_result_id": "7", "tool_calls": [{"name": "a", "start_offset_ms": 1}]}))
+    assert main(["scenario", "from-report", str(report)]) == 0
+    assert "name: Call 7 again" in capsys.readouterr().out
+    assert main(["scenario", "from-report", "999", "--spool", str(tmp_path)]) == 2

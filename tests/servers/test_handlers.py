@@ -1,0 +1,429 @@
+"""Handlers and connection objects of every shape that users write: decorated, they do what they do undecorated."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import sys
+import types
+from typing import TYPE_CHECKING, Annotated, Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient as AiohttpClient
+from aiohttp.test_utils import TestServer as AiohttpServer
+from fastapi import Depends, FastAPI
+from starlette.applications import Starlette
+from starlette.endpoints import WebSocketEndpoint
+from starlette.routing import WebSocketRoute
+from starlette.websockets import WebSocket
+
+from bluejay_ws import current_recorder, record
+from bluejay_ws.servers import unsupported
+from tests.servers.asgi_server import HEADERS, TestClient
+from tests.support import report_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bluejay_ws import Bluejay
+    from bluejay_ws.testing.platform import FakePlatform
+
+headers_or_none = pytest.mark.parametrize("headers", [dict(HEADERS), {}], ids=["recorded", "no header"])
+
+
+def closing(platform: FakePlatform) -> dict[str, Any]:
+    """Return what the closing event of the one report says."""
+    marker: dict[str, Any] = report_of(platform).events[-1]["metadata"]["bluejay_ws"]
+    return marker
+
+
+# -- subclasses of connection objects --------------------------------------------------------------------------------
+
+
+class TimedWebSocket(WebSocket):
+    """Takes more arguments than Starlette's own."""
+
+    async def receive(self, timeout: float | None = None) -> Any:
+        async with asyncio.timeout(timeout):
+            return await super().receive()
+
+    async def send(self, message: Any, *, drain: bool = True) -> None:
+        await super().send({**message, "text": f"{message['text']} {drain}"} if "text" in message else message)
+
+
+@headers_or_none
+def test_a_websocket_of_the_user_s_own_class_takes_its_own_arguments(
+    client: Bluejay, platform: FakePlatform, headers: dict[str, str]
+) -> None:
+    """By position or by name, with its own defaults; what was really sent is observed."""
+
+    @record(client=client)
+    async def agent(websocket: TimedWebSocket) -> None:
+        await websocket.accept()
+        message = await websocket.receive(timeout=5)
+        await websocket.send({"type": "websocket.send", "text": message["text"]}, drain=False)
+        assert (await websocket.receive(5))["type"] == "websocket.disconnect"
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await agent(TimedWebSocket(scope, receive, send))
+
+    with TestClient(app).websocket_connect("/", headers=dict(headers)) as peer:
+        peer.send_text("x")
+        assert peer.receive_text() == "x False"
+    if headers:
+        assert closing(platform)["text_frames"] == 2
+
+
+class OwnDefaults(web.WebSocketResponse):
+    """Closes as it sees fit."""
+
+    async def close(self, *, code: int = 4001, message: bytes = b"bye", drain: bool = True) -> bool:
+        return await super().close(code=code, message=message, drain=drain)
+
+
+class Positional(web.WebSocketResponse):
+    """Takes by position what aiohttp takes by name, and the other way round."""
+
+    async def close(self, code: int = 1000, message: bytes = b"", drain: bool = True) -> bool:
+        return await super().close(code=code, message=message, drain=drain)
+
+    async def send_str(self, data: str | None = None, compress: int | None = None, *, text: str = "") -> None:
+        await super().send_str(text if data is None else data, compress)
+
+    async def prepare(self, request: web.BaseRequest, *, wait: bool = False) -> Any:
+        return await super().prepare(request)
+
+
+async def own_defaults(request: web.Request) -> web.StreamResponse:
+    """Close without arguments."""
+    websocket = OwnDefaults()
+    await websocket.prepare(request)
+    await websocket.close()
+    return websocket
+
+
+async def positional(request: web.Request) -> web.StreamResponse:
+    """Send by name and close by position."""
+    websocket = Positional()
+    await websocket.prepare(request, wait=True)
+    await websocket.send_str(text="hi")
+    await websocket.close(4000, b"done")
+    return websocket
+
+
+async def aiohttp_call(handler: Any, headers: dict[str, str]) -> list[Any]:
+    """Call a handler of aiohttp's; return all that it sent, its close included."""
+    app = web.Application()
+    app.router.add_route("*", "/", handler)
+    async with AiohttpClient(AiohttpServer(app)) as peer, peer.ws_connect("/", headers=headers) as websocket:
+        seen: list[Any] = []
+        while True:
+            message = await websocket.receive()
+            seen.append((message.type.name, message.data, message.extra))
+            if websocket.closed:
+                return seen
+
+
+@headers_or_none
+@pytest.mark.parametrize(("handler", "code", "reason"), [(own_defaults, 4001, "bye"), (positional, 4000, "done")])
+def test_a_response_of_the_user_s_own_class_takes_its_own_arguments(
+    client: Bluejay, platform: FakePlatform, headers: dict[str, str], handler: Any, code: int, reason: str
+) -> None:
+    """The caller sees the same close code, and the report has it too."""
+    seen = asyncio.run(aiohttp_call(record(handler, client=client), headers))
+    assert seen == asyncio.run(aiohttp_call(handler, {}))
+    assert seen[-1] == ("CLOSE", code, reason)
+    if headers:
+        facts = closing(platform)
+        assert (facts["close_code"], facts["close_reason"], facts["closed_by"]) == (code, reason, "agent")
+
+
+# -- classes ---------------------------------------------------------------------------------------------------------
+
+
+class Echo(WebSocketEndpoint):
+    """An endpoint that is a class."""
+
+    encoding = "text"
+
+    async def on_receive(self, websocket: WebSocket, data: Any) -> None:
+        """Say it again."""
+        current_recorder().add_event("heard")
+        await websocket.send_text(data)
+
+
+class View(web.View):
+    """A view of aiohttp's."""
+
+    async def get(self) -> web.StreamResponse:
+        """Greet."""
+        websocket = web.WebSocketResponse()
+        await websocket.prepare(self.request)
+        current_recorder().add_event("heard")
+        await websocket.send_str("hi")
+        return websocket
+
+
+@headers_or_none
+def test_an_endpoint_class_is_recorded(client: Bluejay, platform: FakePlatform, headers: dict[str, str]) -> None:
+    """It stays a class of its kind, under its own name, and the bare one is not touched."""
+    recorded = record(Echo, client=client)
+    assert issubclass(recorded, Echo)
+    assert (recorded.__name__, recorded.__module__, recorded.__doc__) == ("Echo", __name__, Echo.__doc__)
+    app = Starlette(routes=[WebSocketRoute("/", recorded), WebSocketRoute("/bare", Echo)])
+    for path in ("/bare", "/"):
+        with TestClient(app).websocket_connect(path, headers=dict(headers)) as peer:
+            peer.send_text("x")
+            assert peer.receive_text() == "x"
+    if headers:
+        report = report_of(platform)
+        assert [event["title"] for event in report.events] == ["heard", "Connection closed"]
+        assert (closing(platform)["text_frames"], closing(platform)["outcome"]) == (2, "completed")
+    assert client.stats()["recorded"] == len(headers)
+
+
+@headers_or_none
+def test_a_view_is_recorded(client: Bluejay, platform: FakePlatform, headers: dict[str, str]) -> None:
+    """Decorated as a class, in production and in a simulation."""
+    seen = asyncio.run(aiohttp_call(record(View, client=client), headers))
+    assert seen == asyncio.run(aiohttp_call(View, {}))
+    if headers:
+        assert closing(platform)["text_frames"] == 1
+    assert client.stats()["recorded"] == len(headers)
+
+
+class Unknown:
+    """Of no kind that serves connections."""
+
+    def __init__(self, websocket: object) -> None: ...
+
+
+def of_module(name: str, module: str) -> type[Any]:
+    """Return a class as a framework that is not installed would define it."""
+    return type(name, (), {"__module__": module})
+
+
+@pytest.mark.parametrize(
+    ("handler", "way"),
+    [
+        (Unknown, "decorate its method"),
+        (of_module("WebSocketHandler", "tornado.websocket"), r"bluejay\.call\(self\.request\.headers\)"),
+        (of_module("WebsocketListener", "litestar.handlers.websocket_handlers.listener"), "BluejayMiddleware"),
+        (functools.partialmethod(print), "got partialmethod"),
+        (property(print), "got property"),
+    ],
+)
+def test_what_cannot_be_recorded_is_refused_where_it_is_decorated(handler: Any, way: str) -> None:
+    """With what to do instead."""
+    with pytest.raises(TypeError, match=way):
+        record(handler)
+
+
+def test_a_litestar_route_is_refused_with_the_right_order() -> None:
+    """Its decorator returns an object that keeps the bare function."""
+    route = type("WebsocketRouteHandler", (), {"__module__": "litestar.handlers", "__call__": print})()
+    with pytest.raises(TypeError, match="put it below"):
+        record(route)
+
+
+# -- functions of every kind -----------------------------------------------------------------------------------------
+
+
+class Agent:
+    """Handlers in a class."""
+
+    @record
+    @staticmethod
+    async def above_static(websocket: object) -> object:
+        return websocket
+
+    @staticmethod
+    @record
+    async def below_static(websocket: object) -> object:
+        return websocket
+
+    @record
+    @classmethod
+    async def above_class(cls, websocket: object) -> object:
+        return cls, websocket
+
+    @classmethod
+    @record
+    async def below_class(cls, websocket: object) -> object:
+        return cls, websocket
+
+    @record(id_from=("header", "query"))
+    async def method(self, websocket: object) -> object:
+        return type(self), websocket
+
+
+@pytest.mark.parametrize("name", ["above_static", "below_static", "above_class", "below_class"])
+def test_static_and_class_methods_work_either_way_round(name: str) -> None:
+    """Through the class and through an instance."""
+    expected = "ws" if "static" in name else (Agent, "ws")
+    for owner in (Agent, Agent()):
+        assert asyncio.run(getattr(owner, name)("ws")) == expected
+    assert asyncio.run(Agent().method("ws")) == (Agent, "ws")
+
+
+class Voice:
+    """A callable object."""
+
+    async def __call__(self, websocket: WebSocket) -> None: ...
+
+
+async def with_voice(voice: str, websocket: WebSocket) -> None:
+    """For a partial."""
+
+
+def test_objects_and_partials_keep_the_name_of_their_route() -> None:
+    """``url_path_for`` finds them as it finds the bare ones."""
+    names = []
+    for wrap in (lambda handler: handler, record):
+        app = FastAPI()
+        app.add_api_websocket_route("/voice", wrap(Voice()))
+        app.router.routes.append(WebSocketRoute("/partial", wrap(functools.partial(with_voice, "v"))))
+        names.append([getattr(route, "name", None) for route in app.router.routes])
+        assert app.url_path_for("Voice") == "/voice"
+    assert names[0] == names[1]
+
+
+def who() -> str:
+    """Be depended on."""
+    return "me"
+
+
+def test_postponed_annotations_are_found_where_the_handler_is_defined(client: Bluejay) -> None:
+    """This module has them; FastAPI before 0.124 looks for them in the wrapper's globals."""
+    app = FastAPI()
+
+    @app.websocket("/{number}")
+    @record(client=client)
+    async def agent(websocket: WebSocket, number: int, name: Annotated[str, Depends(who)]) -> None:
+        await websocket.accept()
+        await websocket.send_json([number, name])
+
+    assert agent.__globals__ is who.__globals__
+    with TestClient(app).websocket_connect("/3") as peer:
+        assert peer.receive_json() == [3, "me"]
+
+
+# -- a route's decorator in the wrong order --------------------------------------------------------------------------
+
+ROUTE = """
+from bluejay_ws import record
+from {module} import {kind}
+app = {kind}()
+
+{first}
+{second}
+async def agent(websocket): ...
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "kind", "route"),
+    [("fastapi", "FastAPI", '@app.websocket("/")'), ("aiohttp.web", "RouteTableDef", '@app.get("/")')],
+)
+@pytest.mark.parametrize("decorator", ["@record", '@record(id_from=("header", "query"))'])
+def test_a_route_below_record_is_refused(tmp_path: Path, module: str, kind: str, route: str, decorator: str) -> None:
+    """The route has the bare function then, and every call would go unrecorded, in silence."""
+    for first, second in ((route, decorator), (decorator, route)):
+        path = tmp_path / f"agent_{first[1:4]}.py"
+        path.write_text(ROUTE.format(module=module, kind=kind, first=first, second=second))
+        code = compile(path.read_text(), str(path), "exec")
+        if first == route:
+            exec(code, {})
+        else:
+            with pytest.raises(TypeError, match=r"@record stands above @app\.\w+, .* put @record below it"):
+                exec(code, {"__name__": "agent"})
+
+
+def test_where_the_source_is_not_to_be_had_nothing_is_refused() -> None:
+    """As in a REPL."""
+    code = compile(
+        ROUTE.format(module="fastapi", kind="FastAPI", first="@record", second="@app.websocket('/')"), "<none>", "exec"
+    )
+    exec(code, {"__name__": "agent"})
+
+
+# -- calls that cannot be recorded -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def _unsaid(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unsupported, "_SAID", set())
+
+
+def connection(module: str, **attributes: Any) -> Any:
+    """Return a connection object of a framework that need not be installed."""
+    return type("Connection", (), {"__module__": module, **attributes})()
+
+
+ID = dict(HEADERS)
+ASGI = [(b"x-simulation-result-id", b"720488")]
+SIMULATED = [
+    (connection("websockets.legacy.server", request_headers=ID), "websockets.asyncio.server.serve"),
+    (connection("tornado.websocket", request=types.SimpleNamespace(headers=ID)), "self.request.headers"),
+    (connection("simple_websocket.ws", environ={"HTTP_X_SIMULATION_RESULT_ID": "1"}), "bluejay.call(request.headers)"),
+    (connection("_granian", headers=ID), "bluejay.call(scope.headers)"),
+    (connection("quart.wrappers", headers=ID), "app.asgi_app = BluejayMiddleware"),
+    (connection("channels.generic", scope={"headers": ASGI}), "BluejayMiddleware"),
+    (connection("own", scope=types.SimpleNamespace(headers=ID)), "bluejay.call(headers)"),
+    ({"type": "websocket", "headers": ASGI}, "BluejayMiddleware"),
+    ({"REQUEST_METHOD": "GET", "HTTP_X_SIMULATION_RESULT_ID": "1"}, "bluejay.call(headers)"),
+]
+
+
+@pytest.mark.usefixtures("_unsaid")
+@pytest.mark.parametrize(("given", "way"), SIMULATED, ids=lambda value: None if isinstance(value, str) else "given")
+def test_a_simulated_call_that_cannot_be_recorded_is_said_once(
+    client: Bluejay, caplog: pytest.LogCaptureFixture, given: Any, way: str
+) -> None:
+    """Loudly, with what to do instead; each one is counted, and the handler runs as ever."""
+    handler = record(lambda one: one, client=client)
+    with caplog.at_level(logging.ERROR, "bluejay_ws"):
+        assert handler(given) is given
+        assert handler(given) is given
+    (line,) = [entry.getMessage() for entry in caplog.records]
+    assert line.startswith("@record cannot record this call")
+    assert way in line
+    assert client.stats()["dropped.unknown_server"] == 2
+
+
+class Raises:
+    """What cannot be asked for anything."""
+
+    @property
+    def headers(self) -> Any:
+        raise RuntimeError("quotes the caller")
+
+
+@pytest.mark.usefixtures("_unsaid")
+@pytest.mark.parametrize("given", ["stand-in", None, Raises(), {"type": "websocket"}, connection("own", headers={})])
+def test_without_the_header_nothing_is_said(client: Bluejay, caplog: pytest.LogCaptureFixture, given: Any) -> None:
+    """Production traffic, and the stand-ins of a user's own tests."""
+    with caplog.at_level(logging.INFO, "bluejay_ws"):
+        assert record(lambda one: one, client=client)(given) is given
+    assert caplog.records == []
+    assert "dropped.unknown_server" not in client.stats()
+
+
+@pytest.mark.usefixtures("_unsaid")
+def test_a_context_of_the_framework_is_asked_too(
+    client: Bluejay, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Quart handler has no arguments: its websocket is in the context."""
+    current = connection("quart.wrappers.websocket", headers=ID)
+    proxy = types.SimpleNamespace(_get_current_object=lambda: current)
+    monkeypatch.setitem(sys.modules, "quart", types.SimpleNamespace(websocket=proxy))
+
+    async def agent() -> str:
+        return "served"
+
+    served: Any = record(agent, client=client)
+    with caplog.at_level(logging.ERROR, "bluejay_ws"):
+        assert asyncio.run(served()) == "served"
+    assert "app.asgi_app = BluejayMiddleware(app.asgi_app)" in caplog.text

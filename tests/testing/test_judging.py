@@ -1,0 +1,73 @@
+"""Whether expectations hold: each fault is a sentence that says what was found in place of what was wanted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from bluejay_ws.testing.judging import judge, latencies_of, percentile
+from bluejay_ws.testing.line import CallLog
+from bluejay_ws.testing.scenarios import Expect
+from tests.timeline.samples import closed, event, good, never_answers, slow_tool, talks_over
+
+LOG = CallLog(close_code=1000, closed_by="caller")
+
+
+def faults(report: dict[str, Any], **expect: Any) -> list[str]:
+    """Return what does not hold."""
+    return [fault.text for fault in judge(Expect.model_validate({"errors": None, **expect}), report, LOG)]
+
+
+def test_a_good_call_holds_everything() -> None:
+    """All kinds of expectations at once."""
+    assert not faults(
+        good(),
+        tools=["find_table", {"name": "book_table", "parameters": {"table": 7}, "times": 1}],
+        in_order=True,
+        not_called=["send_sms"],
+        agent_says=["IT IS BOOKED"],
+        caller_heard_as=["table for four"],
+        latency_p95=1,
+        interruptions=0,
+        silence=5,
+        close=1000,
+        outcome="completed",
+        errors=0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("report", "expect", "fault"),
+    [
+        (good(), {"tools": ["send_sms"]}, "send_sms was not called (called: find_table, book_table)"),
+        ({}, {"tools": ["a"]}, "a was not called (called: no tool)"),
+        (good(), {"tools": [{"name": "book_table", "parameters": {"table": 8}}]}, 'called with {"table": 7}, not with'),
+        (good(), {"tools": [{"name": "book_table", "times": 2}]}, "book_table was called 1 times, not 2"),
+        (good(), {"tools": ["book_table", "find_table"], "in_order": True}, "not called in the order"),
+        (good(), {"not_called": ["book_table"]}, "book_table was called, and must not be"),
+        (good(), {"agent_says": ["goodbye"]}, "the agent did not say 'goodbye'"),
+        (good(), {"caller_heard_as": ["goodbye"]}, "the caller did not say 'goodbye'"),
+        (slow_tool(), {"latency_p95": 2}, "the answers took 9.30 s (p95), more than 2 s"),
+        ({}, {"latency_p95": 2}, "the latency is not known"),
+        (talks_over(), {"interruptions": 1}, "the agent talked over the caller 2 times, more than 1"),
+        (never_answers(), {"silence": 5}, "nobody was heard for 15.0 s, more than 5 s"),
+        (good(), {"close": 1011}, "the call was closed with 1000 by caller, not with 1011"),
+        (slow_tool(), {"outcome": "completed"}, "the outcome was connection_lost, not completed"),
+        ({}, {"outcome": "completed"}, "the outcome was not reported, not completed"),
+        (slow_tool(), {"errors": 0}, "book_table failed with TimeoutError"),
+        (never_answers(), {"errors": 0}, "there were 1 errors: Session error from the platform"),
+    ],
+)
+def test_what_does_not_hold_is_said(report: dict[str, Any], expect: dict[str, Any], fault: str) -> None:
+    """One sentence, with what was found."""
+    (found,) = faults(report, **expect)
+    assert fault in found
+
+
+def test_reports_of_any_shape_are_borne() -> None:
+    """A report that is not ours has faults, and no traceback."""
+    odd = {"tool_calls": [1, {"name": None, "parameters": 3}], "events": [{"metadata": 3}], "recorded_transcript": "x"}
+    assert faults(odd, tools=[{"name": "a", "parameters": {"b": {}}}])
+    assert latencies_of({"events": [event("Response latency", 1, latency_ms=True), closed(3)]}) == []
+    assert percentile([3.0, 1.0, 2.0], 0.5) == 2.0

@@ -1,0 +1,158 @@
+"""Calls of scenarios: what the caller does, when, with which voice, over which line."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import shutil
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from websockets.asyncio.server import serve
+
+from bluejay_ws.testing.audio import SAMPLE_RATE, caller_pcm, frames, tone, write_wav
+from bluejay_ws.testing.rehearsal import Lateness, prepare, rehearse, speak
+from bluejay_ws.testing.scenarios import Scenario, ScenarioError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from bluejay_ws.testing.line import CallLog
+
+SPOKEN = pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="espeak-ng is not installed")
+QUICK = 0.05
+
+
+@contextlib.asynccontextmanager
+async def agent(*, answers: bool = True) -> AsyncIterator[tuple[str, list[Any]]]:
+    """Give the URL of an agent that answers each utterance with a second of sound, and what it got."""
+    got: list[Any] = []
+
+    async def handler(websocket: Any) -> None:
+        async for message in websocket:
+            got.append(message)
+            if answers and isinstance(message, str) and json.loads(message)["type"] == "speech.completed":
+                for frame in frames(tone(1_000)):
+                    await websocket.send(frame)
+
+    async with serve(handler, "127.0.0.1", 0) as server:
+        yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}", got
+
+
+def call(steps: list[dict[str, Any]], *, answers: bool = True, seed: int = 0, **more: Any) -> tuple[CallLog, list[Any]]:
+    """Make the call of these steps, twenty times faster than in real time."""
+    caller = {"greeting": 0.0, "patience": 0.3, "background": "pauses", **more.pop("caller", {})}
+    scenario = Scenario.model_validate({"name": "x", "steps": steps, "caller": caller, **more})
+    sounds = {
+        number: tone(300) if step.speaks else tone(100)
+        for number, step in enumerate(scenario.steps)
+        if step.speaks or step.noise
+    }
+
+    async def make() -> tuple[CallLog, list[Any]]:
+        async with agent(answers=answers) as (url, got):
+            return await rehearse(scenario, sounds, url, "local-1", seed=seed, pace=QUICK), got
+
+    return asyncio.run(make())
+
+
+def test_the_caller_takes_each_step_in_order() -> None:
+    """It speaks, waits, presses keys, and hangs up at the end."""
+    log, _ = call([{"say": "a"}, {"silence": 0.1}, {"noise": 0.1}, {"listen": 0.1}, {"dtmf": "1"}, {"hang_up": 1000}])
+    assert len(log.of("user.audio")) == 3
+    assert (log.close_code, log.closed_by) == (1000, "caller")
+
+
+def test_the_caller_can_drop_the_line_and_close_with_a_code() -> None:
+    """What comes after that is not done."""
+    log, _ = call([{"drop": True}, {"say": "a"}])
+    assert (log.close_code, log.of("user.audio")) == (1006, [])
+    log, _ = call([{"say": "a"}, {"hang_up": 4000}])
+    assert log.close_code == 4000
+
+
+def test_the_caller_interrupts_in_the_middle_of_an_answer() -> None:
+    """Once so much of it has been heard."""
+    log, _ = call([{"say": "a"}, {"say": "b", "interrupt_after": 0.4}])
+    assert len(log.of("barge_in")) == 1
+
+
+def test_the_caller_speaks_at_a_time() -> None:
+    """Seconds since the call began, whatever the agent does."""
+    log, _ = call([{"say": "a"}, {"say": "b", "at": 0.5}])
+    assert log.of("user.audio")[1].at_ms >= 499
+
+
+def test_an_impatient_caller_hangs_up() -> None:
+    """The others go on after their patience."""
+    steps = [{"say": "a"}, {"say": "b"}]
+    log, _ = call(steps, answers=False, caller={"hangs_up_impatiently": True})
+    assert len(log.of("user.audio")) == 1
+    log, _ = call(steps, answers=False)
+    assert len(log.of("user.audio")) == 2
+
+
+def test_the_call_ends_after_its_time() -> None:
+    """Whatever has been said."""
+    log, _ = call([{"say": "a"}] * 50, answers=False, seconds=0.2)
+    assert len(log.of("user.audio")) < 50
+
+
+def test_a_bad_line_loses_the_same_frames_with_the_same_seed() -> None:
+    """Chance is repeatable, and order is kept."""
+    steps = [{"say": "a"}] * 3
+    counts = []
+    for seed in (1, 1, 2):
+        _, got = call(steps, answers=False, seed=seed, network={"loss": 0.5, "delay_ms": 1, "jitter_ms": 2})
+        kinds = [json.loads(message)["type"] for message in got if isinstance(message, str)]
+        assert kinds == ["speech.started", "speech.completed"] * 3
+        counts.append(sum(isinstance(message, bytes) for message in got))
+    assert 0 < counts[0] < 45 * 3
+    assert counts[0] == counts[1]
+
+
+@SPOKEN
+def test_words_are_spoken_at_the_wire_s_rate(tmp_path: Path) -> None:
+    """About a second of loud sound for three words; an unknown voice is said."""
+    pcm = speak("A table, please.")
+    assert 0.5 < len(pcm) / 2 / SAMPLE_RATE < 3
+    with pytest.raises(ScenarioError, match="cannot speak with the voice 'klingon-xx'"):
+        speak("a", "klingon-xx")
+
+
+def test_without_espeak_the_way_out_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scenario that speaks needs a voice."""
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(ScenarioError, match="apt-get install espeak-ng"):
+        speak("never said before")
+
+
+def test_every_sound_is_made_before_the_call(tmp_path: Path) -> None:
+    """Files beside the scenario, keys, noise; a missing file is named."""
+    write_wav(tmp_path / "order.wav", caller_pcm())
+    steps = [{"play": "order.wav"}, {"dtmf": "1#"}, {"noise": 0.5}, {"silence": 1}]
+    sounds = prepare(Scenario.model_validate({"name": "x", "steps": steps}), tmp_path, "en")
+    assert {number: len(pcm) for number, pcm in sounds.items()} == {0: len(caller_pcm()), 1: 12_800, 2: 16_000}
+    missing = Scenario.model_validate({"name": "x", "steps": [{"play": "none.wav"}]})
+    with pytest.raises(ScenarioError, match=r"cannot play 'none\.wav'"):
+        prepare(missing, tmp_path, "en")
+
+
+def test_a_loop_that_is_held_up_cannot_be_trusted() -> None:
+    """The caller measures how late it is woken."""
+
+    async def measure(*, busy: bool) -> Lateness:
+        lateness = Lateness()
+        task = asyncio.create_task(lateness.watch())
+        for _ in range(3):
+            await asyncio.sleep(0.03)
+            if busy:
+                time.sleep(0.2)
+        task.cancel()
+        return lateness
+
+    assert Lateness().is_trusted
+    assert not asyncio.run(measure(busy=True)).is_trusted
