@@ -19,6 +19,7 @@ NAMES = (
     "imports",
     "ends",
     "hearing",
+    "taps",
     "lateness",
     "throughput",
     "fleet",

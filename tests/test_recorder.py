@@ -695,3 +695,46 @@ def test_a_block_that_is_open_at_the_end_is_kept_as_it_is_then(call: Call) -> No
         block.output = "whole"
     (tool,) = call.report().tool_calls or []
     assert tool.output == {"status": "interrupted", "output": "half"}
+
+
+def test_tools_of_a_linked_trace_and_of_the_report_are_said_to_be_counted_twice(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Once for a call, whichever comes first, with the remedy; a tool recorded by hand may be meant so."""
+    for first in (True, False):
+        call = Call()
+        if first:
+            call.recorder.add_trace_id("0" * 31 + "1")
+        call.recorder.add_tool_call("by_hand")
+        assert call.counters["doubled.tool_calls"] == 0
+        for _ in range(2):
+            with call.recorder.tool_call("f"):
+                pass
+        if not first:
+            call.recorder.add_trace_id("0" * 31 + "1")
+        assert call.counters["doubled.tool_calls"] == 1
+        assert "Leave out add_trace_id" in caplog.text
+        caplog.clear()
+
+
+def test_what_listens_records_at_the_end_of_the_call() -> None:
+    """It is called while the call can still record; an error of its own is counted; later ones are not called."""
+    call = Call()
+    call.recorder.at_end(lambda: call.recorder.add_event("last"))
+    call.recorder.at_end(lambda: call.recorder.count(1 / 0))  # type: ignore[arg-type]
+    titles = [event.title for event in call.report().events or []]
+    call.recorder.at_end(lambda: titles.append("late"))
+    assert titles == ["last", "Connection closed"]
+    assert call.counters["dropped.failed_end"] == 1
+
+
+def test_an_utterance_may_be_told_how_long_it_lasts() -> None:
+    """Its end follows from its start; where it is heard, the audio tells."""
+    call = Call()
+    said = call.recorder.agent_said("Hello.", start_offset_ms=100, end_offset_ms=100)
+    said.lasts(ms=400)
+    (one,) = call.report().recorded_transcript or []
+    assert (one.start_offset_ms, one.end_offset_ms) == (100, 500)
+    placed = Call(heard=Ear(Span(None, None), Span(None, None)))
+    placed.recorder.agent_said("Hello.").lasts(ms=400)
+    assert [one.utterance for one in placed.report().recorded_transcript or []] == ["Hello."]

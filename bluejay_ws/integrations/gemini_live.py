@@ -38,6 +38,7 @@ class GeminiLiveTap(Tap):
         self._joins = True  # late pieces of the caller's belong to what was said before
         self._background: set[str] = set()
         self._calls = 0
+        self._kind_sent = ""
 
     def _received(self, message: dict[str, Any]) -> None:
         for key, value in message.items():
@@ -89,7 +90,8 @@ class GeminiLiveTap(Tap):
         kind = chunk.get("mimeType") or chunk.get("mime_type") or ""
         if kind and not kind.startswith("audio/"):
             return
-        self.input_bytes_per_ms = _rate(kind, self.input_bytes_per_ms)
+        if kind != self._kind_sent:
+            self._kind_sent, self.input_bytes_per_ms = kind, _rate(kind, self.input_bytes_per_ms)
         if self._activity:
             self._user_audio(chunk.get("data"))
         else:
@@ -149,8 +151,10 @@ class GeminiLiveTap(Tap):
             self._user_piece(content["inputTranscription"])
         if content.get("outputTranscription"):
             self._agent_piece(content["outputTranscription"].get("text") or "")
-        for part in (content.get("modelTurn") or {}).get("parts") or ():
-            self._part(part)
+        turn = content.get("modelTurn")
+        if turn:
+            for part in turn.get("parts") or ():
+                self._part(part)
         if content.get("generationComplete"):
             self._agent_done()
         if content.get("turnComplete"):

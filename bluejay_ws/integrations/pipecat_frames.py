@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["INTERRUPTED", "PipecatTap", "Push"]
 
-INTERRUPTED = "Pipecat interrupted the agent"
+INTERRUPTED = "Caller interrupted the agent"
 SETTLE = 0.5
 """Seconds after the end of an utterance in which more of its text may come."""
 LATE_MS = 5_000.0
@@ -30,6 +30,8 @@ SILENCE_MS = 350.0
 """How long Pipecat listens to silent audio of a speaking avatar before it says that the agent has stopped."""
 PIECE_MS = 100.0
 """Audio passes in pieces that are shorter than this."""
+LATE_START_MS, BACKLOG_MS = 400.0, 2_000.0
+"""A pipeline that starts later than this after the handshake has audio waiting for it, up to so much."""
 _SEEN = 256  # frames of interest that may be on their way at once
 
 _AT_OUTPUT = {
@@ -39,6 +41,7 @@ _AT_OUTPUT = {
 }
 _ANYWHERE = {
     "TranscriptionFrame": "_user_text",
+    "TTSSpeakFrame": "_filler_asked_for",
     "VADUserStartedSpeakingFrame": "_user_began",
     "VADUserStoppedSpeakingFrame": "_user_paused",
     "UserStartedSpeakingFrame": "_user_took_over",
@@ -73,7 +76,11 @@ class PipecatTap:
             one, or for `close`.
     """
 
-    __slots__ = ("_agent", "_ending", "_later", "_output", "_recorder", "_seen", "_tools", "_user")
+    __slots__ = (
+        "_agent", "_ending", "_fillers", "_later", "_output", "_placed", "_recorder", "_running_from", "_seen",
+        "_tools",
+        "_user",
+    )  # fmt: skip
 
     def __init__(
         self, recorder: Recorder, *, output: object, later: Callable[[float, Callable[[], None]], object] | None = None
@@ -86,6 +93,9 @@ class PipecatTap:
         self._tools: dict[str, ToolCallBlock | None] = {}  # by call id; None: over
         self._seen: dict[int, None] = {}
         self._ending = False
+        self._fillers: list[str] = []  # what the application has the agent say beside the model
+        self._placed = False  # the caller's first utterance
+        self._running_from = -1.0  # when the pipeline's clock began
 
     def pushed(self, push: Push) -> None:
         """Take note of a frame on its way from one processor to the next."""
@@ -122,7 +132,10 @@ class PipecatTap:
         """Return when a frame was pushed, in milliseconds since the handshake; before it: below zero."""
         if push.timestamp <= 0:  # the pipeline's clock does not run yet
             return float(self._recorder.offset_ms())
-        age: int = push.source.get_clock().get_time() - push.timestamp
+        time = push.source.get_clock().get_time()
+        age: int = time - push.timestamp
+        if self._running_from < 0.0:
+            self._running_from = self._recorder.offset_ms() - time / 1e6
         return self._recorder.offset_ms() - max(age, 0) / 1e6
 
     def _settle(self, action: Callable[[], None]) -> None:
@@ -162,8 +175,15 @@ class PipecatTap:
         if not words:
             return
         bounds = self._user.heard(now) or (None if self._observed() else self._user.ruled(now))
+        if not self._placed and bounds is not None and self._started_late(bounds[0]) and self._observed():
+            bounds = None  # what was said before the pipeline ran was heard late: the call's own frames tell
+        self._placed = True
         start, end = bounds or (None, None)
         self._recorder.user_said(words, start_offset_ms=_ms(start), end_offset_ms=_ms(end))
+
+    def _started_late(self, at: float) -> bool:
+        """Return whether the pipeline began after the call, and heard this among what had waited for it."""
+        return self._running_from > LATE_START_MS and at < self._running_from + BACKLOG_MS
 
     def _observed(self) -> bool:
         """Return whether the caller's own audio frames are observed: they tell better than late rulings."""
@@ -192,6 +212,18 @@ class PipecatTap:
         if self._agent is not None:
             self._agent.audio(frame, at)
 
+    def _filler_asked_for(self, frame: Any, _: float) -> None:
+        self._fillers.append(" ".join(frame.text.split()))
+        del self._fillers[:-16]
+
+    def _is_filler(self, words: str) -> bool:
+        """Return whether the application had this said; an interruption may have cut it."""
+        said = " ".join(words.split())
+        found = next((text for text in self._fillers if text.startswith(said)), None)
+        if found is not None:
+            self._fillers.remove(found)
+        return found is not None
+
     def _agent_text(self, frame: Any, at: float) -> None:
         context = getattr(frame, "context_id", None)
         if self._agent is not None and self._agent.is_another(context):
@@ -211,15 +243,14 @@ class PipecatTap:
         words, start = str(speech.words), speech.start
         end = None if start is None else max(start, now if speech.end is None else speech.end)
         if words:
-            self._recorder.agent_said(
-                words, start_offset_ms=_ms(start), end_offset_ms=_ms(end), filler=speech.filler or None
-            )
+            filler = speech.filler or self._is_filler(words) or None
+            self._recorder.agent_said(words, start_offset_ms=_ms(start), end_offset_ms=_ms(end), filler=filler)
 
     def _interrupted(self, _: Any, at: float) -> None:
         speech = self._agent
         if speech is not None and speech.goes_on and not speech.cut:
             speech.cut = True
-            self._recorder.add_event(INTERRUPTED, start_offset_ms=_ms(at), tags=("interruption",))
+            self._recorder.interruption(at_ms=_ms(at), by="user", source="pipecat")
 
     # -- tools -------------------------------------------------------------------------------------------------
 

@@ -32,12 +32,12 @@ KEPT = 64
 """So many utterances of each side can still be corrected."""
 _LOUD, _LOUD_BELOW = 1, 254
 """Samples whose upper byte is between these are louder than 512 of 32,768: speech, and not a line's noise."""
-_LOOKS = 6
+_LOOKS = 3
 PAUSE_MS = 700.0
 """Silence that ends what the caller says, where the provider does not say when it ended."""
 ASK_AGAIN_MS = 200
 """So often it is asked whether the call's frames are observed, until they are."""
-_GROWTH = 1.5
+_GROWTH = 3.0
 
 
 class Tap:
@@ -335,7 +335,7 @@ class Tap:
 
     def _tell_agent(self, reply: Reply) -> None:
         text = self._spoken(reply)
-        reply.next_told = int(len(reply.text) * _GROWTH) + 16
+        reply.next_told = int(len(reply.text) * _GROWTH) + 40
         ms = reply.audio_ms if reply.heard_ms is None else min(reply.heard_ms, reply.audio_ms or reply.heard_ms)
         if reply.said is None:
             if text:
@@ -598,10 +598,10 @@ def _is_loud(payload: Any) -> bool:
     if type(payload) is str:
         step = size // _LOOKS // 8 * 8 or 8
         for at in range(0, size - 8, step):
-            piece = a2b_base64(payload[at : at + 8])  # three samples
-            loud += (_LOUD < piece[1] < _LOUD_BELOW) + (_LOUD < piece[3] < _LOUD_BELOW)
+            _, first, _, second, _, _ = a2b_base64(payload[at : at + 8])  # three samples; two are enough
+            loud += (_LOUD < first < _LOUD_BELOW) + (_LOUD < second < _LOUD_BELOW)
     elif type(payload) is bytes:
-        step = size // _LOOKS // 2 * 2 or 2
+        step = size // _LOOKS // 4 * 2 or 2
         for at in range(1, size, step):
             loud += _LOUD < payload[at] < _LOUD_BELOW
     return loud > 1
