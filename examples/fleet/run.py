@@ -98,7 +98,10 @@ class Pod:
 
     def listens(self) -> None:
         """Wait until it listens."""
-        line = self.process.stdout.readline() if self.process.stdout else ""
+        if self.process.stdout is None:
+            return
+        with self.process.stdout as output:
+            line = output.readline()
         self.url = f"ws://127.0.0.1:{int(line)}"
 
     def kill(self) -> None:
