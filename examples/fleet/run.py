@@ -98,7 +98,10 @@ class Pod:
 
     def listens(self) -> None:
         """Wait until it listens."""
-        line = self.process.stdout.readline() if self.process.stdout else ""
+        if self.process.stdout is None:
+            return
+        with self.process.stdout as output:
+            line = output.readline()
         self.url = f"ws://127.0.0.1:{int(line)}"
 
     def kill(self) -> None:
@@ -119,6 +122,7 @@ class Fleet:
         names = {name: value for name, value in os.environ.items() if not name.startswith("BLUEJAY_")}
         self._environ = {**names, "BLUEJAY_SPOOL": url, "BLUEJAY_API_URL": platform.url}
         self.pods: list[Pod] = []
+        self.started: list[Pod] = []
         self.deliverers: list[subprocess.Popen[bytes]] = []
         self.calls: list[Call] = []
         self.killed = 0
@@ -127,6 +131,7 @@ class Fleet:
     async def add_pod(self) -> None:
         """Start one more agent, and wait until it listens."""
         pod = Pod(self._home, self._environ)
+        self.started.append(pod)
         await asyncio.to_thread(pod.listens)
         self.pods.append(pod)
 
@@ -166,7 +171,7 @@ class Fleet:
     def stop(self) -> None:
         """End what is left in good order: agents hand over, deliverers finish what they send."""
         processes: list[subprocess.Popen[str] | subprocess.Popen[bytes]] = []
-        processes += [*(pod.process for pod in self.pods), *self.deliverers]
+        processes += [*(pod.process for pod in self.started if pod.killed_at is None), *self.deliverers]
         for process in processes:
             process.terminate()
         for process in processes:
@@ -202,7 +207,9 @@ async def _calls(fleet: Fleet, calls: int, pods: int, deliverers: int, kills: in
     pause = max(0.05, calls * 2.0 / at_once / max(1, kills))
     killing = asyncio.create_task(fleet.kill_pods(kills, pause))
     await asyncio.gather(*(one(number) for number in range(calls)))
-    await killing
+    killing.cancel()  # a kill without calls shows nothing
+    with contextlib.suppress(asyncio.CancelledError):
+        await killing
 
 
 def _settle(url: str, platform: FakePlatform) -> None:
