@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import resource
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from websockets.asyncio.server import serve
 
 from bluejay_ws import Bluejay, current_recorder, record
+from bluejay_ws.client import Seam
 from bluejay_ws.delivery.sender import Sender
 
 if TYPE_CHECKING:
@@ -17,9 +18,9 @@ if TYPE_CHECKING:
 
     from websockets.asyncio.server import ServerConnection
 
-    from bluejay_ws.delivery.parcel import Parcel
+    from bluejay_ws.delivery.store import Report
 
-__all__ = ["Agent", "Undelivered", "more_descriptors"]
+__all__ = ["Agent", "Undelivered", "more_descriptors", "undelivered_client"]
 
 
 class Undelivered(Sender):
@@ -28,8 +29,14 @@ class Undelivered(Sender):
     def start(self) -> None:
         """Do nothing."""
 
-    def submit(self, parcel: Parcel) -> None:
+    def submit(self, report: Report) -> None:
         """Do nothing."""
+
+
+def undelivered_client(key: str, **options: Any) -> Bluejay:
+    """Return a client whose reports stay where they are."""
+    seam = Seam(sender=lambda settings, store, counters: Undelivered(settings, store=store, counters=counters))
+    return Bluejay._with(key, seam=seam, **options)
 
 
 class Agent:

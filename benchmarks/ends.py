@@ -7,11 +7,11 @@ import time
 from statistics import median
 from typing import TYPE_CHECKING
 
-from benchmarks.agent import Undelivered
+from benchmarks.agent import undelivered_client
 from benchmarks.measure import Effort, Result, spread
-from bluejay_ws import Bluejay
 
 if TYPE_CHECKING:
+    from bluejay_ws import Bluejay
     from bluejay_ws.call import Call
 
 __all__ = ["run"]
@@ -46,13 +46,7 @@ def _round(number: int, count: int) -> tuple[float, float]:
     """Return the microseconds of one end on this thread, alone and in a crowd."""
     with (
         tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory,
-        Bluejay(
-            "benchmark",
-            base_url="http://127.0.0.1:9",
-            spool=directory,
-            flush_timeout=3.0,
-            sender=lambda settings, spool, counters: Undelivered(settings, spool=spool, counters=counters),
-        ) as client,
+        undelivered_client("benchmark", base_url="http://127.0.0.1:9", spool=directory, flush_timeout=3.0) as client,
     ):
         alone = []
         for call in _calls(client, f"alone{number}", ALONE):

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from websockets.asyncio.server import serve
 from websockets.sync.server import serve as sync_serve
 
-from benchmarks.agent import Undelivered
+from benchmarks.agent import undelivered_client
 from benchmarks.measure import Effort, Result, difference, in_turns, spread
 from bluejay_ws import Bluejay, record
 
@@ -425,12 +425,7 @@ def run(effort: Effort) -> list[Result]:
     """Measure each family whose library is there."""
     results: list[Result] = []
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
-        client = Bluejay(
-            "no-key",
-            base_url="http://127.0.0.1:1",
-            spool=directory,
-            sender=lambda settings, spool, counters: Undelivered(settings, spool=spool, counters=counters),
-        )
+        client = undelivered_client("no-key", base_url="http://127.0.0.1:1", spool=directory)
         for name, limit, (frames, connections) in _measured(client, effort):
             results += _lines(name, frames, connections, limit)
         counted = client.stats()

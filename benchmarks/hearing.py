@@ -13,12 +13,12 @@ from benchmarks.conversations import BACKGROUNDS, EVENTS, SENDINGS, Cell, Conver
 from benchmarks.measure import Effort, Result, difference, in_turns, percentile, spread
 from bluejay_ws.hearing.chirp import ChirpObserver
 from bluejay_ws.hearing.turns import AGENT_INTERRUPTED, CALLER_INTERRUPTED, RESPONSE
+from bluejay_ws.hearing.utterances import Placed, Speaker, Stretch, Utterance, place
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from benchmarks.conversations import Kind
-    from bluejay_ws.hearing.voices import HeardSpan
     from bluejay_ws.testing.spans import Span
 
 __all__ = ["CARRIER_CELLS", "CELLS", "MORE", "Findings", "listen", "run"]
@@ -89,8 +89,8 @@ class _Report:
 
     def __init__(self) -> None:
         self.events: list[tuple[str, float, float | None]] = []
-        self.user: list[HeardSpan] = []
-        self.agent: list[HeardSpan] = []
+        self.user: list[Placed] = []
+        self.agent: list[Placed] = []
         self.observer = ChirpObserver(self._add_event)
 
     def _add_event(self, title: str, *, start_offset_ms: int, end_offset_ms: int | None = None, **_: Any) -> None:
@@ -125,23 +125,30 @@ def listen(call: Conversation, carrier: str | None = None) -> Findings:
 def _heard(call: Conversation, items: Iterable[tuple[float, Kind, bytes | str]]) -> _Report:
     report = _Report()
     observer: Any = report.observer
+    said: list[tuple[Utterance, Stretch]] = []
     for at, kind, what in items:
         if kind == "user_said":
-            report.user.append(observer.user_utterance(at))
+            said.append(_said("USER", observer, at))
         elif kind == "agent_said":
-            report.agent.append(observer.agent_utterance(at))
+            said.append(_said("AGENT", observer, at))
         else:
             getattr(observer, kind)(what, at)
     observer.close(call.ended_ms)
+    for one, stretch in said:
+        (report.user if one.by_user else report.agent).extend(p for p in place(stretch) if p.utterance is one)
     return report
 
 
-def _errors(heard: Sequence[HeardSpan], true: Sequence[Span]) -> list[float]:
+def _said(speaker: Speaker, observer: ChirpObserver, at: float) -> tuple[Utterance, Stretch]:
+    one = Utterance(None, 0, speaker, "So many words.", at_ms=int(at))
+    return one, observer.utterance(one, at)
+
+
+def _errors(heard: Sequence[Placed], true: Sequence[Span]) -> list[float]:
     """Return by how much each start and each end is off."""
     errors = []
     for ours, theirs in zip(heard, true, strict=True):
-        start = ours.start_ms or 0.0
-        errors += [abs(start - theirs.start_ms), abs((start if ours.end_ms is None else ours.end_ms) - theirs.end_ms)]
+        errors += [abs(ours.start_ms - theirs.start_ms), abs(ours.end_ms - theirs.end_ms)]
     return errors
 
 

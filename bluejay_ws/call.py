@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bluejay_ws.current import INERT, enter
-from bluejay_ws.delivery.parcel import Parcel
+from bluejay_ws.delivery.store import Report
 from bluejay_ws.hearing.chirp import ChirpObserver
 from bluejay_ws.log import say
 from bluejay_ws.outcome import RESTART, left_by, outcome
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from bluejay_ws.delivery.handover import FleetSender
     from bluejay_ws.delivery.sender import Sender
-    from bluejay_ws.delivery.spool import CallFile, Spool
+    from bluejay_ws.delivery.store import LiveReport, Store
     from bluejay_ws.outcome import Left
     from bluejay_ws.settings import Settings
     from bluejay_ws.stats import Counters
@@ -48,7 +48,7 @@ class Host(Protocol):
 
     settings: Settings
     counters: Counters
-    spool: Spool | None
+    spool: Store | None
     sender: Sender | FleetSender
     clock: Callable[[], int]
 
@@ -58,7 +58,7 @@ class Host(Protocol):
     def forget(self, call: Call) -> None:
         """Take the call off the books."""
 
-    async def aflush(self) -> bool:
+    async def flush_at_end(self) -> bool:
         """Wait for delivery."""
         ...
 
@@ -132,7 +132,7 @@ class Call:
         self._facts: dict[str, Any] | None = None
         self._handlers = 0
         self._left: Left | None = None
-        self._file: CallFile | None = None
+        self._file: LiveReport | None = None
         self._waiting: _Waiting | None = None
         self.recorder = Recorder(
             clock=client.clock,
@@ -225,7 +225,7 @@ class Call:
         """
         if (self._facts or {}).get("close_code") == RESTART:
             try:
-                await self._client.aflush()
+                await self._client.flush_at_end()
             except Exception as error:  # noqa: BLE001 - no error of ours reaches the agent
                 self.failed("flush", error)
 
@@ -310,13 +310,13 @@ class Call:
             return self.recorder.release()
         at_ms = self.recorder.offset_ms()
         self.recorder.stop()
-        return self._client.sender.end(self.recorder.report_id, partial(self._finish, at_ms, facts))
+        return self._client.sender.end(self.recorder.report_id, partial(self._finish, at_ms, self._all_facts(facts)))
 
     def _finish(self, at_ms: int, facts: dict[str, Any]) -> None:
         """Write the last lines of the call, which ended at ``at_ms``, and hand its report over. Never raises."""
         sender, report_id = self._client.sender, self.recorder.report_id
         try:
-            self.recorder.close(self._all_facts(facts), self._summary(at_ms), at_ms)
+            self.recorder.close(facts, self._summary(at_ms), at_ms)
             identity = self.recorder.simulation_result_id
             if identity is None:
                 self._client.counters.add("dropped.never_bound")
@@ -349,7 +349,7 @@ class Call:
             **outcome(facts, left),
         }
 
-    def _parcel(self, simulation_result_id: str) -> Parcel:
+    def _parcel(self, simulation_result_id: str) -> Report:
         if self._file is not None and self._file.broken is None:
             parcel = self._file.seal()
             if self._file.broken is None:
@@ -357,7 +357,7 @@ class Call:
         bodies = [self._header(simulation_result_id), *self.recorder.bodies]
         if self._file is not None:
             self._file.discard()
-        return Parcel.from_memory(self.recorder.report_id, simulation_result_id, bodies)
+        return Report.from_memory(self.recorder.report_id, simulation_result_id, bodies)
 
     def _warn_if_no_tools(self) -> None:
         if DECORATED_TOOLS and not any(map(_TOOL_CALL.match, self.recorder.bodies)):
@@ -434,7 +434,7 @@ class Call:
             waiting.release(self._file.append)
         self.recorder.write = None if self._file is None else self._file.append
 
-    def _new_file(self, simulation_result_id: str) -> CallFile | None:
+    def _new_file(self, simulation_result_id: str) -> LiveReport | None:
         if self._client.spool is None:
             return None
         return self._client.spool.open_call(

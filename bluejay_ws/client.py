@@ -9,12 +9,14 @@ import os
 import threading
 import time
 import weakref
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from bluejay_ws.call import Call, CallContext
 from bluejay_ws.current import INERT
+from bluejay_ws.delivery.admin import DELETE_APART, SEND_APART
 from bluejay_ws.delivery.sender import Sender
-from bluejay_ws.delivery.spool import Spool
+from bluejay_ws.delivery.spool import APART, Spool
 from bluejay_ws.exceptions import DeliveryError, SpoolError
 from bluejay_ws.log import say, say_seldom
 from bluejay_ws.settings import Retry, Secret, Settings
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from bluejay_ws.delivery.handover import FleetSender
+    from bluejay_ws.delivery.store import Store
     from bluejay_ws.recorder import Recorder
     from bluejay_ws.results import CallResult, ResultReader, RunResult
 
@@ -34,7 +37,37 @@ __all__ = ["Bluejay", "Call", "default_client", "opening_failed"]
 
 logger = logging.getLogger("bluejay_ws")
 
+LOCAL_ID = "local-"
+"""How the ids of the local caller begin."""
+
 _WARNING_EVERY = 60.0
+
+
+def _sender(settings: Settings, store: Store | None, counters: Counters) -> Sender | FleetSender:
+    if settings.database is None:
+        return Sender(settings, store=store, counters=counters)
+    fleet = _fleet()
+    sender: FleetSender = fleet.FleetSender(
+        settings.database.reveal(),
+        settings.base_url,
+        spool=store if isinstance(store, fleet.LocalSpool) else None,
+        counters=counters,
+        flush_timeout=settings.flush_timeout,
+    )
+    return sender
+
+
+@dataclass(frozen=True)
+class Seam:
+    """What a test may put in the place of the real thing.
+
+    Args:
+        clock: monotonic nanoseconds.
+        sender: makes what delivers.
+    """
+
+    clock: Callable[[], int] = time.monotonic_ns
+    sender: Callable[[Settings, Store | None, Counters], Sender | FleetSender] = _sender
 
 
 class Bluejay:
@@ -55,12 +88,12 @@ class Bluejay:
         redact: called as ``redact(kind, value)`` before anything is kept; its result is kept instead.
         flush_timeout: seconds that `close`, and the end of the process, may wait for delivery.
         redial_wait: seconds after a crash in which the platform may dial the same call again.
-        clock: monotonic nanoseconds; for tests.
-        sender: what delivers; for tests. Default: a `Sender` with these settings.
 
     Raises:
         ConfigurationError: a value cannot be used.
     """
+
+    _seam = Seam()
 
     def __init__(
         self,
@@ -73,8 +106,6 @@ class Bluejay:
         redact: Callable[[str, Any], Any] | None = None,
         flush_timeout: float = 10.0,
         redial_wait: float = 2.0,
-        clock: Callable[[], int] = time.monotonic_ns,
-        sender: Callable[[Settings, Spool | None, Counters], Sender | FleetSender] | None = None,
     ) -> None:
         api_key = Secret.wrap(api_key)
         self.settings = Settings.load(
@@ -87,17 +118,17 @@ class Bluejay:
             flush_timeout=flush_timeout,
             redial_wait=redial_wait,
         )
-        self.clock = clock
+        self.clock = self._seam.clock
         self.counters = Counters()
-        self.spool = self._usable_spool()
-        self.sender = (sender or _sender)(self.settings, self.spool, self.counters)
+        self.spool: Store | None = self._usable_spool()
+        self.sender = self._seam.sender(self.settings, self.spool, self.counters)
         self._calls: dict[Call, None] = {}
         self._names: dict[str, Call] = {}
         self._older: dict[str, list[Call]] = {}  # live calls whose name a newer one has taken
         self._started = False
         self._warned_at = float("-inf")
-        if self.settings.api_key is None and self.settings.database is None:
-            logger.warning("BLUEJAY_API_KEY is not set: calls are recorded, and their reports wait until it is")
+        self._said_apart = False
+        self._say_what_is_missing()
         _clients.add(self)
         weakref.finalize(self, self.sender.let_go).atexit = False  # threads that nobody can use any more end
 
@@ -113,6 +144,27 @@ class Bluejay:
         """
         return default_client()
 
+    @classmethod
+    def _with(cls, *args: Any, seam: Seam, **options: Any) -> Self:
+        """Return a client with another clock or sender; for tests and benchmarks."""
+        client = cls.__new__(cls)
+        client._seam = seam  # noqa: SLF001 - the class's own
+        client.__init__(*args, **options)  # type: ignore[misc]
+        return client
+
+    def _say_what_is_missing(self) -> None:
+        settings = self.settings
+        if settings.key_problem:
+            text = "%s; calls are recorded, and their reports wait until it is"
+            say(self.counters, logging.ERROR, text, settings.key_problem)
+        elif settings.api_key is None and settings.database is None:
+            text = "BLUEJAY_API_KEY is not set: calls are recorded, and their reports wait until it is"
+            say(self.counters, logging.WARNING, text)
+        if settings.spool_problem:
+            self.counters.add("spool.unusable")
+            text = "%s; until then reports are kept in memory only, and a crash loses them"
+            say(self.counters, logging.WARNING, text, settings.spool_problem)
+
     def __repr__(self) -> str:
         settings = getattr(self, "settings", None)  # tracebacks with locals show a client that is being made
         return f"Bluejay(base_url={settings.base_url!r}, spool={str(settings.spool)!r})" if settings else "Bluejay(...)"
@@ -121,7 +173,12 @@ class Bluejay:
         if self.settings.spool is None:
             return None
         kind = Spool if self.settings.database is None else _fleet().LocalSpool
-        spool: Spool = kind(self.settings.spool, counters=self.counters, redial_wait=self.settings.redial_wait)
+        spool: Spool = kind(
+            self.settings.spool,
+            counters=self.counters,
+            destination=APART if self.settings.apart else self.settings.destination,
+            redial_wait=self.settings.redial_wait,
+        )
         try:
             spool.prepare()
         except SpoolError as error:
@@ -185,6 +242,10 @@ class Bluejay:
             self._warn_unusable(len(values))
         if identity is None and not late_id:
             return None
+        if identity is not None and self._is_foreign(identity):
+            return None
+        if self.settings.apart and self.spool is not None and not self._said_apart:
+            self._say_apart()
         # First: offsets count from here, and starting a thread takes a while.
         call = Call(self, identity, server, id_names=names)
         if not self._started:
@@ -194,6 +255,24 @@ class Bluejay:
             self.counters.add("recorded")
             self.remember(identity, call)
         return call
+
+    def _is_foreign(self, identity: str) -> bool:
+        """Return whether this is a call of the local caller, and the platform is somebody's account: counted, said."""
+        if not identity.startswith(LOCAL_ID) or self.settings.is_local:
+            return False
+        self.counters.add("dropped.local_id")
+        text = (
+            "call %s comes from the local caller, and this client reports to %s: it is not recorded;"
+            " set BLUEJAY_API_URL to the local platform"
+        )
+        say_seldom(self.counters, logging.WARNING, text, identity, self.settings.base_url)
+        return True
+
+    def _say_apart(self) -> None:
+        self._said_apart = True
+        place, why = f"{self.settings.spool}/{APART}", self.settings.apart
+        text = "reports are kept apart in %s, because %s; to send them: %s; to delete them: %s"
+        say(self.counters, logging.WARNING, text, place, why, SEND_APART, DELETE_APART)
 
     def _start(self) -> None:
         self._started = True
@@ -223,7 +302,8 @@ class Bluejay:
         return call.recorder
 
     def remember(self, name: str, call: Call) -> None:
-        """Let `find` answer to ``name`` with ``call``."""
+        """Let `find` answer to ``name``, or to the number that it is, with ``call``."""
+        name = str(name)
         older = self._names.get(name)
         self._names[name] = call  # first: an odd name raises here, and must not stand in the way of the call's end
         if name not in call.names:
@@ -274,6 +354,10 @@ class Bluejay:
         if strict:
             self._check_delivered()
         return done
+
+    async def flush_at_end(self) -> bool:
+        """Do what `aflush` does while the server shuts down: this, `close` and the exit share one ``flush_timeout``."""
+        return await _in_a_thread(self.sender.flush_at_end, self.settings.flush_timeout)
 
     def _budget(self, timeout: float | None) -> float:
         return self.settings.flush_timeout if timeout is None else timeout
@@ -376,20 +460,6 @@ async def _in_a_thread(wait: Callable[[float], bool], seconds: float) -> bool:
     return await to_thread.run_sync(wait, seconds, abandon_on_cancel=True, limiter=CapacityLimiter(1))
 
 
-def _sender(settings: Settings, spool: Spool | None, counters: Counters) -> Sender | FleetSender:
-    if settings.database is None:
-        return Sender(settings, spool=spool, counters=counters)
-    fleet = _fleet()
-    sender: FleetSender = fleet.FleetSender(
-        settings.database.reveal(),
-        settings.base_url,
-        spool=spool if isinstance(spool, fleet.LocalSpool) else None,
-        counters=counters,
-        flush_timeout=settings.flush_timeout,
-    )
-    return sender
-
-
 def _fleet() -> Any:
     """Return what only fleets need: nobody else pays for its import."""
     from bluejay_ws.delivery import handover  # noqa: PLC0415
@@ -424,7 +494,7 @@ def _at_exit() -> None:
     """End what lives and deliver what waits; all clients together take no longer than the most patient of them."""
     clients = list(_clients)
     until = time.monotonic() + max((client.settings.flush_timeout for client in clients), default=0.0)
-    for client in clients:
+    for client in clients:  # each has what its own closing has left of its budget
         client.close(min(client.settings.flush_timeout, max(0.0, until - time.monotonic())))
 
 

@@ -257,7 +257,8 @@ class AgentCaller:
 
         async def simulated() -> CallLog:
             loop: Any = asyncio.get_running_loop()
-            client._default = client.Bluejay(clock=loop.clock_ns)  # noqa: SLF001 - the client of a bare @record
+            seam = client.Seam(clock=loop.clock_ns)
+            client._default = client.Bluejay._with(seam=seam)  # noqa: SLF001 - the client of a bare @record
             with _frames_timed_by(loop.time):
                 async with _serving(handler) as url:
                     return await _call(url, name, spoken, options, call)

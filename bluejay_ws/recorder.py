@@ -15,7 +15,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from bluejay_ws.blocks import Block, EventBlock, ToolCallBlock, UtteranceBlock
-from bluejay_ws.hearing.utterances import NOTHING, Utterance, cut_text, shares
+from bluejay_ws.hearing.utterances import NOTHING, Utterance, cut_text, place
 from bluejay_ws.ledger import Ledger
 from bluejay_ws.log import say_seldom
 from bluejay_ws.wire import fragments, journal
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from bluejay_ws.hearing.level import Frame
-    from bluejay_ws.hearing.utterances import Heard, HeardSpan, Speaker
+    from bluejay_ws.hearing.utterances import Heard, Placed, Speaker, Stretch
 
 __all__ = ["DECORATED_TOOLS", "Recorder"]
 
@@ -59,7 +59,7 @@ class Recorder(Ledger):
         self._at_end: list[Callable[[], None]] | None = None
         self._sources = 0  # of tool calls: a linked trace, the report itself
         self._blocks: dict[int, Block] | None = None
-        self._unplaced: list[Utterance] | None = None
+        self._unplaced: list[Stretch] | None = None
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "active"
@@ -275,12 +275,12 @@ class Recorder(Ledger):
             frame: 16 bit little-endian samples, mono, 16,000 a second; it is listened to and not kept.
         """
         if self.heard is not None and not self.closed:
-            self._guarded("frame", self.heard.user_audio, frame, self._now_ms())
+            self._guarded("frame", self.heard.received, frame, self._now_ms())
 
     def sent(self, frame: Frame) -> None:
         """Hand over a frame of the agent's audio as it is sent; see `received`."""
         if self.heard is not None and not self.closed:
-            self._guarded("frame", self.heard.agent_audio, frame, self._now_ms())
+            self._guarded("frame", self.heard.sent, frame, self._now_ms())
 
     def _now_ms(self) -> float:
         return (self._clock() - self._started) / 1e6
@@ -493,27 +493,28 @@ class Recorder(Ledger):
         return found
 
     def _hear(self, one: Utterance, heard: Heard) -> None:
-        """Place an utterance where it was heard, now if that is over, else when it is (at the latest: at the end)."""
-        self._place(lambda span: span.end_ms is not None)
-        now = one._at_ms
-        one._span = span = heard.agent_utterance(now) if one._speaker == "AGENT" else heard.user_utterance(now)
-        if self._unplaced is None:
-            self._unplaced = []
-        self._unplaced.append(one)
-        start = now if span.start_ms is None else int(span.start_ms)
-        end = max(start, now if span.end_ms is None else int(span.end_ms))
-        fragment = self._utterance_fragment(one._speaker, one._words, start, end, filler=one._filler)
-        self._append(journal.opened(one._number, "recorded_transcript", fragment))
+        """Place an utterance where it was heard, when that is over; at the latest at the end of the call."""
+        waiting = self._unplaced = self._unplaced or []
+        while waiting and waiting[0].over:
+            self._place(waiting.pop(0))
+        stretch = heard.utterance(one, one._at_ms)
+        if len(stretch.texts) == 1:
+            waiting.append(stretch)
+        if stretch.segments:
+            one._start_ms = min(int(stretch.segments[0].start), one._at_ms)
+        self._write(one, journal.opened)
 
     def _stand(self, one: Utterance, start: int, end: int) -> None:
-        """Give an utterance its times, or its words anew."""
-        one._start_ms, one._end_ms, one._span = start, end, None
+        """Give an utterance its times."""
+        one._start_ms, one._end_ms, one._placed = start, end, True
         if one._heard_ms is not None:
             self._cut_to(one, one._heard_ms)
-            if one._recorder is None or one._end_ms != end:
-                return
-        fragment = self._utterance_fragment(one._speaker, one._words, start, end, filler=one._filler)
-        self._append(journal.done(one._number, "recorded_transcript", fragment))
+        if one._recorder is not None:
+            self._write(one, journal.done)
+
+    def _write(self, one: Utterance, line: Callable[[int, str, bytes], bytes]) -> None:
+        fragment = self._utterance_fragment(one._speaker, one._words, one._start_ms, one._end_ms, filler=one._filler)
+        self._append(line(one._number, "recorded_transcript", fragment))
 
     def _correct(self, one: Utterance, text: str) -> None:
         """Take other words for an utterance; part of `utterances.Keeper`."""
@@ -524,30 +525,35 @@ class Recorder(Ledger):
         if not words:
             return self._withdrawn(one, "empty_utterance")
         one._words, one._heard_ms = words, None
-        return self._rewrite(one)
-
-    def _rewrite(self, one: Utterance) -> None:
-        if one._start_ms is not None and one._end_ms is not None:
-            self._stand(one, one._start_ms, one._end_ms)
+        return self._write(one, journal.done)
 
     def _cut(self, one: Utterance, ms: float) -> None:
         """Keep of an utterance what was heard; part of `utterances.Keeper`."""
-        self._unless_closed("utterance", self._cut_to, one, ms)
+        self._unless_closed("utterance", self._cut_by_user, one, ms)
 
-    def _cut_to(self, one: Utterance, ms: float) -> None:
+    def _cut_by_user(self, one: Utterance, ms: float) -> None:
         heard = self._at(ms)
         if heard <= 0:
-            return self._withdrawn(one, "never_spoken")
-        if one._start_ms is None or one._end_ms is None:
+            self._withdrawn(one, "never_spoken")
+        elif not one._placed:
             one._heard_ms = heard
-            return None
+        elif self._cut_to(one, heard):
+            self._write(one, journal.done)
+
+    def _cut_to(self, one: Utterance, heard: float) -> bool:
+        """Cut an utterance that is placed; return whether that changed it."""
         one._heard_ms = None
         whole = one._audio_ms or one._end_ms - one._start_ms
         if heard >= whole:
-            return None
-        one._words = cut_text(one._words, heard / whole) if isinstance(one._words, str) else one._words
-        one._end_ms = min(one._end_ms, one._start_ms + heard)
-        return self._rewrite(one)
+            return False
+        self._keep_share(one, heard / whole)
+        one._end_ms = min(one._end_ms, one._start_ms + int(heard))
+        return True
+
+    def _keep_share(self, one: Utterance, share: float) -> None:
+        self._counters.add("cut.unheard")
+        if isinstance(one._words, str):
+            one._words = cut_text(one._words, share)
 
     def _last(self, one: Utterance, ms: float) -> None:
         """Take an utterance's length; part of `utterances.Keeper`."""
@@ -555,7 +561,7 @@ class Recorder(Ledger):
 
     def _lasting(self, one: Utterance, ms: float) -> None:
         one._audio_ms = float(self._at(ms))
-        if one._start_ms is not None and one._span is None:
+        if one._placed:
             self._stand(one, one._start_ms, one._start_ms + self._at(ms))
 
     def _withdraw(self, one: Utterance, reason: str) -> None:
@@ -564,29 +570,30 @@ class Recorder(Ledger):
 
     def _withdrawn(self, one: Utterance, reason: str) -> None:
         one._recorder = None
-        if self._unplaced is not None and one in self._unplaced:
-            self._unplaced.remove(one)
         self._counters.add(f"dropped.{reason}")
         self._append(journal.dropped(one._number))
 
     def _place_all(self) -> None:
-        self._place(lambda _: True)
+        waiting, self._unplaced = self._unplaced, None
+        for stretch in waiting or ():
+            self._place(stretch)
 
-    def _place(self, is_over: Callable[[HeardSpan], bool]) -> None:
-        """Give their final times to the utterances whose span is over, sharing a span out among its texts."""
-        waiting = self._unplaced
-        if not waiting:
-            return
-        ready = [one for one in waiting if one._span is None or is_over(one._span)]
-        self._unplaced = [one for one in waiting if one not in ready]
-        for span in {id(one._span): one._span for one in ready if one._span is not None}.values():
-            self._share_out(span, [one for one in ready if one._span is span])
+    def _place(self, stretch: Stretch) -> None:
+        """Give the texts of a stretch their final times."""
+        stretch.texts = [known for known in stretch.texts if known[0]._recorder is not None]  # others are withdrawn
+        if len(stretch.texts) > 1 or not stretch.segments:
+            self._counters.add("approximate.utterance", len(stretch.texts))
+        for placed in place(stretch):
+            self._place_one(placed)
 
-    def _share_out(self, span: HeardSpan, texts: list[Utterance]) -> None:
-        if len(texts) > 1 or span.start_ms is None or span.end_ms is None:
-            self._counters.add("approximate.utterance", len(texts))
-        for one, (start, end) in zip(texts, shares(span, texts), strict=True):
-            self._stand(one, start, end)
+    def _place_one(self, placed: Placed) -> None:
+        one, share = placed.utterance, placed.share
+        if share < 1.0 and not one.by_user and self.heard is not None and self.heard.hears_agent():
+            if share > 0.0:
+                self._keep_share(one, share)
+            if share <= 0.0 or not one._words:
+                return self._withdrawn(one, "never_heard")
+        return self._stand(one, placed.start_ms, placed.end_ms)
 
     def _add_texts(self, kind: str, values: tuple[str, ...]) -> None:
         found = self._redacted("tags", values) if kind == "tags" else values

@@ -6,6 +6,7 @@ import hashlib
 import math
 import os
 import re
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from bluejay_ws.wire.platform import DEFAULT_BASE_URL
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["Retry", "Secret", "Settings", "default_spool"]
+__all__ = ["Retry", "Secret", "Settings", "default_spool", "destination_of"]
 
 _DATABASES = ("postgresql://", "postgres://")
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -47,6 +48,11 @@ class Secret:
         """Return the key itself."""
         return self._reveal()
 
+    def stripped(self) -> Secret:
+        """Return the key without blanks and line ends round it, as they come with mounted secrets."""
+        value = self._reveal()
+        return Secret(value.strip()) if isinstance(value, str) else self  # type: ignore[redundant-expr]  # users lie
+
     def fits_a_header(self) -> bool:
         """Return whether the key is text of visible ASCII characters only."""
         return isinstance(self._reveal(), str) and re.fullmatch(r"[\x21-\x7e]+", self._reveal()) is not None
@@ -74,24 +80,25 @@ class Retry:
         ceiling: upper bound of any wait between two tries.
         retry_after_ceiling: the longest ``Retry-After`` of the platform that is believed.
         read_back: seconds after an unknown outcome at which the platform is looked at, rising.
-        resends: how often a report whose outcome stayed unknown may be sent again.
+        resend_first: seconds before a report is sent again whose outcome stayed unknown more than once, after another
+            look; doubles each time.
+        resend_ceiling: upper bound of that wait.
     """
 
     first: float = 0.5
     ceiling: float = 300.0
     retry_after_ceiling: float = 900.0
     read_back: tuple[float, ...] = (1.0, 3.0, 8.0)
-    resends: int = 2
+    resend_first: float = 15.0
+    resend_ceiling: float = 300.0
 
     def __post_init__(self) -> None:
-        for name in ("first", "ceiling", "retry_after_ceiling"):
+        for name in ("first", "ceiling", "retry_after_ceiling", "resend_first", "resend_ceiling"):
             _check_seconds(f"Retry.{name}", getattr(self, name))
         if not self.read_back:
             raise ConfigurationError("Retry.read_back", "is empty", "give at least one number of seconds")
         for wait in self.read_back:
             _check_seconds("Retry.read_back", wait, zero=True)
-        if self.resends < 0:
-            raise ConfigurationError("Retry.resends", f"is {self.resends!r}", "give a number, zero or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +116,9 @@ class Settings:
         redact: called as ``redact(kind, value)`` before anything is kept; its result is kept instead.
         flush_timeout: seconds that closing, and the end of the process, may wait for delivery.
         redial_wait: seconds after a crash in which the platform may dial the same call again.
+        key_problem: why there is no key although one was given; never the key.
+        spool_problem: why there is no spool although none was forbidden.
+        apart: why reports are kept apart and go nowhere by themselves; empty if they are for the platform.
     """
 
     api_key: Secret | None = None
@@ -120,6 +130,19 @@ class Settings:
     redact: Callable[[str, Any], Any] | None = None
     flush_timeout: float = 10.0
     redial_wait: float = 2.0
+    key_problem: str = ""
+    spool_problem: str = ""
+    apart: str = ""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the platform is on this machine: the local one, and nobody's account."""
+        return urlsplit(self.base_url).hostname in LOOPBACK_HOSTS
+
+    @property
+    def destination(self) -> str:
+        """The name of the spool's place for this platform: scheme, host and port, as a file name may hold them."""
+        return destination_of(self.base_url)
 
     @classmethod
     def load(
@@ -162,12 +185,18 @@ class Settings:
         if redact is not None and not callable(redact):
             raise ConfigurationError("redact", "is not callable", "give a function redact(kind, value)")
         database, spool = _database(spool, env)
+        url = _checked_url(base_url, env)
+        key, key_problem = _checked_key(api_key, env)
+        directory, spool_problem = _spool_directory(spool, env)
         return cls(
-            api_key=_checked_key(api_key, env),
-            base_url=_checked_url(base_url, env),
+            api_key=key,
+            base_url=url,
             timeout=timeout,
             retry=retry or Retry(),
-            spool=_spool_directory(spool, env),
+            spool=directory,
+            key_problem=key_problem,
+            spool_problem=spool_problem,
+            apart="" if database else _why_apart(key, url, env),
             database=database,
             redact=redact,
             flush_timeout=flush_timeout,
@@ -211,15 +240,39 @@ class _Environment:
         return "<environment>"
 
 
-def _checked_key(given: Secret | None, env: _Environment) -> Secret | None:
+def _checked_key(given: Secret | None, env: _Environment) -> tuple[Secret | None, str]:
+    """Return the key without blanks and line ends round it, and what is wrong with one that cannot be used."""
     setting = "BLUEJAY_API_KEY" if given is None else "api_key"
     key = Secret(env.get("BLUEJAY_API_KEY") or "") if given is None else given
+    key = key.stripped()
     if key.reveal() == "":
-        return None
-    if not key.fits_a_header():
-        reason = "holds spaces, line ends or characters that cannot stand in a header"
-        raise ConfigurationError(setting, reason, "copy the key again, without quotes and blanks")
-    return key
+        return None, ""
+    if key.fits_a_header():
+        return key, ""
+    reason = "holds blanks, line ends or characters that cannot stand in a header"
+    return None, f"{setting} {reason}; copy the key again, without quotes and blanks"
+
+
+def _why_apart(key: Secret | None, url: str, env: _Environment) -> str:
+    """Return why what is recorded must not go to the platform; empty if it may."""
+    if key is None:
+        return "there is no API key"
+    under_pytest = "pytest" in sys.modules or env.get("PYTEST_CURRENT_TEST")
+    if under_pytest and urlsplit(url).hostname not in LOOPBACK_HOSTS:
+        return "pytest runs, and a test must not report to an account"
+    return ""
+
+
+def destination_of(base_url: str) -> str:
+    """Return the name of a spool's place for a platform: ``https_api.getbluejay.ai_443``.
+
+    Args:
+        base_url: of the platform, checked.
+    """
+    url = urlsplit(base_url)
+    port = url.port or (443 if url.scheme == "https" else 80)
+    host = re.sub(r"[^A-Za-z0-9.-]", "-", url.hostname or "")
+    return f"{url.scheme}_{host}_{port}"
 
 
 def _checked_url(base_url: str | None, env: _Environment) -> str:
@@ -268,13 +321,19 @@ def _database(
 def _spool_directory(
     spool: str | os.PathLike[str] | bool | None,  # noqa: FBT001 - False is a setting of its own
     env: _Environment,
-) -> Path | None:
+) -> tuple[Path | None, str]:
+    """Return the directory, and why there is none although one is wanted: a user without a home."""
     if spool is False:
-        return None
-    if spool is None or spool is True:
-        given = env.get("BLUEJAY_SPOOL")
-        return _directory("BLUEJAY_SPOOL", given) if given else _default_spool(env)
-    return _directory("spool", spool)
+        return None, ""
+    if spool is not None and spool is not True:
+        return _directory("spool", spool), ""
+    given = env.get("BLUEJAY_SPOOL")
+    try:
+        return (_directory("BLUEJAY_SPOOL", given) if given else _default_spool(env)), ""
+    except ConfigurationError as error:
+        if given and not given.startswith("~"):
+            raise
+        return None, str(error)
 
 
 def _directory(setting: str, given: str | os.PathLike[str]) -> Path:
@@ -288,4 +347,5 @@ def _directory(setting: str, given: str | os.PathLike[str]) -> Path:
     except (TypeError, OSError) as error:
         raise ConfigurationError(setting, f"is no path ({type(error).__name__})", remedy) from None
     except RuntimeError:
-        raise ConfigurationError(setting, "needs a home directory, and there is none", remedy) from None
+        reason = "needs a home directory, and there is none"
+        raise ConfigurationError(setting, reason, f"set BLUEJAY_SPOOL: {remedy}") from None

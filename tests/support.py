@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from bluejay_ws.hearing.utterances import Stretch
+from bluejay_ws.hearing.voices import Segment
 from bluejay_ws.recorder import Recorder
 from bluejay_ws.stats import Counters
 from bluejay_ws.wire import journal
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bluejay_ws.hearing.level import Frame
+    from bluejay_ws.hearing.utterances import Utterance
     from bluejay_ws.testing.oracle import AcceptedReport
     from bluejay_ws.testing.platform import FakePlatform
 
@@ -54,27 +57,49 @@ class Span:
         self.end_ms = end_ms
 
 
+class _SpanStretch(Stretch):
+    """A stretch whose speech is a span that may still change."""
+
+    __slots__ = ("span",)
+
+    def __init__(self, span: Span) -> None:
+        self.span = span
+        super().__init__(0.0)
+
+    @property
+    def segments(self) -> list[Segment]:
+        if self.span.start_ms is None:
+            return []
+        return [Segment(self.span.start_ms, self.span.end_ms or self.span.start_ms, 0.0, user=False)]
+
+    @segments.setter
+    def segments(self, _: list[Segment]) -> None:
+        pass
+
+
 class Ear:
     """An observer that answers with one prepared span for each side."""
 
     def __init__(self, agent: Span, user: Span) -> None:
-        self.agent = agent
-        self.user = user
+        self.agent = _SpanStretch(agent)
+        self.user = _SpanStretch(user)
         self.told: list[tuple[Any, ...]] = []
 
-    def agent_utterance(self, at_ms: float) -> Span:
-        return self.agent
+    def utterance(self, utterance: Utterance, at_ms: float) -> Stretch:
+        stretch = self.user if utterance.by_user else self.agent
+        stretch.add(utterance)
+        return stretch
 
-    def user_utterance(self, at_ms: float) -> Span:
-        return self.user
+    def hears_agent(self) -> bool:
+        return self.agent.span.start_ms is not None
 
     def interruption(self, at_ms: float, by: str, source: str) -> None:
         self.told.append((at_ms, by, source))
 
-    def user_audio(self, frame: Frame, at_ms: float) -> None:
+    def received(self, frame: Frame, at_ms: float) -> None:
         self.told.append(("user", frame, at_ms))
 
-    def agent_audio(self, frame: Frame, at_ms: float) -> None:
+    def sent(self, frame: Frame, at_ms: float) -> None:
         self.told.append(("agent", frame, at_ms))
 
 

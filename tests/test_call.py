@@ -9,16 +9,18 @@ import logging
 import os
 import threading
 import weakref
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
 
 from bluejay_ws.call import CLOSE_WAIT, GRACE, Call
-from bluejay_ws.client import Bluejay
+from bluejay_ws.client import Bluejay, Seam
 from bluejay_ws.current import INERT, current_recorder
+from bluejay_ws.delivery.livefile import LiveFile
 from bluejay_ws.delivery.sender import Sender
-from bluejay_ws.delivery.spool import CallFile, Spool
+from bluejay_ws.delivery.spool import Spool
 from bluejay_ws.recorder import DECORATED_TOOLS
 from bluejay_ws.testing.platform import Answer, FakePlatform
 from bluejay_ws.wire.ids import MESSAGES
@@ -26,9 +28,8 @@ from tests.support import Clock, report_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
-    from bluejay_ws.delivery.parcel import Parcel
+    from bluejay_ws.delivery.store import Report, Store
     from bluejay_ws.settings import Settings
     from bluejay_ws.stats import Counters
 
@@ -62,7 +63,7 @@ def closing(platform: FakePlatform) -> dict[str, Any]:
 
 def states(spool: Path) -> list[str]:
     """Return the states of the files in the spool."""
-    return sorted(path.suffix for path in spool.iterdir() if path.suffix != ".owner")
+    return sorted(path.suffix for path in spool.rglob("*") if path.is_file() and path.suffix != ".owner")
 
 
 class Line:
@@ -311,7 +312,7 @@ def test_a_lost_connection_while_the_caller_s_is_open_is_another_one(client: Blu
 def test_offsets_may_begin_with_a_later_handshake(platform: FakePlatform) -> None:
     """Where the handler accepts the connection itself, time begins there, for the recorder and for the observer."""
     clock = Clock()
-    with Bluejay("test-key", base_url=platform.url, spool=False, clock=clock) as client:
+    with Bluejay._with("test-key", base_url=platform.url, spool=False, seam=Seam(clock=clock)) as client:
         call = connected(client)
         clock.sleep(400)
         before = call.started
@@ -361,7 +362,7 @@ async def test_at_the_end_of_a_server_its_call_waits_for_delivery(client: Blueja
 class BrokenFlush(Bluejay):
     """A client that raises where it should wait."""
 
-    async def aflush(self, timeout: float | None = None, *, strict: bool = False) -> bool:
+    async def flush_at_end(self) -> bool:
         raise RuntimeError("quotes the caller")
 
 
@@ -401,7 +402,7 @@ class BusySpool(Spool):
 
     meanwhile: Callable[[], None]
 
-    def open_call(self, *, report_id: str, simulation_result_id: str | None, header: bytes) -> CallFile | None:
+    def open_call(self, *, report_id: str, simulation_result_id: str, header: bytes) -> LiveFile | None:
         self.meanwhile()
         file = super().open_call(report_id=report_id, simulation_result_id=simulation_result_id, header=header)
         self.meanwhile()
@@ -411,7 +412,7 @@ class BusySpool(Spool):
 def test_what_comes_while_the_file_is_made_is_kept(client: Bluejay, platform: FakePlatform) -> None:
     """Another thread may record between the id and its file: in its order, once."""
     assert client.spool is not None
-    spool = BusySpool(client.spool.directory, counters=client.counters)
+    spool = BusySpool(Path(client.spool.place), counters=client.counters, destination=client.settings.destination)
     client.spool = spool
     call = client.open_call((), server="test", late_id=True)
     assert call is not None
@@ -526,7 +527,7 @@ def test_an_id_that_the_agent_bound_itself_is_kept(client: Bluejay, platform: Fa
 def test_a_call_is_in_the_spool_while_it_goes_on(client: Bluejay, spool: Path) -> None:
     """Each fact is in the file before the method that records it returns."""
     call = connected(client)
-    (path,) = spool.glob("*.live")
+    (path,) = spool.rglob("*.live")
     call.recorder.add_tool_call("freeze", parameters={"last4": "4242"})
     assert b'"freeze"' in path.read_bytes()
 
@@ -537,7 +538,7 @@ def test_a_file_that_breaks_in_the_middle_costs_nothing(client: Bluejay, platfor
     call.recorder.add_event("before")
     assert call._file is not None
     full = os.open("/dev/full", os.O_WRONLY)
-    os.dup2(full, call._file._fd)
+    os.dup2(full, call._file._fd)  # type: ignore[attr-defined]
     os.close(full)
     call.recorder.add_event("after")
     call.connection_closed({})
@@ -548,11 +549,12 @@ def test_a_file_that_breaks_in_the_middle_costs_nothing(client: Bluejay, platfor
 
 
 def test_a_spool_that_goes_away_costs_nothing(client: Bluejay, platform: FakePlatform, spool: Path) -> None:
-    """No file can be made: the report comes from memory."""
+    """It is made again."""
     spool.rmdir()
     connected(client).connection_closed({})
     assert report_of(platform).simulation_result_id == ID
-    assert client.stats()["spool.open_enoent"] == 1
+    client.flush(10.0)
+    assert states(spool) == [".sent"]
 
 
 def test_a_discarded_call_leaves_nothing(client: Bluejay, platform: FakePlatform, spool: Path) -> None:
@@ -586,17 +588,17 @@ class Unstarted(Sender):
 def test_an_abandoned_call_is_the_parent_s(platform: FakePlatform, spool: Path) -> None:
     """What a forked child does with its copy of a live call: let go of it, without touching the file's name."""
 
-    def make(settings: Settings, spool: Spool | None, counters: Counters) -> Sender:
-        return Unstarted(settings, spool=spool, counters=counters)
+    def make(settings: Settings, spool: Store | None, counters: Counters) -> Sender:
+        return Unstarted(settings, store=spool, counters=counters)
 
-    with Bluejay("test-key", base_url=platform.url, spool=spool, sender=make) as client:
+    with Bluejay._with("test-key", base_url=platform.url, spool=spool, seam=Seam(sender=make)) as client:
         call = connected(client)
         call.recorder.add_event("e")
         call.abandon()
         call.recorder.add_event("in the child")
         call.connection_closed({})
         assert states(spool) == [".live"]
-        (path,) = spool.glob("*.live")
+        (path,) = spool.rglob("*.live")
         assert b"in the child" not in path.read_bytes()
         assert client.sender.pending() == 0
 
@@ -622,6 +624,7 @@ def test_a_call_without_tool_calls_is_told_where_tools_are_decorated(
     """Utterances and events, even open ones, are no tool calls; the line names the call and no tool."""
     tools.update({"freeze", "lookup"})
     _end_after(client, _speak)
+    client.flush(10.0)
     (record,) = [record for record in caplog.records if "without a tool call" in record.getMessage()]
     assert (
         record.getMessage() == f"call {ID} ended without a tool call although 2 tools are decorated with @record_tool"
@@ -734,7 +737,7 @@ def test_an_observer_that_breaks_costs_its_observations_only(
 class BrokenSpool(Spool):
     """A spool that raises where it should answer None."""
 
-    def open_call(self, **_: Any) -> CallFile | None:
+    def open_call(self, **_: Any) -> LiveFile | None:
         raise RuntimeError("quotes the caller")
 
 
@@ -743,7 +746,9 @@ def test_a_spool_that_breaks_leaves_the_call_to_memory(
 ) -> None:
     """The call is recorded and reported; the error is counted and told by its type."""
     assert client.spool is not None
-    client.spool = BrokenSpool(client.spool.directory, counters=client.counters)
+    client.spool = BrokenSpool(
+        Path(client.spool.place), counters=client.counters, destination=client.settings.destination
+    )
     call = connected(client)
     call.recorder.add_event("e")
     call.connection_closed({})
@@ -757,18 +762,19 @@ def test_a_spool_that_breaks_leaves_the_call_to_memory(
 class BrokenSender(Sender):
     """A sender that raises where it should take a report over."""
 
-    def submit(self, parcel: Parcel) -> None:
+    def submit(self, parcel: Report) -> None:
         raise RuntimeError("quotes the caller")
 
 
 def test_a_report_that_cannot_be_handed_over_waits_in_the_spool(platform: FakePlatform, spool: Path) -> None:
     """It is complete and sealed there: the next start delivers it."""
 
-    def make(settings: Settings, spool: Spool | None, counters: Counters) -> Sender:
-        return BrokenSender(settings, spool=spool, counters=counters)
+    def make(settings: Settings, spool: Store | None, counters: Counters) -> Sender:
+        return BrokenSender(settings, store=spool, counters=counters)
 
-    with Bluejay("test-key", base_url=platform.url, spool=spool, sender=make) as client:
+    with Bluejay._with("test-key", base_url=platform.url, spool=spool, seam=Seam(sender=make)) as client:
         connected(client).connection_closed({})
+        client.sender._endings.drain(10.0)
         assert client.stats()["internal_error.end"] == 1
         assert client.stats()["live"] == 0
         assert states(spool) == [".ready"]
@@ -809,15 +815,15 @@ def test_a_file_that_is_gone_where_it_should_be_sealed_is_made_up_for_by_memory(
     platform: FakePlatform, spool: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its descriptor was lent to another call's file, and somebody emptied the spool: the recorder has every line."""
-    seal = CallFile.seal
+    seal = LiveFile.seal
 
-    def after_the_loss(file: CallFile) -> Parcel:
+    def after_the_loss(file: LiveFile) -> Report:
         assert file.lend()
-        for path in spool.glob("*.live"):
+        for path in spool.rglob("*.live"):
             path.unlink()
         return seal(file)
 
-    monkeypatch.setattr(CallFile, "seal", after_the_loss)
+    monkeypatch.setattr(LiveFile, "seal", after_the_loss)
     with Bluejay("test-key", base_url=platform.url, spool=spool) as client:
         call = connected(client)
         call.recorder.add_tool_call("freeze_card")
@@ -829,7 +835,7 @@ def test_a_crowd_whose_ends_fail_is_counted_and_waited_for_by_nobody(client: Blu
     """Most of these ends run on a thread of their own: none of them may end it, or be missed for ever."""
     calls = [connected(client, str(number)) for number in range(12)]
     for call in calls:
-        call._file = Broken()  # type: ignore[assignment]
+        call._file = Broken()
     for call in calls:
         call.connection_closed({})
     assert client.flush(20.0)
@@ -847,10 +853,10 @@ class Endless(Sender):
 def test_an_end_that_nobody_takes_over_is_counted(platform: FakePlatform, spool: Path) -> None:
     """The server's code, in which it happens, sees nothing of it; the recorder lets go of everything."""
 
-    def make(settings: Settings, spool: Spool | None, counters: Counters) -> Sender:
-        return Endless(settings, spool=spool, counters=counters)
+    def make(settings: Settings, spool: Store | None, counters: Counters) -> Sender:
+        return Endless(settings, store=spool, counters=counters)
 
-    with Bluejay("test-key", base_url=platform.url, spool=spool, sender=make) as client:
+    with Bluejay._with("test-key", base_url=platform.url, spool=spool, seam=Seam(sender=make)) as client:
         call = connected(client)
         call.connection_closed({})
         assert client.stats()["internal_error.end"] == 1

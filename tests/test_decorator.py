@@ -286,27 +286,30 @@ def test_without_a_usable_configuration_the_handler_runs_unrecorded(
 ) -> None:
     """A wrong environment is found at the first simulated call: it is told with its remedy, and costs no call."""
     monkeypatch.setattr(client_module, "_default", None)
-    monkeypatch.setenv("BLUEJAY_API_KEY", "canary with blanks")
+    monkeypatch.setenv("BLUEJAY_API_URL", "https://canary:canary@api.example")
     assert dial(record(greet)) == ["hello"]
     # The decorator itself warns too, once in each process: perhaps here.
     *_, line = [entry.getMessage() for entry in caplog.records if entry.name == "bluejay_ws"]
-    assert "BLUEJAY_API_KEY holds spaces" in line
-    assert "copy the key again" in line
+    assert "BLUEJAY_API_URL holds a user name" in line
     assert "canary" not in caplog.text
 
 
 @pytest.mark.usefixtures("measured_children")
 def test_an_unusable_environment_is_told_where_the_handler_is_decorated(tmp_path: Path) -> None:
-    """A key that cannot be sent gives one warning at start-up, which does not quote it; the agent still starts."""
+    """A URL that cannot be used gives one warning at start-up, which does not quote it; the agent still starts."""
     script = tmp_path / "agent.py"
     script.write_text(
         "from bluejay_ws import record\n@record\ndef one(ws): ...\n@record\ndef two(ws): ...\nprint('started')\n"
     )
-    environment = {**os.environ, "BLUEJAY_API_KEY": "se cret", "PYTHONPATH": str(Path(__file__).parent.parent)}
+    environment = {
+        **os.environ,
+        "BLUEJAY_API_URL": "https://se:cret@api.example",
+        "PYTHONPATH": str(Path(__file__).parent.parent),
+    }
     done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout == "started\n"
-    assert done.stderr.count("calls will not be recorded: BLUEJAY_API_KEY") == 1
-    assert "se cret" not in done.stderr
+    assert done.stderr.count("calls will not be recorded: BLUEJAY_API_URL") == 1
+    assert "se:cret" not in done.stderr
 
 
 def test_the_first_argument_that_is_a_simulation_is_the_call(client: Bluejay) -> None:

@@ -117,7 +117,7 @@ def _compare(account: Account, identity: str, records: int, report: AcceptedRepo
 def _kept(spool: Path | None) -> dict[str, str]:
     """Return what the spool still has, by id: ``held``, ``parked`` or ``waiting``."""
     kept: dict[str, str] = {}
-    for path in spool.iterdir() if spool is not None and spool.exists() else ():
+    for path in spool.rglob("*") if spool is not None and spool.exists() else ():
         identity, state = path.name.partition(".")[0], path.suffix.removeprefix(".")
         if state in _WAITING:
             kept[identity] = "waiting"

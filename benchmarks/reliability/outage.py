@@ -18,21 +18,22 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from benchmarks.reliability.account import Account, take_account
 from benchmarks.reliability.records import TOOL, values
 from benchmarks.reliability.stage import ID_HEADER
 from bluejay_ws import Bluejay
-from bluejay_ws.delivery.desk import Desk
-from bluejay_ws.delivery.verdict import Answer, Failure, Phase
+from bluejay_ws.client import Seam
+from bluejay_ws.delivery.outcomes import Answer, Failure, Phase
+from bluejay_ws.delivery.queue import Item, Queue
+from bluejay_ws.delivery.spool import Spool
 from bluejay_ws.testing.platform import AcceptedReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from bluejay_ws.delivery.parcel import Parcel
-    from bluejay_ws.delivery.spool import Spool
+    from bluejay_ws.delivery.store import Report, Store
     from bluejay_ws.settings import Settings
     from bluejay_ws.stats import Counters
 
@@ -131,18 +132,13 @@ class Outage:
         self.records: dict[str, int] = {}
         self._dice = random.Random(seed)
         self._tidied_at = self.now
-        self.client = Bluejay(
-            "test-key",
-            base_url="http://127.0.0.1:1",
-            spool=directory,
-            clock=lambda: int(self.now * 1e9),
-            sender=self._sender,
-        )
+        seam = Seam(clock=lambda: int(self.now * 1e9), sender=self._sender)
+        self.client = Bluejay._with("test-key", base_url="http://127.0.0.1:1", spool=directory, seam=seam)
 
-    def _sender(self, settings: Settings, spool: Spool | None, counters: Counters) -> Any:
-        assert spool is not None
+    def _sender(self, settings: Settings, spool: Store | None, counters: Counters) -> Any:
+        assert isinstance(spool, Spool)
         self.spool = spool
-        self.desk = Desk(
+        self.queue = Queue(
             settings,
             spool,
             counters=counters,
@@ -151,7 +147,7 @@ class Outage:
             random=self._dice.random,
             wake=lambda: None,
         )
-        return _Hands(self.desk)
+        return _Hands(self.queue)
 
     def call(self) -> None:
         """Have one call, from its handshake to its end."""
@@ -164,19 +160,19 @@ class Outage:
 
     def pass_until(self, end: float) -> None:
         """Let the time pass, doing what is due; until then, or until nothing is left to do."""
-        while self.now < end and self.desk.pending:
+        while self.now < end and self.queue.pending:
             self._take_in()
-            jobs, wait = self.desk.due(2)
-            for job in jobs:
-                self.desk.handle(job, self.line)
-            if not jobs:
+            deliveries, wait = self.queue.due(2)
+            for delivery in deliveries:
+                self.queue.handle(delivery, self.line)
+            if not deliveries:
                 self.now = min(end, self.now + max(0.001, min(wait, TIDY_EVERY)))
             self._tidy()
 
     def _take_in(self) -> None:
-        while not self.desk.inbox.empty():
-            item: Any = self.desk.inbox.get()
-            self.desk.handle(item, self.line)
+        while not self.queue.inbox.empty():
+            item = cast("Item", self.queue.inbox.get())
+            self.queue.handle(item, self.line)
 
     def _tidy(self) -> None:
         if self.now - self._tidied_at >= HOUR:
@@ -196,8 +192,8 @@ class Outage:
 class _Hands:
     """What a client needs of its sender: here nothing happens by itself."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, queue: Queue) -> None:
+        self._queue = queue
 
     def start(self) -> None:
         """Start nothing."""
@@ -206,15 +202,15 @@ class _Hands:
         del report_id
         ending()
 
-    def submit(self, parcel: Parcel) -> None:
-        self._desk.put(parcel)
+    def submit(self, report: Report) -> None:
+        self._queue.put(report)
 
     def pending(self) -> int:
-        return len(self._desk.pending)
+        return self._queue.pending
 
     def close(self, timeout: float) -> bool:
         del timeout
-        return not self._desk.pending
+        return not self._queue.pending
 
     def let_go(self) -> None:
         """Have nothing to end."""

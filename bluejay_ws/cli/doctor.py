@@ -17,7 +17,8 @@ from bluejay_ws.cli.arguments import new_parser
 from bluejay_ws.cli.dialling import RefusalProblem, check_url, dial
 from bluejay_ws.cli.probe import ask, culprit
 from bluejay_ws.cli.terminal import Problem, Terminal, plural
-from bluejay_ws.delivery import filesystem, outbox
+from bluejay_ws.delivery import admin as outbox
+from bluejay_ws.delivery import filesystem
 from bluejay_ws.delivery.names import HELD, LIVE, PARKED
 from bluejay_ws.delivery.postgres_admin import PostgresAdmin
 from bluejay_ws.exceptions import ConfigurationError, SpoolError

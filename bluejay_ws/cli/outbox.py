@@ -15,7 +15,7 @@ from bluejay_ws.cli.pages import write_report_page
 from bluejay_ws.cli.terminal import Problem, Terminal, clean, plural
 from bluejay_ws.cli.timeline import count_items, show_report
 from bluejay_ws.client import Bluejay
-from bluejay_ws.delivery import outbox
+from bluejay_ws.delivery import admin as outbox
 from bluejay_ws.delivery.names import HELD, LIVE, PARKED, READY, SENDING, SENT, STATES
 from bluejay_ws.delivery.postgres_admin import PostgresAdmin
 from bluejay_ws.exceptions import ConfigurationError, SpoolError
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from bluejay_ws.cli.arguments import Commands
+    from bluejay_ws.delivery.admin import Entry
     from bluejay_ws.delivery.names import Name
-    from bluejay_ws.delivery.outbox import Entry
 
     _Place: TypeAlias = "_Directory | PostgresAdmin"
 
@@ -84,6 +84,9 @@ def add_parser(commands: Commands[argparse.ArgumentParser]) -> None:
     showing.add_argument("--text", action="store_true", help="with what was said, parameters, outputs and metadata")
     delivering = _add_action(actions, "deliver", "send what waits, now and from here", _deliver)
     delivering.add_argument("--seconds", metavar="S", type=seconds, default=30.0, help="how long to try (30)")
+    delivering.add_argument(
+        "--kept-apart", action="store_true", help="also what was recorded without a key or by a test"
+    )
     _add_choice(_add_action(actions, "retry", "let held or parked reports be delivered in the usual way", _retry))
     _add_choice(_add_action(actions, "release", "send held or parked reports without looking for them first", _release))
     _add_action(actions, "export", "a report as JSON, as Bluejay would get it", _export).add_argument(
@@ -91,6 +94,7 @@ def add_parser(commands: Commands[argparse.ArgumentParser]) -> None:
     )
     deleting = _add_action(actions, "delete", "remove reports for good", _delete)
     _add_choice(deleting)
+    deleting.add_argument("--kept-apart", action="store_true", help="all that was recorded without a key or by a test")
     deleting.add_argument("--yes", action="store_true", help="really")
 
 
@@ -145,6 +149,10 @@ class _Directory:
     def entries(self, *, states: Sequence[str] = outbox.WAITING) -> list[Entry]:
         """Return what is in the directory."""
         return outbox.entries(self.directory, states=states)
+
+    def apart(self) -> list[Entry]:
+        """Return what was recorded without a key, or by a test: it leaves only when a person says so."""
+        return outbox.entries(self.directory, place=outbox.APART)
 
 
 def _place(spool: str | None) -> _Place:
@@ -255,7 +263,7 @@ def _change(
         terminal.wrapped("", f"call {name.identity}: {words}")
     terminal.document({"changed": [name.identity for name in names]})
     if not names:
-        terminal.say(f"No report is {args.state}.")
+        terminal.say(f"No report is {args.state or 'kept apart'}.")
     return 0
 
 
@@ -268,7 +276,7 @@ def _delete(args: argparse.Namespace, place: _Place, terminal: Terminal) -> int:
         terminal.say(f"call {name.identity}: its {name.state} report is gone")
     terminal.document({"deleted": [name.identity for name in names]})
     if not names:
-        terminal.say(f"No report is {args.state}.")
+        terminal.say(f"No report is {args.state or 'kept apart'}.")
     return 0
 
 
@@ -278,6 +286,9 @@ def _deliver(args: argparse.Namespace, place: _Place, terminal: Terminal) -> int
         raise Problem("BLUEJAY_API_KEY is not set", "export the key that the reports are to be sent with", exit_code=2)
     if isinstance(place, PostgresAdmin):
         raise Problem("a fleet has processes for that", "run: bluejay-ws deliver --until-empty", exit_code=2)
+    if args.kept_apart:
+        for entry in place.apart():
+            outbox.send_to(place.directory, entry.name, Settings.load().destination)
     before = _waiting(place)
     if before:
         with terminal.waiting(f"sending {plural(before, 'report')}"):
@@ -301,8 +312,10 @@ def _send(place: _Directory, patience: float) -> None:
             time.sleep(POLL)
 
 
-def _waiting(place: _Place) -> int:
-    return len(place.entries(states=(READY, SENDING)))
+def _waiting(place: _Directory) -> int:
+    """Return how many reports wait that a delivery from here sends: those for this platform."""
+    mine = {"", Settings.load().destination}
+    return sum(entry.place in mine for entry in place.entries(states=(READY, SENDING)))
 
 
 def _found(ids: Sequence[str], place: _Place) -> list[Name]:
@@ -313,6 +326,8 @@ def _chosen(args: argparse.Namespace, place: _Place, states: Sequence[str]) -> l
     """Return the files that the arguments mean, those in other states left out."""
     if args.state:
         return [entry.name for entry in place.entries(states=[args.state])]
+    if getattr(args, "kept_apart", False) and isinstance(place, _Directory):
+        return [entry.name for entry in place.apart()]
     if not args.ids:
         raise Problem("of which call or report?", "give ids, or --state held, or --state parked", exit_code=2)
     found = _found(args.ids, place)

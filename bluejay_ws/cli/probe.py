@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bluejay_ws.delivery.http import HttpExchange, tls_context
-from bluejay_ws.delivery.verdict import Answer, Phase
+from bluejay_ws.delivery.outcomes import Answer, Phase
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Iterator
 
-    from bluejay_ws.delivery.verdict import Failure
+    from bluejay_ws.delivery.outcomes import Failure
     from bluejay_ws.settings import Settings
 
 __all__ = ["Client", "Reply", "ask", "culprit"]
@@ -64,7 +64,9 @@ def culprit(settings: Settings) -> Client:
     except (OSError, ValueError) as error:
         names = [name for name in CERTIFICATES if os.environ.get(name)]
         name = names[0] if names else "SSL_CERT_FILE"
-        return Client(name, f"cannot be used: {_reason(error)}", "give the path of a file of PEM certificates")
+        return Client(
+            name, f"cannot be used: {_reason(error.__cause__ or error)}", "give the path of a file of PEM certificates"
+        )
     if _works(settings, context):
         return Client()
     given = [name for name in (*VARIABLES, *(name.lower() for name in VARIABLES)) if os.environ.get(name)]
@@ -147,5 +149,5 @@ def _remedy(name: str) -> str:
     return "write it like http://proxy:3128; for a SOCKS proxy: pip install 'httpx[socks]'"
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     return (getattr(error, "strerror", None) or type(error).__name__).lower()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bluejay_ws.cli.arguments import new_parser
 from bluejay_ws.cli.show import load
 from bluejay_ws.cli.terminal import Problem, Terminal
-from bluejay_ws.delivery import outbox
+from bluejay_ws.delivery import admin as outbox
 from bluejay_ws.exceptions import SpoolError
 from bluejay_ws.settings import Settings, default_spool
 from bluejay_ws.testing.scenarios import Scenario, from_report

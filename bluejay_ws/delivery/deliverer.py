@@ -14,10 +14,8 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from bluejay_ws.delivery.postgres import ClaimedCall, Outbox, listen
-from bluejay_ws.delivery.readback import Sight, look
-from bluejay_ws.delivery.schedule import backoff, retry_after
-from bluejay_ws.delivery.verdict import Action, Answer, Failure, judge
+from bluejay_ws.delivery.outcomes import Decision, Failure, History, Platform, Sight, State, decide, read_result
+from bluejay_ws.delivery.postgres import ClaimedCall, ClaimedReport, Outbox, listen
 from bluejay_ws.exceptions import BluejayError
 from bluejay_ws.log import say, say_seldom
 from bluejay_ws.wire import journal
@@ -267,6 +265,9 @@ class Deliverer:
         return self._lease
 
 
+_ORDER = (Sight.FOUND, Sight.REFUSED, Sight.UNREADABLE, Sight.UNCLEAR)
+
+
 class _Step:
     """One attempt at one call, and what is to be written down of it."""
 
@@ -306,42 +307,43 @@ class _Step:
         )
 
     def _post(self, client: Any) -> None:
-        self.history["attempts"] += 1
-        outcome = client.post(self._body())
-        verdict = judge(outcome, attempts=self.history["attempts"], cut=bool(self.history.get("cut")))
-        if verdict.action is not Action.DELIVERED:
-            self._counters.add(f"attempts.{verdict.reason}")
+        history = History(attempts=self.history["attempts"] + 1, cut=bool(self.history.get("cut")))
+        history.not_found = self.history.get("not_found", 0)
+        decision = decide(
+            client.post(self._body()),
+            history,
+            self._retry,
+            now=time.time(),
+            jitter=random.random(),  # noqa: S311 - to spread waits
+            others_accepted=False,  # a refusal by a gateway is never held against one report here
+        )
+        self.history |= {"attempts": history.attempts, "not_found": history.not_found}
+        if decision.state is not State.DELIVERED:
+            self._counters.add(f"attempts.{decision.reason}")
             self._counters.add("retried")
-        self._decide(outcome, verdict)
+        self._note(decision)
 
-    def _decide(self, outcome: Answer | Failure, verdict: Any) -> None:
-        wait = retry_after(verdict.retry_after, now=time.time(), ceiling=self._retry.retry_after_ceiling)
-        attempts = self.history["attempts"]
-        failed = isinstance(outcome, Failure) or outcome.status >= 500 or outcome.status in {408, 425, 429}
-        if verdict.action is Action.DELIVERED:
-            self._put("delivered", "delivered", down=False)
-        elif verdict.action is Action.RETRY:
-            pause = backoff(attempts, self._retry, random.random) if wait is None else wait
-            self._put("waiting", verdict.reason, wait=pause, down=failed or None)
-        elif verdict.action is Action.READ_BACK:
+    def _note(self, decision: Decision) -> None:
+        wait = decision.wait or 0.0
+        if decision.state is State.UNKNOWN:
             self.history |= {"unsure": True, "looks": 0}
-            self._put("sending", verdict.reason, wait=self._retry.read_back[0], down=failed or None)
-        elif verdict.action is Action.CUT:
+        if decision.cut:
             self.history["cut"] = True
-            self._put("waiting", verdict.reason, down=False)
-        elif verdict.action is Action.PARK:
-            self._put("parked", verdict.reason, detail=verdict.detail, down=False)
-        else:
-            self._owner.misconfigured(verdict.reason, verdict.detail)
-            self._put("waiting", verdict.reason, wait=1.0, detail=verdict.detail)
+        if decision.platform is Platform.MISCONFIGURED:
+            self._owner.misconfigured(decision.reason, decision.detail)
+            wait = 1.0
+        down = {Platform.UP: False, Platform.DOWN: True}.get(decision.platform)
+        self._put(decision.state.value, decision.reason, wait=wait, detail=decision.detail, down=down)
 
     def _look(self, client: Any) -> bool:
         """Look whether the report is there; return whether it may be sent now."""
         outcome = client.look(self.call.identity)
-        ids = [each.report_id for each in self.call.reports]
-        sight = look(outcome, report_ids=ids, sent=self._body())
+        sights = read_result(outcome, [self._alone(*pair) for pair in zip(self.call.reports, self._parts, strict=True)])
+        found = [report_id for report_id, sight in sights.items() if sight is Sight.FOUND]
+        sight = next((one for one in _ORDER if one in sights.values()), Sight.ABSENT)
         self._counters.add(f"read_back.{sight.value}")
-        if sight is Sight.FOUND:
+        if found:
+            self.delivered = found
             self._put("delivered", "read_back", down=False)
         elif sight is Sight.UNREADABLE:
             failed = isinstance(outcome, Failure) or outcome.status >= 500
@@ -352,10 +354,13 @@ class _Step:
             self._owner.misconfigured("read_back_refused", "this key cannot read results")
             self._put("sending", "read_back_refused", wait=60.0)
         elif sight is Sight.UNCLEAR:
-            self._put("held", "unsettled", down=False)
+            self._put("held", "in_part_or_unclear", down=False)
         else:
             return self._absent()
         return False
+
+    def _alone(self, report: ClaimedReport, part: journal.Parsed) -> tuple[str, bytes]:
+        return report.report_id, journal.assemble([part.bodies], simulation_result_id=self.call.identity)
 
     def _absent(self) -> bool:
         """Look again after a while; when it was absent often enough, send it again, ever more seldom."""

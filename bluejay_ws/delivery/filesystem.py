@@ -13,13 +13,16 @@ from typing import NoReturn
 
 from bluejay_ws.exceptions import SpoolError
 
-__all__ = ["MOUNTS", "check", "type_of"]
+__all__ = ["MOUNTS", "check", "out_of_inodes", "type_of"]
 
 MOUNTS = Path("/proc/self/mountinfo")
 _NETWORK = frozenset(
     {"9p", "afs", "beegfs", "ceph", "cifs", "coda", "davfs", "gfs2", "gpfs", "lustre", "ncpfs", "ocfs2", "orangefs"}
     | {"nfs", "nfs3", "nfs4", "smb2", "smb3", "smbfs"}
-    | {"fuse.davfs2", "fuse.glusterfs", "fuse.rclone", "fuse.s3fs", "fuse.sshfs"}
+    | {"fuse.davfs2", "fuse.glusterfs", "fuse.rclone", "fuse.s3fs", "fuse.sshfs", "virtiofs"}
+    # Buckets: a rename is a copy there, or impossible, and locks are nobody's.
+    | {"fuse.blobfuse", "fuse.blobfuse2", "fuse.gcsfuse", "fuse.goofys", "fuse.juicefs", "juicefs"}
+    | {"fuse.mount-s3", "fuse.mountpoint-s3", "fuse.ossfs", "fuse.cosfs", "fuse.seaweedfs", "fuse.hf-mount"}
 )
 _LOCAL = "give a directory on a local disk of this machine (argument spool, or BLUEJAY_SPOOL)"
 _ELSEWHERE = "give a directory this user can write to (argument spool, or BLUEJAY_SPOOL)"
@@ -41,6 +44,9 @@ def check(directory: Path, *, mounts: Path = MOUNTS) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         facts = directory.stat()
     except OSError as error:
+        if error.errno == errno.ENOSPC and out_of_inodes(_nearest(directory)):
+            reason = "cannot be made: its file system has no free inodes (df -i tells)"
+            raise SpoolError(str(directory), reason, "remove files there, or " + _LOCAL) from error
         _refuse(directory, error)
     if facts.st_uid != os.geteuid():
         raise SpoolError(str(directory), f"belongs to user {facts.st_uid}, not to us", _ELSEWHERE)
@@ -53,8 +59,25 @@ def check(directory: Path, *, mounts: Path = MOUNTS) -> None:
     try:
         _try_out(directory)
     except OSError as error:
+        if error.errno == errno.ENOSPC and out_of_inodes(directory):
+            reason = "cannot be used: its file system has no free inodes (df -i tells)"
+            raise SpoolError(str(directory), reason, "remove files there, or " + _LOCAL) from error
         if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
             _refuse(directory, error)
+
+
+def out_of_inodes(directory: Path) -> bool:
+    """Return whether the file system has no room for another file, whatever space it has."""
+    try:
+        facts = os.statvfs(directory)
+    except OSError:
+        return False
+    return facts.f_files > 0 and facts.f_favail == 0
+
+
+def _nearest(directory: Path) -> Path:
+    """Return the directory itself, or the nearest one above it that exists."""
+    return next((path for path in (directory, *directory.parents) if path.exists()), directory)
 
 
 def _refuse(directory: Path, error: OSError) -> NoReturn:

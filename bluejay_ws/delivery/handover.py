@@ -5,7 +5,7 @@ when a call ends, and hands it in, many calls in one transaction. While the data
 catches up. A pod whose disk dies with it loses what it recorded since the last round: less than a second.
 """
 
-# ruff: noqa: PTH108, PTH208 - plain strings: a Path costs more than the system call
+# ruff: noqa: PTH108 - plain strings: a Path costs more than the system call
 from __future__ import annotations
 
 import contextlib
@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bluejay_ws.delivery.endings import Endings
 from bluejay_ws.delivery.names import LIVE, Name
 from bluejay_ws.delivery.postgres import Outbox, Piece, shown
 from bluejay_ws.delivery.spool import Spool
+from bluejay_ws.delivery.workers import Endings
 from bluejay_ws.exceptions import BluejayError
 from bluejay_ws.log import say, say_seldom
 from bluejay_ws.wire import journal
@@ -30,8 +30,8 @@ from bluejay_ws.wire import journal
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from bluejay_ws.delivery.callfile import CallFile
-    from bluejay_ws.delivery.parcel import Parcel
+    from bluejay_ws.delivery.livefile import LiveFile
+    from bluejay_ws.delivery.store import Report
     from bluejay_ws.stats import Counters
 
 __all__ = ["FleetSender", "Handover", "LocalSpool"]
@@ -50,7 +50,7 @@ BATCH_PIECES = 500
 class LocalSpool(Spool):
     """The spool of one process of a fleet: it knows which calls are its own."""
 
-    def open_call(self, *, report_id: str, simulation_result_id: str | None, header: bytes) -> CallFile | None:
+    def open_call(self, *, report_id: str, simulation_result_id: str, header: bytes) -> LiveFile | None:
         """Do what `Spool.open_call` does, and remember the call."""
         file = super().open_call(report_id=report_id, simulation_result_id=simulation_result_id, header=header)
         if file is not None:
@@ -103,7 +103,7 @@ class Handover:
         """Report ids of calls that have ended and are not in the database yet."""
         self.checked = False
 
-    def take(self, parcel: Parcel) -> None:
+    def take(self, parcel: Report) -> None:
         """Note that a call has ended; from any thread."""
         if parcel.bodies is not None:
             data = b"".join(map(journal.line, parcel.bodies))
@@ -153,26 +153,22 @@ class Handover:
         for report_id, (identity, data) in memory.items():
             yield from self._from_memory(report_id, identity, data)
         seen = set(memory)
-        for name in self._names():
+        for directory, name in self._names():
             seen.add(name.report_id)
             if name.report_id not in memory:
-                yield from self._from_file(name)
+                yield from self._from_file(directory, name)
         yield from self._gone(self._own - seen)
 
-    def _names(self) -> list[Name]:
+    def _names(self) -> list[tuple[str, Name]]:
         if self._spool is None:
             return []
-        try:
-            found = [Name.parse(text) for text in os.listdir(self._directory)]
-        except OSError as error:
-            self._counters.add(f"spool.list_{type(error).__name__}")
-            return []
-        return [each for each in found if each and (each.report_id in self._own or each.report_id in self._left)]
+        known = self._own | self._left
+        return [(directory, name) for directory, name in self._spool.everything() if name.report_id in known]
 
-    def _from_file(self, name: Name) -> Iterator[Piece]:
+    def _from_file(self, directory: str, name: Name) -> Iterator[Piece]:
         """Read what the file has gained."""
         sent = self._sent.setdefault(name.report_id, _Sent())
-        sent.path = f"{self._directory}/{name}"
+        sent.path = f"{directory}/{name}"
         try:
             fd = os.open(sent.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         except OSError:
@@ -207,7 +203,7 @@ class Handover:
     def _gone(self, report_ids: set[str]) -> Iterator[Piece]:
         """Drop calls whose file was removed: nothing of them is to be sent."""
         for report_id in report_ids - self.waiting:
-            if any(Path(self._directory).glob(f"*.{report_id}.*")):  # renamed while the directory was listed
+            if any(Path(self._directory).rglob(f"*.{report_id}.*")):  # renamed while the directory was listed
                 continue
             self._own.discard(report_id)
             sent = self._sent.pop(report_id, None)
@@ -289,7 +285,7 @@ class FleetSender:
     def _set_up(self) -> None:
         self._outbox = Outbox(self._url, self._destination)
         self._handover = Handover(self._outbox, self._spool, self._counters)
-        self._endings = Endings()
+        self._endings = Endings(self._counters, self.withdraw)
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._stop = threading.Event()
@@ -316,7 +312,7 @@ class FleetSender:
             except RuntimeError:
                 self._counters.add("errors.no_thread")
 
-    def submit(self, parcel: Parcel) -> None:
+    def submit(self, parcel: Report) -> None:
         """Take a report over. Never raises, and takes microseconds."""
         self._handover.take(parcel)
         if self._thread is None:
@@ -326,7 +322,7 @@ class FleetSender:
     def end(self, report_id: str, ending: Callable[[], None]) -> None:
         """Let a call that is over write its last lines, which call `submit` or `withdraw`."""
         self._handover.waiting.add(report_id)
-        self._endings.run(ending)
+        self._endings.add(report_id, ending)
 
     def withdraw(self, report_id: str) -> None:
         """Wait no longer for a report that `end` announced."""
@@ -351,11 +347,16 @@ class FleetSender:
             time.sleep(POLL)
         return not self._handover.waiting
 
+    def flush_at_end(self, timeout: float | None = None) -> bool:
+        """Do what `flush` does, as a part of the end of the process."""
+        return self.flush(self._flush_timeout if timeout is None else timeout)
+
     def close(self, timeout: float) -> bool:
         """Flush, say goodbye to the fleet, and end the threads. A later report starts them again."""
         until = self._clock() + timeout
         self._endings.drain(max(0.0, until - self._clock()))
         done = self.flush(max(0.0, until - self._clock()))
+        self._endings.stop()
         self._stop.set()
         self._wake.set()
         thread, self._thread = self._thread, None

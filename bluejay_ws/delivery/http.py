@@ -5,13 +5,16 @@ httpx is imported when the first client is made, on a thread of delivery's own.
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 import time
+import zlib
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from bluejay_ws.delivery.verdict import Answer, Failure, Phase
+from bluejay_ws.delivery.breaker import retry_after
+from bluejay_ws.delivery.outcomes import Answer, Failure, Phase
 from bluejay_ws.version import VERSION
 from bluejay_ws.wire.platform import API_KEY_HEADER, RETRIEVE_PATH, RETRIEVE_RUN_PATH, UPDATE_PATH
 
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
 
     from bluejay_ws.settings import Settings
 
-__all__ = ["HttpExchange", "tls_context"]
+__all__ = ["HttpExchange", "UnusableVariableError", "tls_context"]
 
 ANSWER_LIMIT = 64 * 1024
 # A result holds the platform's own transcript and scores beside what we look for; the shorter limit would
@@ -43,8 +46,51 @@ def tls_context(settings: Settings) -> ssl.SSLContext:
     import httpx  # noqa: PLC0415 - costs a quarter of a second, on this thread
 
     if settings.base_url.startswith("https:"):
-        return httpx.create_ssl_context()
+        try:
+            return httpx.create_ssl_context()
+        except Exception as error:
+            raise _explained(error, "SSL_CERT_FILE", "SSL_CERT_DIR") from error
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+class UnusableVariableError(ValueError):
+    """Say which variable of the environment keeps an HTTP client from being made.
+
+    Args:
+        variable: its name.
+        reason: the kind of error; never the value, which may hold a password.
+    """
+
+    def __init__(self, variable: str, reason: str) -> None:
+        super().__init__(variable, reason)
+        self.variable = variable
+        self.detail = f"{variable} of the environment cannot be used ({reason}); mend or unset it, and start again"
+
+    def __str__(self) -> str:
+        return self.detail
+
+
+def _explained(error: Exception, *names: str) -> Exception:
+    """Return the error with the first of these variables that is set; as it is where none is."""
+    found = next((name for name in names if os.environ.get(name)), None)
+    return error if found is None else UnusableVariableError(found, type(error).__name__)
+
+
+def _unusable_proxy(error: Exception) -> Exception:
+    """Find out which proxy variable a client could not be made of: each by itself, and else the list of exceptions."""
+    import httpx  # noqa: PLC0415 - see tls_context
+
+    for name in ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        value = os.environ.get(name)
+        if not value:
+            continue
+        try:
+            # As httpx does with what it finds in the environment.
+            proxy = value if "://" in value else f"http://{value}"
+            httpx.Client(proxy=proxy, trust_env=False, verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)).close()
+        except Exception as worse:  # noqa: BLE001 - this is the one
+            return UnusableVariableError(name, type(worse).__name__)
+    return _explained(error, "NO_PROXY", "no_proxy")
 
 
 class HttpExchange:
@@ -66,18 +112,21 @@ class HttpExchange:
 
         self._settings = settings
         self._clock = clock
-        self._client = httpx.Client(
-            verify=context,
-            trust_env=settings.base_url.startswith("https:"),
-            timeout=settings.timeout,
-            follow_redirects=False,
-            limits=httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=KEEPALIVE),
-            headers={
-                "User-Agent": f"bluejay_ws/{VERSION}",
-                "Accept": "application/json",
-                "Accept-Encoding": "identity",
-            },
-        )
+        try:
+            self._client = httpx.Client(
+                verify=context,
+                trust_env=settings.base_url.startswith("https:"),
+                timeout=settings.timeout,
+                follow_redirects=False,
+                limits=httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=KEEPALIVE),
+                headers={
+                    "User-Agent": f"bluejay_ws/{VERSION}",
+                    "Accept": "application/json",
+                    "Accept-Encoding": "identity",
+                },
+            )
+        except Exception as error:
+            raise _unusable_proxy(error) from error
         self._progress = Progress()
         self._deadline: float | None = None
 
@@ -127,21 +176,48 @@ class HttpExchange:
             data, complete = _read(response, limit)
         finally:
             response.close()
-        retry_after = response.headers.get("Retry-After")
-        return Answer(response.status_code, data, retry_after, self._progress.body_sent, complete)
+        headers = response.headers
+        asked = retry_after(
+            headers.get("Retry-After"), headers.get("Date"), ceiling=self._settings.retry.retry_after_ceiling
+        )
+        return Answer(response.status_code, data, asked, self._progress.body_sent, complete)
 
 
 def _read(response: httpx.Response, limit: int) -> tuple[bytes, bool]:
-    """Return as much of the body as there is, up to ``limit``, and whether that is all."""
+    """Return as much of the body as there is, unpacked, up to ``limit``, and whether that is all."""
     data = bytearray()
+    complete = True
     try:
         for chunk in response.iter_raw(16 * 1024):
             data += chunk
             if len(data) > limit:
-                return bytes(data[:limit]), False
+                complete = False
+                break
     except Exception:  # noqa: BLE001 - the status is known, and counts; the body is incomplete
-        return bytes(data), False
-    return bytes(data), True
+        complete = False
+    return _unpacked(bytes(data[:limit]), response.headers.get("Content-Encoding", ""), limit, complete=complete)
+
+
+def _unpacked(data: bytes, encoding: str, limit: int, *, complete: bool) -> tuple[bytes, bool]:
+    """Undo what a proxy has packed, although nobody asked for it: gzip and deflate, bounded after unpacking."""
+    for word in reversed([word.strip().lower() for word in encoding.split(",")]):
+        if word in {"", "identity"}:
+            continue
+        if word not in {"gzip", "x-gzip", "deflate"}:
+            return data, False
+        data, whole = _inflated(data, word, limit)
+        complete = complete and whole
+    return data, complete
+
+
+def _inflated(data: bytes, word: str, limit: int) -> tuple[bytes, bool]:
+    zlib_header = len(data) > 1 and data[0] & 0x0F == 8 and (data[0] << 8 | data[1]) % 31 == 0
+    window = 16 + zlib.MAX_WBITS if word.endswith("gzip") else zlib.MAX_WBITS if zlib_header else -zlib.MAX_WBITS
+    unpacker = zlib.decompressobj(window)
+    try:
+        return unpacker.decompress(data, limit), unpacker.eof
+    except zlib.error:
+        return b"", False
 
 
 class Progress:
@@ -186,13 +262,14 @@ def failure_of(error: Exception, progress: Progress) -> Failure:
     if progress.body_sent:
         return Failure(Phase.UNKNOWN, _word(error))
     if isinstance(error, (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError)):
-        return Failure(Phase.CONFIGURATION, "bad_request_settings")
+        return Failure(Phase.CONFIGURATION, "bad_request_settings", "check BLUEJAY_API_URL and BLUEJAY_API_KEY")
     if isinstance(error, httpx.ProxyError) and "407" in str(error):
-        return Failure(Phase.CONFIGURATION, "proxy_refuses_us")
+        return Failure(Phase.CONFIGURATION, "proxy_refuses", "check HTTPS_PROXY")
     if progress.started:
         return Failure(Phase.BODY_INCOMPLETE, _word(error))
     if _has_cause(error, ssl.SSLCertVerificationError):
-        return Failure(Phase.CERTIFICATE, "certificate_not_trusted")
+        detail = "point SSL_CERT_FILE to the certificate of the authority that issued it"
+        return Failure(Phase.CERTIFICATE, "certificate_not_trusted", detail)
     return Failure(Phase.NOT_SENT, "dns" if _has_cause(error, socket.gaierror) else _word(error))
 
 

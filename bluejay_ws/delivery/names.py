@@ -1,23 +1,23 @@
-"""The names of spool files: ``<simulation_result_id or "+">.<report_id>.<state>``.
+"""The names of spool files: ``<simulation_result_id>.<report_id>.<state>``.
 
-The name of a live file also says whose call it is (see `owner`): ``<id>.<report_id>.<token>.live``.
+The name of a live file also says whose call it is (see `processlock`): ``<id>.<report_id>.<token>.live``.
 """
 
 from __future__ import annotations
 
 import re
 from typing import NamedTuple
+from zlib import crc32
 
-from bluejay_ws.wire.ids import usable_id
-
-__all__ = ["HELD", "LIVE", "NO_ID", "PARKED", "READY", "SENDING", "SENT", "STATES", "Name"]
+__all__ = ["HELD", "LIVE", "PARKED", "READY", "SENDING", "SENT", "STATES", "Name", "shard_of"]
 
 LIVE, READY, SENDING, SENT, HELD, PARKED = "live", "ready", "sending", "sent", "held", "parked"
 STATES = (LIVE, READY, SENDING, SENT, HELD, PARKED)
-NO_ID = "+"  # no id can hold it
+SHARDS = 64
+"""Each place of a spool has so many directories, so that a call is found without reading a long listing."""
 
 _NAME = re.compile(
-    r"([A-Za-z0-9_-]{1,64}|\+)\.([0-9a-f]{32})\.(?:([0-9a-f]{16})\.(?=live))?(live|ready|sending|sent|held|parked)",
+    r"([A-Za-z0-9_-]{1,64})\.([0-9a-f]{32})\.(?:([0-9a-f]{16})\.(?=live))?(live|ready|sending|sent|held|parked)",
     re.ASCII,
 )
 
@@ -26,7 +26,7 @@ class Name(NamedTuple):
     """A spool file's name, in its parts.
 
     Args:
-        identity: the simulation result id, or `NO_ID`.
+        identity: the simulation result id.
         report_id: 32 hexadecimal characters.
         state: one of `STATES`.
         token: of the process whose call goes on; empty in every other state, and where the file's own lock tells.
@@ -36,12 +36,6 @@ class Name(NamedTuple):
     report_id: str
     state: str
     token: str = ""
-
-    @classmethod
-    def of(cls, simulation_result_id: str | None, report_id: str, state: str) -> Name:
-        """Return the name for a call; an id that cannot stand in a file name becomes `NO_ID`."""
-        usable = simulation_result_id is not None and usable_id([simulation_result_id]) is not None
-        return cls(simulation_result_id if usable and simulation_result_id else NO_ID, report_id, state)
 
     @classmethod
     def parse(cls, text: str) -> Name | None:
@@ -55,3 +49,8 @@ class Name(NamedTuple):
     def become(self, state: str) -> Name:
         """Return the same name in another state, in which it is nobody's."""
         return Name(self.identity, self.report_id, state)
+
+
+def shard_of(simulation_result_id: str) -> str:
+    """Return the name of the directory that holds all files of a call."""
+    return f"{crc32(simulation_result_id.encode()) % SHARDS:02x}"

@@ -6,8 +6,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from bluejay_ws.delivery.admin import WAITING, Entry
 from bluejay_ws.delivery.names import HELD, LIVE, PARKED, READY, SENT, Name
-from bluejay_ws.delivery.outbox import WAITING, Entry
 from bluejay_ws.delivery.postgres import CHANNEL, Link, Outbox, connect, explain, shown
 from bluejay_ws.exceptions import SpoolError
 from bluejay_ws.wire import journal
@@ -52,11 +52,13 @@ class Health:
 def _entry(row: tuple[Any, ...], data: bytes) -> Entry:
     report_id, identity, state, age, size, reason, detail, attempts = row
     counts = tuple(journal.facts(journal.parse(data).bodies).counts.items())
-    return Entry(Name.of(identity, report_id, state), age, size, reason, detail, attempts, counts, busy=state == LIVE)
+    return Entry(
+        Name(identity or "-", report_id, state), age, size, reason, detail, attempts, counts, busy=state == LIVE
+    )
 
 
 class PostgresAdmin:
-    """Look after the outbox in a database; what `bluejay_ws.delivery.outbox` is for a directory.
+    """Look after the outbox in a database; what `bluejay_ws.delivery.admin` is for a directory.
 
     Args:
         url: of the database.
@@ -111,7 +113,7 @@ class PostgresAdmin:
         )
         if not rows:
             raise SpoolError(str(self), f"holds no call or report {wanted!r}", "list what it holds, delivered ones too")
-        return [Name.of(identity, report_id, state) for report_id, identity, state in rows]
+        return [Name(identity or "-", report_id, state) for report_id, identity, state in rows]
 
     def show(self, name: Name) -> list[bytes]:
         """Return every sound line of a report; nothing of one that was delivered: its text is gone."""

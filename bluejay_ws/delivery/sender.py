@@ -1,15 +1,17 @@
 """Delivery as the rest of the package sees it: reports go in, and nobody is held up.
 
-* The *keeper* and the *workers* (see `crew`) are daemon threads.
-* The *guardian* is not. It waits for the end of the main thread, and then for the workers, as long as something is
+* The *scheduler*, the *workers* and the thread that ends calls (see `workers`) are daemon threads.
+* The *exit watch* is not. It waits for the end of the main thread, and then for the workers, as long as something is
   undelivered but no longer than ``flush_timeout``; the interpreter waits for it. So what is on its way is delivered,
   and what cannot be interrupted (a name server that does not answer) never holds up the end of a process.
 
-The agent's loop puts reports on a queue that never blocks. Nothing starts at import, and a forked child owns nothing.
+The agent's loop puts reports on a queue that never blocks; nothing is ever delivered on its thread. Nothing starts at
+import, and a forked child owns nothing.
 """
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import logging
 import os
@@ -20,16 +22,16 @@ import weakref
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from bluejay_ws.delivery.crew import Chore, Client, Crew
-from bluejay_ws.delivery.desk import Desk
-from bluejay_ws.delivery.endings import Endings
+from bluejay_ws.delivery.queue import Queue
+from bluejay_ws.delivery.store import MemoryStore
+from bluejay_ws.delivery.workers import Chore, Client, Endings, Workers
+from bluejay_ws.log import say
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
 
-    from bluejay_ws.delivery.parcel import Parcel
-    from bluejay_ws.delivery.spool import Spool
+    from bluejay_ws.delivery.store import Report, Store
     from bluejay_ws.settings import Settings
     from bluejay_ws.stats import Counters
 
@@ -43,7 +45,8 @@ TIDY_EVERY = 30.0
 RECOVER_EVERY = 30.0
 UNTOUCHED = 60.0
 POLL = 0.01
-GUARD_POLL = 0.5
+WATCH_POLL = 0.5
+TRY_AGAIN = 1.0
 
 
 class Sender:
@@ -51,7 +54,7 @@ class Sender:
 
     Args:
         settings: see `Settings`.
-        spool: where reports wait; None keeps them in memory only.
+        store: where reports wait; None keeps them in memory only.
         counters: where everything is counted.
         clock: monotonic seconds.
         wall: Unix time, in seconds.
@@ -63,7 +66,7 @@ class Sender:
         self,
         settings: Settings,
         *,
-        spool: Spool | None,
+        store: Store | None,
         counters: Counters,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
@@ -71,7 +74,8 @@ class Sender:
         make_client: Callable[[], Client] | None = None,
     ) -> None:
         self._settings = settings
-        self._spool = spool
+        self._store: Store = MemoryStore() if store is None else store
+        self._kept = store is not None
         self._counters = counters
         self._clock = clock
         self._wall = wall
@@ -84,85 +88,68 @@ class Sender:
     def _set_up(self) -> None:
         self._lock = threading.Lock()
         self._context: ssl.SSLContext | None = None
-        self._crew: Crew | None = None
-        self._guarded = False
+        self._workers: Workers | None = None
+        self._watched = False
         self._recovered_once = False
-        self._exiting = False
-        self._told = 0
-        self._exit_by: float | None = None
-        self._endings = Endings()
-        self._desk = Desk(
+        self._said_left = 0
+        self._end_by: float | None = None
+        self._trying_again = False
+        self._queue = Queue(
             self._settings,
-            self._spool,
+            self._store,
             counters=self._counters,
             clock=self._clock,
             wall=self._wall,
             random=self._random,
             wake=self._wake,
         )
+        self._endings = Endings(self._counters, self._queue.withdraw)
 
     # -- from the agent's loop ----------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start the threads, if they do not run: at the first recorded connection. Never raises, takes microseconds."""
-        with self._lock:
-            if self._crew is not None:
-                return
-            crew = Crew(
-                self._desk,
-                make_client=self._make_client,
-                chores=self._chores(),
-                clock=self._clock,
-                failed=self._failed,
-            )
-            try:
-                crew.start()
-            except RuntimeError:
-                self._counters.add("errors.no_thread")
-                return
-            self._crew = crew
-        self._start_guardian()
+        """Start the threads, if they do not run: at the first recorded connection. Never raises, takes microseconds.
 
-    def submit(self, parcel: Parcel) -> None:
+        Where one cannot be started, it is tried again each second while this thread's event loop runs, and with each
+        call; until then reports wait in the store.
+        """
+        self._end_by = None  # the process goes on: the time for its end is whole again
+        if not self._start_threads():
+            self._try_again_later()
+
+    def submit(self, report: Report) -> None:
         """Take a report over. Never raises, and takes microseconds.
 
-        Where no thread can be started any more, at the end of the interpreter, the report is delivered before this
-        returns, within ``flush_timeout``.
-
         Args:
-            parcel: of a call that has just ended.
+            report: of a call that has just ended.
         """
-        self._desk.put(parcel)
-        if self._crew is None:
-            self.start()
-        if not self._guarded and not self._start_guardian():
-            self._see_off()
+        self._queue.put(report)
+        if self._workers is None and not self._start_threads():
+            self._try_again_later()
 
     def end(self, report_id: str, ending: Callable[[], None]) -> None:
-        """Let a call that is over write its last lines, and wait for its report.
-
-        At once, unless many calls end together: then, for most of them, a little later and on a thread of our own,
-        so that the calls that go on do not wait for it.
+        """Let a call that is over write its last lines, on a thread of delivery's own, and wait for its report.
 
         Args:
             report_id: of the call.
-            ending: writes the last lines and calls `submit` or `withdraw`; must not raise.
+            ending: writes the last lines and calls `submit` or `withdraw`. Whatever it raises is counted and logged.
         """
-        self._desk.expect(report_id)
-        self._endings.run(ending)
+        self._queue.expect(report_id)
+        if not self._endings.add(report_id, ending):
+            self._try_again_later()
 
     def withdraw(self, report_id: str) -> None:
         """Wait no longer for a report that `end` announced."""
-        self._desk.withdraw(report_id)
+        self._queue.withdraw(report_id)
 
     def pending(self) -> int:
         """Return how many reports are submitted, or left by an earlier process, and not yet settled."""
-        return len(self._desk.pending)
+        return self._queue.pending
 
     # -- waiting and ending -------------------------------------------------------------------------------------
 
     def flush(self, timeout: float) -> bool:
-        """Wait until nothing is undelivered; what waits for another try gets one now.
+        """Wait until nothing is undelivered; what waits for another attempt gets one now.
 
         Returns early where waiting is of no use: the key is missing or refused, or the configuration is wrong.
 
@@ -172,35 +159,46 @@ class Sender:
         Returns:
             Whether nothing is left.
         """
-        if not self._desk.pending:
+        return self._flush(self._clock() + timeout)
+
+    def flush_at_end(self, timeout: float | None = None) -> bool:
+        """Do what `flush` does as a part of the end of the process: all of that shares one ``flush_timeout``."""
+        return self._flush(self._until(self._settings.flush_timeout if timeout is None else timeout))
+
+    def _flush(self, until: float) -> bool:
+        if not self._queue.pending:
             return True
-        until = self._until(timeout)
-        if self._crew is None:
-            self.start()
-        self._desk.pull_in()
-        while self._desk.pending and self._clock() < until:
-            if self._desk.held_back is not None and self._desk.inbox.empty():
-                break
+        self._start_threads()
+        self._queue.pull_in()
+        tried_at = self._clock()
+        while self._queue.pending and self._clock() < until and not self._queue.blocked:
             time.sleep(POLL)
-        return not self._desk.pending
+            if self._clock() - tried_at >= TRY_AGAIN:
+                tried_at = self._clock()
+                self._start_threads()
+        return not self._queue.pending
 
     def close(self, timeout: float) -> bool:
         """Flush, then end the threads. A later report starts them again; twice is allowed.
+
+        However often it is called, all closing and the end of the process share one budget of ``flush_timeout``,
+        until another call is recorded.
 
         Args:
             timeout: seconds for both.
 
         Returns:
-            Whether nothing is left undelivered; what is left is told in one log line, and stays in the spool.
+            Whether nothing is left undelivered; what is left is said in one log line, and stays in the store.
         """
         until = self._until(timeout)
         self._endings.drain(max(0.0, until - self._clock()))
-        done = self.flush(max(0.0, until - self._clock()))
+        done = self._flush(until)
         with self._lock:
-            crew, self._crew = self._crew, None
-        if crew is not None:
-            crew.stop(max(0.0, until - self._clock()))
-            self._tell_rest()
+            workers, self._workers = self._workers, None
+        if workers is not None:
+            workers.stop(max(0.0, until - self._clock()))
+            self._say_what_is_left()
+        self._endings.stop()
         return done
 
     def let_go(self) -> None:
@@ -209,26 +207,58 @@ class Sender:
 
     def at_exit(self) -> None:
         """Use what is left of the time for the end of the process; a bonus, since many servers never come here."""
-        self._exiting = True
-        if self._desk.pending:
+        if self._queue.pending:
             self.close(self._settings.flush_timeout)
 
     def reset_after_fork(self) -> None:
         """Own nothing in a forked child: files, queue and threads are the parent's."""
-        if self._spool is not None:
-            self._spool.reset_after_fork()
+        self._store.reset_after_fork()
         self._counters.reset_after_fork()
         self._set_up()
 
     # -- inside -------------------------------------------------------------------------------------------------
 
     def _wake(self) -> None:
-        crew = self._crew
-        if crew is not None:
-            crew.wake()
+        workers = self._workers
+        if workers is not None:
+            workers.wake()
 
-    def _failed(self, error: Exception) -> None:
-        self._counters.add(f"errors.delivery.{type(error).__name__}")
+    def _start_threads(self) -> bool:
+        """Start what does not run; return whether everything does. Never raises."""
+        self._endings.start()
+        with self._lock:
+            if self._workers is None:
+                workers = Workers(
+                    self._queue,
+                    make_client=self._make_client,
+                    chores=self._chores(),
+                    clock=self._clock,
+                    counters=self._counters,
+                )
+                try:
+                    workers.start()
+                except (RuntimeError, MemoryError):
+                    self._counters.add("errors.no_thread")
+                    return False
+                self._workers = workers
+        return self._start_exit_watch()
+
+    def _try_again_later(self) -> None:
+        """Try again in a second, on this thread's event loop if there is one: starting a thread takes microseconds."""
+        if self._trying_again:
+            return
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return
+        self._trying_again = True
+        loop.call_later(TRY_AGAIN, _try_again, weakref.ref(self))
+
+    def try_again(self) -> None:
+        """Start the threads that could not be started a second ago."""
+        self._trying_again = False
+        if not self._start_threads():
+            self._try_again_later()
 
     def _http_client(self) -> Client:
         with _making:
@@ -239,83 +269,89 @@ class Sender:
             return HttpExchange(self._settings, self._context, clock=self._clock)
 
     def _chores(self) -> list[Chore]:
-        spool = self._spool
-        if spool is None:
-            return [Chore(self._end_if_let_go, SYNC_EVERY)]
+        orphans = Chore(self._end_if_let_go, SYNC_EVERY)
+        if not self._kept:
+            return [orphans]
         return [
-            Chore(self._end_if_let_go, SYNC_EVERY),
-            Chore(lambda: self._recover(spool), RECOVER_EVERY),
-            Chore(spool.sync, SYNC_EVERY),
-            Chore(spool.tidy, TIDY_EVERY),
+            orphans,
+            Chore(self._start_endings, SYNC_EVERY),
+            Chore(self._recover, RECOVER_EVERY),
+            Chore(lambda: self._done(self._store.sync()), SYNC_EVERY),
+            Chore(lambda: self._done(self._store.tidy()), TIDY_EVERY),
         ]
 
+    def _done(self, _: object) -> None:
+        return None
+
+    def _start_endings(self) -> None:
+        if self._workers is not None:  # not closed in this very round
+            self._endings.start()
+
     def _end_if_let_go(self) -> None:
-        if self._orphaned and not self._desk.pending:
+        if self._orphaned and not self._queue.pending:
             self.close(0.0)
 
-    def _recover(self, spool: Spool) -> float | None:
+    def _recover(self) -> float | None:
         """Take over what dead processes left; at the start everything, later what nobody has touched for a while."""
         untouched = UNTOUCHED if self._recovered_once else 0.0
         self._recovered_once = True
-        self._desk.recover(lambda: spool.recover(untouched=untouched), self._settings.redial_wait)
-        return spool.unripe_for
+        self._queue.recover(lambda: self._store.recover(untouched=untouched))
+        return None
 
     def _until(self, timeout: float) -> float:
-        """Return when to stop waiting; at the end of the process all waiting shares one budget."""
-        until = self._clock() + timeout
-        if threading.main_thread().is_alive() and not self._exiting:
-            return until
-        if self._exit_by is None:
-            self._exit_by = self._clock() + self._settings.flush_timeout
-        return min(until, self._exit_by)
+        """Return when to stop waiting: all closing, and the end of the process, share one budget."""
+        now = self._clock()
+        if self._end_by is None:
+            self._end_by = now + max(timeout, self._settings.flush_timeout)
+        return min(now + timeout, max(self._end_by, now))
 
-    def _start_guardian(self) -> bool:
+    def _start_exit_watch(self) -> bool:
         with self._lock:
-            if self._guarded:
+            if self._watched:
                 return True
-            self._guarded = True
-        thread = threading.Thread(target=self._guard, name="bluejay_ws-guardian", daemon=False)
+            self._watched = True
+        thread = threading.Thread(target=self._watch_exit, name="bluejay_ws-exit", daemon=False)
         try:
             thread.start()
-        except RuntimeError:
-            self._guarded = False
+        except (RuntimeError, MemoryError):
+            self._watched = False
+            self._counters.add("errors.no_thread")
             return False
         return True
 
-    def _guard(self) -> None:
+    def _watch_exit(self) -> None:
         main = threading.main_thread()
-        while main.is_alive() and self._crew is not None:
-            main.join(GUARD_POLL)
-        if self._crew is not None:
+        while main.is_alive() and self._workers is not None:
+            main.join(WATCH_POLL)
+        if self._workers is not None:
             self._see_off()
-        self._guarded = False
+        self._watched = False
 
     def _see_off(self) -> None:
-        """Wait for the workers at the end of the process, as long as it can be of use; or do their work."""
+        """Wait for the workers at the end of the process, as long as it can be of use."""
         until = self._until(self._settings.flush_timeout)
         self._endings.drain(max(0.0, until - self._clock()))
-        if self._crew is None:
-            self._desk.work_inline(self._inline_client(), max(0.0, until - self._clock()))
-        else:
-            self._desk.pull_in()
-        while self._desk.pending and self._clock() + self._desk.next_due() < until:
+        self._queue.pull_in()
+        while self._queue.pending and self._clock() + self._queue.next_due() < until:
             time.sleep(POLL)
 
-    def _inline_client(self) -> Client:
-        crew = Crew(self._desk, make_client=self._make_client, chores=[], clock=self._clock, failed=self._failed)
-        return crew.make_client()
-
-    def _tell_rest(self) -> None:
-        rest = len(self._desk.pending)
-        if rest in (0, self._told):  # closing again, as the end of the process does, is no news
+    def _say_what_is_left(self) -> None:
+        left = self._queue.pending
+        if left in (0, self._said_left):  # closing again, as the end of the process does, is no news
             return
-        self._told = rest
-        if self._spool is None:
-            text = f"reports undelivered: {rest}; without a spool they are lost when the process ends"
-            self._desk.notices.say(logging.ERROR, text)
+        self._said_left = left
+        if self._kept:
+            text = "reports undelivered: %d; they wait in %s for the next start"
+            say(self._counters, logging.WARNING, text, left, self._store.place)
         else:
-            text = f"reports undelivered: {rest}; they wait in {self._spool.directory} for the next start"
-            self._desk.notices.say(logging.WARNING, text)
+            text = "reports undelivered: %d; without a spool they are lost when the process ends"
+            say(self._counters, logging.ERROR, text, left)
+
+
+def _try_again(sender: weakref.ref[Sender]) -> None:
+    known = sender()
+    if known is not None:
+        known.try_again()
 
 
 _senders: weakref.WeakSet[Sender] = weakref.WeakSet()

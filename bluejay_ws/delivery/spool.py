@@ -1,83 +1,245 @@
 """The spool: a directory with one JSON Lines file for each call, shared safely between processes.
 
-The state of a report is the end of its file's name, changed by renaming: ``.live`` while the call goes on,
-``.ready`` when it is over, ``.sending`` from before the first byte of a POST until its outcome is known,
-``.sent`` for a while after it was delivered, ``.held`` and ``.parked`` for what needs a person. Whoever works
-on a file holds its ``flock``. A ``.live`` file names the lock of the process whose call it is; where that is free
-(or, without such a name, the file's own) the process died.
+Each platform that reports are recorded for has a place of its own, and in it a few directories over which calls are
+spread. The state of a report is the end of its file's name, changed by renaming: ``.live`` while the call goes on,
+``.ready`` when it is over, ``.sending`` from before the first byte of a POST until its outcome is known, ``.sent`` for
+a while after it was delivered, ``.held`` and ``.parked`` for what needs a person. Whoever works on a file holds its
+``flock``. A ``.live`` file names the lock of the process whose call it is; where that is free, the process died.
 """
 
-# ruff: noqa: PTH104, PTH108, PTH116, PTH208 - plain strings: a Path costs more than the system call
+# ruff: noqa: PTH103, PTH104, PTH108, PTH116, PTH208 - plain strings: a Path costs more than the system call
 from __future__ import annotations
 
 import logging
 import os
-import stat
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
-from bluejay_ws.delivery import filesystem, owner, quarantine
-from bluejay_ws.delivery.callfile import CallFile, reason_of
-from bluejay_ws.delivery.claim import Claim, GoneError, close_inherited
-from bluejay_ws.delivery.group import Group
-from bluejay_ws.delivery.names import HELD, LIVE, NO_ID, PARKED, READY, SENT, Name
-from bluejay_ws.delivery.parcel import Parcel
-from bluejay_ws.delivery.shelf import Shelf
+from bluejay_ws.delivery import filesystem, processlock
+from bluejay_ws.delivery.files import GoneError, LockedFile, bound_quarantine, close_inherited
+from bluejay_ws.delivery.livefile import LiveFile, OpenFiles, reason_of
+from bluejay_ws.delivery.names import HELD, LIVE, PARKED, READY, SENDING, SENT, Name, shard_of
+from bluejay_ws.delivery.outcomes import State
+from bluejay_ws.delivery.store import Found, StoredReport
+from bluejay_ws.log import say
 from bluejay_ws.wire import journal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
+    from bluejay_ws.delivery.store import Report
     from bluejay_ws.stats import Counters
 
-__all__ = ["UNREADABLE", "CallFile", "Parcel", "Spool", "names_in"]
+__all__ = ["APART", "FileLease", "Spool", "names_in", "places_in"]
 
-logger = logging.getLogger("bluejay_ws")
+APART = "kept-apart"
+"""The place of what was recorded for no platform: without a key, or by a test. Nothing leaves it by itself."""
 
 TOMBSTONE_SECONDS = 24 * 3600.0
 TOMBSTONES = 2_000
 DAY = 24 * 3600.0
-JUST_MADE = 2.0
-UNREADABLE = "unreadable"
-"""Why a report is held that goes on by itself, as soon as its result can be read."""
 
 _TEMPORARY = ".new"
+_SUFFIXES = {
+    State.WAITING: READY,
+    State.UNKNOWN: SENDING,
+    State.DELIVERED: SENT,
+    State.HELD: HELD,
+    State.PARKED: PARKED,
+}
+_STATES = {suffix: state for state, suffix in _SUFFIXES.items()} | {LIVE: State.WAITING}
+# Earlier versions held these for a person, although a machine can go on.
+_GOES_ON = frozenset({"unreadable", "unsettled"})
 
 
 def names_in(directory: str) -> list[Name]:
-    """Return the names of the spool files in a directory; none where there is no such directory.
+    """Return the names of the report files that lie in one directory; none where there is no such directory.
 
     Raises:
         OSError: it cannot be read.
     """
     try:
         listing = os.listdir(directory)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
     return [name for name in map(Name.parse, listing) if name is not None]
 
 
+def places_in(root: str) -> list[str]:
+    """Return the places of a spool; the empty one holds what an earlier version left.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    try:
+        with os.scandir(root) as entries:
+            found = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except FileNotFoundError:
+        return []
+    return ["", *sorted(name for name in found if name != "quarantine")]
+
+
+def shards_in(root: str, place: str) -> list[str]:
+    """Return the directories of a place that may hold report files.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    if not place:
+        return [root]
+    try:
+        return [f"{root}/{place}/{shard}" for shard in sorted(os.listdir(f"{root}/{place}"))]
+    except FileNotFoundError:
+        return []
+
+
+class FileLease:
+    """Every file of one call, locked: they go out together or not at all; see `Lease`.
+
+    Args:
+        spool: that it belongs to.
+        directory: the one that holds the call's files.
+        simulation_result_id: of the call.
+    """
+
+    def __init__(self, spool: Spool, directory: str, simulation_result_id: str) -> None:
+        self.reports: list[StoredReport] = []
+        self.delivered: frozenset[str] = frozenset()
+        self.parked: frozenset[str] = frozenset()
+        self.live = False
+        self.busy = False
+        self._spool = spool
+        self._directory = directory
+        self._files: dict[str, LockedFile] = {}
+        try:
+            self._gather(simulation_result_id)
+        except BaseException:
+            self.release()
+            raise
+        if self.live or self.busy:
+            self.release()
+
+    def _gather(self, simulation_result_id: str) -> None:
+        asked: dict[str, bool] = {}
+        prefix = f"{simulation_result_id}."
+        try:
+            listing = [text for text in os.listdir(self._directory) if text.startswith(prefix)]
+        except FileNotFoundError:
+            return
+        for text in sorted(listing):
+            name = Name.parse(text)
+            if name is not None:
+                self._take(name, asked)
+        for file in self._files.values():
+            self._read(file)
+        self.reports.sort(key=lambda report: (report.facts.started_at, report.report_id))
+
+    def _take(self, name: Name, asked: dict[str, bool]) -> None:
+        if name.state == PARKED:
+            self.parked |= {name.report_id}
+        elif name.state == LIVE and self._spool.goes_on(name, asked):
+            self.live = True
+        else:
+            self._lock(name)
+
+    def _lock(self, name: Name) -> None:
+        try:
+            file = self._spool.locked(self._directory, name)
+        except BlockingIOError:
+            self.live |= name.state == LIVE
+            self.busy |= name.state != LIVE
+        except GoneError:
+            # Renamed under us: whoever did so is at work on this call. What is still there is a link or a pipe.
+            self.busy |= not os.path.lexists(f"{self._directory}/{name}")
+        else:
+            self._keep(file)
+
+    def _keep(self, file: LockedFile) -> None:
+        """Keep one file of each report: where the disk refused a new name, it was saved under that name as well."""
+        other = self._files.get(file.name.report_id)
+        if other is not None and _rank(other) >= _rank(file):
+            file.release()
+            return
+        if other is not None:
+            other.release()
+        self._files[file.name.report_id] = file
+
+    def _read(self, file: LockedFile) -> None:
+        noted = file.noted
+        state = _state_of(file.name, noted)
+        if state is State.DELIVERED:
+            together = noted.get("report_ids")
+            self.delivered |= {file.name.report_id, *(map(str, together) if isinstance(together, list) else ())}
+            if file.name.state == SENT:
+                return
+        if state is State.PARKED:
+            self.parked |= {file.name.report_id}
+        else:
+            report_id = file.name.report_id
+            self.reports.append(StoredReport(report_id, state, file.bodies, file.facts, noted))
+
+    def mark(self, report_id: str, state: State, note: Mapping[str, object]) -> bool:
+        """Write down where a report stands; see `Lease.mark`."""
+        file = self._files.get(report_id)
+        if file is None:
+            return False
+        facts = {"state": state.value, **note} if note else {}
+        if state is State.DELIVERED:
+            return file.bury({"state": state.value, **note})
+        moved = file.mark(_SUFFIXES[state], facts or {})
+        if not moved and not facts:
+            file.note(state=state.value, outcome=state.value)
+        if state is State.WAITING:
+            file.sync()  # it is going to wait
+        return moved
+
+    def release(self) -> None:
+        """Let go of every lock."""
+        files, self._files = self._files, {}
+        self.reports = []
+        for file in files.values():
+            file.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+def _rank(file: LockedFile) -> tuple[bool, bool, int]:
+    return file.name.state == SENT, file.name.state != LIVE, len(file.bodies)
+
+
+def _state_of(name: Name, noted: Mapping[str, object]) -> State:
+    """Return where a report stands: as the last note says, for a name may have been refused; else as its name says."""
+    said = noted.get("state")
+    if name.state == SENT or said not in {state.value for state in State}:
+        return _STATES[name.state]
+    return State(said)
+
+
 class Spool:
-    """Keep reports in a directory until they are delivered. Making one does nothing; see `prepare`.
+    """Keep reports in a directory until they are delivered; a `Store`. Making one does nothing; see `prepare`.
 
     What is given up first when a bound is reached: parked reports, oldest first; then tombstones; then new calls
     are kept in memory only. What waits to be delivered is never removed.
 
     Attributes:
         full: whether a bound is reached, so that new calls are kept in memory only.
-        unripe_for: seconds after which `recover` should look again, because a file was too young to be judged;
-            None if none was.
 
     Args:
-        directory: where the files are.
+        directory: where the places are.
         counters: where everything is counted.
-        max_bytes: bound of all files together.
+        destination: the name of the place that calls are recorded to.
+        max_bytes: bound of all files of the place together.
         max_reports: bound of the number of reports that wait, are held or are parked.
         parked_days: how long a parked report is kept, and what is in quarantine, which has bounds of its own.
         redial_wait: seconds after a crash in which the platform may dial the same call again.
-        open_files: how many files of live calls are open at once; default a share of what the process may open.
+        open_files: how many files of live calls are open at once.
         wall: Unix time, in seconds.
+        clock: monotonic seconds.
     """
 
     def __init__(
@@ -85,27 +247,37 @@ class Spool:
         directory: Path,
         *,
         counters: Counters,
+        destination: str = "platform",
         max_bytes: int = 2**30,
         max_reports: int = 10_000,
         parked_days: float = 30.0,
         redial_wait: float = 2.0,
-        open_files: int | None = None,
+        open_files: int = 64,
         wall: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.directory = directory
-        self.redial_wait = redial_wait
         self.full = False
-        self.unripe_for: float | None = None
-        self._path = str(directory)
+        self.destination = destination
+        self._root = str(directory)
+        self._path = f"{directory}/{destination}"
         self._counters = counters
         self._max_bytes = max_bytes
         self._max_reports = max_reports
         self._parked_seconds = parked_days * DAY
+        self._redial_wait = redial_wait
         self._wall = wall
-        self._shelf: Shelf[CallFile] = Shelf(self._path, counters=counters, open_files=open_files)
-        self._to_sync: list[CallFile] = []
-        self._told = 0
+        self._clock = clock
+        self._files = OpenFiles(self._root, self._path, counters=counters, most=open_files)
+        self._to_sync: list[LiveFile] = []
+        self._said = False
         self._persons: dict[Name, float] = {}
+        self._first_seen: dict[Name, tuple[float, float]] = {}
+
+    @property
+    def place(self) -> str:
+        """Where reports wait, for a person."""
+        return self._root
 
     def prepare(self) -> None:
         """Make the directory and try out what is needed of it; idempotent.
@@ -117,42 +289,41 @@ class Spool:
 
     # -- calls that go on ---------------------------------------------------------------------------------------
 
-    def open_call(self, *, report_id: str, simulation_result_id: str | None, header: bytes) -> CallFile | None:
-        """Return a file for a call that begins now, or None (counted, told once) where there can be none.
-
-        Args:
-            report_id: of this connection.
-            simulation_result_id: of the call; None if it is bound later.
-            header: the first line's body.
-        """
-        name = Name.of(simulation_result_id, report_id, LIVE)
+    def open_call(self, *, report_id: str, simulation_result_id: str, header: bytes) -> LiveFile | None:
+        """Return a file for a call that begins now, or None (counted, said once) where there can be none."""
         if self.full:
-            self._tell_once("full", name)
+            self._say_once("full", simulation_result_id)
             return None
-        file = CallFile(self._shelf, name.identity, report_id)
+        file = LiveFile(self._files, simulation_result_id, report_id)
         try:
             file.create(header)
         except OSError as error:
-            self._tell_once(f"open_{reason_of(error)}", name)
+            self._say_once(f"open_{reason_of(error)}", simulation_result_id)
             return None
         return file
 
-    def _tell_once(self, reason: str, name: Name) -> None:
+    def _say_once(self, reason: str, name: str) -> None:
         self._counters.add(f"spool.{reason}")
-        self._told += 1
-        if self._told == 1:
-            logger.error(
-                "call %s: no file in the spool %s (%s); calls go on in memory, and a crash loses them",
-                name.identity,
-                self._path,
-                reason,
-                extra={"simulation_result_id": name.identity},
-            )
+        if self._said:
+            return
+        self._said = True
+        text = "call %s: no file in the spool %s (%s); calls go on in memory, and a crash loses them"
+        if reason == "open_enospc" and filesystem.out_of_inodes(self.directory):
+            reason = "no free inodes: df -i tells"
+        say(self._counters, logging.ERROR, text, name, self._root, reason, simulation_result_id=name)
+
+    def goes_on(self, name: Name, asked: dict[str, bool]) -> bool:
+        """Return whether a live file is of a call that goes on.
+
+        Raises:
+            OSError: it cannot be found out.
+        """
+        return bool(name.token) and self._files.goes_on(self._root, name, asked)
 
     def sync(self, seconds: float = 0.5) -> None:
         """Bring the files of running calls to the disk, for as long as ``seconds``; the rest is next."""
         until = time.monotonic() + seconds
-        self._to_sync = self._to_sync or list(self._shelf.live.values())[::-1]
+        self._to_sync = self._to_sync or list(self._files.live.values())[::-1]
         while self._to_sync:
             try:
                 self._to_sync.pop().sync()
@@ -164,203 +335,191 @@ class Spool:
     def reset_after_fork(self) -> None:
         """Close a forked child's copies of open files; they are the parent's."""
         self._to_sync = []
-        for file in self._shelf.reset_after_fork():
+        for file in self._files.reset_after_fork():
             file.abandon()
         close_inherited()
 
     # -- reports that wait --------------------------------------------------------------------------------------
 
-    def store(self, parcel: Parcel, state: str = READY) -> bool:
+    def save(self, report: Report, state: State = State.WAITING, note: Mapping[str, object] | None = None) -> bool:
         """Write a report that is in memory only as a file; return whether the disk took it whole."""
-        name = Name.of(parcel.simulation_result_id, parcel.report_id, state)
-        temporary = f"{self._path}/{name}{_TEMPORARY}"
-        data = b"".join(map(journal.line, parcel.bodies or ()))
+        name = Name(report.simulation_result_id, report.report_id, _SUFFIXES[state])
+        bodies = list(report.bodies or ())
+        if note:
+            bodies.append(journal.delivery({"state": state.value, **note}))
+        return self._write_whole(name, b"".join(map(journal.line, bodies)), "store")
+
+    def remember(self, simulation_result_id: str, report_id: str, note: Mapping[str, object]) -> bool:
+        """Leave a tombstone for a report that was delivered from memory: its id is used up."""
+        name = Name(simulation_result_id, report_id, SENT)
+        done = self._write_whole(name, journal.line(journal.delivery(note)), "tombstone")
+        for left in names_in(self._directory_of(simulation_result_id)):
+            if left.report_id == report_id and left.state != SENT:  # the broken file of a report that memory had whole
+                _unlink(f"{self._directory_of(simulation_result_id)}/{left}")
+        return done
+
+    def _write_whole(self, name: Name, data: bytes, what: str) -> bool:
+        path = f"{self._directory_of(name.identity)}/{name}"
+        temporary = f"{path}{_TEMPORARY}"
         try:
-            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+            fd = self._files.open(temporary, flags)
             try:
                 whole = os.write(fd, data) == len(data)
             finally:
                 os.close(fd)
             if whole:
-                os.rename(temporary, f"{self._path}/{name}")
+                os.rename(temporary, path)
                 return True
-            self._counters.add("spool.store_short")
+            self._counters.add(f"spool.{what}_short")
         except OSError as error:
-            self._counters.add(f"spool.store_{reason_of(error)}")
+            self._counters.add(f"spool.{what}_{reason_of(error)}")
         _unlink(temporary)
         return False
 
-    def bury(self, name: Name, facts: dict[str, object]) -> None:
-        """Leave a tombstone for a report that was delivered from memory: its id is used up."""
-        try:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-            fd = os.open(f"{self._path}/{name.become(SENT)}", flags, 0o600)
-            try:
-                os.write(fd, journal.line(journal.delivery(facts)))
-            finally:
-                os.close(fd)
-        except OSError as error:
-            self._counters.add(f"spool.tombstone_{reason_of(error)}")
-
-    def gather(self, identity: str) -> Group:
-        """Return every file of one call, locked: they go out together or not at all.
+    def lease(self, simulation_result_id: str) -> FileLease:
+        """Return every file of one call, locked.
 
         Raises:
             OSError: the directory is there but cannot be worked with, such as no descriptors left.
         """
-        group = Group()
-        asked: dict[str, bool] = {}
-        try:
-            for text in self._listing(identity + "."):
-                name = Name.parse(text)
-                if name is not None:
-                    self._join(group, name, asked)
-        except BaseException:
-            group.release()
-            raise
-        if group.busy or group.going_on:
-            group.release()
-            group.parts = []
-        group.put_in_order()
-        return group
+        return FileLease(self, self._directory_of(simulation_result_id), simulation_result_id)
 
-    def _listing(self, prefix: str) -> list[str]:
-        try:
-            return [text for text in os.listdir(self._path) if text.startswith(prefix)]
-        except FileNotFoundError:
-            return []
+    def locked(self, directory: str, name: Name) -> LockedFile:
+        """Return one file with its lock held; raises as `LockedFile` does."""
+        return LockedFile(directory, name, counters=self._counters, root=self._root)
 
-    def _join(self, group: Group, name: Name, asked: dict[str, bool]) -> None:
-        if name.state == SENT:
-            group.delivered.append(name)
-        elif name.state == LIVE and self._goes_on(name, asked):
-            group.going_on = True
-        elif name.state == PARKED:
-            group.parked.append(name)
-        else:
-            try:
-                group.parts.append(self.claim(name))
-            except BlockingIOError:
-                group.going_on |= name.state == LIVE
-                group.busy |= name.state != LIVE
-            except GoneError:
-                # Renamed under us: whoever did so is at work on this call. What is still there is a link or a pipe.
-                group.busy |= not os.path.lexists(f"{self._path}/{name}")
-
-    def claim(self, name: Name) -> Claim:
-        """Return one file with its lock held; raises as `Claim` does."""
-        return Claim(self._path, name, counters=self._counters)
-
-    def tombstone(self, name: Name) -> dict[str, object]:
-        """Return what a tombstone says; nothing where it cannot be read."""
-        try:
-            with self.claim(name) as claim:
-                return claim.noted
-        except OSError:
-            return {}
-
-    def _goes_on(self, name: Name, asked: dict[str, bool]) -> bool:
-        return self._shelf.goes_on(name, asked) if name.token else self._just_made(name)
-
-    def _just_made(self, name: Name) -> bool:
-        """Return whether a ``.live`` file has been made, but perhaps not locked yet, by a call that begins now."""
-        try:
-            facts = os.stat(f"{self._path}/{name}", follow_symlinks=False)
-        except OSError:
-            return False
-        return stat.S_ISREG(facts.st_mode) and facts.st_size == 0 and self._wall() - facts.st_mtime < JUST_MADE
+    def _directory_of(self, simulation_result_id: str) -> str:
+        return f"{self._path}/{shard_of(simulation_result_id)}"
 
     # -- what others left ---------------------------------------------------------------------------------------
 
-    def recover(self, *, untouched: float = 0.0) -> list[Name]:
-        """Return what may be delivered and is nobody's: at the start, and now and then.
+    def recover(self, *, untouched: float = 0.0) -> list[Found]:
+        """Return what may be delivered and is nobody's; see `Store.recover`.
 
         A ``.live`` file of a process that died becomes ``.ready``. Whatever stands in the way of one file is
         counted and stops none of the others.
-
-        Args:
-            untouched: seconds for which a file that waits must not have been written; another process that is
-                at work on it writes a note with each attempt.
         """
-        found = []
-        self.unripe_for = None
         asked: dict[str, bool] = {}
-        names = self._names()
-        self._persons = {name: self._persons[name] for name in names if name in self._persons}
-        for name in names:
+        if self.destination != APART:
+            self._move_in(asked)
+        found = []
+        names = set()
+        for directory, name in self.everything():
+            names.add(name)
             try:
-                ready = self._recovered(name, untouched, asked)
+                one = self._recovered(directory, name, untouched, asked)
             except OSError as error:
-                if not isinstance(error, BlockingIOError):
-                    self._counters.add(
-                        "spool.not_ours" if isinstance(error, GoneError) else f"spool.{reason_of(error)}"
-                    )
+                self._count_trouble(error)
                 continue
-            if ready is not None:
-                found.append(ready)
+            if one is not None:
+                found.append(one)
+        self._persons = {name: at for name, at in self._persons.items() if name in names}
+        self._first_seen = {name: seen for name, seen in self._first_seen.items() if name in names}
         return found
 
-    def _recovered(self, name: Name, untouched: float, asked: dict[str, bool]) -> Name | None:
-        if name.state in {SENT, PARKED}:
-            return None
-        if name.report_id in self._shelf.live:
-            return None
-        if name.state == LIVE and self._goes_on(name, asked):
-            self.unripe_for = self.unripe_for if name.token else JUST_MADE
-            return None
-        if name.state != LIVE and name.identity != NO_ID:
-            facts = os.stat(f"{self._path}/{name}", follow_symlinks=False)
-            if self._wall() - facts.st_mtime < untouched:
-                return None
-            return None if name.state == HELD and self._for_a_person(name, facts.st_mtime) else name
-        with self.claim(name) as claim:
-            return self._adopt(claim)
+    def _count_trouble(self, error: OSError) -> None:
+        if not isinstance(error, BlockingIOError):
+            self._counters.add("spool.not_ours" if isinstance(error, GoneError) else f"spool.{reason_of(error)}")
 
-    def _for_a_person(self, name: Name, modified_at: float) -> bool:
-        """Return whether a held report waits for more than being readable; each version of its file is read once."""
+    def _recovered(self, directory: str, name: Name, untouched: float, asked: dict[str, bool]) -> Found | None:
+        if name.state in {SENT, PARKED} or name.report_id in self._files.live:
+            return None
+        if name.state == LIVE:
+            return None if self.goes_on(name, asked) else self._lost(directory, name)
+        if name.state == READY and not untouched:
+            return Found(name.identity, name.report_id)
+        age, modified_at = self._age(directory, name)
+        if age < untouched:
+            return None
+        if name.state == HELD and self._for_a_person(directory, name, modified_at):
+            return None
+        wait = max(0.0, self._redial_wait - age) if name.state == SENDING else 0.0
+        return Found(name.identity, name.report_id, wait)
+
+    def _age(self, directory: str, name: Name) -> tuple[float, float]:
+        """Return since when a file has not been written to, and its time; a time in the future counts as now."""
+        modified_at = os.stat(f"{directory}/{name}", follow_symlinks=False).st_mtime
+        age = self._wall() - modified_at
+        if age >= 0.0:
+            return age, modified_at
+        known_at, seen_at = self._first_seen.get(name, (0.0, 0.0))
+        if known_at != modified_at:
+            seen_at = self._clock()
+            self._first_seen[name] = (modified_at, seen_at)
+        return self._clock() - seen_at, modified_at
+
+    def _lost(self, directory: str, name: Name) -> Found:
+        """Take over the file of a call whose process died; the platform may be about to dial it again."""
+        age, _ = self._age(directory, name)
+        with self.locked(directory, name) as file:
+            self._counters.add("recovered")
+            file.note(outcome="process_lost", at=self._wall())
+            file.move(READY)
+        return Found(name.identity, name.report_id, max(0.0, self._redial_wait - age))
+
+    def _for_a_person(self, directory: str, name: Name, modified_at: float) -> bool:
+        """Return whether a held report waits for a person; each version of its file is read once."""
         if self._persons.get(name) == modified_at:
             return True
-        with self.claim(name) as claim:
-            if claim.noted.get("outcome") == UNREADABLE:
+        with self.locked(directory, name) as file:
+            if file.noted.get("outcome") in _GOES_ON:
+                file.move(SENDING)
                 return False
         self._persons[name] = modified_at
         return True
 
-    def _adopt(self, claim: Claim) -> Name | None:
-        if claim.name.state == LIVE:
-            self._counters.add("recovered")
-            claim.note(outcome="process_lost", at=self._wall())
-        state = READY if claim.name.state == LIVE else claim.name.state
-        name = Name.of(claim.identity, claim.name.report_id, state)
-        if name.identity == NO_ID:
-            claim.note(outcome="no_id", at=self._wall())
-            self._counters.add("parked")
-            claim.move(PARKED)
-            return None
-        claim.rename(name)
-        return claim.name
+    def _move_in(self, asked: dict[str, bool]) -> None:
+        """Take in what an earlier version left: its files lay in the spool itself, for whichever platform was set."""
+        try:
+            old = names_in(self._root)
+        except OSError as error:
+            self._counters.add(f"spool.list_{reason_of(error)}")
+            return
+        for name in old:
+            try:
+                if name.state == LIVE and self.goes_on(name, asked):
+                    continue
+                with self.locked(self._root, name):
+                    directory = self._directory_of(name.identity)
+                    os.makedirs(directory, 0o700, exist_ok=True)
+                    if not os.path.lexists(f"{directory}/{name}"):
+                        os.rename(f"{self._root}/{name}", f"{directory}/{name}")
+            except OSError as error:
+                self._count_trouble(error)
+
+    def everything(self) -> Iterator[tuple[str, Name]]:
+        """Yield directory and name of every report file of the place."""
+        try:
+            for directory in shards_in(self._root, self.destination):
+                for name in names_in(directory):
+                    yield directory, name
+        except OSError as error:
+            self._counters.add(f"spool.list_{reason_of(error)}")
+
+    # -- bounds -------------------------------------------------------------------------------------------------
 
     def tidy(self) -> None:
         """Keep the bounds: remove what is old and delivered or parked, and see whether there is room for more."""
-        self._keep_owners()
-        files = list(self._files())
+        self._keep_locks()
+        files = list(self._facts())
         now = self._wall()
-        sent = sorted(((at, name) for name, _, at in files if name.state == SENT), reverse=True)
-        for position, (at, name) in enumerate(sent):
+        sent = sorted(((at, path) for path, name, _, at in files if name.state == SENT), reverse=True)
+        for position, (at, path) in enumerate(sent):
             if position >= TOMBSTONES or now - at > TOMBSTONE_SECONDS:
-                _unlink(f"{self._path}/{name}")
-        parked = sorted((at, size, name) for name, size, at in files if name.state == PARKED)
-        size = sum(size for _, size, _ in files)
+                _unlink(path)
+        parked = sorted((at, size, path, name) for path, name, size, at in files if name.state == PARKED)
+        size = sum(size for _, _, size, _ in files)
         count = len(files) - len(sent)
-        for at, bytes_, name in parked:
+        for at, bytes_, path, name in parked:
             over = size > self._max_bytes or count > self._max_reports
             if not over and now - at <= self._parked_seconds:
                 break
-            self._give_up(name, "bounds" if over else "age")
+            self._give_up(path, name, "bounds" if over else "age")
             size, count = size - bytes_, count - 1
         self.full = size > self._max_bytes or count > self._max_reports
         self._sweep()
-        quarantine.bound(self._path, oldest=now - self._parked_seconds)
+        bound_quarantine(self._root, oldest=now - self._parked_seconds)
 
     def _sweep(self) -> None:
         """Remove what a process that died in the middle of making a file left behind."""
@@ -374,43 +533,35 @@ class Spool:
 
     def _leftovers(self) -> list[Path]:
         try:
-            return [*self.directory.glob(f"*{_TEMPORARY}"), *self.directory.glob(".try-*")]
+            patterns = (f"*{_TEMPORARY}", f"*/*/*{_TEMPORARY}", ".try-*")
+            return [path for pattern in patterns for path in self.directory.glob(pattern)]
         except OSError:  # the next round has a descriptor again
             return []
 
-    def _keep_owners(self) -> None:
+    def _keep_locks(self) -> None:
         """Make our lock anew if somebody has removed it under running calls, and remove those of dead processes."""
-        if self._shelf.live:
+        if self._files.live:
             try:
-                self._shelf.owner.take()
+                self._files.lock.take()
             except OSError as error:
                 self._counters.add(f"spool.owner_{reason_of(error)}")
-        owner.sweep(self._path)
+        processlock.sweep(self._root)
 
-    def _give_up(self, name: Name, why: str) -> None:
+    def _give_up(self, path: str, name: Name, why: str) -> None:
         self._counters.add(f"dropped.parked_{why}")
-        logger.warning(
-            "call %s: its parked report is removed from the spool (%s)",
-            name.identity,
-            "too old" if why == "age" else "no room",
-            extra={"simulation_result_id": name.identity},
-        )
-        _unlink(f"{self._path}/{name}")
+        text = "call %s: its parked report is removed from the spool (%s)"
+        reason = "too old" if why == "age" else "no room"
+        say(self._counters, logging.WARNING, text, name.identity, reason, simulation_result_id=name.identity)
+        _unlink(path)
 
-    def _names(self) -> list[Name]:
-        try:
-            return names_in(self._path)
-        except OSError as error:
-            self._counters.add(f"spool.list_{reason_of(error)}")
-            return []
-
-    def _files(self) -> Iterator[tuple[Name, int, float]]:
-        for name in self._names():
+    def _facts(self) -> Iterator[tuple[str, Name, int, float]]:
+        for directory, name in self.everything():
+            path = f"{directory}/{name}"
             try:
-                facts = os.stat(f"{self._path}/{name}", follow_symlinks=False)
+                facts = os.stat(path, follow_symlinks=False)
             except OSError:  # pragma: no cover - renamed by another process between the listing and here
                 continue
-            yield name, facts.st_size, facts.st_mtime
+            yield path, name, facts.st_size, facts.st_mtime
 
 
 def _unlink(path: str) -> None:

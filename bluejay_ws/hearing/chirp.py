@@ -1,93 +1,122 @@
-"""The CHIRP observer: from a call's frames and their times, what happened in it, without any code of the user's.
+"""The observer of one call: from its frames and their times, who was heard when, without any code of the user's.
 
-It is fed the size of each binary frame, each text message, and a time; it does no I/O, keeps no audio and raises
-nothing. It knows who was heard when (for utterances recorded without times), and adds a few events: barge-ins both
-ways, the response latency of each turn, long silences and ``session.error`` frames.
+It is fed audio frames, text messages and times. It listens to the level of the audio and keeps none of it; it does no
+I/O and raises nothing. It places texts that were recorded without times, and adds events: interruptions both ways, the
+latency of each answer, long silences and ``session.error`` frames. ``speech.started`` and ``speech.completed`` decide
+nothing: they come up to 200 ms late or early, and fire on the agent's own echo.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from math import hypot
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from pydantic_core import from_json
 
 from bluejay_ws.hearing import carriers
-from bluejay_ws.hearing.level import BYTES_PER_MS, size_of
-from bluejay_ws.hearing.turns import AGENT_INTERRUPTED, CALLER_INTERRUPTED, Turns
-from bluejay_ws.hearing.voices import FRAME_GAP_MS, HeardSpan
+from bluejay_ws.hearing.level import BYTES_PER_MS, shape, shapes, size_of
+from bluejay_ws.hearing.turns import Turns
+from bluejay_ws.hearing.utterances import AgentTexts, CallerTexts, Stretch
+from bluejay_ws.hearing.voices import Voice
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bluejay_ws.hearing.level import Frame
-    from bluejay_ws.hearing.turns import Text
+    from bluejay_ws.hearing.utterances import Utterance
 
-__all__ = ["ChirpObserver", "HeardSpan"]
+__all__ = ["ERROR_FROM_AGENT", "ERROR_FROM_PLATFORM", "ChirpObserver", "Text"]
 
+ERROR_FROM_PLATFORM = "Session error from the platform"
+ERROR_FROM_AGENT = "Session error from the agent"
+
+PIECE = 20 * BYTES_PER_MS
+"""Frames are listened to in pieces of 20 ms: a long one may hold a pause."""
+PIECES_MOST = 500
 LATEST_MS = 1e10
 FIRST_TEXTS = 8
 """A carrier shows itself within so many text messages."""
+TEXT_LIMIT = 64 * 1024
+NAME_LIMIT = 256
+MESSAGE_LIMIT = 1_000
+MARKS_LIMIT = 64
+EARLY_MS = 100.0
+"""A mark that comes back this long before its audio can have been played confirms nothing."""
+FRESH_MS = 250.0
+"""An agent's ``speech.started`` this soon after its first audio is about that audio."""
 
-_IDLE = float("-inf")
-_OVER = float("inf")
+Text: TypeAlias = "bytes | bytearray | memoryview | str"
 
 
 class ChirpObserver:
     """Observe one call. All times are float milliseconds since the handshake.
 
-    Both audio methods are cheap enough for every frame; one observer that has seen nothing takes some 150 bytes.
+    The audio methods are cheap enough for every frame; one observer that has heard nothing takes some hundred bytes.
 
     Args:
-        add_event: called with ``title`` and the keyword arguments ``start_offset_ms``, ``end_offset_ms`` and
-            ``metadata``, at most 1,000 times; `Recorder.add_event` fits.
+        add_event: called with ``title`` and the keyword arguments ``start_offset_ms``, ``end_offset_ms``, ``metadata``
+            and perhaps ``description``, at most 1,000 times; `Recorder.add_event` fits.
     """
 
     __slots__ = (
-        "_add_event", "_agent_bytes", "_agent_frames", "_agent_until", "_carrier", "_turns", "_user_bytes",
-        "_user_frames", "_user_until",
+        "_add_event", "_agent_bytes", "_agent_frames", "_carrier", "_heard", "_received", "_sent", "_user_bytes",
+        "_user_frames",
     )  # fmt: skip
 
     _carrier: carriers.Carrier  # of a `CarrierObserver`
 
     def __init__(self, add_event: Callable[..., None]) -> None:
         self._add_event = add_event
+        self._heard: _Hearing | None = None
         self._user_frames = self._user_bytes = 0
         self._agent_frames = self._agent_bytes = 0
-        self._user_until = _IDLE  # end of the newest frame
-        self._agent_until = _IDLE  # end of the agent's queue; _IDLE makes every frame take the long way
-        self._turns: Turns | None = None
+        self._received = self._sent = 0  # of these, how many the user's own code handed over
+
+    # -- audio --------------------------------------------------------------------------------------------------------
 
     def user_audio(self, frame: Frame, at_ms: float) -> None:
-        """Note a binary frame from Bluejay."""
-        self._user_sound(size_of(frame), at_ms)
-
-    def _user_sound(self, size: int, at_ms: float) -> None:
-        if not size or size & 1:
-            self._open().invalid += 1
-            return
+        """Note a binary frame from Bluejay: 16 bit little-endian samples, mono, 16,000 a second."""
+        heard = self._heard or self._open()
+        size = len(frame) if type(frame) is bytes else size_of(frame)
+        if size != PIECE:
+            if not size or size & 1:
+                heard.invalid += 1
+                return
+            if size > PIECE:
+                heard.pieces(heard.user, frame, size, at_ms)
+                self._user_frames += 1
+                self._user_bytes += size
+                return
         self._user_frames += 1
         self._user_bytes += size
-        if at_ms - self._user_until > FRAME_GAP_MS:
-            self._user_burst(at_ms)
-        self._user_until = at_ms + size / BYTES_PER_MS
+        read, scale = shapes.get(size) or shape(size)
+        if heard.user.hear(hypot(*read.unpack_from(frame)) * scale, at_ms, size / BYTES_PER_MS, at_ms):
+            heard.user_changed(at_ms)
 
     def agent_audio(self, frame: Frame, at_ms: float) -> None:
-        """Note a binary frame to Bluejay."""
-        self._agent_sound(size_of(frame), at_ms)
-
-    def _agent_sound(self, size: int, at_ms: float) -> None:
-        if not size or size & 1:
-            self._open().invalid += 1
-            return
+        """Note a binary frame to Bluejay: what the caller hears when all that was sent before has been played."""
+        heard = self._heard or self._open()
+        size = len(frame) if type(frame) is bytes else size_of(frame)
+        if size != PIECE:
+            if not size or size & 1:
+                heard.invalid += 1
+                return
+            if size > PIECE:
+                heard.pieces(heard.agent, frame, size, at_ms)
+                self._agent_frames += 1
+                self._agent_bytes += size
+                return
         self._agent_frames += 1
         self._agent_bytes += size
-        until = self._agent_until
-        if at_ms > until:
-            if at_ms - until > FRAME_GAP_MS:
-                self._agent_frame(at_ms, size)
-                return
-            until = at_ms
-        self._agent_until = until + size / BYTES_PER_MS
+        voice = heard.agent
+        start = max(at_ms, voice.until)
+        ms = size / BYTES_PER_MS
+        voice.until = start + ms
+        read, scale = shapes.get(size) or shape(size)
+        if voice.hear(hypot(*read.unpack_from(frame)) * scale, start, ms, at_ms):
+            heard.agent_changed(at_ms)
 
-    def user_heard(self, level: int, ms: float, at_ms: float) -> None:  # noqa: ARG002
+    def user_heard(self, level: float, ms: float, at_ms: float) -> None:
         """Note caller audio of which a carrier's reader knows the level and the length.
 
         Args:
@@ -95,47 +124,36 @@ class ChirpObserver:
             ms: how long it lasts.
             at_ms: when it came.
         """
-        self._user_sound(2 * int(ms * BYTES_PER_MS / 2), at_ms)
+        self._user_frames += 1
+        self._user_bytes += int(ms * BYTES_PER_MS)
+        heard = self._heard or self._open()
+        heard.piece(heard.user, level, ms, at_ms)
 
-    def agent_heard(self, level: int, ms: float, at_ms: float) -> None:  # noqa: ARG002
+    def agent_heard(self, level: float, ms: float, at_ms: float) -> None:
         """Note agent audio of which a carrier's reader knows the level and the length; see `user_heard`."""
-        self._agent_sound(2 * int(ms * BYTES_PER_MS / 2), at_ms)
+        self._agent_frames += 1
+        self._agent_bytes += int(ms * BYTES_PER_MS)
+        heard = self._heard or self._open()
+        heard.piece(heard.agent, level, ms, at_ms)
 
     def clear(self, at_ms: float) -> None:
-        """Note that the agent emptied the carrier's queue: what had not been played is not heard."""
+        """Note that the agent emptied a carrier's queue: what had not been played is not heard."""
+        heard, at = self._enter(at_ms)
+        if heard.closed is None:
+            heard.cut(at)
 
-    def mark(self, name: str, at_ms: float) -> None:
-        """Note a mark that the agent sent: its echo says that all audio before it was played."""
-        turns, at = self._enter(at_ms)
-        if turns.closed is None:
-            turns.agent.mark(name, at)
-        self._leave(turns)
-
-    def mark_echoed(self, name: str, at_ms: float) -> None:
-        """Note that a mark came back."""
-        turns, at = self._enter(at_ms)
-        if turns.closed is None:
-            turns.agent.echo(name, at)
-        self._leave(turns)
-
-    def interruption(self, at_ms: float, by: str, source: str) -> None:
-        """Note what a provider or a framework says: one side broke in on the other.
-
-        It is one with the barge-in that the audio shows near it; where no audio is observed, it is the event.
-        """
-        turns, at = self._enter(at_ms)
-        if turns.closed is None and not (self._user_frames or self._agent_frames):
-            title = AGENT_INTERRUPTED if by == "agent" else CALLER_INTERRUPTED
-            turns.event(title, at, None, {"source": source})
-        self._leave(turns)
+    # -- messages -----------------------------------------------------------------------------------------------------
 
     def user_text(self, data: Text, at_ms: float) -> None:
         """Note a whole text message from Bluejay."""
-        turns, at = self._enter(at_ms)
-        message = turns.parse(data)
-        turns.user_message(message, at)
-        self._leave(turns)
-        if turns.texts <= FIRST_TEXTS:
+        heard, at = self._enter(at_ms)
+        message = heard.parse(data)
+        kind, content = _kind_and_data(message)
+        if kind == "mark":
+            self.mark_echoed(_name(content), at)
+        elif kind == "session.error":
+            heard.error(ERROR_FROM_PLATFORM, content, at)
+        elif heard.texts <= FIRST_TEXTS:
             carrier = carriers.recognise(message, self)
             if carrier is not None:
                 self._carrier = carrier
@@ -143,105 +161,133 @@ class ChirpObserver:
 
     def agent_text(self, data: Text, at_ms: float) -> None:
         """Note a whole text message to Bluejay."""
-        turns, at = self._enter(at_ms)
-        turns.agent_message(turns.parse(data), at)
-        self._leave(turns)
+        heard, at = self._enter(at_ms)
+        kind, content = _kind_and_data(heard.parse(data))
+        if kind == "speech.started":
+            heard.agent_started(at)
+        elif kind == "mark":
+            self.mark(_name(content), at)
+        elif kind == "session.error":
+            heard.error(ERROR_FROM_AGENT, content, at)
+
+    def mark(self, name: str, at_ms: float) -> None:
+        """Note a mark that the agent sent: it comes back when all audio before it has been played."""
+        heard, _ = self._enter(at_ms)
+        if heard.closed is None:
+            heard.marks_sent += 1
+            if len(heard.marks) < MARKS_LIMIT:
+                heard.marks[name] = heard.agent.until
+
+    def mark_echoed(self, name: str, at_ms: float) -> None:
+        """Note that a mark came back. It confirms what was heard; it shortens nothing that cannot have been played."""
+        heard, at = self._enter(at_ms)
+        if heard.closed is None:
+            heard.marks_echoed += 1
+            due = heard.marks.pop(name, 0.0)
+            heard.confirmed = max(heard.confirmed, due)
+            heard.marks_early += due - at > EARLY_MS
+
+    def interruption(self, at_ms: float, by: str, source: str) -> None:
+        """Note what a provider or a framework says: one side broke in on the other.
+
+        It is one with the barge-in that the audio shows near it; where no audio is observed, it is the event.
+        """
+        heard, at = self._enter(at_ms)
+        if heard.closed is None:
+            heard.turns.claim(at, by, source, observed=self._observed)
 
     def invalid_audio(self) -> None:
         """Count audio that cannot be read."""
-        self._open().invalid += 1
+        heard = self._heard or self._open()
+        heard.invalid += 1
 
-    def close(self, at_ms: float) -> None:
-        """End the call: what is open ends at ``at_ms``, and nothing later has an effect. May be called again."""
-        turns, at = self._enter(at_ms)
-        if turns.closed is None:
-            turns.close(at)
-            turns.closed = self._summary(turns)
-        self._leave(turns)
+    # -- frames that no adapter sees ----------------------------------------------------------------------------------
 
-    def agent_utterance(self, at_ms: float) -> HeardSpan:
-        """Return the span of an agent text that became known at ``at_ms``.
+    def received(self, frame: Frame, at_ms: float) -> None:
+        """Note a frame of the caller's that the user's own code hands over."""
+        if self._user_frames > self._received:
+            return  # an adapter hears it already
+        self.user_audio(frame, at_ms)
+        self._received = self._user_frames
+
+    def sent(self, frame: Frame, at_ms: float) -> None:
+        """Note a frame of the agent's that the user's own code hands over."""
+        if self._agent_frames > self._sent:
+            return
+        self.agent_audio(frame, at_ms)
+        self._sent = self._agent_frames
+
+    # -- text ---------------------------------------------------------------------------------------------------------
+
+    def utterance(self, utterance: Utterance, at_ms: float) -> Stretch:
+        """Add a text that became known at ``at_ms`` to the stretch of speech that it belongs to, and return that.
 
         Agents record a text just before they send its audio, while they send it, or just after. So it belongs to
 
-        1. an utterance that has been announced, by ``speech.started`` or an earlier text, and not begun;
-        2. else the one that is being heard (its queue still plays, or ended within 200 ms), with or without text:
-           texts that come sentence by sentence get the same span;
-        3. else the one that ended within the last second and has no text;
-        4. else the next one to come. If no audio comes within five seconds of the text, or before the call ends, the
-           span becomes an instant: the moment the text was known.
-        """
-        turns, at = self._enter(at_ms)
-        span = HeardSpan(at, at) if turns.closed is not None else turns.agent.utterance(at)
-        self._leave(turns)
-        return span
+        1. what has been sent, has no text, and is still to be heard or ended within the last second;
+        2. else the texts that wait for their audio;
+        3. else what is being heard, or ended within 200 ms, unless the caller spoke since it was sent: texts that come
+           sentence by sentence share it;
+        4. else what comes next. If no audio comes within five seconds, it was never heard.
 
-    def user_utterance(self, at_ms: float) -> HeardSpan:
-        """Return the span of a caller text that became known at ``at_ms``.
-
-        Transcripts come during the speech or some time after it. So it belongs to
+        Transcripts of the caller come during the speech or some time after it. So one belongs to
 
         1. what was said last and has no text, unless the caller is speaking again for more than half a second;
         2. else what is being said;
         3. else what ended within the last two seconds, although it has text: transcripts come in pieces;
-        4. else an instant.
+        4. else the moment at which it became known.
         """
-        turns, at = self._enter(at_ms)
-        span = HeardSpan(at, at) if turns.closed is not None else turns.user.utterance(at)
-        self._leave(turns)
-        return span
+        heard, at = self._enter(at_ms)
+        if heard.closed is not None:
+            stretch = Stretch(at)
+            stretch.add(utterance)
+            return stretch
+        return heard.add_text(utterance, at)
+
+    def hears_agent(self) -> bool:
+        """Tell whether any speech of the agent's was observed."""
+        return self._heard is not None and self._heard.agent.began_at > 0.0
+
+    # -- the end ------------------------------------------------------------------------------------------------------
+
+    def close(self, at_ms: float) -> None:
+        """End the call: what is queued beyond ``at_ms`` is not heard, and later frames have no effect. Idempotent."""
+        heard, at = self._enter(at_ms)
+        if heard.closed is None:
+            if heard.user.hasty:
+                heard.confirmed = LATEST_MS  # a rehearsal, many times as fast as life: its queue has been played
+            heard.close(at, observed=self._observed)
+            heard.closed = self._summary(heard)
 
     def summary(self) -> dict[str, object]:
         """Return counts of the call, for the event that closes it. After `close` they stand still."""
-        turns = self._turns
-        if turns is None:
-            return self._summary(Turns(self._add_event))
-        return dict(turns.closed) if turns.closed is not None else self._summary(turns)
+        heard = self._heard or _Hearing(self._add_event)
+        return dict(heard.closed) if heard.closed is not None else self._summary(heard)
 
-    def _summary(self, turns: Turns) -> dict[str, object]:
+    def _summary(self, heard: _Hearing) -> dict[str, object]:
         return {
             "user_frames": self._user_frames,
             "user_audio_ms": self._user_bytes // BYTES_PER_MS,
             "agent_frames": self._agent_frames,
             "agent_audio_ms": self._agent_bytes // BYTES_PER_MS,
-            **turns.summary(),
+            **heard.summary(),
         }
 
-    def _open(self) -> Turns:
-        if self._turns is None:
-            self._turns = Turns(self._add_event)
-        return self._turns
+    @property
+    def _observed(self) -> bool:
+        return bool(self._user_frames or self._agent_frames)
 
-    def _enter(self, at_ms: float) -> tuple[Turns, float]:
-        """Bring the turns up to date with what the frame path knows."""
-        turns = self._open()
+    def _open(self) -> _Hearing:
+        self._heard = _Hearing(self._add_event)
+        return self._heard
+
+    def _enter(self, at_ms: float) -> tuple[_Hearing, float]:
+        """Bring what was heard up to date."""
+        heard = self._heard or self._open()
         at = at_ms if 0.0 < at_ms < LATEST_MS else 0.0 if not at_ms > 0.0 else LATEST_MS
-        if turns.closed is None:
-            if self._user_frames:
-                turns.user.until = min(max(self._user_until, 0.0), LATEST_MS)
-            if self._agent_until != _IDLE:
-                turns.agent.until = min(max(self._agent_until, 0.0), LATEST_MS)
-            turns.settle(at)
-        return turns, at
-
-    def _leave(self, turns: Turns) -> None:
-        """Tell the frame path from when on it must ask again."""
-        agent = turns.agent
-        if turns.closed is not None:
-            self._agent_until = self._user_until = _OVER  # no frame takes the long way any more
-        else:
-            self._agent_until = _IDLE if agent.parked or agent.span is None else agent.until
-
-    def _user_burst(self, at_ms: float) -> None:
-        turns, at = self._enter(at_ms)
-        if turns.closed is None:
-            turns.user_burst(at)
-        self._leave(turns)
-
-    def _agent_frame(self, at_ms: float, size: int) -> None:
-        turns, at = self._enter(at_ms)
-        turns.agent_frame(at, size / BYTES_PER_MS)
-        self._leave(turns)
+        if heard.closed is None:
+            heard.settle(at)
+        return heard, at
 
 
 class CarrierObserver(ChirpObserver):
@@ -269,7 +315,177 @@ class CarrierObserver(ChirpObserver):
         self._carrier.sent(self._read(data), at_ms)
 
     def _read(self, data: Text) -> dict[str, Any]:
-        return self._open().parse(data, carriers.TEXT_LIMIT)
+        heard = self._heard or self._open()
+        return heard.parse(data, carriers.TEXT_LIMIT)
 
-    def _summary(self, turns: Turns) -> dict[str, object]:
-        return {**super()._summary(turns), "carrier": self._carrier.name}
+    def _summary(self, heard: _Hearing) -> dict[str, object]:
+        return {**super()._summary(heard), "carrier": self._carrier.name}
+
+
+class _Hearing:
+    """All that a call needs once anything was heard in it."""
+
+    __slots__ = (
+        "agent", "agent_texts", "closed", "confirmed", "errors", "invalid", "marks", "marks_early",
+        "marks_echoed", "marks_sent", "oversized", "piece_at", "texts", "turns", "unreadable", "user",
+        "user_texts",
+    )  # fmt: skip
+
+    def __init__(self, add_event: Callable[..., None]) -> None:
+        self.user = Voice(user=True)
+        self.agent = Voice(user=False)
+        self.turns = Turns(add_event)
+        self.user_texts = CallerTexts()
+        self.agent_texts = AgentTexts()
+        self.piece_at = -1.0
+        self.confirmed = 0.0  # so much of the agent's queue has been played, as a mark says
+        self.marks: dict[str, float] = {}
+        self.marks_sent = self.marks_echoed = self.marks_early = 0
+        self.invalid = self.texts = self.unreadable = self.oversized = self.errors = 0
+        self.closed: dict[str, object] | None = None
+
+    # -- audio --------------------------------------------------------------------------------------------------------
+
+    def pieces(self, voice: Voice, frame: Frame, size: int, at: float) -> None:
+        """Take a frame that is longer than a piece."""
+        step = PIECE if size <= PIECES_MOST * PIECE else 2 * (size // PIECES_MOST // 2 + 1)
+        for offset in range(0, size, step):
+            length = min(step, size - offset)
+            read, scale = shapes.get(length) or shape(length)
+            ms = length / BYTES_PER_MS
+            self.piece(voice, hypot(*read.unpack_from(frame, offset)) * scale, ms, at)
+
+    def piece(self, voice: Voice, level: float, ms: float, at: float) -> None:
+        """Take one piece of audio."""
+        if voice.user:
+            start = voice.until if at == self.piece_at else at  # of one frame, one after the other
+            self.piece_at, voice.until = at, start + ms
+            if voice.hear(level, start, ms, at):
+                self.user_changed(start)
+            return
+        start = max(at, voice.until)
+        voice.until = start + ms
+        if voice.hear(level, start, ms, at):
+            self.agent_changed(at)
+
+    def user_changed(self, at: float) -> None:
+        """Note that the caller may have begun or stopped to speak."""
+        if self.closed is not None or not 0.0 <= at <= LATEST_MS:
+            return
+        self.settle(at)
+        begun = self.user.begin()
+        if begun is not None:
+            self.user_texts.begins(begun, agent_since=self.agent.began_at > self.user.ended_at)
+            self.agent_texts.interrupted(begun.start)
+            self.turns.begins(begun)
+
+    def agent_changed(self, at: float) -> None:
+        """Note that the agent may have begun or stopped to speak, in what is queued."""
+        if self.closed is not None or not 0.0 <= at <= LATEST_MS:
+            return
+        agent = self.agent
+        if agent.resumed:
+            if self.user.began_at > agent.sent_until:
+                agent.end()  # an answer to what the caller said, behind what was sent before that
+            else:
+                agent.go_on()
+        self.settle(at)
+        agent.lapse(agent.until)
+        begun = agent.begin()
+        if begun is not None:
+            self.agent_texts.begins(begun, at, caller_since=self.user.began_at > agent.ended_at)
+            self.turns.begins(begun)
+
+    def settle(self, now: float) -> None:
+        """Draw the conclusions that time alone allows."""
+        self.user.refresh()
+        self.agent.refresh()
+        self.user.lapse(now)
+        self.agent.lapse(now)
+        self.turns.settle(now)
+
+    def cut(self, at: float) -> None:
+        """End the agent's queue at ``at``."""
+        self.agent.end()
+        self.agent_texts.cut(at)
+        self.turns.cut(at)
+        self.agent.until = min(self.agent.until, at)
+        self.agent.ended_at = min(self.agent.ended_at, at)
+
+    def close(self, now: float, *, observed: bool) -> None:
+        """End everything at ``now``."""
+        self.user.loud_until = min(self.user.loud_until, now)
+        self.user.end()
+        self.agent.end()
+        self.agent_texts.close(now, self.confirmed)
+        self.turns.cut(now)
+        self.turns.close(now, observed=observed)
+
+    # -- messages -----------------------------------------------------------------------------------------------------
+
+    def parse(self, data: Text, limit: int = TEXT_LIMIT) -> dict[str, Any]:
+        """Return the object in a text message; empty for anything else, and after the end."""
+        if self.closed is not None:
+            return {}
+        self.texts += 1
+        try:
+            if len(data) > limit:
+                self.oversized += 1
+                return {}
+            message = from_json(bytes(data) if isinstance(data, memoryview) else data)
+        except (ValueError, TypeError):
+            message = None
+        if isinstance(message, dict):
+            return message
+        self.unreadable += 1
+        return {}
+
+    def agent_started(self, at: float) -> None:
+        """Note the agent's own ``speech.started``: what it sends now is another utterance."""
+        segment = self.agent.segment
+        if segment is None or at - segment.sent_from > FRESH_MS:
+            self.agent.end()
+            self.agent_texts.split()
+
+    def error(self, title: str, data: dict[str, Any], at: float) -> None:
+        """Note a ``session.error``."""
+        self.errors += 1
+        facts = {key: data[key][:MESSAGE_LIMIT] for key in ("code", "message") if isinstance(data.get(key), str)}
+        self.turns.tell(title, at, None, facts)
+
+    # -- text ---------------------------------------------------------------------------------------------------------
+
+    def add_text(self, utterance: Utterance, at: float) -> Stretch:
+        """Add a text to its stretch, and return that."""
+        if utterance.by_user:
+            return self.user_texts.add(utterance, at, speaks=self.user.segment is not None)
+        stretch = self.agent_texts.add(utterance, at, caller_began=self.user.began_at)
+        if not stretch.segments:
+            self.agent.end()  # what comes next is another utterance, though it may be heard without a pause
+        return stretch
+
+    def summary(self) -> dict[str, object]:
+        """Return what was counted."""
+        facts: dict[str, object] = {
+            "invalid_frames": self.invalid,
+            "text_frames": self.texts,
+            "unreadable_text_frames": self.unreadable,
+            "oversized_text_frames": self.oversized,
+            "marks_sent": self.marks_sent,
+            "marks_echoed": self.marks_echoed,
+            "session_errors": self.errors,
+            **self.turns.summary(),
+        }
+        if self.marks_early:
+            facts["marks_early"] = self.marks_early
+        return facts
+
+
+def _kind_and_data(message: dict[str, Any]) -> tuple[object, dict[str, Any]]:
+    data = message.get("data")
+    return message.get("type"), data if isinstance(data, dict) else {}
+
+
+def _name(data: dict[str, Any]) -> str:
+    name = data.get("name")
+    return name if isinstance(name, str) and len(name) <= NAME_LIMIT else ""

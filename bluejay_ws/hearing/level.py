@@ -7,7 +7,7 @@ import struct
 from math import hypot, sqrt
 from typing import TypeAlias
 
-__all__ = ["BYTES_PER_MS", "Frame", "level", "size_of"]
+__all__ = ["BYTES_PER_MS", "Frame", "level", "shape", "shapes", "size_of"]
 
 Frame: TypeAlias = "bytes | bytearray | memoryview"
 """Audio as it passes a connection: 16 bit little-endian samples, mono, 16,000 a second."""
@@ -18,7 +18,8 @@ SAMPLES = 16
 _SHAPES_MOST = 256
 
 _Shape: TypeAlias = "tuple[struct.Struct, float]"
-_shapes: dict[int, _Shape] = {}
+shapes: dict[int, _Shape] = {}
+"""What reads a frame, by its size; see `shape`."""
 
 
 def size_of(frame: Frame) -> int:
@@ -32,7 +33,7 @@ def level(frame: Frame) -> int:
     Takes about 1 us, whatever the frame's length. An odd last byte is ignored; a frame without a sample has level 0.
     """
     size = size_of(frame)
-    read, scale = _shapes.get(size) or shape(size)
+    read, scale = shapes.get(size) or shape(size)
     return int(hypot(*read.unpack_from(frame)) * scale)
 
 
@@ -47,6 +48,6 @@ def shape(size: int) -> _Shape:
     chosen = sorted(random.Random(size).sample(range(count), taken))  # noqa: S311 - the same in every process
     gaps = [after - before - 1 for before, after in zip([-1, *chosen], chosen, strict=False)]
     found = struct.Struct("<" + "".join(f"{2 * gap}xh" for gap in gaps)), 1 / sqrt(taken) if taken else 0.0
-    if len(_shapes) < _SHAPES_MOST:
-        _shapes[size] = found
+    if len(shapes) < _SHAPES_MOST:
+        shapes[size] = found
     return found

@@ -1,303 +1,306 @@
-"""What two voices make of each other: turns, barge-ins, latencies, silences, and the events that tell of them.
+"""What two voices make of each other: interruptions both ways, latencies, silences, and the events that say so.
 
-Pure, like the voices in ``heard``; the observer in ``chirp`` feeds it.
+It is given the segments of speech of both sides and looks at them in the order in which they were heard, each when it
+is over. Nothing is concluded from anything but audio; where none was ever observed, a provider's word is taken.
 """
 
 from __future__ import annotations
 
 import statistics
-from typing import TYPE_CHECKING, Any, TypeAlias
+from bisect import insort
+from typing import TYPE_CHECKING, Any
 
-from pydantic_core import from_json
-
-from bluejay_ws.hearing.voices import EVENT_LATE_MS, AgentVoice, CallerVoice, HeardSpan
+from bluejay_ws.hearing.voices import PAUSE_MS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from bluejay_ws.hearing.voices import Segment
+
 __all__ = [
     "AGENT_INTERRUPTED",
+    "BACKCHANNEL",
     "CALLER_INTERRUPTED",
-    "ERROR_FROM_AGENT",
-    "ERROR_FROM_PLATFORM",
     "LONG_SILENCE",
     "RESPONSE",
-    "Text",
+    "SENT_AHEAD",
     "Turns",
 ]
 
 CALLER_INTERRUPTED = "Caller interrupted the agent"
 AGENT_INTERRUPTED = "Agent interrupted the caller"
+BACKCHANNEL = "Caller backchannel"
+SENT_AHEAD = "Agent audio was sent ahead"
 RESPONSE = "Response latency"
 LONG_SILENCE = "Long silence"
-ERROR_FROM_PLATFORM = "Session error from the platform"
-ERROR_FROM_AGENT = "Session error from the agent"
 
 SILENCE_MS = 5_000.0
 """Nobody heard for this long is a long silence."""
-OVERLAP_MS = 300.0
+STILL_MS = 150.0
+"""A caller who begins when the agent is heard for no longer than this has not interrupted it."""
+QUICK_MS = 250.0
 """An agent that is heard over the caller for less than this has only answered quickly."""
-PACED_MS = 40.0
-"""An agent that paces its frames has sent the next one at most this long after the last was played."""
+BACKCHANNEL_MS = 300.0
+"""Shorter words of the caller's while the agent speaks ("mm-hm") do not interrupt it."""
+SAME_MS = 1_000.0
+"""A caller who goes on after a shorter pause, over the same speech of the agent's, still interrupts the same way."""
+AHEAD_MS = 500.0
+"""More than this still to be heard when the agent had stopped sending: it cannot be interrupted."""
+NEAR_MS = 2_000.0
+"""What a provider says about an interruption this near is about the same one."""
 EVENTS_LIMIT = 1_000
-TEXT_LIMIT = 64 * 1024
-NAME_LIMIT = 256
-MESSAGE_LIMIT = 1_000
+WAITING_LIMIT = 64
 
-Text: TypeAlias = "bytes | bytearray | memoryview | str"
+
+class _Interruption:
+    """The caller speaks over the agent, perhaps with short pauses on both sides."""
+
+    __slots__ = ("agent_end", "end", "longest", "overlap_ms", "sent_until", "start", "user_end")
+
+    def __init__(self, user: Segment, agent: Segment) -> None:
+        self.start = user.start
+        self.end = self.user_end = user.start
+        self.longest = self.overlap_ms = 0.0
+        self.agent_end = self.sent_until = user.start
+        self.add(user, agent)
+
+    def add(self, user: Segment, agent: Segment) -> None:
+        """Add a stretch in which both are heard."""
+        until = min(user.heard_end, agent.heard_end)
+        self.overlap_ms += max(0.0, until - max(user.start, agent.start))
+        self.end = max(self.end, until)
+        self.user_end = max(self.user_end, user.heard_end)
+        self.longest = max(self.longest, user.heard_end - user.start)
+        self.agent_end = max(self.agent_end, agent.heard_end)
+        self.sent_until = max(self.sent_until, agent.sent_until)
 
 
 class Turns:
-    """What both voices make of each other: barge-ins, latencies, silences. Exists once anything has happened."""
+    """Conclude from segments; see the module.
+
+    Args:
+        add_event: called with ``title`` and the keyword arguments ``start_offset_ms``, ``end_offset_ms``, ``metadata``
+            and perhaps ``description``; at most 1,000 times.
+    """
 
     __slots__ = (
-        "add_event", "agent", "agent_barge_ins", "caller_barge_ins", "closed", "errors", "events", "invalid",
-        "latencies", "marks_echoed", "marks_sent", "oversized", "quiet_from", "silences", "texts", "unreadable",
-        "user", "waiting_from",
+        "_add_event", "_agent", "_claims", "_interruption", "_latencies", "_quiet_from", "_told", "_user", "_waiting",
+        "_waiting_from", "agent_barge_ins", "backchannels", "caller_barge_ins", "events", "silences", "unconfirmed",
     )  # fmt: skip
 
     def __init__(self, add_event: Callable[..., None]) -> None:
-        self.add_event = add_event
-        self.agent = AgentVoice()
-        self.user = CallerVoice()
-        self.events = self.invalid = self.texts = self.unreadable = self.oversized = 0
-        self.caller_barge_ins = self.agent_barge_ins = self.silences = self.errors = 0
-        self.marks_sent = self.marks_echoed = 0
-        self.latencies: list[float] = []
-        self.waiting_from: float | None = None  # the caller finished then, and has had no answer
-        self.quiet_from = 0.0  # end of the last caller speech
-        self.closed: dict[str, object] | None = None
+        self._add_event = add_event
+        self._waiting: list[Segment] = []
+        self._user: Segment | None = None
+        self._agent: Segment | None = None
+        self._interruption: _Interruption | None = None
+        self._claims: list[tuple[float, str, str]] = []
+        self._told: list[tuple[str, float, float]] = []
+        self._quiet_from = 0.0
+        self._waiting_from: float | None = None
+        self._latencies: list[float] = []
+        self.events = self.caller_barge_ins = self.agent_barge_ins = self.backchannels = 0
+        self.silences = self.unconfirmed = 0
 
-    # -- what comes in ------------------------------------------------------------------------------------------------
+    def begins(self, segment: Segment) -> None:
+        """Note that somebody began to speak, in the past or in what is queued."""
+        insort(self._waiting, segment, key=lambda one: one.start)
 
-    def parse(self, data: Text, limit: int = TEXT_LIMIT) -> dict[str, Any]:
-        """Return the object in a text message; empty for anything else. Parses each message once."""
-        self.texts += 1
-        try:
-            if len(data) > limit:
-                self.oversized += 1
-                return {}
-            message = from_json(bytes(data) if isinstance(data, memoryview) else data)
-        except (ValueError, TypeError):
-            message = None
-        if isinstance(message, dict):
-            return message
-        self.unreadable += 1
-        return {}
-
-    def user_message(self, message: dict[str, Any], at: float) -> None:
-        """Act on a text message from Bluejay."""
-        if self.closed is not None:
-            return
-        kind, data = _kind_and_data(message)
-        if kind == "speech.started":
-            self._user_started(_name(data, "utterance_id"), at)
-        elif kind == "speech.completed":
-            self._user_completed(_name(data, "utterance_id"), at)
-        elif kind == "mark":
-            self.marks_echoed += 1
-            self.agent.echo(_name(data, "name") or "", at)
-        elif kind == "session.error":
-            self._error(ERROR_FROM_PLATFORM, data, at)
-
-    def agent_message(self, message: dict[str, Any], at: float) -> None:
-        """Act on a text message to Bluejay."""
-        if self.closed is not None:
-            return
-        kind, data = _kind_and_data(message)
-        if kind == "speech.started":
-            if self.user.speaks and self.user.verdict() is not False:
-                self.user.interrupted_at = self.user.interrupted_at or at
-            self.agent.started(at)
-        elif kind == "speech.completed":
-            self.agent.ended()
-        elif kind == "mark":
-            self.marks_sent += 1
-            self.agent.mark(_name(data, "name") or "", at)
-        elif kind == "session.error":
-            self._error(ERROR_FROM_AGENT, data, at)
-
-    def user_burst(self, at: float) -> None:
-        """Act on caller audio after a pause."""
-        user = self.user
-        user.begin_burst(at)
-        user.until = at
-        if not user.events and user.span is None:
-            self._user_begins(at, at)
-
-    def agent_frame(self, at: float, ms: float) -> None:
-        """Act on agent audio that is not simply the next frame."""
-        agent, user = self.agent, self.user
-        was_heard, spoke = agent.heard_until, user.span or user.last
-        since = spoke is not None and (spoke.start_ms or 0.0) > was_heard
-        begins = agent.frame(at, ms, caller_since=since, caller=user.verdict(), caller_speaks=user.speaks)
-        if begins and was_heard <= at:
-            self._agent_begins(at, was_heard)
+    def cut(self, at: float) -> None:
+        """Note that what the agent had queued beyond ``at`` was not heard."""
+        for segment in self._waiting:
+            if not segment.user:
+                segment.cut = min(segment.cut, at)
 
     def settle(self, now: float) -> None:
-        """Draw the conclusions that time alone allows."""
-        user, agent = self.user, self.agent
-        if user.span is not None and now - user.event_at > EVENT_LATE_MS and user.verdict() is False:
-            agent.restore()
-        if user.settled(now):
-            self._user_ended(now)
-        agent.settle(now)
+        """Draw the conclusions that can be drawn at ``now``."""
+        waiting = self._waiting
+        while waiting and (self._is_over(waiting[0], now) or len(waiting) > WAITING_LIMIT):
+            self._take(waiting.pop(0))
+        current = self._interruption
+        if current is not None and not waiting and now - max(current.user_end, current.agent_end) > SAME_MS:
+            self._conclude()
+        if self._claims and now - self._claims[0][0] > 2 * NEAR_MS and not waiting and self._interruption is None:
+            self._unconfirm()
 
-    def close(self, now: float) -> None:
-        """End what is open."""
-        if self.user.span is not None:
-            self._user_ended(now)
-        quiet_from = max(self.agent.heard_until, self.quiet_from)
-        self.agent.close(now)
-        self._silence(quiet_from, now)
+    def _is_over(self, segment: Segment, now: float) -> bool:
+        return segment.closed and now - segment.heard_end >= PAUSE_MS
 
-    # -- turn taking --------------------------------------------------------------------------------------------------
+    def close(self, now: float, *, observed: bool) -> None:
+        """Conclude what is left: the call ended at ``now``."""
+        for segment in self._waiting:
+            self._take(segment)
+        self._waiting = []
+        self._conclude()
+        self._unconfirm()
+        if observed:
+            self._silence(now)
 
-    def _agent_begins(self, start: float, was_heard: float) -> None:
-        user = self.user
-        if user.span is not None:
-            user.answered_at = user.answered_at if user.answered_at is not None else start
+    def claim(self, at: float, by: str, source: str, *, observed: bool) -> None:
+        """Take a provider's word that ``by`` interrupted the other side: one with what the audio shows near it."""
+        if not observed:
+            title = AGENT_INTERRUPTED if by == "agent" else CALLER_INTERRUPTED
+            if not any(told == title and abs(at - start) < NEAR_MS for told, start, _ in self._told):
+                self._count(title)
+                self._tell(title, at, None, {"source": source})
             return
-        self._silence(max(was_heard, self.quiet_from), start)
-        if self.waiting_from is not None:
-            self._response(self.waiting_from, start)
+        if not self._is_told(at, by) and len(self._claims) < WAITING_LIMIT:
+            self._claims.append((at, by, source))
 
-    def _user_started(self, name: str | None, at: float) -> None:
-        user = self.user
-        if user.events and user.speaks and user.id == name:
-            return  # said twice
-        start = user.start_of(at)
-        if user.events and user.span is not None:
-            self._user_ended(at)
-        if user.span is None or user.span.start_ms != start:
-            user.drop(at)
-            self._user_begins(start, at)
-        user.events, user.event_at, user.id = True, at, name
-        self._breaks_in(at)
+    # -- one segment after the other ----------------------------------------------------------------------------------
 
-    def _user_begins(self, start: float, at: float) -> None:
-        agent, user = self.agent, self.user
-        user.begin(start, at)
-        if agent.sounding(start) is None:
-            user.quiet_since = max(agent.heard_until, self.quiet_from)
+    def _take(self, segment: Segment) -> None:
+        if segment.start >= segment.cut:
+            return  # it was never heard
+        self._silence(segment.start)
+        if segment.user:
+            self._take_user(segment)
+        else:
+            self._take_agent(segment)
+        self._quiet_from = max(self._quiet_from, segment.heard_end)
 
-    def _breaks_in(self, at: float) -> None:
-        agent, user = self.agent, self.user
-        start = (user.span.start_ms or 0.0) if user.span else at
-        span = agent.sounding(start - PACED_MS)
-        if span is not None and (span.start_ms or 0.0) < start and user.verdict() is not False:
-            user.over = span
-            agent.dropped_ms = 0.0
-            agent.interrupt(at)
-
-    def _user_completed(self, name: str | None, at: float) -> None:
-        user = self.user
-        if user.events and user.speaks and (name is None or name != user.last_id or name == user.id):
-            user.completed = at
-
-    def _user_ended(self, now: float) -> None:
-        user = self.user
-        real, over = user.verdict(), user.over
-        if real is False and user.span is not None and not user.span.told:
-            self.agent.restore()
-            user.drop(now)
+    def _take_user(self, user: Segment) -> None:
+        agent, current = self._agent, self._interruption
+        self._user = user
+        if agent is not None and agent.heard_end > user.start + STILL_MS:
+            if current is not None and agent.start < current.user_end and user.start - current.user_end < SAME_MS:
+                current.add(user, agent)
+            else:
+                self._conclude()
+                self._interruption = _Interruption(user, agent)
+            ignored = agent.heard_end > user.heard_end and agent.sent_until > user.start + STILL_MS
+            self._waiting_from = None if ignored or user.heard_end - user.start < BACKCHANNEL_MS else user.heard_end
             return
-        start, end = user.end(now)
-        if user.quiet_since is not None:
-            self._silence(user.quiet_since, start)
-        self.quiet_from = max(self.quiet_from, end)
-        if over is not None:
-            self._caller_interrupted(over, start, end, sure=real is True)
-        self._answered(end)
+        if current is not None and user.start - current.user_end >= SAME_MS:
+            self._conclude()
+        self._waiting_from = user.heard_end
 
-    def _answered(self, end: float) -> None:
-        """Tell what the agent made of the end of the caller's speech."""
-        user = self.user
-        answered, interrupted = user.answered_at, user.interrupted_at
-        self.waiting_from = None
-        if user.events and interrupted is not None and interrupted < end:
-            self._agent_interrupted(interrupted, end)
-        elif answered is None:
-            self.waiting_from = end if self.agent.sounding(end) is None else None
-        elif answered >= end or (user.events and end - answered < OVERLAP_MS):
-            self._response(end, max(answered, end))
-        elif user.events:
-            self._agent_interrupted(answered, end)
+    def _take_agent(self, agent: Segment) -> None:
+        before, user, current = self._agent, self._user, self._interruption
+        self._agent = agent
+        if user is None or user.heard_end <= agent.start:
+            return self._answer(agent.start)
+        if current is not None and agent.start - current.agent_end < SAME_MS / 2:
+            return current.add(user, agent)  # it only paused
+        queued = before is not None and agent.sent_from < user.start and user.start - before.heard_end < SAME_MS / 2
+        if queued:
+            self._conclude()
+            self._interruption = _Interruption(user, agent)
+            return None
+        return self._over_the_caller(user, agent)
 
-    def _caller_interrupted(self, over: HeardSpan, start: float, end: float, *, sure: bool) -> None:
-        agent = self.agent
-        heard_until = agent.end_of(over)
-        if not sure and heard_until >= end:
-            return  # the agent went on all the while: it may have been its echo
-        self.caller_barge_ins += 1
-        facts: dict[str, object] = {
-            "agent_stopped": heard_until < end,
-            "overlap_ms": round(max(0.0, min(heard_until, end) - start)),
-            "dropped_ms": round(agent.dropped_ms),
-        }
-        if not sure:
-            facts["approximate"] = True
-        self.event(CALLER_INTERRUPTED, start, max(start, min(heard_until, end)), facts)
-
-    def _agent_interrupted(self, start: float, end: float) -> None:
+    def _over_the_caller(self, user: Segment, agent: Segment) -> None:
+        until = min(user.heard_end, agent.heard_end)
+        if until - agent.start < QUICK_MS:
+            if agent.heard_end > user.heard_end:
+                self._answer(user.heard_end)
+            return
+        if agent.heard_end >= user.heard_end:
+            self._waiting_from = None
         self.agent_barge_ins += 1
-        self.event(AGENT_INTERRUPTED, start, end, {"overlap_ms": round(end - start)})
+        facts: dict[str, object] = {"overlap_ms": round(until - agent.start)}
+        self._interrupts(AGENT_INTERRUPTED, "agent", agent.start, until, facts)
 
-    def _response(self, start: float, end: float) -> None:
-        self.waiting_from = None
-        end = max(start, end)
-        if len(self.latencies) < EVENTS_LIMIT:
-            self.latencies.append(end - start)
-        facts: dict[str, object] = {"latency_ms": round(end - start)}
-        if self.user.verdict() is not True:
-            facts["approximate"] = True
-        self.event(RESPONSE, start, end, facts)
+    def _answer(self, start: float) -> None:
+        waited_from, self._waiting_from = self._waiting_from, None
+        if waited_from is None:
+            return
+        latency = max(0.0, start - waited_from)
+        if len(self._latencies) < EVENTS_LIMIT:
+            self._latencies.append(latency)
+        self._tell(RESPONSE, waited_from, max(start, waited_from), {"latency_ms": round(latency)})
 
-    def _silence(self, start: float, end: float) -> None:
-        if end - start >= SILENCE_MS:
+    def _silence(self, until: float) -> None:
+        if until - self._quiet_from >= SILENCE_MS:
             self.silences += 1
-            self.event(LONG_SILENCE, start, end, {"duration_ms": round(end - start)})
+            facts = {"duration_ms": round(until - self._quiet_from)}
+            self._tell(LONG_SILENCE, self._quiet_from, until, facts)
 
-    def _error(self, title: str, data: dict[str, Any], at: float) -> None:
-        self.errors += 1
-        facts = {key: data[key][:MESSAGE_LIMIT] for key in ("code", "message") if isinstance(data.get(key), str)}
-        self.event(title, at, None, facts)
+    # -- interruptions ------------------------------------------------------------------------------------------------
 
-    def event(self, title: str, start: float, end: float | None, metadata: dict[str, Any]) -> None:
+    def _conclude(self) -> None:
+        """Say what is now known about the caller's interruption of the agent."""
+        known, self._interruption = self._interruption, None
+        if known is None:
+            return
+        if known.longest < BACKCHANNEL_MS:
+            self.backchannels += 1
+            self._tell(BACKCHANNEL, known.start, known.user_end, {"overlap_ms": round(known.overlap_ms)})
+            return
+        self.caller_barge_ins += 1
+        stopped = known.agent_end < known.user_end
+        queued = max(0.0, known.agent_end - max(known.start, known.sent_until))
+        facts: dict[str, object] = {
+            "agent_stopped": stopped,
+            "overlap_ms": round(known.overlap_ms),
+            "reaction_ms": round(max(0.0, known.sent_until - known.start)),
+            "queued_ms": round(queued),
+        }
+        self._interrupts(CALLER_INTERRUPTED, "user", known.start, known.end, facts)
+        if queued >= AHEAD_MS:
+            words = (
+                f"The caller interrupted, and heard {queued / 1e3:.1f} s more of the agent "
+                "because it had been sent ahead: pace the audio to what is heard."
+            )
+            self._tell(SENT_AHEAD, known.start, known.agent_end, {"queued_ms": round(queued)}, words)
+
+    def _interrupts(self, title: str, by: str, start: float, end: float, facts: dict[str, object]) -> None:
+        """Tell of one interruption, once, with all that noticed it."""
+        near = [one for one in self._claims if one[1] == by and start - NEAR_MS < one[0] < end + NEAR_MS]
+        self._claims = [one for one in self._claims if one not in near]
+        if near:
+            facts["noticed_by"] = sorted({source for _, _, source in near})
+        self._told = [*self._told[-7:], (title, start, end)]
+        self._tell(title, start, end, facts)
+
+    def _is_told(self, at: float, by: str) -> bool:
+        title = AGENT_INTERRUPTED if by == "agent" else CALLER_INTERRUPTED
+        return any(one == title and start - NEAR_MS < at < end + NEAR_MS for one, start, end in self._told)
+
+    def _unconfirm(self) -> None:
+        self.unconfirmed += len(self._claims)
+        self._claims = []
+
+    def _count(self, title: str) -> None:
+        if title == AGENT_INTERRUPTED:
+            self.agent_barge_ins += 1
+        else:
+            self.caller_barge_ins += 1
+
+    # -- what is said about it ----------------------------------------------------------------------------------------
+
+    def _tell(
+        self, title: str, start: float, end: float | None, metadata: dict[str, Any], description: str | None = None
+    ) -> None:
+        if title in {AGENT_INTERRUPTED, CALLER_INTERRUPTED} and end is None:
+            self._told = [*self._told[-7:], (title, start, start)]
+        self.tell(title, start, end, metadata, description)
+
+    def tell(
+        self, title: str, start: float, end: float | None, metadata: dict[str, Any], description: str | None = None
+    ) -> None:
         """Add an event, unless there are too many."""
         self.events += 1
-        if self.events <= EVENTS_LIMIT:
-            ends = None if end is None else int(end)  # as the recorder cuts: never later than the end of the call
-            self.add_event(title, start_offset_ms=int(start), end_offset_ms=ends, metadata=metadata)
+        if self.events > EVENTS_LIMIT:
+            return
+        more = {} if description is None else {"description": description}
+        ends = None if end is None else int(end)  # as the recorder cuts: never later than the end of the call
+        self._add_event(title, start_offset_ms=int(start), end_offset_ms=ends, metadata=metadata, **more)
 
     def summary(self) -> dict[str, object]:
         """Return what was counted."""
         facts: dict[str, object] = {
-            "invalid_frames": self.invalid,
-            "text_frames": self.texts,
-            "unreadable_text_frames": self.unreadable,
-            "oversized_text_frames": self.oversized,
-            "marks_sent": self.marks_sent,
-            "marks_echoed": self.marks_echoed,
-            "session_errors": self.errors,
             "caller_barge_ins": self.caller_barge_ins,
             "agent_barge_ins": self.agent_barge_ins,
+            "backchannels": self.backchannels,
             "long_silences": self.silences,
-            "responses": len(self.latencies),
+            "responses": len(self._latencies),
         }
-        if self.latencies:
-            facts["median_latency_ms"] = round(statistics.median(self.latencies))
-            facts["max_latency_ms"] = round(max(self.latencies))
+        if self._latencies:
+            facts["median_latency_ms"] = round(statistics.median(self._latencies))
+            facts["max_latency_ms"] = round(max(self._latencies))
+        if self.unconfirmed:
+            facts["unconfirmed_interruptions"] = self.unconfirmed
         if self.events > EVENTS_LIMIT:
             facts["events_left_out"] = self.events - EVENTS_LIMIT
         return facts
-
-
-def _kind_and_data(message: dict[str, Any]) -> tuple[object, dict[str, Any]]:
-    data = message.get("data")
-    return message.get("type"), data if isinstance(data, dict) else {}
-
-
-def _name(data: dict[str, Any], key: str) -> str | None:
-    name = data.get(key)
-    return name if isinstance(name, str) and len(name) <= NAME_LIMIT else None

@@ -2,43 +2,79 @@
 
 from __future__ import annotations
 
-from itertools import accumulate, pairwise
-from typing import Any, Literal, Protocol, TypeAlias
+from bisect import bisect_left
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
 
-__all__ = ["CUT_MARK", "NOTHING", "Heard", "HeardSpan", "Speaker", "Utterance", "cut_text", "shares"]
+from bluejay_ws.hearing.voices import NEVER
+
+if TYPE_CHECKING:
+    from bluejay_ws.hearing.voices import Segment
+
+__all__ = [
+    "CUT_MARK",
+    "NOTHING",
+    "AgentTexts",
+    "CallerTexts",
+    "Heard",
+    "Placed",
+    "Speaker",
+    "Stretch",
+    "Utterance",
+    "cut_text",
+    "place",
+]
 
 Speaker: TypeAlias = Literal["AGENT", "USER"]
 
 CUT_MARK = "…"
 """What stands at the end of a text of which only the beginning was heard."""
-
-
-class HeardSpan(Protocol):
-    """A stretch in which one side was heard; None where it has not begun or not ended yet."""
-
-    start_ms: float | None
-    end_ms: float | None
+MS_PER_LETTER = 65.0
+"""How long speech takes, roughly, where nothing is known about it."""
+HUNGRY = 0.6
+"""Texts with less audio than this share of what they should take may get more."""
+SNAP = 0.35
+"""A pause this near to where a sentence should end, as a share of the sentence, is where it ends."""
+JOIN_MS = 400.0
+"""The agent's audio after a longer pause is another utterance, unless its texts ask for more."""
+TURN_MS = 1_000.0
+"""The caller's speech after a longer pause is another utterance."""
+WAITS_MS = 5_000.0
+"""The audio of an agent's text begins at most this long after the text."""
+SOUNDS_MS = 200.0
+"""More text for speech that has text comes at most this long after it."""
+RECENT_MS = 1_000.0
+"""The first text of the agent's speech comes at most this long after it."""
+FINAL_MS = 2_000.0
+"""More text for the caller's speech that has text comes at most this long after it: transcripts come in pieces."""
+YOUNG_MS = 500.0
+"""Text that comes when the caller has spoken for less than this belongs to what was said before."""
+CUT_MS = 100.0
+"""What lacks less than this of its audio was heard to its end."""
+EPSILON_MS = 0.001
+STRETCHES_LIMIT = 8
+SEGMENTS_LIMIT = 500
 
 
 class Heard(Protocol):
     """Who was heard when: what a recorder asks when text comes without offsets."""
 
-    def agent_utterance(self, at_ms: float) -> HeardSpan:
-        """Return the span in which the agent's text recorded now was, is or will be heard."""
+    def utterance(self, utterance: Utterance, at_ms: float) -> Stretch:
+        """Return the stretch in which a text recorded now was, is or will be heard, the text added to it."""
         ...
 
-    def user_utterance(self, at_ms: float) -> HeardSpan:
-        """Return the span in which the user's text recorded now was heard."""
+    def hears_agent(self) -> bool:
+        """Tell whether any speech of the agent's was observed."""
         ...
 
     def interruption(self, at_ms: float, by: str, source: str) -> None:
         """Learn of an interruption from a provider or a framework."""
 
-    def user_audio(self, frame: bytes | bytearray | memoryview, at_ms: float) -> None:
-        """Hear a frame of the caller's."""
+    def received(self, frame: bytes | bytearray | memoryview, at_ms: float) -> None:
+        """Hear a frame of the caller's that no adapter sees."""
 
-    def agent_audio(self, frame: bytes | bytearray | memoryview, at_ms: float) -> None:
-        """Hear a frame of the agent's."""
+    def sent(self, frame: bytes | bytearray | memoryview, at_ms: float) -> None:
+        """Hear a frame of the agent's that no adapter sees."""
 
 
 class Keeper(Protocol):
@@ -61,7 +97,7 @@ class Utterance:
     """
 
     __slots__ = (
-        "_at_ms", "_audio_ms", "_end_ms", "_filler", "_heard_ms", "_number", "_recorder", "_span", "_speaker",
+        "_at_ms", "_audio_ms", "_end_ms", "_filler", "_heard_ms", "_number", "_placed", "_recorder", "_speaker",
         "_start_ms", "_words",
     )  # fmt: skip
 
@@ -75,7 +111,6 @@ class Utterance:
         at_ms: int = 0,
         filler: bool | None = None,
         audio_ms: float | None = None,
-        span: HeardSpan | None = None,
     ) -> None:
         self._recorder = recorder
         self._number = number
@@ -84,13 +119,17 @@ class Utterance:
         self._at_ms = at_ms
         self._filler = filler
         self._audio_ms = audio_ms
-        self._span = span
-        self._start_ms: int | None = None
-        self._end_ms: int | None = None
+        self._placed = False
+        self._start_ms = self._end_ms = at_ms
         self._heard_ms: float | None = None
 
     def __repr__(self) -> str:
         return f"<Utterance of the {'agent' if self._speaker == 'AGENT' else 'user'}>"
+
+    @property
+    def by_user(self) -> bool:
+        """Whether the caller's words are meant, as the agent understood them."""
+        return self._speaker == "USER"
 
     @property
     def text(self) -> Any:
@@ -140,20 +179,265 @@ def cut_text(text: str, share: float) -> str:
     return kept if kept == text.rstrip() or not kept or share <= 0 else kept + CUT_MARK
 
 
-def shares(span: HeardSpan, texts: list[Utterance]) -> list[tuple[int, int]]:
-    """Split a span among the texts heard in it, by their lengths.
+class Stretch:
+    """Speech of one side that belongs together, and the texts that were spoken in it.
 
-    A span that never began starts where the first text was recorded; one without end has no length. A span that ends
-    where it begins was never heard: each of its texts stands where it was recorded.
-
-    Returns:
-        For each text its start and end in whole milliseconds; ``0 <= start <= end``.
+    Attributes:
+        segments: of speech, in order; none while no audio has come.
+        texts: in order, each with how much speech had come when it was recorded, in milliseconds.
+        cut: what lies after this time was not heard.
+        interrupted: whether the other side broke in.
+        over: whether nothing more joins it.
     """
-    if span.start_ms is not None and span.start_ms == span.end_ms:
-        return [(one._at_ms, one._at_ms) for one in texts]  # noqa: SLF001
-    start = max(0.0, float(texts[0]._at_ms) if span.start_ms is None else span.start_ms)  # noqa: SLF001
-    length = max(0.0, (start if span.end_ms is None else span.end_ms) - start)
-    weights = [len(one.text) if isinstance(one.text, str) else 1 for one in texts]  # a redaction may leave no text
-    said = accumulate(weights, initial=0)
-    bounds = [int(start + length * before / sum(weights)) for before in said]
-    return list(pairwise(bounds))
+
+    __slots__ = ("at", "cut", "interrupted", "over", "segments", "texts")
+
+    def __init__(self, at: float, segment: Segment | None = None) -> None:
+        self.at = at
+        self.segments = [] if segment is None else [segment]
+        self.texts: list[tuple[Utterance, float]] = []
+        self.cut = NEVER
+        self.interrupted = False
+        self.over = False
+
+    @property
+    def end(self) -> float:
+        """The end of its speech so far, heard or not; when it was opened if there is none."""
+        return self.segments[-1].end if self.segments else self.at
+
+    def spoken_ms(self) -> float:
+        """Return how much speech there is."""
+        return sum(one.end - one.start for one in self.segments)
+
+    def expected_ms(self) -> float:
+        """Return how long its texts should take."""
+        return sum(_weight(one) for one, _ in self.texts)
+
+    def add(self, utterance: Utterance) -> None:
+        """Add a text that was recorded now."""
+        self.texts.append((utterance, self.spoken_ms()))
+
+    def join(self, segment: Segment) -> None:
+        """Add speech; of very many segments the last takes it all."""
+        if len(self.segments) < SEGMENTS_LIMIT:
+            self.segments.append(segment)
+
+
+class Placed(NamedTuple):
+    """Where a text was heard, and how much of it: 1.0 is all, 0.0 nothing."""
+
+    utterance: Utterance
+    start_ms: int
+    end_ms: int
+    share: float
+
+
+def place(stretch: Stretch) -> list[Placed]:
+    """Return where each text of a stretch was heard: in order, by length, pauses being where sentences end.
+
+    What no audio was sent for has the share 0.0, where that can be known: by ``audio_ms``, or because the other side
+    broke in on several sentences that were recorded ahead of their audio. A stretch without audio leaves its texts
+    where they were recorded, with the share 0.0.
+    """
+    if not stretch.segments:
+        return [Placed(one, one._at_ms, one._at_ms, 0.0) for one, _ in stretch.texts]  # noqa: SLF001
+    weights = [_weight(one) for one, _ in stretch.texts]
+    ends = list(accumulate(one.end - one.start for one in stretch.segments))
+    scale = _scale(stretch, weights, ends[-1])
+    wanted = [scale * before for before in accumulate(weights, initial=0.0)]
+    bounds = _snapped([min(one, ends[-1]) for one in wanted], stretch, ends)
+    heard = sum(max(0.0, min(one.end, stretch.cut) - one.start) for one in stretch.segments)
+    found = []
+    for number, (one, _) in enumerate(stretch.texts):
+        start, end = bounds[number], min(bounds[number + 1], heard)
+        whole = (bounds[number + 1] if wanted[number + 1] <= ends[-1] + 1.0 else wanted[number + 1]) - start
+        begins = max(0, int(min(_time_of(stretch, ends, start, first=True), stretch.cut) + EPSILON_MS))
+        stops = max(begins, int(min(_time_of(stretch, ends, end, first=False), stretch.cut) + EPSILON_MS))
+        found.append(Placed(one, begins, stops, _share(end - start, whole)))
+    return found
+
+
+def _share(heard: float, whole: float) -> float:
+    if heard <= 0.0:
+        return 0.0 if whole > 0.0 else 1.0
+    return 1.0 if whole - heard < CUT_MS else heard / whole
+
+
+def _weight(utterance: Utterance) -> float:
+    words, length = utterance._words, utterance._audio_ms  # noqa: SLF001
+    if length is not None:
+        return length
+    return MS_PER_LETTER * (len(words) if isinstance(words, str) else 1)  # a redaction may leave no text
+
+
+def _scale(stretch: Stretch, weights: list[float], spoken: float) -> float:
+    """Return how much audio a text of weight 1 takes: 1.0 where the weights tell what was not sent."""
+    expected = sum(weights) or 1.0
+    known = all(one._audio_ms is not None for one, _ in stretch.texts)  # noqa: SLF001
+    ahead = len(weights) > 1 and not any(at for _, at in stretch.texts)
+    broken = ahead and stretch.interrupted and spoken < HUNGRY * expected
+    return 1.0 if spoken < expected and (known or broken) else spoken / expected
+
+
+def _snapped(bounds: list[float], stretch: Stretch, ends: list[float]) -> list[float]:
+    """Move bounds between texts to a pause, or to where the audio stood when a text was recorded, if it is near."""
+    stops = sorted({*ends[:-1], *(at for _, at in stretch.texts)})
+    found = [*bounds]
+    for number in range(1, len(bounds) - 1):
+        reach = SNAP * min(bounds[number] - bounds[number - 1], bounds[number + 1] - bounds[number])
+        place = bisect_left(stops, bounds[number])
+        near = [stop for stop in stops[max(0, place - 1) : place + 1] if abs(stop - bounds[number]) <= reach]
+        if near:
+            found[number] = min(near, key=lambda stop: abs(stop - bounds[number]))
+    return found
+
+
+def _time_of(stretch: Stretch, ends: list[float], spoken: float, *, first: bool) -> float:
+    """Return when so much of a stretch's speech had been heard; at a pause, where speech goes on or where it stops."""
+    number = bisect_left(ends, spoken + EPSILON_MS if first else spoken - EPSILON_MS)
+    if number == len(ends):
+        return stretch.segments[-1].end
+    before = ends[number - 1] if number else 0.0
+    return stretch.segments[number].start + max(0.0, spoken - before)
+
+
+class AgentTexts:
+    """Which speech of the agent's a text belongs to: what has no text yet, what is being heard, or what comes next."""
+
+    __slots__ = ("_ahead", "_recent", "_split")
+
+    def __init__(self) -> None:
+        self._recent: list[Stretch] = []
+        self._ahead: Stretch | None = None  # its texts came first
+        self._split = False
+
+    def begins(self, segment: Segment, at: float, *, caller_since: bool) -> None:
+        """Note speech that begins, sent at ``at``."""
+        last = self._recent[-1] if self._recent else None
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None and at - ahead.at > WAITS_MS:
+            ahead.over, ahead = True, None
+        if ahead is not None:
+            ahead.segments.append(segment)
+            self._open(ahead)
+        elif last is not None and not self._split and _goes_on(last, segment, caller_since=caller_since):
+            last.join(segment)
+        else:
+            self._open(Stretch(at, segment))
+        self._split = False
+
+    def _open(self, stretch: Stretch) -> None:
+        for gone in self._recent[: 1 - STRETCHES_LIMIT]:
+            gone.over = True
+        self._recent = [*self._recent[1 - STRETCHES_LIMIT :], stretch]
+
+    def split(self) -> None:
+        """Note that what the agent sends now is another utterance."""
+        self._split = True
+
+    def interrupted(self, at: float) -> None:
+        """Note that the caller began to speak while the agent was heard, or soon after."""
+        for one in self._recent:
+            if one.end > at - JOIN_MS:
+                one.interrupted = True
+
+    def cut(self, at: float) -> None:
+        """Note that nothing queued is heard after ``at``."""
+        for one in self._recent:
+            if one.end > at:
+                one.cut = min(one.cut, at)
+                for segment in one.segments:
+                    segment.cut = min(segment.cut, at)
+        self._split = True
+
+    def close(self, now: float, confirmed: float) -> None:
+        """End the call at ``now``: what is queued beyond was not heard, unless it is known to have been played."""
+        for one in self._recent:
+            if one.end <= confirmed:
+                for segment in one.segments:
+                    segment.start, segment.end = min(segment.start, now), min(segment.end, now)
+        self.cut(now)
+
+    def add(self, utterance: Utterance, at: float, *, caller_began: float) -> Stretch:
+        """Add a text that was recorded at ``at`` to its stretch, and return that; see `ChirpObserver.utterance`."""
+        found = self._stretch_of_text(at, caller_began)
+        found.add(utterance)
+        return found
+
+    def _stretch_of_text(self, at: float, caller_began: float) -> Stretch:
+        for one in self._recent:
+            one.over = one.over or at - one.end > WAITS_MS
+        if self._split:
+            return self._next(at)
+        untold = [
+            one for one in self._recent if not one.texts and one.cut > at - RECENT_MS and at - one.end <= RECENT_MS
+        ]
+        if untold:
+            return untold[0]
+        if self._ahead is not None and at - self._ahead.at <= WAITS_MS:
+            return self._ahead
+        last = self._recent[-1] if self._recent else None
+        answers = last is not None and last.segments[-1].sent_until < caller_began
+        if last is not None and last.cut > at and at - last.end <= SOUNDS_MS and not answers:
+            return last
+        return self._next(at)
+
+    def _next(self, at: float) -> Stretch:
+        """Return the stretch of the texts that wait for their audio."""
+        if self._ahead is None or at - self._ahead.at > WAITS_MS:
+            if self._ahead is not None:
+                self._ahead.over = True
+            self._ahead = Stretch(at)
+        return self._ahead
+
+
+def _goes_on(last: Stretch, segment: Segment, *, caller_since: bool) -> bool:
+    pause = segment.start - last.end
+    if caller_since or last.cut < NEVER:
+        return False
+    enough = HUNGRY if len(last.texts) == 1 else 1.0
+    hungry = bool(last.texts) and last.spoken_ms() < enough * last.expected_ms()
+    return pause < (WAITS_MS if hungry else JOIN_MS)
+
+
+class CallerTexts:
+    """Which speech of the caller's a text belongs to: what was said last and has no text, or what is being said."""
+
+    __slots__ = ("_before", "_last", "_started")
+
+    def __init__(self) -> None:
+        self._before: Stretch | None = None
+        self._last: Stretch | None = None
+        self._started = 0.0
+
+    def begins(self, segment: Segment, *, agent_since: bool) -> None:
+        """Note speech that begins."""
+        last = self._last
+        self._started = segment.start
+        if last is not None and not last.texts and not agent_since and segment.start - last.end < TURN_MS:
+            last.join(segment)
+            return
+        if self._before is not None:
+            self._before.over = True
+        self._before, self._last = last, Stretch(segment.start, segment)
+
+    def add(self, utterance: Utterance, at: float, *, speaks: bool) -> Stretch:
+        """Add a text that was recorded at ``at`` to its stretch, and return that; a new one if nobody was heard."""
+        found = self._stretch_of_text(at, speaks=speaks)
+        found.add(utterance)
+        return found
+
+    def _stretch_of_text(self, at: float, *, speaks: bool) -> Stretch:
+        last, before = self._last, self._before
+        if last is None:
+            return Stretch(at)
+        if speaks and at - self._started < YOUNG_MS:
+            if len(last.segments) > 1:  # it only paused: the text is for what came before the pause
+                young = last.segments.pop()
+                self._before, self._last = last, Stretch(young.start, young)
+                return last
+            if before is not None and not before.texts:
+                return before
+        if not last.texts or speaks or at - last.end <= FINAL_MS:
+            return last
+        return Stretch(at)

@@ -5,16 +5,9 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
-import functools
 import math
 import random
-import shutil
 import struct
-import subprocess
-import tempfile
-import wave
-from array import array
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -23,16 +16,18 @@ from websockets.exceptions import ConnectionClosed
 from bluejay_ws.testing.audio import SAMPLE_RATE, hold_noise, read_wav, silence
 from bluejay_ws.testing.caller import DigitalHuman
 from bluejay_ws.testing.scenarios import ScenarioError
+from bluejay_ws.testing.speech import speak
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from websockets.asyncio.client import ClientConnection
 
     from bluejay_ws.testing.line import CallLog, Line
     from bluejay_ws.testing.scenarios import Network, Scenario, Step
 
-__all__ = ["Lateness", "prepare", "rehearse", "speak"]
+__all__ = ["Lateness", "prepare", "rehearse"]
 
 SILENCE_MS = 600.0
 DTMF = {key: (row, column) for row, keys in ((697, "123A"), (770, "456B"), (852, "789C"), (941, "*0#D"))
@@ -56,7 +51,10 @@ def prepare(scenario: Scenario, directory: Path, voice: str) -> dict[int, bytes]
 
 def _sound(step: Step, directory: Path, voice: str) -> bytes | None:
     if step.say is not None:
-        return speak(step.say, voice)
+        try:
+            return speak(step.say, voice=voice)
+        except (OSError, ValueError) as error:
+            raise ScenarioError(f"cannot say {step.say!r}: {error}") from None
     if step.play is not None:
         try:
             return read_wav(directory / step.play)
@@ -74,43 +72,6 @@ def _keys(key: str) -> bytes:
     times = (number / SAMPLE_RATE for number in range(SAMPLE_RATE // 10))
     tones = (round(8_000 * (math.sin(math.tau * low * at) + math.sin(math.tau * high * at))) for at in times)
     return struct.pack(f"<{SAMPLE_RATE // 10}h", *tones) + silence(100)
-
-
-@functools.lru_cache(maxsize=512)
-def speak(text: str, voice: str = "en-us") -> bytes:
-    """Return words as PCM, spoken by espeak-ng.
-
-    Raises:
-        ScenarioError: espeak-ng is not installed, or does not know the voice.
-    """
-    program = shutil.which("espeak-ng")
-    if program is None:
-        raise ScenarioError("`say` needs espeak-ng: apt-get install espeak-ng, or use `play` with a WAV file")
-    with tempfile.TemporaryDirectory() as directory:
-        path = Path(directory, "said.wav")
-        done = subprocess.run(  # noqa: S603 - the words are one argument; no shell reads them
-            [program, "-v", voice, "-w", str(path), "--", text], capture_output=True, timeout=60, check=False
-        )
-        if done.returncode or not path.exists():
-            raise ScenarioError(
-                f"espeak-ng cannot speak with the voice {voice!r}: {done.stderr.decode(errors='replace')[:200]}"
-            )
-        with wave.open(str(path)) as file:
-            rate, pcm = file.getframerate(), file.readframes(file.getnframes())
-    return _resampled(pcm, rate)
-
-
-def _resampled(pcm: bytes, rate: int) -> bytes:
-    samples = array("h", pcm)
-    if rate == SAMPLE_RATE or len(samples) < 2:
-        return pcm
-    step, last = rate / SAMPLE_RATE, len(samples) - 1
-    made = array("h")
-    for number in range(int(last / step)):
-        place = number * step
-        whole = int(place)
-        made.append(round(samples[whole] + (samples[whole + 1] - samples[whole]) * (place - whole)))
-    return made.tobytes()
 
 
 class Lateness:

@@ -7,7 +7,7 @@ have been: latencies, silences and marks in the report mean what they mean in re
         runner.run(one_call())
 
     async def one_call():
-        bluejay = Bluejay(clock=asyncio.get_running_loop().clock_ns)
+        bluejay = Bluejay._with(seam=Seam(clock=asyncio.get_running_loop().clock_ns))
         async with serve(record(agent, client=bluejay), "127.0.0.1", 8765):
             log = await DigitalHuman("ws://127.0.0.1:8765").call()
 
@@ -45,7 +45,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         return self._virtual.now
 
     def clock_ns(self) -> int:
-        """Return the virtual time in nanoseconds; for `bluejay_ws.Bluejay(clock=...)`."""
+        """Return the virtual time in nanoseconds; for the clock of a client."""
         return round(self._virtual.now * 1e9)
 
     def run_in_executor(  # type: ignore[override]

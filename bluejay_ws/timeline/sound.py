@@ -20,8 +20,8 @@ RATE = 16_000
 BYTES_PER_MS = 32
 BLOCK_MS = 20
 GAP_MS = 100.0
-QUIET = 160
-"""Peaks below this are silence, of which no sound is kept."""
+QUIET = 600
+"""Peaks below this are silence or hold noise, of which no sound is kept; a quiet voice lies above."""
 
 
 class Sound:

@@ -317,7 +317,7 @@ def _delivery(facts: dict[str, Any]) -> Iterator[Finding]:
     if state in ("parked", "held"):
         text = f"The report is {state}{why}. It reaches the platform only when a person helps."
         yield Finding("bad", text, brief=f"the report is {state}")
-    elif state and state != "delivered":
+    elif state and state not in ("delivered", "accepted"):
         yield Finding("note", f"The report has not been delivered yet ({state}{why}).")
 
 

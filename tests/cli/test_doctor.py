@@ -17,7 +17,7 @@ from bluejay_ws.delivery.names import HELD, READY, Name
 from bluejay_ws.exceptions import ConfigurationError
 from bluejay_ws.testing.platform import Answer, FakePlatform
 from tests.cli.serving import agent_thread
-from tests.delivery.kit import abandoned_call, finished_call, open_call, spool_at
+from tests.delivery.kit import abandoned_call, finished_call, open_call, path_of, spool_at
 from tests.testing.agents import silent_agent
 
 if TYPE_CHECKING:
@@ -325,8 +325,8 @@ def no_home() -> Path:
 def test_reports_that_need_a_person(doctor: Doctor, platform: FakePlatform) -> None:
     """What is held is pointed out, with the command for it."""
     parcel = finished_call(spool_at(doctor.spool), "1")
-    name = Name.of("1", parcel.report_id, READY)
-    (doctor.spool / str(name)).rename(doctor.spool / str(name.become(HELD)))
+    name = Name("1", parcel.report_id, READY)
+    path_of(spool_at(doctor.spool), name).rename(doctor.spool / str(name.become(HELD)))
     code, found = doctor.look()
     assert code == 0
     assert found["outbox"] == "note: 1 report held or parked see: bluejay-ws outbox"

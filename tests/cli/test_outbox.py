@@ -13,7 +13,7 @@ from bluejay_ws.cli.outbox import age_of, reason_of, without_text
 from bluejay_ws.client import Bluejay
 from bluejay_ws.delivery.names import HELD, PARKED, READY, SENT, Name
 from bluejay_ws.testing.platform import Answer, FakePlatform
-from tests.delivery.kit import finished_call, open_call, spool_at
+from tests.delivery.kit import finished_call, locked, open_call, path_of, spool_at
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 def put(directory: Path, identity: str, state: str, *tools: str) -> Name:
     """Put the report of a call into a spool, in this state; return its file's name."""
     parcel = finished_call(spool_at(directory), identity, *tools)
-    name = Name.of(identity, parcel.report_id, READY)
-    (directory / str(name)).rename(directory / str(name.become(state)))
+    name = Name(identity, parcel.report_id, READY)
+    path_of(spool_at(directory), name).rename(directory / str(name.become(state)))  # as earlier versions left it
     return name.become(state)
 
 
 def states(directory: Path) -> dict[str, str]:
     """Return the state of each call in a spool."""
-    names = [Name.parse(path.name) for path in directory.iterdir()]
+    names = [Name.parse(path.name) for path in directory.rglob("*")]
     return {name.identity: name.state for name in names if name is not None}
 
 
@@ -66,7 +66,7 @@ def test_what_waits_is_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 def test_a_reason_cannot_steer_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A note in a file may have been written by anybody."""
     name = put(tmp_path, "720488", PARKED)
-    with spool_at(tmp_path).claim(name) as claim:
+    with locked(spool_at(tmp_path), name) as claim:
         claim.note(outcome="http.422", detail="\x1b]0;title\x07\x9b2J")
     assert outbox(tmp_path) == 0
     shown = capsys.readouterr().out

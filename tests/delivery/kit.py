@@ -8,13 +8,14 @@ import time
 import uuid
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from bluejay_ws.delivery.courier import Courier
+from bluejay_ws.delivery.attempt import Attempts
+from bluejay_ws.delivery.delivery import Delivery
 from bluejay_ws.delivery.names import READY, Name
-from bluejay_ws.delivery.notices import Notices
+from bluejay_ws.delivery.outcomes import Answer, Decision, Failure, History, Sight, decide, read_result
 from bluejay_ws.delivery.spool import Spool
-from bluejay_ws.delivery.verdict import Answer, Failure
+from bluejay_ws.delivery.store import MemoryStore
 from bluejay_ws.settings import Retry, Settings
 from bluejay_ws.stats import Counters
 from bluejay_ws.wire import fragments, journal
@@ -23,12 +24,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from bluejay_ws.delivery.callfile import CallFile
-    from bluejay_ws.delivery.claim import Claim
-    from bluejay_ws.delivery.parcel import Parcel
+    from bluejay_ws.delivery.files import LockedFile
+    from bluejay_ws.delivery.livefile import LiveFile
+    from bluejay_ws.delivery.store import Report, Store
 
 SUCCESS = Answer(200, b'{"status": "success", "message": null}')
-QUICK = Retry(first=0.01, ceiling=0.05, read_back=(0.01, 0.03, 0.08))
+QUICK = Retry(first=0.01, ceiling=0.05, read_back=(0.01, 0.03, 0.08), resend_first=0.05, resend_ceiling=0.2)
 
 
 def header(report_id: str, identity: str | None, started_at: float = 1000.0) -> bytes:
@@ -60,14 +61,14 @@ def new_id() -> str:
     return uuid.uuid4().hex
 
 
-def spool_at(directory: Path, counters: Counters | None = None, **more: float) -> Spool:
+def spool_at(directory: Path, counters: Counters | None = None, **more: Any) -> Spool:
     """Return a prepared spool."""
-    spool = Spool(directory, counters=counters or Counters(), **more)  # type: ignore[arg-type]
+    spool = Spool(directory, counters=counters or Counters(), **more)
     spool.prepare()
     return spool
 
 
-def open_call(spool: Spool, identity: str | None, *tools: str, started_at: float = 1000.0) -> CallFile:
+def open_call(spool: Spool, identity: str, *tools: str, started_at: float = 1000.0) -> LiveFile:
     """Return the file of a call that goes on."""
     report_id = new_id()
     file = spool.open_call(
@@ -79,7 +80,7 @@ def open_call(spool: Spool, identity: str | None, *tools: str, started_at: float
     return file
 
 
-def finished_call(spool: Spool, identity: str, *tools: str, started_at: float = 1000.0) -> Parcel:
+def finished_call(spool: Spool, identity: str, *tools: str, started_at: float = 1000.0) -> Report:
     """Return a sealed call."""
     file = open_call(spool, identity, *tools, started_at=started_at)
     for body in end(file.report_id):
@@ -87,7 +88,7 @@ def finished_call(spool: Spool, identity: str, *tools: str, started_at: float = 
     return file.seal()
 
 
-def abandoned_call(spool: Spool, identity: str | None, *tools: str, started_at: float = 1000.0) -> str:
+def abandoned_call(spool: Spool, identity: str, *tools: str, started_at: float = 1000.0) -> str:
     """Leave a file as a process leaves it that is killed; return the report id."""
     file = open_call(spool, identity, *tools, started_at=started_at)
     spool.reset_after_fork()
@@ -96,7 +97,7 @@ def abandoned_call(spool: Spool, identity: str | None, *tools: str, started_at: 
 
 def files(directory: Path) -> list[Path]:
     """Return the files of a spool, without the locks of processes."""
-    return [path for path in directory.iterdir() if path.is_file() and path.suffix != ".owner"]
+    return [path for path in directory.rglob("*") if path.is_file() and path.suffix != ".owner"]
 
 
 def descriptors(directory: Path) -> int:
@@ -176,17 +177,56 @@ def result(*, events: object = (), tool_calls: object = ()) -> Answer:
     return Answer(200, json.dumps(body).encode())
 
 
-def courier(spool: Spool | None, counters: Counters, retry: Retry = QUICK) -> Courier:
-    """Return a courier whose jitter is none."""
-    return Courier(
+def attempts(
+    store: Store | None,
+    counters: Counters | None = None,
+    retry: Retry = QUICK,
+    *,
+    accepted: bool = False,
+    clock: Callable[[], float] = time.monotonic,
+    wall: Callable[[], float] = time.time,
+) -> Attempts:
+    """Return what makes attempts, without jitter."""
+    return Attempts(
         settings(retry=retry),
-        spool,
-        counters=counters,
-        notices=Notices(time.monotonic, counters),
-        clock=time.monotonic,
-        wall=time.time,
+        MemoryStore() if store is None else store,
+        counters=counters or Counters(),
+        accepted_since=lambda _: accepted,
+        clock=clock,
+        wall=wall,
         random=lambda: 0.5,
     )
+
+
+def delivery_of(*reports: Report) -> Delivery:
+    """Return the delivery of some reports of one call."""
+    return Delivery(reports[0].simulation_result_id, reports={report.report_id: report for report in reports})
+
+
+def adopted(spool: Spool, identity: str) -> Delivery:
+    """Return the delivery of what an earlier process left of a call."""
+    found = [one for one in spool.recover() if one.simulation_result_id == identity]
+    return Delivery(identity, fresh=False, adopted={one.report_id for one in found})
+
+
+def until_settled(work: Attempts, delivery: Delivery, script: Script, most: int = 50) -> Decision:
+    """Make attempts, without the waits between them, until the call is settled."""
+    for _ in range(most):
+        decision = work.attempt(delivery, script)
+        if decision.wait is None:
+            return decision
+    raise AssertionError("it is not settled")
+
+
+def decided(outcome: Answer | Failure, attempts: int = 1, *, cut: bool = False, accepted: bool = False) -> Decision:
+    """Return what follows a POST, without jitter."""
+    history = History(attempts=attempts, cut=cut)
+    return decide(outcome, history, QUICK, now=1000.0, jitter=0.5, others_accepted=accepted)
+
+
+def seen(outcome: Answer | Failure, report_id: str, sent: bytes) -> Sight:
+    """Return what a look shows of one report."""
+    return read_result(outcome, [(report_id, sent)])[report_id]
 
 
 def only(directory: Path) -> Path:
@@ -195,14 +235,20 @@ def only(directory: Path) -> Path:
     return path
 
 
-def move(spool: Spool, parcel: Parcel, state: str) -> Name:
+def path_of(spool: Spool, name: Name) -> Path:
+    """Return where a file of the spool is."""
+    return next(path for path in files(spool.directory) if path.name == str(name))
+
+
+def locked(spool: Spool, name: Name) -> LockedFile:
+    """Return a file of the spool with its lock held."""
+    return spool.locked(str(path_of(spool, name).parent), name)
+
+
+def move(spool: Spool, report: Report, state: str, **note: object) -> Name:
     """Give a ready report another state."""
-    with spool.claim(Name.of(parcel.simulation_result_id, parcel.report_id, READY)) as claim:
-        claim.move(state)
-        return claim.name
-
-
-def claimed(spool: Spool, identity: str) -> Claim:
-    """Return the only part of a call, claimed."""
-    (claim,) = spool.gather(identity).parts
-    return claim
+    with locked(spool, Name(report.simulation_result_id, report.report_id, READY)) as file:
+        if note:
+            file.note(**note)
+        file.move(state)
+        return file.name

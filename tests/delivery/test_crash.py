@@ -17,16 +17,18 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
-from bluejay_ws.delivery import schedule
-from bluejay_ws.delivery.part import Job
+from bluejay_ws.delivery import breaker
 from bluejay_ws.delivery.sender import Sender
 from bluejay_ws.stats import Counters
 from bluejay_ws.testing.platform import FakePlatform
 from tests.delivery.kit import (
     SUCCESS,
     Script,
-    courier,
+    adopted,
+    attempts,
+    delivery_of,
     end,
+    files,
     open_call,
     owners,
     result,
@@ -34,14 +36,16 @@ from tests.delivery.kit import (
     spool_at,
     states,
     tool,
+    until_settled,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from bluejay_ws.delivery.spool import CallFile, Spool
-    from bluejay_ws.delivery.verdict import Answer
+    from bluejay_ws.delivery.livefile import LiveFile
+    from bluejay_ws.delivery.outcomes import Answer
+    from bluejay_ws.delivery.spool import Spool
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 
@@ -74,12 +78,12 @@ def agent(url: str, directory: Path, log: Path, prefix: str, seed: int) -> NoRet
     chance = random.Random(seed)
     sender = Sender(
         settings(url, directory),
-        spool=(spool := spool_at(directory, open_files=OPEN_FILES[seed % 3])),
+        store=(spool := spool_at(directory, open_files=OPEN_FILES[seed % 3])),
         counters=Counters(),
     )
     sender.start()
     written = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    live: dict[str, CallFile] = {}
+    live: dict[str, LiveFile] = {}
     number = 0
     most = chance.randrange(1, 21)
     while True:
@@ -105,7 +109,7 @@ def test_a_kill_at_any_moment_loses_and_doubles_nothing(
     tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each record that had returned is in the one accepted report of its call, once."""
-    monkeypatch.setattr(schedule, "FASTEST", 1000.0)
+    monkeypatch.setattr(breaker, "FASTEST", 1000.0)
     chance = random.Random(seed)
     spool, log = tmp_path / "spool", tmp_path / "log"
     with FakePlatform() as platform:
@@ -132,7 +136,7 @@ def wait_for_lines(log: Path, more: int) -> None:
 
 def deliver_rest(url: str, directory: Path) -> None:
     """Do what the next start of the agent does."""
-    sender = Sender(settings(url, directory), spool=spool_at(directory), counters=Counters())
+    sender = Sender(settings(url, directory), store=spool_at(directory), counters=Counters())
     sender.start()
     until = time.monotonic() + 40.0
     while any(not state.endswith(".sent") for state in states(directory)) and time.monotonic() < until:
@@ -192,7 +196,7 @@ def one_call(directory: Path, platform: Platform, done: Path) -> None:
     for body in end(file.report_id):
         file.append(body)
     deliver(spool, file, platform)
-    spool._shelf.owner.release(unless=spool._shelf.live)
+    spool._files.lock.release(unless=spool._files.live)
 
 
 def calls_that_share_a_descriptor(directory: Path, platform: Platform, done: Path) -> None:
@@ -212,26 +216,23 @@ def calls_that_share_a_descriptor(directory: Path, platform: Platform, done: Pat
         file.append(body)
     deliver(spool, file, platform)
     spool.tidy()
-    spool._shelf.owner.release(unless=spool._shelf.live)
+    spool._files.lock.release(unless=spool._files.live)
 
 
-def deliver(spool: Spool, file: CallFile, platform: Platform) -> None:
+def deliver(spool: Spool, file: LiveFile, platform: Platform) -> None:
     """End a call and deliver its report."""
-    parcel = file.seal()
-    courier(spool, Counters()).step(Job("720488", parcels={parcel.report_id: parcel}), platform.script)
+    attempts(spool).attempt(delivery_of(file.seal()), platform.script)
 
 
 def recover(directory: Path, platform: Platform) -> None:
     """Deliver what is left, as the next start does."""
     spool: Spool = spool_at(directory)
-    for name in spool.recover():
-        if name.identity != "720488":  # a call that was open for the sake of its descriptor
-            with spool.claim(name) as claim:
-                claim.remove()
-            continue
-        job = Job(name.identity, fresh=False, look_first=True)
-        while courier(spool, Counters()).step(job, platform.script).wait is not None:
-            pass
+    for path in files(directory):
+        if not path.name.startswith("720488."):  # a call that was open for the sake of its descriptor
+            path.unlink()
+    delivery = adopted(spool, "720488")
+    if delivery.adopted:
+        until_settled(attempts(spool), delivery, platform.script)
 
 
 @contextlib.contextmanager
@@ -327,8 +328,8 @@ files = [open_call(spool, f"{sys.argv[2]}-{number}", "first") for number in rang
 print("open", flush=True)
 for line in sys.stdin:
     if line == "recover\\n":
-        found = [name for name in spool.recover() if name.identity.startswith(sys.argv[2])]
-        found += [file for file in files if not spool.gather(file._identity).going_on]
+        found = [one for one in spool.recover() if one.simulation_result_id.startswith(sys.argv[2])]
+        found += [file for file in files if not spool.lease(file._identity).live]
     else:
         found = [file.append(tool("second")) for file in files if file.broken]
         for file in files:
@@ -369,15 +370,15 @@ def test_two_processes_leave_each_others_running_calls_alone(tmp_path: Path) -> 
             spool.tidy()
             assert len(owners(tmp_path)) == 2
         recovered = spool.recover()
-        assert sorted(name.identity for name in recovered) == sorted(f"two-{number}" for number in range(20))
+        assert sorted(one.simulation_result_id for one in recovered) == sorted(f"two-{number}" for number in range(20))
         assert [one("recover"), one("append")] == [0, 0]
         spool.tidy()
         assert len(owners(tmp_path)) == 1
     for identity, seconds in (("two-7", 2), ("one-7", 3)):
         spool.recover()
-        (claim,) = spool.gather(identity).parts
-        with claim:
-            assert [body.count(b'"second"') for body in claim.bodies].count(1) == seconds
+        with spool.lease(identity) as lease:
+            (report,) = lease.reports
+            assert [body.count(b'"second"') for body in report.bodies].count(1) == seconds
     assert states(tmp_path) == sorted(f"{prefix}-{number}.ready" for prefix in ("one", "two") for number in range(20))
 
 
@@ -395,8 +396,8 @@ def test_a_child_that_is_forked_in_the_middle_of_calls_holds_none_of_them(tmp_pa
             assert states(tmp_path) == ["child.live", "parent-0.live", "parent-1.live", "parent-2.live"]
             process.kill()
             process.wait()
-            assert sorted(name.identity for name in spool.recover()) == ["parent-0", "parent-1", "parent-2"]
-            assert spool.gather("child").going_on
+            assert sorted(one.simulation_result_id for one in spool.recover()) == ["parent-0", "parent-1", "parent-2"]
+            assert spool.lease("child").live
         finally:
             os.kill(child, signal.SIGKILL)
     until = time.monotonic() + 20.0
@@ -411,7 +412,7 @@ from bluejay_ws.stats import Counters
 from bluejay_ws.delivery.sender import Sender
 from tests.delivery.kit import open_call, settings, spool_at, tool
 spool = spool_at(pathlib.Path(sys.argv[1]), open_files=1)
-sender = Sender(settings(), spool=spool, counters=Counters())
+sender = Sender(settings(), store=spool, counters=Counters())
 files = [open_call(spool, f"parent-{number}", "first") for number in range(3)]
 
 def child():

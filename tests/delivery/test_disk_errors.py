@@ -12,12 +12,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bluejay_ws.delivery.names import READY, Name
-from bluejay_ws.delivery.part import Job
-from bluejay_ws.stats import Counters
+from bluejay_ws.delivery.names import READY, Name, shard_of
 from tests.delivery.disk_stage import CALLS, DiskStage, Failing, needs_strace
 from tests.delivery.faults import fill, small_disk
-from tests.delivery.kit import Script, courier, end, open_call, spool_at
+from tests.delivery.kit import Script, attempts, delivery_of, end, open_call, spool_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -106,12 +104,12 @@ def test_a_call_whose_file_kept_its_name_is_not_told_twice(tmp_path: Path) -> No
     file = open_call(spool, "720488", "freeze_card")
     for body in end(file.report_id):
         file.append(body)
-    in_the_way = tmp_path / str(Name("720488", file.report_id, READY)) / "x"
+    in_the_way = tmp_path / "platform" / shard_of("720488") / str(Name("720488", file.report_id, READY)) / "x"
     in_the_way.mkdir(parents=True)  # no file can take the name of a directory
     parcel = file.seal()
     assert parcel.bodies is not None
     shutil.rmtree(in_the_way.parent)
-    courier(spool, Counters()).step(Job("720488", parcels={parcel.report_id: parcel}), script)
+    attempts(spool).attempt(delivery_of(parcel), script)
     (report,) = map(json.loads, script.posted)
     assert [call["name"] for call in report["tool_calls"]] == ["freeze_card"]
 

@@ -15,12 +15,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bluejay_ws.delivery.breaker import retry_after
 from bluejay_ws.delivery.http import HttpExchange, tls_context
-from bluejay_ws.delivery.readback import Sight, look
-from bluejay_ws.delivery.schedule import retry_after
-from bluejay_ws.delivery.verdict import Action, Answer, Phase, judge
+from bluejay_ws.delivery.outcomes import Answer, Phase, Sight, State
 from bluejay_ws.wire import journal
-from tests.delivery.kit import bodies, settings
+from tests.delivery.kit import bodies, decided, settings
+from tests.delivery.kit import seen as looked
 from tests.wire.journals import JSON
 
 if TYPE_CHECKING:
@@ -90,31 +90,31 @@ def means(body: bytes) -> Any:
     return None
 
 
-# -- the verdict -------------------------------------------------------------------------------------------------
+# -- the decision -------------------------------------------------------------------------------------------------
 
 
 @given(st.builds(Answer, STATUSES, BODIES, st.none() | st.text(), st.booleans(), st.booleans()), st.integers(1, 5))
 def test_nothing_but_success_is_taken_for_delivered(answer: Answer, attempts: int) -> None:
     """Delivered is a 2xx that says ``success`` to a whole request; what is uncertain is never sent again unasked."""
-    verdict = judge(answer, attempts=attempts)
+    decision = decided(answer, attempts)
     said = means(answer.body)
     success = isinstance(said, dict) and said.get("status") == "success"
     delivered = answer.status in range(200, 300) and success and answer.request_complete
-    assert (verdict.action is Action.DELIVERED) == delivered
-    if verdict.action is Action.RETRY and answer.request_complete:
+    assert (decision.state is State.DELIVERED) == delivered
+    if decision.state is State.WAITING and answer.request_complete:
         assert answer.status in {404, 408, 421, 423, 425, 429}
-    if verdict.action in {Action.PARK, Action.CUT}:
+    if decision.state is State.PARKED or decision.cut:
         assert answer.status in range(400, 500) or answer.status in {501, 505}
 
 
 @given(STATUSES, BODIES)
 def test_no_words_of_an_answer_get_into_a_log(status: int, body: bytes) -> None:
-    """What a verdict says of an answer is made of short identifiers: no line can be forged, no caller quoted."""
-    verdict = judge(Answer(status, body))
-    assert re.fullmatch(r"[a-z0-9_.]+", verdict.reason)
-    assert re.fullmatch(r"[A-Za-z0-9_.,:;? ]*", verdict.detail)
-    assert len(verdict.detail) < 2_000
-    assert CANARY not in verdict.detail
+    """What a decision says of an answer is made of short identifiers: no line can be forged, no caller quoted."""
+    decision = decided(Answer(status, body))
+    assert re.fullmatch(r"[a-z0-9_.]+", decision.reason)
+    assert re.fullmatch(r"[A-Za-z0-9_.,:;?' ]*", decision.detail)
+    assert len(decision.detail) < 2_000
+    assert CANARY not in decision.detail
 
 
 # -- the second look ---------------------------------------------------------------------------------------------
@@ -123,7 +123,7 @@ def test_no_words_of_an_answer_get_into_a_log(status: int, body: bytes) -> None:
 @given(STATUSES | st.just(200), BODIES, st.booleans(), st.sampled_from(sorted(SENT)))
 def test_a_report_is_found_only_where_it_is(status: int, body: bytes, complete: bool, tools: int) -> None:
     """Found means: the marker stands there, or each tool call, or (where there is none) each event, with its time."""
-    sight = look(Answer(status, body, complete=complete), report_ids=[OURS], sent=SENT[tools])
+    sight = looked(Answer(status, body, complete=complete), OURS, SENT[tools])
     if sight is Sight.FOUND:
         assert status == 200
         assert complete
@@ -178,7 +178,7 @@ GARBAGE = st.one_of(
 @given(GARBAGE, st.floats(0, 4e9), st.floats(0, 1e6))
 def test_any_retry_after_is_a_wait_within_bounds(value: str, now: float, ceiling: float) -> None:
     """Whatever a server writes there: a wait between nothing and the ceiling, or nothing at all."""
-    seconds = retry_after(value, now=now, ceiling=ceiling)
+    seconds = retry_after(value, email.utils.formatdate(now, usegmt=True), ceiling=ceiling)
     assert seconds is None or 0.0 <= seconds <= ceiling
 
 
@@ -186,19 +186,20 @@ def test_any_retry_after_is_a_wait_within_bounds(value: str, now: float, ceiling
 def test_a_date_in_each_of_the_three_formats_is_understood(moment: datetime, form: str, ahead: int) -> None:
     """The one format of today and the two of old, all of them UTC, say the same moment."""
     now = moment.timestamp() - ahead
-    seconds = retry_after(moment.strftime(form), now=now, ceiling=1e7)
+    seconds = retry_after(moment.strftime(form), email.utils.formatdate(now, usegmt=True), ceiling=1e7)
     assert seconds == pytest.approx(max(0.0, ahead), abs=1e-3)
 
 
 @given(st.integers(-(10**12), 10**12), st.sampled_from(["", " ", "\t"]))
 def test_seconds_are_believed_up_to_the_ceiling(number: int, blank: str) -> None:
     """Blanks around a number do not count; what is below nothing is nothing."""
-    assert retry_after(f"{blank}{number}{blank}", now=1e9, ceiling=CEILING) == min(max(number, 0.0), CEILING)
+    assert retry_after(f"{blank}{number}{blank}", None, ceiling=CEILING) == min(max(number, 0.0), CEILING)
 
 
 def test_a_date_as_the_standard_library_writes_it_is_understood() -> None:
     """Other servers are written in Python too."""
-    assert retry_after(email.utils.formatdate(1e9 + 60, usegmt=True), now=1e9, ceiling=CEILING) == 60.0
+    later, asked = email.utils.formatdate(1e9 + 60, usegmt=True), email.utils.formatdate(1e9)
+    assert retry_after(later, asked, ceiling=CEILING) == 60.0
 
 
 # -- on the wire -------------------------------------------------------------------------------------------------
@@ -300,14 +301,14 @@ def test_any_bytes_are_an_answer_or_none(parrot: Parrot, says: bytes) -> None:
         outcome = exchange.post(SENT[1])
     with exchange_with(parrot) as exchange:
         seen = exchange.look("720488")
-    verdict = judge(outcome)
+    decision = decided(outcome)
     if not isinstance(outcome, Answer):
         assert outcome.phase is Phase.UNKNOWN
-        assert verdict.action is Action.READ_BACK
+        assert decision.state is State.UNKNOWN
         assert re.fullmatch(r"[a-z_]+", outcome.reason)
-    elif verdict.action is Action.DELIVERED:
+    elif decision.state is State.DELIVERED:
         assert re.search(rb"HTTP/1\.[01] 2\d\d", says)
         assert b'"success"' in says or '"success"'.encode("utf-16")[2:] in says
-    elif verdict.action is Action.RETRY:
+    elif decision.state is State.WAITING:
         assert re.search(rb"HTTP/1\.[01] (404|408|421|423|425|429)", says)
-    assert look(seen, report_ids=["c" * 32], sent=SENT[1]) is not Sight.FOUND or b"freeze_card" in says
+    assert looked(seen, "c" * 32, SENT[1]) is not Sight.FOUND or b"freeze_card" in says

@@ -18,20 +18,19 @@ from hypothesis import strategies as st
 
 from bluejay_ws.cli import new_argument_parser
 from bluejay_ws.cli.terminal import Problem, Terminal
-from bluejay_ws.delivery import outbox
-from bluejay_ws.delivery.claim import Claim, GoneError
+from bluejay_ws.delivery import admin
+from bluejay_ws.delivery.files import GoneError, LockedFile
 from bluejay_ws.delivery.names import HELD, LIVE, PARKED, READY, SENDING, SENT, Name
-from bluejay_ws.delivery.part import Job
 from bluejay_ws.stats import Counters
 from bluejay_ws.wire import journal
-from tests.delivery.kit import Script, courier, spool_at
+from tests.delivery.kit import Script, adopted, attempts, spool_at
 from tests.testing.published import problems
 from tests.wire.journals import CRAFTED, JSON, KEYS, LINES, mutated
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-IDS = ("720488", "720489", "-", "+")
+IDS = ("720488", "720489", "-")
 REPORTS = tuple(letter * 32 for letter in "012af")
 STEPS = 40
 MOST = 8
@@ -113,13 +112,12 @@ def lay(directory: Path, files: dict[str, bytes], odd: dict[str, str]) -> None:
 def deliver(directory: Path, counters: Counters) -> Script:
     """Do what a start does, until nothing is left to do; return what the platform saw."""
     spool, script = spool_at(directory, counters), Script()
-    worker = courier(spool, counters)
+    work = attempts(spool, counters)
     for _ in range(2):
-        for name in spool.recover():
-            job = Job(name.identity, fresh=False, look_first=True)
-            steps = 0
-            while (step := worker.step(job, script)).wait is not None and steps < STEPS:
-                assert 0.0 <= step.wait <= 900.0
+        for identity in sorted({one.simulation_result_id for one in spool.recover()}):
+            delivery, steps = adopted(spool, identity), 0
+            while (decision := work.attempt(delivery, script)).wait is not None and steps < STEPS:
+                assert 0.0 <= decision.wait <= 900.0
                 steps += 1
     spool.tidy()
     return script
@@ -127,7 +125,7 @@ def deliver(directory: Path, counters: Counters) -> Script:
 
 def left(directory: Path) -> list[Name]:
     """Return the names of the plain files of ours."""
-    paths = [path for path in directory.iterdir() if path.is_file() and not path.is_symlink()]
+    paths = [path for path in directory.rglob("*") if path.is_file() and not path.is_symlink()]
     return [name for name in (Name.parse(path.name) for path in paths) if name is not None]
 
 
@@ -202,20 +200,20 @@ def test_any_file_can_be_claimed_or_is_refused(text: str, data: bytes) -> None:
         path = Path(directory, text)
         path.write_bytes(data)
         counters = Counters()
-        with Claim(directory, name, counters=counters) as claim:
-            bodies, noted, identity = claim.bodies, claim.noted, claim.identity
-            assert claim.note(outcome="retry")
+        with LockedFile(directory, name, counters=counters) as file:
+            bodies, noted, identity = file.bodies, file.noted, file.identity
+            assert file.note(outcome="retry")
         parsed = journal.parse(data)
         assert bodies[-len(parsed.bodies) :] == parsed.bodies or not parsed.bodies
         assert len(bodies) - len(parsed.bodies) in {0, 1}
         assert identity
         assert isinstance(noted, dict)
         assert counters.snapshot().get("spool.damaged_lines", 0) == len(parsed.damaged)
-        with Claim(directory, name, counters=counters) as claim:
-            assert claim.noted == {"outcome": "retry"}
-            assert claim.bodies[-1 - len(parsed.bodies) : -1] == parsed.bodies
+        with LockedFile(directory, name, counters=counters) as file:
+            assert file.noted == {"outcome": "retry"}
+            assert file.bodies[-1 - len(parsed.bodies) : -1] == parsed.bodies
         with pytest.raises(GoneError):
-            Claim(directory, name.become(PARKED if name.state != PARKED else HELD), counters=counters)
+            LockedFile(directory, name.become(PARKED if name.state != PARKED else HELD), counters=counters)
 
 
 @given(FILES)
@@ -264,7 +262,7 @@ def test_a_person_can_look_into_any_spool(files: dict[str, bytes], odd: dict[str
             shown += outbox_command(directory, "show", "--text", name.report_id)
             report = outbox_command(directory, "export", "--", str(name))
             assert problems(json.loads(report)) == []
-        for entry in outbox.entries(directory, states=(HELD, PARKED)):
+        for entry in admin.entries(directory, states=(HELD, PARKED)):
             shown += outbox_command(directory, "retry", "--", str(entry.name))
         for name in left(directory):
             assert name.state not in {HELD, PARKED} or odd  # where something stands in the way of the new name

@@ -14,11 +14,11 @@ import trustme
 
 from bluejay_ws.delivery import http
 from bluejay_ws.delivery.http import HttpExchange, tls_context
-from bluejay_ws.delivery.verdict import Action, Answer, Failure, Phase, judge
+from bluejay_ws.delivery.outcomes import Answer, Failure, Phase, Platform, State
 from bluejay_ws.testing.platform import Answer as Says
 from bluejay_ws.testing.platform import Close, FakePlatform, Hang, Raw, Refuse
 from bluejay_ws.wire import journal
-from tests.delivery.kit import bodies, new_id, settings
+from tests.delivery.kit import bodies, decided, new_id, settings
 from tests.proxy import Cut, Proxy, Stall
 
 if TYPE_CHECKING:
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
     from bluejay_ws.testing.platform import Step
     from tests.proxy import Passage
+
+REFUSES = Failure(Phase.CONFIGURATION, "proxy_refuses", "check HTTPS_PROXY")
+CHECK = "point SSL_CERT_FILE to the certificate of the authority that issued it"
 
 
 def report(identity: str = "720488", *tools: str) -> bytes:
@@ -79,7 +82,7 @@ def test_a_report_arrives_as_it_is(platform: FakePlatform) -> None:
     """Byte for byte, with the key, as JSON, and with a name to find us by."""
     body = report("720488", "freeze_card")
     client = exchange(platform.url)
-    assert judge(client.post(body)).action is Action.DELIVERED
+    assert decided(client.post(body)).state is State.DELIVERED
     client.close()
     assert platform.accepted[0].body == body
     request = platform.requests[0]
@@ -92,12 +95,12 @@ def test_a_report_arrives_as_it_is(platform: FakePlatform) -> None:
 def test_each_exchange_is_judged_on_its_own(platform: FakePlatform) -> None:
     """That the last report was sent whole says nothing about this one, which met nobody."""
     client = exchange(platform.url)
-    assert judge(client.post(report())).action is Action.DELIVERED
+    assert decided(client.post(report())).state is State.DELIVERED
     platform.refuse()
     outcome = client.post(report("720489"))
     client.close()
     assert isinstance(outcome, Failure)
-    assert judge(outcome).action is Action.RETRY
+    assert decided(outcome).state is State.WAITING
 
 
 def test_a_result_is_read_back(platform: FakePlatform) -> None:
@@ -115,32 +118,32 @@ def test_without_a_key_none_is_sent(platform: FakePlatform) -> None:
 
     chosen = dataclasses.replace(settings(platform.url), api_key=None)
     client = HttpExchange(chosen, tls_context(chosen))
-    assert judge(client.post(report())).reason == "http.401"
+    assert decided(client.post(report())).reason == "http.401"
     assert platform.requests[0].header("X-API-Key") is None
     client.close()
 
 
-LOST = (Phase.UNKNOWN, Action.READ_BACK)
-RETRY = (Phase.BODY_INCOMPLETE, Action.RETRY)
+LOST = (Phase.UNKNOWN, State.UNKNOWN)
+RETRY = (Phase.BODY_INCOMPLETE, State.WAITING)
 
 
 @pytest.mark.parametrize(
-    ("step", "phases", "action"),
+    ("step", "phases", "state"),
     [
-        (Refuse(0.3), {Phase.NOT_SENT}, Action.RETRY),
+        (Refuse(0.3), {Phase.NOT_SENT}, State.WAITING),
         (Close(at="connect"), {Phase.NOT_SENT, Phase.BODY_INCOMPLETE, Phase.UNKNOWN}, None),
-        (Close(at="answer"), {Phase.UNKNOWN}, Action.READ_BACK),
-        (Close(at="answer", reset=False), {Phase.UNKNOWN}, Action.READ_BACK),
-        (Close(at="answer", accept=True), {Phase.UNKNOWN}, Action.READ_BACK),
-        (Close(at="status_line"), {Phase.UNKNOWN}, Action.READ_BACK),
-        (Hang(at="answer"), {Phase.UNKNOWN}, Action.READ_BACK),
-        (Hang(at="connect"), {Phase.UNKNOWN}, Action.READ_BACK),
-        (Raw(b"HTTP/1.1 2"), {Phase.UNKNOWN}, Action.READ_BACK),
-        (Raw(b"\x00\xff garbage\r\n\r\n"), {Phase.UNKNOWN}, Action.READ_BACK),
+        (Close(at="answer"), {Phase.UNKNOWN}, State.UNKNOWN),
+        (Close(at="answer", reset=False), {Phase.UNKNOWN}, State.UNKNOWN),
+        (Close(at="answer", accept=True), {Phase.UNKNOWN}, State.UNKNOWN),
+        (Close(at="status_line"), {Phase.UNKNOWN}, State.UNKNOWN),
+        (Hang(at="answer"), {Phase.UNKNOWN}, State.UNKNOWN),
+        (Hang(at="connect"), {Phase.UNKNOWN}, State.UNKNOWN),
+        (Raw(b"HTTP/1.1 2"), {Phase.UNKNOWN}, State.UNKNOWN),
+        (Raw(b"\x00\xff garbage\r\n\r\n"), {Phase.UNKNOWN}, State.UNKNOWN),
     ],
 )
 def test_without_an_answer_it_counts_how_far_the_report_came(
-    platform: FakePlatform, step: Step, phases: set[Phase], action: Action | None
+    platform: FakePlatform, step: Step, phases: set[Phase], state: State | None
 ) -> None:
     """What the platform may have read as a whole is asked about; the rest goes out again."""
     platform.plan(step)
@@ -149,7 +152,7 @@ def test_without_an_answer_it_counts_how_far_the_report_came(
     client.close()
     assert isinstance(outcome, Failure)
     assert outcome.phase in phases
-    assert action is None or judge(outcome).action is action
+    assert state is None or decided(outcome).state is state
 
 
 @pytest.mark.parametrize("passage", [Stall(up=5000), Cut(up=5000), Cut(up=5000, reset=False)])
@@ -173,7 +176,7 @@ def test_a_report_that_was_not_sent_whole_was_not_processed(platform: FakePlatfo
     client.close()
     assert isinstance(outcome, Failure)
     assert outcome.phase is Phase.BODY_INCOMPLETE
-    assert judge(outcome).action is Action.RETRY
+    assert decided(outcome).state is State.WAITING
 
 
 @pytest.mark.parametrize(
@@ -198,18 +201,18 @@ def test_an_answer_is_read_as_far_as_it_goes(platform: FakePlatform, step: Step,
     assert isinstance(outcome, Answer)
     assert (outcome.status, outcome.complete) == (status, complete)
     assert len(outcome.body) <= http.ANSWER_LIMIT
-    assert judge(outcome).action is not Action.DELIVERED
+    assert decided(outcome).state is not State.DELIVERED
     assert len(platform.requests) == 1  # no redirect was followed
 
 
 def test_retry_after_comes_with_the_answer(platform: FakePlatform) -> None:
-    """As it was sent: what it means is decided elsewhere."""
+    """In seconds, as long as is believed at the most."""
     platform.plan(Says(status=429, headers={"Retry-After": "Fri, 31 Dec 9999 23:59:59 GMT"}))
     client = exchange(platform.url)
     outcome = client.post(report())
     client.close()
     assert isinstance(outcome, Answer)
-    assert outcome.retry_after == "Fri, 31 Dec 9999 23:59:59 GMT"
+    assert outcome.retry_after == 900.0
 
 
 def test_a_long_result_is_read_whole(platform: FakePlatform) -> None:
@@ -301,7 +304,7 @@ def test_an_unusable_url_is_a_matter_of_configuration(url: str) -> None:
     outcome = client.post(report())
     client.close()
     assert isinstance(outcome, Failure)
-    assert judge(outcome).action is Action.HOLD_ALL
+    assert decided(outcome).platform is Platform.MISCONFIGURED
 
 
 # -- TLS --------------------------------------------------------------------------------------------------------
@@ -311,8 +314,8 @@ def test_a_trusted_certificate_is_trusted(server_context: ssl.SSLContext, truste
     """Who has an authority of their own says so in SSL_CERT_FILE, as everywhere."""
     with FakePlatform(ssl_context=server_context) as platform:
         client = exchange(platform.url, timeout=3.0)
-        assert judge(client.post(report())).action is Action.DELIVERED
-        assert judge(client.post(report())).action is Action.DELIVERED
+        assert decided(client.post(report())).state is State.DELIVERED
+        assert decided(client.post(report())).state is State.DELIVERED
         client.close()
         assert platform.connections == 1
 
@@ -321,7 +324,7 @@ def test_a_certificate_that_is_not_trusted_is_a_matter_of_configuration(server_c
     """The key is not sent to somebody who cannot prove who they are."""
     with FakePlatform(ssl_context=server_context) as platform:
         client = exchange(platform.url, timeout=3.0)
-        assert client.post(report()) == Failure(Phase.CERTIFICATE, "certificate_not_trusted")
+        assert client.post(report()) == Failure(Phase.CERTIFICATE, "certificate_not_trusted", CHECK)
         client.close()
         assert platform.requests == []
 
@@ -397,7 +400,10 @@ def test_a_proxy_of_the_environment_does_not_see_plain_http(
 @pytest.mark.parametrize(
     ("answer", "failure"),
     [
-        (b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", Failure(Phase.CONFIGURATION, "proxy_refuses_us")),
+        (
+            b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n",
+            REFUSES,
+        ),
         (b"HTTP/1.1 502 Bad Gateway\r\n\r\n", Failure(Phase.NOT_SENT, "proxy_error")),
         (b"", Failure(Phase.NOT_SENT, "remote_protocol_error")),
         (b"HTTP/1.1 200 OK\r\n\r\n", Failure(Phase.NOT_SENT, "connect_error")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import logging
 import os
@@ -14,13 +15,12 @@ from typing import TYPE_CHECKING, Self
 
 import pytest
 
-from bluejay_ws.delivery import schedule
+from bluejay_ws.delivery import breaker
 from bluejay_ws.delivery import sender as senders
-from bluejay_ws.delivery.endings import Endings
-from bluejay_ws.delivery.parcel import Parcel
+from bluejay_ws.delivery.outcomes import Answer, Failure, Phase
 from bluejay_ws.delivery.sender import Sender
-from bluejay_ws.delivery.verdict import Answer, Failure, Phase
-from bluejay_ws.settings import Retry, Settings
+from bluejay_ws.delivery.store import Report
+from bluejay_ws.settings import Settings
 from bluejay_ws.stats import Counters
 from bluejay_ws.testing.platform import Answer as Says
 from bluejay_ws.testing.platform import Close, FakePlatform, Hang
@@ -29,6 +29,7 @@ from tests.delivery.kit import (
     Script,
     abandoned_call,
     bodies,
+    files,
     finished_call,
     new_id,
     open_call,
@@ -41,8 +42,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from bluejay_ws.delivery.crew import Client
     from bluejay_ws.delivery.spool import Spool
+    from bluejay_ws.delivery.workers import Client
 
 
 @pytest.fixture
@@ -71,7 +72,7 @@ class Station:
         self.settings: Settings = settings(
             url, directory, timeout=timeout, flush_timeout=flush_timeout, redial_wait=redial_wait
         )
-        self.sender = Sender(self.settings, spool=self.spool, counters=self.counters, make_client=client)
+        self.sender = Sender(self.settings, store=self.spool, counters=self.counters, make_client=client)
 
     def __enter__(self) -> Self:
         return self
@@ -79,7 +80,7 @@ class Station:
     def __exit__(self, *_: object) -> None:
         self.sender.close(self.patience)
 
-    def call(self, identity: str = "720488", *tools: str) -> Parcel:
+    def call(self, identity: str = "720488", *tools: str) -> Report:
         assert self.spool is not None
         return finished_call(self.spool, identity, *tools)
 
@@ -88,10 +89,10 @@ class Station:
             self.sender.submit(self.call(identity))
 
 
-def in_memory(identity: str = "720488") -> Parcel:
+def in_memory(identity: str = "720488") -> Report:
     """Return a report without a file."""
     report_id = new_id()
-    return Parcel.from_memory(report_id, identity, bodies(report_id, identity))
+    return Report.from_memory(report_id, identity, bodies(report_id, identity))
 
 
 def ours() -> list[threading.Thread]:
@@ -165,7 +166,7 @@ def test_after_any_fault_one_report_is_accepted(
     platform: FakePlatform, tmp_path: Path, steps: list[object], posts: int, echo: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither none nor two, and no more tries than needed; with a platform that echoes metadata or does not."""
-    monkeypatch.setattr(schedule, "FIRST_PROBE", 0.05)
+    monkeypatch.setattr(breaker, "FIRST_PROBE", 0.05)
     platform.read_back.echo_metadata = echo
     platform.plan(*steps)  # type: ignore[arg-type]
     with Station(platform.url, tmp_path, timeout=0.15) as station:
@@ -192,8 +193,8 @@ def test_a_platform_that_was_down_gets_everything_once(
     platform: FakePlatform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Refused for a while, then back: all reports, each once."""
-    monkeypatch.setattr(schedule, "FIRST_PROBE", 0.05)
-    monkeypatch.setattr(schedule, "RAMP_START", 50.0)
+    monkeypatch.setattr(breaker, "FIRST_PROBE", 0.05)
+    monkeypatch.setattr(breaker, "RAMP_START", 50.0)
     platform.refuse()
     with Station(platform.url, tmp_path) as station:
         station.submit(*map(str, range(30)))
@@ -209,8 +210,8 @@ def test_a_fresh_call_is_delivered_soon_after_an_outage(
     platform: FakePlatform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However long the gate has been closed, it does not wait for its turn behind those that wait."""
-    monkeypatch.setattr(schedule, "FIRST_PROBE", 3600.0)  # a long outage: theirs is not soon
-    monkeypatch.setattr(schedule, "FRESH_PROBE", 0.1)
+    monkeypatch.setattr(breaker, "FIRST_PROBE", 3600.0)  # a long outage: theirs is not soon
+    monkeypatch.setattr(breaker, "FRESH_PROBE", 0.1)
     script = Script()
     down = True
     script.post = lambda body: Failure(Phase.NOT_SENT, "down") if down else SUCCESS  # type: ignore[method-assign]
@@ -235,7 +236,7 @@ def test_without_a_key_everything_waits(platform: FakePlatform, tmp_path: Path) 
     """Nothing is sent and nothing is lost; waiting for it is of no use and does not happen."""
     counters = Counters()
     spool = spool_at(tmp_path, counters)
-    sender = Sender(Settings.load(base_url=platform.url, environ={}), spool=spool, counters=counters)
+    sender = Sender(Settings.load(base_url=platform.url, environ={}), store=spool, counters=counters)
     sender.submit(finished_call(spool, "720488"))
     assert not sender.flush(30.0)
     assert sender.pending() == 1
@@ -262,7 +263,7 @@ def test_a_wrong_key_is_one_error_and_one_request(
 
 def test_no_client_can_be_made(platform: FakePlatform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A certificate file that is not there is a matter of configuration, and is looked for again."""
-    monkeypatch.setattr(schedule, "FIRST_PROBE", 0.05)
+    monkeypatch.setattr(breaker, "FIRST_PROBE", 0.05)
     broken = True
     script = Script()
 
@@ -306,7 +307,7 @@ def test_too_many_reports_in_memory_cost_the_oldest(platform: FakePlatform, capl
         big = b'["metadata",{"x":"' + b"x" * 9_000_000 + b'"}'
         for number in range(9):
             report_id = new_id()
-            station.sender.submit(Parcel.from_memory(report_id, str(number), [*bodies(report_id, str(number)), big]))
+            station.sender.submit(Report.from_memory(report_id, str(number), [*bodies(report_id, str(number)), big]))
         wait_until(lambda: station.counters["dropped.memory_full"] >= 2)
         wait_until(lambda: station.sender.pending() == 9 - station.counters["dropped.memory_full"])
     assert "report is lost" in caplog.text
@@ -419,17 +420,17 @@ def test_a_forked_child_owns_nothing_and_works(platform: FakePlatform, tmp_path:
         assert os.waitstatus_to_exitcode(status) == 0
         assert station.sender.flush(10.0)
         assert sorted(report.simulation_result_id for report in platform.accepted) == ["child", "parent"]
-        assert b"of the child" not in next(tmp_path.glob("running.*.live")).read_bytes()
+        assert b"of the child" not in next(tmp_path.rglob("running.*.live")).read_bytes()
         running.discard()
 
 
 def test_starting_twice_is_starting_once(tmp_path: Path) -> None:
-    """Each connection starts the threads; one crew runs."""
+    """Each connection starts the threads; one set of them runs."""
     with Station("http://127.0.0.1:1", tmp_path) as station:
         station.sender.start()
-        crew = station.sender._crew
+        workers = station.sender._workers
         station.sender.start()
-        assert station.sender._crew is crew
+        assert station.sender._workers is workers
 
 
 def test_a_fork_waits_for_a_client_in_the_making_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -455,7 +456,7 @@ from bluejay_ws.delivery.sender import Sender
 from tests.delivery.kit import finished_call, settings, spool_at
 url, directory, budget = sys.argv[1], pathlib.Path(sys.argv[2]), float(sys.argv[3])
 spool = spool_at(directory)
-sender = Sender(settings(url, directory, flush_timeout=budget, timeout=30.0), spool=spool, counters=Counters())
+sender = Sender(settings(url, directory, flush_timeout=budget, timeout=30.0), store=spool, counters=Counters())
 def go():
     for identity in "123":
         sender.submit(finished_call(spool, identity))
@@ -505,20 +506,6 @@ def test_a_platform_that_is_down_costs_no_report(tmp_path: Path) -> None:
     """The next start has them all."""
     run("go()", "http://127.0.0.1:1", tmp_path, 0.3)
     assert set(states(tmp_path)) == {"1.ready", "2.ready", "3.ready"}
-
-
-def test_the_retry_settings_are_the_users(platform: FakePlatform, tmp_path: Path) -> None:
-    """Whoever wants no second report for an unknown outcome gets none."""
-    platform.plan(*[Says(status=502)] * 5)
-    counters = Counters()
-    spool = spool_at(tmp_path, counters)
-    chosen = settings(platform.url, tmp_path, retry=Retry(read_back=(0.01,), resends=0))
-    sender = Sender(chosen, spool=spool, counters=counters)
-    sender.submit(finished_call(spool, "720488"))
-    assert sender.flush(10.0)
-    sender.close(1.0)
-    assert states(tmp_path) == ["720488.held"]
-    assert counters["http.502"] == 1
 
 
 # -- calls that end -----------------------------------------------------------------------------------------------
@@ -587,27 +574,94 @@ def test_a_report_after_the_close_needs_nobody_who_waits_for_it(platform: FakePl
         platform.wait_for(1)
 
 
-class Asked(Sender):
-    """A sender that says how long it was asked to flush."""
+def test_closing_and_the_end_of_the_process_share_one_budget(tmp_path: Path) -> None:
+    """However often a process closes, all of it together takes no longer than ``flush_timeout``."""
+    script = Script()
+    script.post = lambda body: Failure(Phase.NOT_SENT, "down")  # type: ignore[method-assign]
+    with Station("http://127.0.0.1:1", tmp_path, client=lambda: script, flush_timeout=0.5) as station:
+        station.submit("1")
+        began = time.monotonic()
+        for _ in range(8):
+            station.sender.close(0.5)
+            station.sender.flush_at_end()
+            station.sender.at_exit()
+        assert time.monotonic() - began < 3.0  # eight times three would be 12
 
-    seconds: float = -1.0
 
-    def flush(self, timeout: float) -> bool:
-        """Note the time."""
-        self.seconds = timeout
-        return super().flush(timeout)
-
-
-def test_what_a_crowd_takes_at_the_close_is_part_of_the_time_that_was_given() -> None:
-    """The endings that wait and the flush share the seconds of `close`; neither has them for itself."""
-    now = [100.0]
-    sender = Asked(settings("http://127.0.0.1:9", None), spool=None, counters=Counters(), clock=lambda: now[0])
-    sender._endings = Endings(few=0, let_pass=60.0)
+def test_an_ending_that_raises_anything_ends_no_thread(platform: FakePlatform, tmp_path: Path) -> None:
+    """Not even what a value's own code may raise, such as SystemExit: it is counted, and others are written."""
 
     def ending() -> None:
-        now[0] += 3.0
-        sender.withdraw("1")
+        raise SystemExit
 
-    sender.end("1", ending)
-    assert sender.close(5.0)
-    assert sender.seconds == 2.0
+    with Station(platform.url, tmp_path) as station:
+        station.sender.start()
+        station.sender.end("1", ending)
+        report = station.call("720488")
+        station.sender.end(report.report_id, functools.partial(station.sender.submit, report))
+        platform.wait_for(1)
+        assert station.counters["internal_error.end"] == 1
+        wait_until(lambda: station.sender.pending() == 0)
+
+
+def test_where_no_thread_can_be_started_it_is_tried_again(
+    platform: FakePlatform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each second, on the loop that the call ended on; delivery itself never runs there."""
+    monkeypatch.setattr(senders, "TRY_AGAIN", 0.02)
+    start, allowed = threading.Thread.start, [False]
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name.startswith("bluejay_ws") and not allowed[0]:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+
+    async def agent(station: Station) -> None:
+        report = station.call("720488")
+        station.sender.end(report.report_id, functools.partial(station.sender.submit, report))
+        await asyncio.sleep(0.05)
+        assert platform.requests == []
+        assert states(tmp_path) == ["720488.ready"]
+        allowed[0] = True
+        while not platform.accepted:
+            await asyncio.sleep(0.01)
+
+    with Station(platform.url, tmp_path) as station:
+        asyncio.run(agent(station))
+        assert station.counters["errors.no_thread"] >= 2
+
+
+def test_a_worker_that_cannot_be_started_once_is_started_later(
+    platform: FakePlatform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The scheduler tries again each second."""
+    start = threading.Thread.start
+    refused: list[threading.Thread] = []
+
+    def refuse_once(thread: threading.Thread) -> None:
+        if thread.name == "bluejay_ws-worker" and not refused:
+            refused.append(thread)
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse_once)
+    with Station(platform.url, tmp_path) as station:
+        station.submit("1")
+        assert station.sender.flush(20.0)
+    assert refused
+
+
+def test_a_backlog_is_delivered_at_once_and_without_a_look(platform: FakePlatform, tmp_path: Path) -> None:
+    """What was never posted needs no look, whatever its time of writing; even one of the future."""
+    spool = spool_at(tmp_path)
+    for number in range(30):
+        finished_call(spool, f"{number}")
+    ahead = time.time() + 86_400
+    for path in files(tmp_path):
+        os.utime(path, (ahead, ahead))
+    with Station(platform.url, tmp_path, redial_wait=60.0) as station:
+        station.sender.start()
+        wait_until(lambda: len(platform.accepted) == 30)
+        assert [request.method for request in platform.requests] == ["POST"] * 30

@@ -9,7 +9,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bluejay_ws.hearing.chirp import ChirpObserver
+from bluejay_ws.hearing.chirp import LATEST_MS, ChirpObserver
+from bluejay_ws.hearing.utterances import Utterance, place
 from tests.wire.journals import JSON
 
 TYPES = st.sampled_from(["speech.started", "speech.completed", "mark", "clear", "session.error", "session.end", "x"])
@@ -37,11 +38,18 @@ AUDIO = st.one_of(SIZES.map(bytes), SIZES.map(lambda size: b"\x00\x20" * (size /
 STEPS = st.one_of(
     st.tuples(st.sampled_from(["user_text", "agent_text"]), TEXTS),
     st.tuples(st.sampled_from(["user_audio", "agent_audio"]), AUDIO),
-    st.tuples(st.sampled_from(["agent_utterance", "user_utterance"]), st.none()),
+    st.tuples(st.sampled_from(["agent_utterance", "user_utterance"]), st.text(max_size=50)),
+    st.tuples(st.just("interruption"), st.sampled_from(["user", "agent", "x"])),
+    st.tuples(st.sampled_from(["clear", "invalid_audio"]), st.none()),
     st.tuples(st.sampled_from(["close", "summary"]), st.none()),
 )
 TIMES = st.one_of(st.floats(0, 1e5), st.floats(), st.sampled_from([0.0, -1.0, 1e300, math.inf, math.nan]))
 MOST_EVENTS = 1_000
+
+
+def moment(at: float) -> int:
+    """Return a time as the recorder gives it."""
+    return int(at) if 0.0 < at < LATEST_MS else 0
 
 
 @given(st.lists(st.tuples(TIMES, STEPS), max_size=40), TIMES)
@@ -49,19 +57,22 @@ def test_any_frames_at_any_times_are_survived(plan: list[tuple[float, tuple[str,
     """Any messages, sizes and clocks, also after the end: events and spans lie in order, and it is all plain JSON."""
     events: list[tuple[str, dict[str, Any]]] = []
     observer = ChirpObserver(lambda title, **facts: events.append((title, facts)))
-    spans = []
+    stretches = []
     for at, (name, value) in [*plan, (end, ("close", None))]:
-        method = getattr(observer, name)
         if name.endswith("_utterance"):
-            spans.append(method(at))
-        elif name == "summary":
-            json.dumps(method(), allow_nan=False)
+            speaker: Any = "AGENT" if name == "agent_utterance" else "USER"
+            one = Utterance(None, 0, speaker, value, at_ms=moment(at))
+            stretches.append(observer.utterance(one, at))
+        elif name in {"summary", "invalid_audio"}:
+            json.dumps(getattr(observer, name)(), allow_nan=False)
+        elif name == "interruption":
+            observer.interruption(at, value, "x")
         else:
-            method(at) if name == "close" else method(value, at)
-    for span in spans:
-        assert span.start_ms is not None
-        assert span.end_ms is not None
-        assert 0.0 <= span.start_ms <= span.end_ms < math.inf
+            getattr(observer, name)(at) if value is None else getattr(observer, name)(value, at)
+    for stretch in stretches:
+        for placed in place(stretch):
+            assert 0 <= placed.start_ms <= placed.end_ms
+            assert 0.0 <= placed.share <= 1.0
     assert len(events) <= MOST_EVENTS
     for title, facts in events:
         assert title

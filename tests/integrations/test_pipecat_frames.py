@@ -8,7 +8,7 @@ import pytest
 
 from bluejay_ws.integrations.pipecat_frames import INTERRUPTED, SETTLE, PipecatTap
 from bluejay_ws.wire.fragments import ITEMS_LIMIT
-from tests.support import Call
+from tests.support import Call, Ear, Span
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -203,8 +203,13 @@ def test_observed_audio_tells_better_than_late_rulings() -> None:
         def summary(self) -> dict[str, int]:
             return {"user_frames": 50}
 
-        def user_utterance(self, _: float) -> Any:
-            return type("Span", (), {"start_ms": 250.0, "end_ms": 900.0})()
+        def utterance(self, utterance: Any, at_ms: float) -> Any:
+            return ear.utterance(utterance, at_ms)
+
+        def hears_agent(self) -> bool:
+            return True
+
+    ear = Ear(Span(None, None), Span(250.0, 900.0))
 
     pipeline = Pipeline()
     pipeline.call.recorder.heard = Observer()  # type: ignore[assignment]

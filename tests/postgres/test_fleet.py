@@ -18,6 +18,7 @@ import pytest
 
 from bluejay_ws.client import Bluejay
 from bluejay_ws.delivery.deliverer import Deliverer
+from bluejay_ws.delivery.livefile import LiveFile
 from bluejay_ws.delivery.postgres import Outbox
 from bluejay_ws.settings import Retry, Settings
 from bluejay_ws.stats import Counters
@@ -158,7 +159,7 @@ def test_a_file_that_breaks_is_replaced_by_memory(url: str, platform: FakePlatfo
     def break_it(recorder: Recorder) -> None:
         eventually(lambda: counts(url, platform).get("reports.live"))
         (file,) = (each._file for each in agent._calls)
-        assert file is not None
+        assert isinstance(file, LiveFile)
         file._break(OSError(28, "no space left"))
         recorder.add_event("after")
 

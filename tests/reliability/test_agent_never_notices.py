@@ -15,9 +15,11 @@ import contextlib
 import functools
 import logging
 import os
+import shutil
 import threading
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
@@ -27,6 +29,7 @@ from websockets.sync.client import connect as sync_connect
 from websockets.sync.server import serve as sync_serve
 
 from bluejay_ws import Bluejay, current_recorder, record, record_tool
+from bluejay_ws.client import Seam
 from bluejay_ws.delivery.sender import Sender
 from bluejay_ws.delivery.spool import Spool
 from bluejay_ws.testing.platform import FakePlatform, Hang
@@ -42,12 +45,11 @@ with contextlib.suppress(ImportError):  # the test that needs them is skipped th
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from websockets.sync.server import ServerConnection as SyncServerConnection
 
     from bluejay_ws.call import Call
-    from bluejay_ws.delivery.parcel import Parcel
+    from bluejay_ws.delivery.store import Report, Store
 
 SOME = (
     "echo without compression",
@@ -141,6 +143,8 @@ class Meddling(Bluejay):
 
     def __init__(self, key: str, *, meddle: Callable[[Call], object] = id, **options: Any) -> None:
         self._meddle = meddle
+        seam = {name: options.pop(name) for name in ("clock", "sender") if name in options}
+        self._seam = Seam(**seam)
         super().__init__(key, **options)
 
     def open_call(self, *args: Any, **kwargs: Any) -> Call | None:
@@ -161,7 +165,7 @@ def fill_the_disk(call: Call) -> None:
     file = call._file
     assert file is not None
     full = os.open("/dev/full", os.O_WRONLY)
-    os.dup2(full, file._fd)
+    os.dup2(full, file._fd)  # type: ignore[attr-defined]
     os.close(full)
 
 
@@ -172,7 +176,7 @@ def break_the_journal(call: Call) -> None:
 
 def break_the_file(call: Call) -> None:
     """Break the file itself, which by its contract never raises."""
-    call._file = Broken()  # type: ignore[assignment]
+    call._file = Broken()
 
 
 PAUSE = 0.012
@@ -218,7 +222,9 @@ class SlowFiles(Spool):
 def slow_files(bench: Bench) -> Bluejay:
     """Let the disk take its time for each new file."""
     client = bench.client()
-    client.spool = SlowFiles(bench.directory / "spool", counters=client.counters)
+    client.spool = SlowFiles(
+        bench.directory / "spool", counters=client.counters, destination=client.settings.destination
+    )
     return client
 
 
@@ -275,7 +281,7 @@ class Unstarted(Sender):
 class Refusing(Sender):
     """Take no report."""
 
-    def submit(self, parcel: Parcel) -> None:
+    def submit(self, report: Report) -> None:
         broken()
 
 
@@ -285,21 +291,21 @@ class Idle(Sender):
     def start(self) -> None:
         """Do nothing."""
 
-    def submit(self, parcel: Parcel) -> None:
+    def submit(self, report: Report) -> None:
         """Do nothing."""
 
 
 def no_files(bench: Bench) -> Bluejay:
     """Break the spool under a client that found it sound."""
     client = bench.client()
-    client.spool = NoFiles(bench.directory / "spool", counters=client.counters)
+    client.spool = NoFiles(bench.directory / "spool", counters=client.counters, destination=client.settings.destination)
     return client
 
 
 def no_directory(bench: Bench) -> Bluejay:
     """Remove the spool under a client that found it sound."""
     client = bench.client()
-    (bench.directory / "spool").rmdir()
+    shutil.rmtree(bench.directory / "spool")
     return client
 
 
@@ -312,10 +318,10 @@ def no_spool(bench: Bench) -> Bluejay:
 def sender_of(bench: Bench, kind: type[Sender] = Sender, keeps: type[Spool] = Spool, **more: Any) -> Any:
     """Return what makes a client's sender: of this kind, with a spool of its own kind at the usual place."""
 
-    def make(settings: Any, spool: Spool | None, counters: Any) -> Sender:
+    def make(settings: Any, spool: Store | None, counters: Any) -> Sender:
         assert spool is not None
-        its_spool = keeps(spool.directory, counters=counters)
-        sender = kind(settings, spool=its_spool, counters=counters, **more)
+        its_spool = keeps(Path(spool.place), counters=counters, destination=settings.destination)
+        sender = kind(settings, store=its_spool, counters=counters, **more)
         vars(its_spool)["bench"] = vars(sender)["bench"] = bench
         return sender
 
@@ -388,7 +394,7 @@ def break_the_call(call: Call) -> None:
 def everything(bench: Bench) -> Bluejay:
     """Break all that can be broken while there still is a call."""
     client = bench.client(meddle=break_the_call, redact=broken, sender=sender_of(bench, Useless, BadChores))
-    client.spool = NoFiles(bench.directory / "spool", counters=client.counters)
+    client.spool = NoFiles(bench.directory / "spool", counters=client.counters, destination=client.settings.destination)
     return client
 
 

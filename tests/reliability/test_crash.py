@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.reliability.crash import run
 from benchmarks.reliability.sockets import killed
-from bluejay_ws.delivery import schedule
+from bluejay_ws.delivery import breaker
 
 KILLS = 20
 SEEDS = (1, 2)
@@ -18,7 +18,7 @@ QUICKER = {"redial_wait": 0.05, "read_back": (0.05, 0.1, 0.2), "first": 0.05}
 @pytest.fixture(autouse=True)
 def _no_quota(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let what the last start finds leave as fast as it can."""
-    monkeypatch.setattr(schedule, "FASTEST", 1_000.0)
+    monkeypatch.setattr(breaker, "FASTEST", 1_000.0)
 
 
 def test_kill_9_of_an_agent_loses_and_doubles_nothing() -> None:

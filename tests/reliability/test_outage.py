@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.reliability.outage import BUSY, FRESH, HOUR, REFUSED, run
-from bluejay_ws.delivery.schedule import BURST, FASTEST, FRESH_PROBE, PROBE_CEILING, RAMP_START
+from bluejay_ws.delivery.breaker import BURST, FASTEST, FRESH_PROBE, PROBE_CEILING, RAMP_START
 
 CALLS = 60
 

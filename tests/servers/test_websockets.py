@@ -487,7 +487,7 @@ def test_a_call_that_never_gets_an_id_sends_nothing(client: Bluejay, platform: F
     assert kept[-3:] == [0, 0, 0]
     assert client.stats()["recorded"] == 0
     assert platform.requests == []
-    assert not [path for path in (tmp_path / "spool").iterdir() if path.suffix in {".live", ".ready"}]
+    assert not [path for path in (tmp_path / "spool").rglob("*") if path.suffix in {".live", ".ready"}]
 
 
 def test_a_connection_that_ends_before_its_id_came_sends_nothing(client: Bluejay, platform: FakePlatform) -> None:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import shutil
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from websockets.asyncio.server import serve
 
-from bluejay_ws.testing.audio import SAMPLE_RATE, caller_pcm, frames, tone, write_wav
-from bluejay_ws.testing.rehearsal import Lateness, prepare, rehearse, speak
+from bluejay_ws.testing.audio import caller_pcm, frames, tone, write_wav
+from bluejay_ws.testing.rehearsal import Lateness, prepare, rehearse
 from bluejay_ws.testing.scenarios import Scenario, ScenarioError
 
 if TYPE_CHECKING:
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 
     from bluejay_ws.testing.line import CallLog
 
-SPOKEN = pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="espeak-ng is not installed")
 QUICK = 0.05
 
 
@@ -114,20 +112,10 @@ def test_a_bad_line_loses_the_same_frames_with_the_same_seed() -> None:
     assert counts[0] == counts[1]
 
 
-@SPOKEN
-def test_words_are_spoken_at_the_wire_s_rate(tmp_path: Path) -> None:
-    """About a second of loud sound for three words; an unknown voice is said."""
-    pcm = speak("A table, please.")
-    assert 0.5 < len(pcm) / 2 / SAMPLE_RATE < 3
-    with pytest.raises(ScenarioError, match="cannot speak with the voice 'klingon-xx'"):
-        speak("a", "klingon-xx")
-
-
-def test_without_espeak_the_way_out_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A scenario that speaks needs a voice."""
-    monkeypatch.setenv("PATH", "")
-    with pytest.raises(ScenarioError, match="apt-get install espeak-ng"):
-        speak("never said before")
+def test_words_that_cannot_be_spoken_are_named(tmp_path: Path) -> None:
+    """An unknown voice, or no espeak-ng: the scenario is unusable, not the agent."""
+    with pytest.raises(ScenarioError, match="cannot say 'Hi'"):
+        prepare(Scenario.model_validate({"name": "x", "steps": [{"say": "Hi"}]}), tmp_path, "klingon-xx")
 
 
 def test_every_sound_is_made_before_the_call(tmp_path: Path) -> None:

@@ -1,27 +1,35 @@
 """The file of a call that is going on: appended to inside the agent's own loop."""
 
-# ruff: noqa: PTH104, PTH108, PTH116 - plain strings: a Path costs more than the system call
+# ruff: noqa: PTH103, PTH104, PTH108, PTH116 - plain strings: a Path costs more than the system call
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
+import itertools
 import logging
 import os
 import stat
 import threading
+import weakref
 from typing import TYPE_CHECKING
 
-from bluejay_ws.delivery.names import LIVE, READY, Name
-from bluejay_ws.delivery.parcel import Parcel
-from bluejay_ws.delivery.shelf import NO_ROOM
+from bluejay_ws.delivery.names import LIVE, READY, Name, shard_of
+from bluejay_ws.delivery.processlock import ProcessLock, lives
+from bluejay_ws.delivery.store import Report
+from bluejay_ws.log import say
 from bluejay_ws.wire import journal
 
 if TYPE_CHECKING:
-    from bluejay_ws.delivery.shelf import Shelf
+    from bluejay_ws.stats import Counters
 
-__all__ = ["CallFile", "reason_of"]
+__all__ = ["LiveFile", "OpenFiles", "reason_of"]
 
-logger = logging.getLogger("bluejay_ws")
+OPEN_FILES = 64
+"""So many files of live calls are open at once, at the most."""
+
+LOCKS = 64
+NO_ROOM = (errno.EMFILE, errno.ENFILE)
 
 _AGAIN = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _FIRST = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_CREAT | os.O_EXCL
@@ -37,27 +45,134 @@ def reason_of(error: Exception) -> str:
     return errno.errorcode.get(number or 0, type(error).__name__).lower()
 
 
-class CallFile:
+class OpenFiles:
+    """Know the files of a spool's live calls, of which only some are open; those that were opened first close first.
+
+    Args:
+        root: the spool.
+        directory: the place in it that calls are recorded to.
+        counters: where everything is counted.
+        most: how many are open at once, at the most.
+    """
+
+    def __init__(self, root: str, directory: str, *, counters: Counters, most: int = OPEN_FILES) -> None:
+        self.directory = directory
+        self.counters = counters
+        self.live: dict[str, LiveFile] = {}
+        self.lock = ProcessLock(root)
+        self._open: dict[LiveFile, None] = {}
+        self._most = most
+        self._turns = itertools.cycle(_new_locks())
+        _known.add(self)
+
+    def next_lock(self) -> threading.RLock:
+        """Return a lock for a new file; a lock for each would take a third of its memory."""
+        return next(self._turns)
+
+    def goes_on(self, root: str, name: Name, asked: dict[str, bool]) -> bool:
+        """Return whether a live file is of a call that goes on, in this process or in another.
+
+        Args:
+            root: where the locks of processes are.
+            name: the file's.
+            asked: what was found out in the same scan, by token.
+
+        Raises:
+            OSError: it cannot be found out.
+        """
+        if name.token == self.lock.token:
+            return name.report_id in self.live
+        if name.token not in asked:
+            asked[name.token] = lives(root, name.token)
+        return asked[name.token]
+
+    def open(self, path: str, flags: int) -> int:
+        """Open a file; where no descriptors are left, close those that can be opened again, and try once more.
+
+        Raises:
+            OSError: it cannot be opened.
+        """
+        try:
+            return os.open(path, flags, 0o600)
+        except FileNotFoundError:
+            if not flags & os.O_CREAT:
+                raise
+            os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)  # noqa: PTH120 - also where somebody removed it
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+            self._close_down_to(0)
+        return os.open(path, flags, 0o600)
+
+    def opened(self, file: LiveFile) -> None:
+        """Note that a file has a descriptor, under its lock; others close if these are too many now."""
+        self._open[file] = None
+        if len(self._open) > self._most:
+            self._close_down_to(self._most)
+
+    def closed(self, file: LiveFile) -> None:
+        """Note that a file has no descriptor any more."""
+        self._open.pop(file, None)
+
+    def forget(self, file: LiveFile) -> None:
+        """Take a file that is over off the books."""
+        self.live.pop(file.report_id, None)
+        self._open.pop(file, None)
+
+    def reset_after_fork(self) -> list[LiveFile]:
+        """Own nothing in a forked child; return the parent's files, for their copies to be closed."""
+        mine, self.live, self._open = list(self.live.values()), {}, {}
+        self._turns = itertools.cycle(_new_locks())
+        self.lock.abandon()
+        return mine
+
+    def _close_down_to(self, most: int) -> None:
+        try:
+            oldest = tuple(self._open)
+        except RuntimeError:  # pragma: no cover - just now, on another thread; the next file makes room
+            return
+        for file in oldest:
+            if len(self._open) <= most:
+                break
+            file.lend()
+
+
+def _new_locks() -> list[threading.RLock]:
+    return [threading.RLock() for _ in range(LOCKS)]
+
+
+_known: weakref.WeakSet[OpenFiles] = weakref.WeakSet()
+
+
+def _at_exit() -> None:
+    for files in list(_known):
+        files.lock.release(unless=files.live)
+
+
+atexit.register(_at_exit)
+
+
+class LiveFile:
     """Write a call's lines as they happen. Nothing here but `create` and `sync` raises; nothing waits.
 
-    The file need not be open all the time: how many are is the shelf's business. One that lost its descriptor is
+    The file need not be open all the time: how many are is the business of `OpenFiles`. One that lost its descriptor is
     opened again by the next line. Where it is not found any more as it was left, the call goes on in memory.
 
     Args:
-        shelf: what the files of the spool share.
-        identity: the simulation result id, or `NO_ID`.
+        files: what the files of the spool share.
+        identity: the simulation result id.
         report_id: of the connection that is recorded.
     """
 
-    __slots__ = ("_fd", "_identity", "_lock", "_shelf", "_unsynced", "broken", "report_id")
+    __slots__ = ("_fd", "_files", "_identity", "_lock", "_unsynced", "broken", "report_id")
 
-    def __init__(self, shelf: Shelf[CallFile], identity: str, report_id: str) -> None:
+    def __init__(self, files: OpenFiles, identity: str, report_id: str) -> None:
         self.broken: str | None = None
         """The reason of the first failed write; nothing is written after it."""
         self.report_id = report_id
         self._identity = identity
-        self._shelf = shelf
-        self._lock = shelf.lock()
+        self._files = files
+        self._lock = files.next_lock()
         self._unsynced = False
         self._fd = _NOT_MADE
 
@@ -73,9 +188,9 @@ class CallFile:
         made = False
         with self._lock:
             try:
-                self._shelf.live[self.report_id] = self  # first: nobody in this process may take its file for left
-                self._shelf.owner.take()
-                self._use(self._shelf.open(self._path, _FIRST))
+                self._files.live[self.report_id] = self  # first: nobody in this process may take its file for left
+                self._files.lock.take()
+                self._use(self._files.open(self._path, _FIRST))
                 made = True
                 self._write(journal.line(header))
             except OSError:
@@ -98,7 +213,7 @@ class CallFile:
                 if self._fd >= 0 or self._reopened():
                     self._write(line)
                 elif self._fd == _CLOSED:  # the call ended while this was being encoded, on another thread
-                    self._shelf.counters.add("dropped.after_close")
+                    self._files.counters.add("dropped.after_close")
         except OSError as error:
             self._tell(error)
         except Exception as error:
@@ -106,15 +221,7 @@ class CallFile:
                 self._break(error)  # whatever it was: this line is missing in the file, and memory has it
             raise
 
-    def bind(self, simulation_result_id: str) -> None:
-        """Give the file the id that came after the connection, in a line and in its name."""
-        self.append(journal.bound(simulation_result_id))
-        with self._lock:
-            name = Name.of(simulation_result_id, self.report_id, LIVE)._replace(token=self._shelf.owner.token)
-            if self._fd != _CLOSED and self._rename(name):
-                self._identity = name.identity
-
-    def seal(self) -> Parcel:
+    def seal(self) -> Report:
         """End the file: rename it to ``.ready``, let go of it, and return it as a report to deliver.
 
         Where the name cannot be changed, or stands for another file by now, the report is read into memory; where it
@@ -125,12 +232,12 @@ class CallFile:
             ready = Name(self._identity, self.report_id, READY)
             if self._fd == _CLOSED or (self._is_still_there() and self._rename(ready)):
                 self._let_go()
-                return Parcel(self.report_id, self._identity)
+                return Report(self.report_id, self._identity)
             bodies = self._read()
             self._let_go()
         if bodies is None:
-            return Parcel(self.report_id, self._identity)
-        return Parcel.from_memory(self.report_id, self._identity, bodies)
+            return Report(self.report_id, self._identity)
+        return Report.from_memory(self.report_id, self._identity, bodies)
 
     def discard(self) -> None:
         """Remove the file: nothing of this call is to be sent, or memory holds it all. Idempotent."""
@@ -140,7 +247,7 @@ class CallFile:
             try:
                 os.unlink(self._path)
             except OSError as error:
-                self._shelf.counters.add(f"spool.discard_{reason_of(error)}")
+                self._files.counters.add(f"spool.discard_{reason_of(error)}")
             self._let_go()
 
     def sync(self) -> bool:
@@ -169,20 +276,17 @@ class CallFile:
     def lend(self) -> bool:
         """Give the descriptor up until the next line needs one; return False if it is in use at this moment.
 
-        Called by whoever opens another call's file, perhaps from a handler of signals that interrupted this one: then
-        the lock is ours, and could be taken again.
+        Called by whoever opens another call's file.
         """
         lock = self._lock
-        if lock._is_owned() or not lock.acquire(blocking=False):  # type: ignore[attr-defined]  # noqa: SLF001 - as threading.Condition does
+        if not lock.acquire(blocking=False):
             return False
         try:
             fd = self._fd
             if fd >= 0:
-                inode = os.fstat(fd).st_ino
-                if self._fd == fd:  # no handler of signals has ended the call since
-                    self._fd = _LENT - inode
-                    self._shelf.holders.pop(self, None)
-                    os.close(fd)
+                self._fd = _LENT - os.fstat(fd).st_ino
+                self._files.closed(self)
+                os.close(fd)
         except OSError:
             return False
         finally:
@@ -196,7 +300,10 @@ class CallFile:
 
     @property
     def _path(self) -> str:
-        return f"{self._shelf.directory}/{Name(self._identity, self.report_id, LIVE, self._shelf.owner.token)}"
+        return self._path_of(Name(self._identity, self.report_id, LIVE, self._files.lock.token))
+
+    def _path_of(self, name: Name) -> str:
+        return f"{self._files.directory}/{shard_of(name.identity)}/{name}"
 
     def _write(self, data: bytes) -> None:
         try:
@@ -214,22 +321,20 @@ class CallFile:
             OSError: it cannot be opened, or is not the same any more.
         """
         if self._fd > _LENT:
-            return self._fd >= 0  # a handler of signals has just written to it, and opened it
+            return False
         try:
             self._use(self._open_again())
         except OSError as error:
-            if self._fd == _CLOSED:  # a handler of signals has just ended the call
-                return False
             self._break(error)
             raise
-        return self._fd >= 0
+        return True
 
     def _open_again(self) -> int:
         """Return a descriptor of its own for the file, if it is still the same."""
         lent = self._fd
         if lent >= 0:
             return os.dup(lent)
-        fd = self._shelf.open(self._path, _AGAIN)
+        fd = self._files.open(self._path, _AGAIN)
         facts = os.fstat(fd)
         if not stat.S_ISREG(facts.st_mode) or lent != _LENT - facts.st_ino:
             os.close(fd)
@@ -237,30 +342,29 @@ class CallFile:
         return fd
 
     def _use(self, fd: int) -> None:
-        """Keep a new descriptor, unless a handler of signals came in between and opened or ended the file."""
-        if self._fd < _LENT or self._fd == _NOT_MADE:
-            self._fd = fd
-            self._shelf.hold(self, fd)
-        else:
-            os.close(fd)
+        """Keep a new descriptor."""
+        self._fd = fd
+        self._files.opened(self)
 
     def _break(self, error: Exception) -> None:
         """Write nothing any more, under the lock: what follows half a line would be damaged with it."""
         fd, self._fd = self._fd, _BROKEN
         self.broken = reason_of(error)
-        self._shelf.holders.pop(self, None)
+        self._files.closed(self)
         _close(fd)
 
     def _tell(self, error: OSError) -> None:
         """Say aloud that the file broke; without the lock, because a handler of logs may record too."""
         reason = reason_of(error)
-        self._shelf.counters.add(f"spool.write_{reason}")
-        logger.error(
+        self._files.counters.add(f"spool.write_{reason}")
+        say(
+            self._files.counters,
+            logging.ERROR,
             "call %s: its file in the spool %s cannot be written (%s); it goes on in memory, and a crash loses it",
             self._identity,
-            self._shelf.directory,
+            self._files.directory,
             reason,
-            extra={"simulation_result_id": self._identity},
+            simulation_result_id=self._identity,
         )
 
     def _is_still_there(self) -> bool:
@@ -270,16 +374,16 @@ class CallFile:
             if named == (os.fstat(self._fd).st_ino if self._fd >= 0 else _LENT - self._fd):
                 return True
         except OSError as error:
-            self._shelf.counters.add(f"spool.rename_{reason_of(error)}")
+            self._files.counters.add(f"spool.rename_{reason_of(error)}")
         else:
-            self._shelf.counters.add("spool.replaced")
+            self._files.counters.add("spool.replaced")
         return False
 
     def _rename(self, name: Name) -> bool:
         try:
-            os.rename(self._path, f"{self._shelf.directory}/{name}")
+            os.rename(self._path, self._path_of(name))
         except OSError as error:
-            self._shelf.counters.add(f"spool.rename_{reason_of(error)}")
+            self._files.counters.add(f"spool.rename_{reason_of(error)}")
             return False
         return True
 
@@ -298,7 +402,7 @@ class CallFile:
 
     def _let_go(self) -> None:
         fd, self._fd = self._fd, _CLOSED
-        self._shelf.forget(self, self.report_id)
+        self._files.forget(self)
         _close(fd)
 
 

@@ -1,25 +1,26 @@
-"""When to try again: pure arithmetic on a clock and a random source that are passed in.
+"""The circuit breaker: whether anything may be asked of the platform now. Pure: clock and chance are passed in.
 
-`backoff` and `retry_after` say how long one report waits. `Gate` looks after the platform as a whole: it
-stops asking a platform that is down, and lets what has waited come back as a ramp and not as a wave.
+It stops asking a platform that is down, and lets what has waited come back as a ramp and not as a wave.
 """
 
 from __future__ import annotations
 
 import math
 import re
+import time
 from typing import TYPE_CHECKING
+
+from bluejay_ws.delivery.outcomes import Decision, Platform, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bluejay_ws.settings import Retry
 
-__all__ = ["Gate", "backoff", "retry_after"]
+__all__ = ["Breaker", "retry_after"]
 
 _SECONDS = re.compile(r"[+-]?[0-9]{1,300}(\.[0-9]{0,300})?", re.ASCII)
 
-FAILURES_TO_CLOSE = 5
+FAILURES_TO_OPEN = 5
 FIRST_PROBE = 1.0
 PROBE_CEILING = 30.0
 HELD_PROBE_CEILING = 300.0
@@ -32,61 +33,56 @@ FASTEST = 50.0
 BURST = 20.0
 
 
-def backoff(attempts: int, retry: Retry, random: Callable[[], float]) -> float:
-    """Return the seconds to wait after so many failed attempts: none after the first, then full jitter.
-
-    Args:
-        attempts: how often the report has been tried, 1 or more.
-        retry: the bounds; the first jittered wait is at most ``retry.first``, each later one at most double.
-        random: returns a float in [0, 1).
-    """
-    if attempts <= 1:
-        return 0.0
-    doublings = min(attempts - 2, 64)
-    return random() * min(retry.ceiling, retry.first * 2.0**doublings)
-
-
-def retry_after(value: str | None, *, now: float, ceiling: float) -> float | None:
+def retry_after(value: str | None, date: str | None, *, ceiling: float) -> float | None:
     """Return the seconds a ``Retry-After`` header asks for, between 0 and ``ceiling``; None if it says nothing.
+
+    A date counts against the answer's own ``Date``, so that this machine's clock does not matter; without one it
+    counts against this machine's clock.
 
     Never raises. What is in the past or negative is 0; what is neither seconds nor a date is None.
 
     Args:
         value: the header's value, as it came.
-        now: wall-clock seconds.
+        date: the answer's ``Date`` header, as it came.
         ceiling: the longest wait that is believed, in seconds.
     """
     if value is None:
         return None
     text = value.strip()
-    seconds = float(text) if _SECONDS.fullmatch(text) else _seconds_until(text, now)
+    seconds = float(text) if _SECONDS.fullmatch(text) else _between(text, date)
     return None if seconds is None else min(max(seconds, 0.0), ceiling)
 
 
-def _seconds_until(date: str, now: float) -> float | None:
+def _between(text: str, date: str | None) -> float | None:
+    moment = _moment(text)
+    asked_at = _moment(date or "")
+    return None if moment is None else moment - (time.time() if asked_at is None else asked_at)
+
+
+def _moment(text: str) -> float | None:
     # Here and not above: the mail parser costs more to import than all the rest of delivery.
     from datetime import UTC  # noqa: PLC0415
     from email.utils import parsedate_to_datetime  # noqa: PLC0415
 
     try:
-        moment = parsedate_to_datetime(date)
-        seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - now
+        moment = parsedate_to_datetime(text)
+        seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     except (ValueError, TypeError, OverflowError, IndexError, AttributeError):
         return None
     return None if math.isnan(seconds) else seconds
 
 
-class Gate:
+class Breaker:
     """Decide whether anything may be asked of the platform now.
 
-    Open: fresh reports pass at once; those that come again share a quota (`BURST`, refilled at a rate that
-    doubles each second in which the platform accepts, and halves when it does not). Closed, after
-    `FAILURES_TO_CLOSE` failures in a row or at once by `hold`: one probe at a time, at growing intervals; a
+    Closed: fresh reports pass at once; those that come again share a quota (`BURST`, refilled at a rate that
+    doubles each second in which the platform accepts, and halves when it does not). Open, after
+    `FAILURES_TO_OPEN` failures in a row or at once by `misconfigured`: one probe at a time, at growing intervals; a
     fresh report may be a probe every `FRESH_PROBE` seconds, even while an earlier one hangs, so that a platform
-    that is back is noticed by the next call. When a probe passes, the gate opens with an empty quota and a low
+    that is back is noticed by the next call. When a probe passes, the breaker closes with an empty quota and a low
     rate: the ramp.
 
-    Not thread-safe: the sender calls it under its lock.
+    Not thread-safe: the queue calls it under its lock.
 
     Args:
         random: returns a float in [0, 1).
@@ -105,7 +101,7 @@ class Gate:
         self._probed_at = -math.inf
         self._next_probe = -math.inf
         self._probing_until = -math.inf
-        self._passed_at = -math.inf
+        self._passed_at = self._accepted_at = -math.inf
 
     def wait(self, now: float, *, fresh: bool) -> float:
         """Return 0.0 if one exchange may start now, which uses up its share; else the seconds to ask again after.
@@ -130,19 +126,19 @@ class Gate:
         return 0.0
 
     def passed(self, now: float) -> bool:
-        """Note that the platform judged a report, whichever way; return whether that opened a closed gate."""
+        """Note that the platform judged a report, whichever way; return whether that closed an open breaker."""
         self._failures = 0
         self._passed_at = now
         if self.reason is not None:
-            self._open(now)
+            self._close(now)
             return True
         if now - self._grown_at >= 1.0:
             self._grown_at = now
             self._rate = min(FASTEST, self._rate * 2.0)
         return False
 
-    def half_passed(self, now: float) -> None:
-        """Note that the platform could be read: if the gate is closed, the next probe may go at once."""
+    def readable(self, now: float) -> None:
+        """Note that the platform could be read: if the breaker is open, the next probe may go at once."""
         if self.reason is not None and not self.held:
             self._probing_until = -math.inf
             self._probed_at = now - FRESH_PROBE
@@ -154,7 +150,7 @@ class Gate:
         self._probed_at = -math.inf
 
     def failed(self, now: float, reason: str, began: float | None = None) -> bool:
-        """Note that the platform failed; return whether that closed the gate.
+        """Note that the platform failed; return whether that opened the breaker.
 
         Args:
             now: monotonic seconds.
@@ -167,31 +163,62 @@ class Gate:
             return False
         self._failures += 1
         self._rate = max(SLOWEST, self._rate / 2.0)
-        if self.reason is None and self._failures < FAILURES_TO_CLOSE:
+        if self.reason is None and self._failures < FAILURES_TO_OPEN:
             return False
-        return self._close(now, reason, began, held=self.held)
+        return self._open(now, reason, began, held=self.held)
 
-    def hold(self, now: float, reason: str) -> bool:
-        """Close the gate at once: the key or the configuration is wrong; return whether it was open."""
-        return self._close(now, reason, now, held=True)
+    def misconfigured(self, now: float, reason: str) -> bool:
+        """Open the breaker at once: the key or the configuration is wrong; return whether it was closed."""
+        return self._open(now, reason, now, held=True)
+
+    def record(self, decision: Decision, now: float, began: float) -> bool:
+        """Note what an attempt showed of the platform; return whether the platform came back with it.
+
+        Args:
+            decision: what was decided on the attempt.
+            now: monotonic seconds.
+            began: when the attempt began.
+        """
+        if decision.platform is Platform.UP:
+            if decision.state is State.DELIVERED:
+                self._accepted_at = now
+            return self.passed(now)
+        if decision.platform is Platform.READABLE:
+            self.readable(now)
+        elif decision.platform is Platform.DOWN:
+            self.failed(now, decision.reason, began)
+        elif decision.platform is Platform.MISCONFIGURED:
+            self.misconfigured(now, decision.reason)
+        else:
+            self.unused()
+        return False
+
+    def accepted_since(self, moment: float) -> bool:
+        """Return whether the platform has accepted a report after that moment, in monotonic seconds."""
+        return self._accepted_at > moment
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nothing but probes is let through."""
+        return self.reason is not None
 
     def lock(self, reason: str) -> None:
-        """Close the gate for good: there is no key, and asking without one is of no use."""
+        """Open the breaker for good: there is no key, and asking without one is of no use."""
         self.reason, self.held, self.locked = reason, True, True
 
-    def _close(self, now: float, reason: str, began: float, *, held: bool) -> bool:
-        was_open = self.reason is None
+    def _open(self, now: float, reason: str, began: float, *, held: bool) -> bool:
+        was_closed = self.reason is None
         self.reason, self.held = reason, held
-        if not was_open and (now >= self._probing_until or began < self._probed_at):
-            return False  # left over from before the gate closed, or the last probe left: says nothing new
+        if not was_closed and (now >= self._probing_until or began < self._probed_at):
+            return False  # left over from before the breaker opened, or the last probe left: says nothing new
         ceiling = HELD_PROBE_CEILING if held else PROBE_CEILING
-        self._interval = FIRST_PROBE if was_open else min(ceiling, self._interval * 2.0)
+        self._interval = FIRST_PROBE if was_closed else min(ceiling, self._interval * 2.0)
         self._probing_until = -math.inf
         self._probed_at = now
         self._next_probe = now + self._interval * (0.5 + self._random())
-        return was_open
+        return was_closed
 
-    def _open(self, now: float) -> None:
+    def _close(self, now: float) -> None:
         self.reason, self.held = None, False
         self._rate, self._tokens = RAMP_START, 0.0
         self._refilled_at = self._grown_at = now

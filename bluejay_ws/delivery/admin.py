@@ -1,4 +1,4 @@
-"""The spool as a person sees it: list, show, retry, release, export and delete, as functions over a directory.
+"""The spool as a person sees it: list, show, retry, release, export, send and delete, as functions over a directory.
 
 Every change takes the file's lock first, so nothing here disturbs a process that is at work on it.
 """
@@ -7,23 +7,41 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bluejay_ws.delivery.claim import Claim, GoneError
-from bluejay_ws.delivery.names import HELD, LIVE, PARKED, READY, SENDING, SENT, Name
-from bluejay_ws.delivery.owner import lives
-from bluejay_ws.delivery.spool import names_in
+from bluejay_ws.delivery.files import GoneError, LockedFile
+from bluejay_ws.delivery.names import HELD, LIVE, PARKED, READY, SENDING, SENT, Name, shard_of
+from bluejay_ws.delivery.processlock import lives
+from bluejay_ws.delivery.spool import APART, names_in, places_in, shards_in
 from bluejay_ws.exceptions import SpoolError
 from bluejay_ws.stats import Counters
 from bluejay_ws.wire import journal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
-__all__ = ["Entry", "delete", "entries", "export", "find", "release", "retry", "show"]
+__all__ = [
+    "APART",
+    "DELETE_APART",
+    "SEND_APART",
+    "Entry",
+    "delete",
+    "entries",
+    "export",
+    "find",
+    "release",
+    "retry",
+    "send_to",
+    "show",
+]
 
 WAITING = (READY, SENDING, HELD, PARKED)
+
+SEND_APART = "bluejay-ws outbox deliver --kept-apart"
+DELETE_APART = "bluejay-ws outbox delete --kept-apart --yes"
+
+_WORDS = {LIVE: "live", READY: "waiting", SENDING: "waiting", HELD: "held", PARKED: "parked", SENT: "delivered"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +58,7 @@ class Entry:
         attempts: how often it was posted.
         counts: items by kind.
         busy: whether a process is at work on it, or its call goes on; then nothing more is known of it.
+        place: of the spool: the platform it was recorded for, `APART`, or nothing for what an earlier version left.
     """
 
     name: Name
@@ -50,21 +69,39 @@ class Entry:
     attempts: int = 0
     counts: tuple[tuple[str, int], ...] = ()
     busy: bool = False
+    place: str = ""
+
+    @property
+    def word(self) -> str:
+        """The state in a word: ``live``, ``waiting`` (for another attempt), ``held``, ``parked`` or ``delivered``."""
+        return "lost" if self.name.state == LIVE and not self.busy else _WORDS[self.name.state]
+
+    @property
+    def kept_apart(self) -> bool:
+        """Whether it was recorded for no platform, and leaves only when a person says so."""
+        return self.place == APART
 
 
-def entries(directory: Path, *, states: Sequence[str] = WAITING, wall: float | None = None) -> list[Entry]:
+def entries(
+    directory: Path, *, states: Sequence[str] = WAITING, wall: float | None = None, place: str | None = None
+) -> list[Entry]:
     """Return what is in the spool, oldest first; what cannot be read is left out.
 
     Args:
         directory: the spool.
         states: which to list.
         wall: Unix time, in seconds; default now.
+        place: only what is there; default everywhere.
 
     Raises:
         SpoolError: the directory cannot be read.
     """
     now = time.time() if wall is None else wall
-    found = [_entry(directory, name, now) for name in _names(directory) if name.state in states]
+    found = [
+        _entry(directory, where, path, name, now)
+        for where, path, name in _all(directory)
+        if name.state in states and place in {None, where}
+    ]
     return sorted((entry for entry in found if entry is not None), key=lambda entry: -entry.age)
 
 
@@ -74,7 +111,7 @@ def find(directory: Path, wanted: str) -> list[Name]:
     Raises:
         SpoolError: the directory cannot be read, or holds no such call or report.
     """
-    found = [name for name in _names(directory) if wanted in {name.identity, name.report_id, str(name)}]
+    found = [name for _, _, name in _all(directory) if wanted in {name.identity, name.report_id, str(name)}]
     if not found:
         raise SpoolError(
             str(directory), f"holds no call or report {wanted!r}", "list what it holds, tombstones included"
@@ -88,7 +125,7 @@ def show(directory: Path, name: Name) -> list[bytes]:
     Raises:
         SpoolError: it cannot be read.
     """
-    path = directory / str(name)
+    path = _path(directory, name)
     try:
         if path.is_symlink() or not path.is_file():
             raise FileNotFoundError
@@ -115,11 +152,11 @@ def retry(directory: Path, name: Name) -> Name:
     Raises:
         SpoolError: it is busy, gone, or neither held nor parked.
     """
-    with _claim(directory, name, HELD, PARKED) as claim:
-        unsettled = claim.name.state == HELD and claim.noted.get("outcome") != "already_delivered"
-        claim.note(outcome="retry", at=time.time(), attempts=0, resends=0)
-        _move(claim, SENDING if unsettled else READY)
-        return claim.name
+    with _locked(directory, name, HELD, PARKED) as file:
+        unsettled = file.name.state == HELD and file.noted.get("outcome") != "already_delivered"
+        file.note(outcome="retry", at=time.time(), attempts=0, resends=0)
+        _move(file, SENDING if unsettled else READY)
+        return file.name
 
 
 def release(directory: Path, name: Name) -> Name:
@@ -133,10 +170,10 @@ def release(directory: Path, name: Name) -> Name:
     Raises:
         SpoolError: it is busy, gone, or neither held nor parked.
     """
-    with _claim(directory, name, HELD, PARKED) as claim:
-        claim.note(outcome="released", released=True, at=time.time(), attempts=0, resends=0)
-        _move(claim, READY)
-        return claim.name
+    with _locked(directory, name, HELD, PARKED) as file:
+        file.note(outcome="released", released=True, at=time.time(), attempts=0, resends=0)
+        _move(file, READY)
+        return file.name
 
 
 def delete(directory: Path, name: Name) -> None:
@@ -145,27 +182,64 @@ def delete(directory: Path, name: Name) -> None:
     Raises:
         SpoolError: it is busy, gone, or its call goes on.
     """
-    with _claim(directory, name, READY, SENDING, SENT, HELD, PARKED) as claim:
-        if not claim.remove():
-            raise SpoolError(str(directory / str(name)), "cannot be removed", "see who may write to the directory")
+    with _locked(directory, name, READY, SENDING, SENT, HELD, PARKED) as file:
+        if not file.remove():
+            raise SpoolError(str(_path(directory, name)), "cannot be removed", "see who may write to the directory")
 
 
-def _names(directory: Path) -> list[Name]:
+def send_to(directory: Path, name: Name, destination: str) -> None:
+    """Let a report that is kept apart go to a platform: it is sent from there as any other.
+
+    Args:
+        directory: the spool.
+        name: the file's.
+        destination: the name of the platform's place, see `settings.destination_of`.
+
+    Raises:
+        SpoolError: it is busy, gone, or its call goes on.
+    """
+    with _locked(directory, name, READY, SENDING, HELD, PARKED):
+        target = directory / destination / shard_of(name.identity)
+        try:
+            target.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _path(directory, name).rename(target / str(name))
+        except OSError as error:
+            raise SpoolError(str(target), "cannot be written", "see who may write to the directory") from error
+
+
+def _all(directory: Path) -> list[tuple[str, Path, Name]]:
+    """Return place, path and name of every file of the spool."""
+    root = str(directory)
     try:
-        return names_in(str(directory))
+        return [
+            (place, Path(where, str(name)), name)
+            for place in places_in(root)
+            for where in shards_in(root, place)
+            for name in names_in(where)
+        ]
     except OSError as error:
-        raise SpoolError(str(directory), "cannot be read", "see whose it is, and run this as that user") from error
+        raise SpoolError(root, "cannot be read", "see whose it is, and run this as that user") from error
 
 
-def _entry(directory: Path, name: Name, now: float) -> Entry | None:
+def _path(directory: Path, name: Name) -> Path:
+    """Return where a file is, whichever place it is in."""
     try:
-        facts = (directory / str(name)).lstat()
+        places = places_in(str(directory))
+    except OSError:
+        places = []
+    candidates = [directory / str(name), *(directory / place / shard_of(name.identity) / str(name) for place in places)]
+    return next((path for path in candidates if path.exists() or path.is_symlink()), candidates[0])
+
+
+def _entry(directory: Path, place: str, path: Path, name: Name, now: float) -> Entry | None:
+    try:
+        facts = path.lstat()
     except OSError:
         return None
     age = max(0.0, now - facts.st_mtime)
     left = name.state == LIVE and not _goes_on(directory, name)
     if name.state == LIVE and not left:
-        return Entry(name, age, facts.st_size, busy=True)
+        return Entry(name, age, facts.st_size, busy=True, place=place)
     try:
         known = journal.facts(show(directory, name))
     except SpoolError:
@@ -180,6 +254,7 @@ def _entry(directory: Path, name: Name, now: float) -> Entry | None:
         detail=str(noted.get("detail", "")),
         attempts=attempts if isinstance(attempts, int) else 0,
         counts=tuple(known.counts.items()),
+        place=place,
     )
 
 
@@ -190,12 +265,12 @@ def _goes_on(directory: Path, name: Name) -> bool:
         return True
 
 
-def _claim(directory: Path, name: Name, *states: str) -> Claim:
-    path = str(directory / str(name))
+def _locked(directory: Path, name: Name, *states: str) -> LockedFile:
+    path = str(_path(directory, name))
     if name.state not in states:
         raise SpoolError(path, f"is {name.state}", f"choose one that is {' or '.join(states)}")
     try:
-        return Claim(str(directory), name, counters=Counters())
+        return LockedFile(str(Path(path).parent), name, counters=Counters(), root=str(directory))
     except BlockingIOError as error:
         raise SpoolError(path, "is being worked on by a process", "try again in a moment") from error
     except GoneError as error:
@@ -204,6 +279,6 @@ def _claim(directory: Path, name: Name, *states: str) -> Claim:
         raise SpoolError(path, "cannot be opened", "see whose it is, and run this as that user") from error
 
 
-def _move(claim: Claim, state: str) -> None:
-    if not claim.move(state):
-        raise SpoolError(str(claim.name), "cannot be renamed", "see who may write to the directory")
+def _move(file: LockedFile, state: str) -> None:
+    if not file.move(state):
+        raise SpoolError(str(file.name), "cannot be renamed", "see who may write to the directory")

@@ -1,4 +1,4 @@
-"""A sealed file of the spool that this process, and no other, works on."""
+"""A sealed file of the spool that this process, and no other, works on; and where its damaged bytes go."""
 
 # ruff: noqa: PTH104, PTH108, PTH113, PTH114, PTH116 - plain strings: a Path costs more than the system call
 from __future__ import annotations
@@ -7,38 +7,47 @@ import contextlib
 import fcntl
 import os
 import stat
+import zlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from bluejay_ws.delivery import quarantine
-from bluejay_ws.delivery.callfile import reason_of
-from bluejay_ws.delivery.names import NO_ID, SENT, Name
+from bluejay_ws.delivery.livefile import reason_of
+from bluejay_ws.delivery.names import SENT, Name
 from bluejay_ws.version import VERSION
 from bluejay_ws.wire import journal
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from bluejay_ws.stats import Counters
 
-__all__ = ["Claim", "GoneError", "close_inherited"]
+__all__ = ["QUARANTINE", "GoneError", "LockedFile", "bound_quarantine", "close_inherited"]
 
 FILE_LIMIT = 64 * 1024 * 1024
+QUARANTINE = "quarantine"
+MAX_BYTES = 64 * 1024 * 1024
+MAX_FILES = 1_000
+
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _FLAGS = os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
-# Descriptors of claimed files: a forked child has to close its copies, which would keep the parent's locks.
-_claimed: set[int] = set()
+# Descriptors of locked files: a forked child has to close its copies, which would keep the parent's locks.
+_locked: set[int] = set()
 
 
 class GoneError(OSError):
     """The file is not there any more under this name, or is none of ours: a link, a pipe, somebody else's."""
 
 
-class Claim:
+class LockedFile:
     """Hold the lock of one file: read it, note what happened to it, give it its next state.
 
     Args:
-        directory: the spool.
+        directory: the one that holds it.
         name: the file's.
         counters: where failures are counted.
+        root: where damaged lines are put aside; default ``directory``.
 
     Raises:
         GoneError: it is not there under this name any more, or not a plain file of this user.
@@ -46,28 +55,29 @@ class Claim:
         OSError: it cannot be opened.
     """
 
-    __slots__ = ("_counters", "_directory", "_fd", "bodies", "facts", "modified_at", "name")
+    __slots__ = ("_counters", "_directory", "_fd", "_root", "bodies", "facts", "modified_at", "name")
 
-    def __init__(self, directory: str, name: Name, *, counters: Counters) -> None:
+    def __init__(self, directory: str, name: Name, *, counters: Counters, root: str = "") -> None:
         self._directory = directory
+        self._root = root or directory
         self._counters = counters
         self.name = name
         self._fd = _open(f"{directory}/{name}")
-        _claimed.add(self._fd)
+        _locked.add(self._fd)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self.modified_at = _check(self._fd, f"{directory}/{name}")
             self.bodies = self._read()
             self.facts = journal.facts(self.bodies)
         except BaseException:
-            _claimed.discard(self._fd)
+            _locked.discard(self._fd)
             os.close(self._fd)
             raise
 
     @property
     def identity(self) -> str:
-        """The simulation result id; `NO_ID` if the call never had one."""
-        return self.facts.simulation_result_id or self.name.identity
+        """The simulation result id."""
+        return self.name.identity
 
     @property
     def noted(self) -> dict[str, Any]:
@@ -88,7 +98,7 @@ class Claim:
         """Drop a line that was being written when its process died; move damaged ones out of the way."""
         if parsed.damaged:
             report = f"{self.name.identity}.{self.name.report_id}"
-            if quarantine.keep(self._directory, report, b"\n".join(parsed.damaged) + b"\n"):
+            if _keep_damaged(self._root, report, b"\n".join(parsed.damaged) + b"\n"):
                 self._counters.add("spool.damaged_lines", len(parsed.damaged))
         if parsed.torn:
             with contextlib.suppress(OSError):
@@ -98,7 +108,7 @@ class Claim:
         """Return the first line as far as the file's name tells it; the file's own was lost."""
         return journal.header(
             report_id=self.name.report_id,
-            simulation_result_id=None if self.name.identity == NO_ID else self.name.identity,
+            simulation_result_id=self.name.identity,
             started_at=self.modified_at,
             version=VERSION,
             server="unknown",
@@ -124,13 +134,23 @@ class Claim:
         self.name = name
         return True
 
-    def entomb(self, facts: dict[str, object]) -> bool:
+    def mark(self, state: str, facts: Mapping[str, object]) -> bool:
+        """Give the file its next state, by its name and by a note; return whether the name could be changed.
+
+        Where it could not, the note tells whoever comes next.
+        """
+        moved = self.move(state)
+        if facts or not moved:
+            self.note(**facts)
+        return moved
+
+    def bury(self, facts: Mapping[str, object]) -> bool:
         """Mark the report as delivered, and keep no more of it than that; return whether the mark was made.
 
         Works on a full disk: the mark is the name.
         """
-        self.note(**facts)
         if not self.move(SENT):
+            self.note(**facts)
             return False
         with contextlib.suppress(OSError):
             os.ftruncate(self._fd, 0)
@@ -155,7 +175,7 @@ class Claim:
         """Let go of the lock: whoever comes next may work on the file."""
         fd, self._fd = self._fd, -1
         if fd != -1:
-            _claimed.discard(fd)
+            _locked.discard(fd)
             with contextlib.suppress(OSError):
                 fcntl.flock(fd, fcntl.LOCK_UN)
             os.close(fd)
@@ -175,10 +195,10 @@ class Claim:
 
 
 def close_inherited() -> None:
-    """Close a forked child's copies of claimed files; the locks stay with the parent, and end with it."""
-    while _claimed:
+    """Close a forked child's copies of locked files; the locks stay with the parent, and end with it."""
+    while _locked:
         with contextlib.suppress(OSError):
-            os.close(_claimed.pop())
+            os.close(_locked.pop())
 
 
 def _open(path: str) -> int:
@@ -215,3 +235,64 @@ def _read_all(fd: int) -> bytes:
         chunks.append(chunk)
         offset += len(chunk)
     return b"".join(chunks)
+
+
+# -- quarantine -----------------------------------------------------------------------------------------------------
+
+
+def _keep_damaged(directory: str, report: str, data: bytes) -> bool:
+    """Keep bytes where nobody stumbles over them; the same bytes of the same report are kept once.
+
+    Args:
+        directory: the place of the spool.
+        report: what names the report, whatever its state.
+        data: what is no sound line.
+
+    Returns:
+        Whether this is the first time they are seen, as far as can be known.
+    """
+    place = Path(directory, QUARANTINE)
+    try:
+        place.mkdir(mode=0o700, exist_ok=True)
+        fd = os.open(place / f"{report}.{zlib.crc32(data):08x}", _NEW, 0o600)
+    except FileExistsError:
+        return False
+    except OSError:
+        return True
+    with os.fdopen(fd, "wb", buffering=0) as file, contextlib.suppress(OSError):
+        file.write(data)  # a full disk keeps what it has room for
+    return True
+
+
+def bound_quarantine(directory: str, *, oldest: float, max_bytes: int = MAX_BYTES, max_files: int = MAX_FILES) -> int:
+    """Remove what is too old or too much, the oldest first; return how many files went.
+
+    Args:
+        directory: the place of the spool.
+        oldest: Unix time before which nothing is kept.
+        max_bytes: bound of all files together.
+        max_files: bound of their number.
+    """
+    removed = size = 0
+    for number, (modified_at, bytes_, path) in enumerate(sorted(_files(Path(directory, QUARANTINE)), reverse=True)):
+        size += bytes_
+        if number >= max_files or size > max_bytes or modified_at < oldest:
+            removed += _removed(path)
+    return removed
+
+
+def _files(place: Path) -> list[tuple[float, int, str]]:
+    found = []
+    with contextlib.suppress(OSError), os.scandir(place) as entries:  # none, or somebody clears it at this moment
+        for entry in entries:
+            facts = entry.stat(follow_symlinks=False)
+            found.append((facts.st_mtime, facts.st_size, entry.path))
+    return found
+
+
+def _removed(path: str) -> bool:
+    try:
+        Path(path).unlink()
+    except OSError:
+        return False
+    return True

@@ -5,7 +5,7 @@ files. It is made and locked under another name first: where there is one under 
 process has died. So anybody may remove such a file at any time, and one that is missing says the same.
 """
 
-# ruff: noqa: PTH104, PTH108, PTH116, PTH208 - plain strings: a Path costs more than the system call
+# ruff: noqa: PTH103, PTH104, PTH108, PTH116, PTH208 - plain strings: a Path costs more than the system call
 from __future__ import annotations
 
 import contextlib
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sized
 
-__all__ = ["Owner", "lives", "sweep"]
+__all__ = ["ProcessLock", "lives", "sweep"]
 
 SUFFIX = ".owner"
 
@@ -27,7 +27,7 @@ _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 _ASK = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
-class Owner:
+class ProcessLock:
     """Hold the lock that says "my live calls go on". Making one does nothing; see `take`.
 
     Attributes:
@@ -42,7 +42,7 @@ class Owner:
     def __init__(self, directory: str) -> None:
         self.token = ""
         self._directory = directory
-        self._lock = threading.RLock()  # a handler of signals may open a call while one is being opened
+        self._lock = threading.RLock()
         self._end: weakref.finalize[[int, str, int], Any] | None = None
 
     def take(self) -> str:
@@ -92,7 +92,11 @@ class Owner:
     def _make(self, token: str) -> None:
         path = f"{self._directory}/{token}{SUFFIX}"
         making = f"{path}.{os.urandom(4).hex()}.new"
-        fd = os.open(making, _NEW, 0o600)
+        try:
+            fd = os.open(making, _NEW, 0o600)
+        except FileNotFoundError:  # somebody has removed the directory: it is made again
+            os.makedirs(self._directory, 0o700, exist_ok=True)
+            fd = os.open(making, _NEW, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.rename(making, path)
@@ -101,9 +105,6 @@ class Owner:
             with contextlib.suppress(OSError):
                 os.unlink(making)
             raise
-        if self.token not in {"", token}:  # a handler of signals came in between
-            _let_go(fd, path, os.getpid())
-            return
         old = self._end and self._end.detach()
         # Whoever drops the spool without an end lets go of the lock too: no call of it can be going on.
         end = weakref.finalize(self, _let_go, fd, path, os.getpid())
@@ -131,7 +132,7 @@ def lives(directory: str, token: str) -> bool:
 
     Args:
         directory: the spool.
-        token: of an `Owner`.
+        token: of a `ProcessLock`.
 
     Raises:
         OSError: it cannot be found out, as where no descriptors are left.

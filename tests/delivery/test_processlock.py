@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bluejay_ws.delivery.owner import Owner, lives, sweep
+from bluejay_ws.delivery.processlock import ProcessLock, lives, sweep
 from tests.delivery.faults import as_ordinary_user, file_size_limit, no_descriptors, read_only
 from tests.delivery.kit import owners
 
@@ -24,7 +24,7 @@ NOBODYS = "0123456789abcdef"
 
 def test_it_lives_as_long_as_it_is_held(tmp_path: Path) -> None:
     """Every other process can tell; nothing is left of an orderly end."""
-    owner = Owner(str(tmp_path))
+    owner = ProcessLock(str(tmp_path))
     assert (owner.token, owners(tmp_path)) == ("", [])
     token = owner.take()
     assert owner.take() == owner.token == token
@@ -55,7 +55,7 @@ def test_nobody_sees_one_that_is_not_locked_yet(tmp_path: Path, monkeypatch: pyt
     """Else it would be taken for a dead process's, and be removed between its making and its locking."""
     import fcntl
 
-    owner = Owner(str(tmp_path))
+    owner = ProcessLock(str(tmp_path))
     plain, seen = fcntl.flock, []
 
     def watched(fd: int, how: int) -> None:
@@ -77,7 +77,7 @@ def test_one_that_is_missing_is_dead(tmp_path: Path) -> None:
 def test_what_is_planted_in_its_place_is_nobodys_lock(tmp_path: Path, kind: str) -> None:
     """It is not followed, not waited for, and keeps no report from its delivery."""
     path = tmp_path / f"{NOBODYS}.owner"
-    alive = Owner(str(tmp_path)).take() if kind == "link" else NOBODYS
+    alive = ProcessLock(str(tmp_path)).take() if kind == "link" else NOBODYS
     if kind == "pipe":
         os.mkfifo(path)
     elif kind == "directory":
@@ -90,7 +90,7 @@ def test_what_is_planted_in_its_place_is_nobodys_lock(tmp_path: Path, kind: str)
 
 def test_what_cannot_be_found_out_is_not_taken_for_dead(tmp_path: Path) -> None:
     """A call that goes on is never taken away from its process for want of a descriptor."""
-    owner = Owner(str(tmp_path))
+    owner = ProcessLock(str(tmp_path))
     token = owner.take()
     with no_descriptors():
         with pytest.raises(OSError, match="Too many open files"):
@@ -102,7 +102,7 @@ def test_what_cannot_be_found_out_is_not_taken_for_dead(tmp_path: Path) -> None:
 def test_one_that_cannot_be_made_leaves_nothing() -> None:
     """Whoever opens a call is told, and goes on in memory."""
     with as_ordinary_user() as directory, read_only(directory):
-        owner = Owner(str(directory))
+        owner = ProcessLock(str(directory))
         with pytest.raises(PermissionError):
             owner.take()
         assert owner.token == ""
@@ -111,13 +111,13 @@ def test_one_that_cannot_be_made_leaves_nothing() -> None:
 def test_it_needs_no_room_on_the_disk(tmp_path: Path) -> None:
     """Only its name counts."""
     with file_size_limit(0):
-        owner = Owner(str(tmp_path))
+        owner = ProcessLock(str(tmp_path))
         assert lives(str(tmp_path), owner.take())
 
 
 def test_one_that_cannot_be_given_its_name_is_let_go_of(tmp_path: Path) -> None:
     """Nothing is left of it, and it can be taken when what stood in the way is gone."""
-    owner = Owner(str(tmp_path))
+    owner = ProcessLock(str(tmp_path))
     token = owner.take()
     path = tmp_path / f"{token}.owner"
     path.unlink()
@@ -132,7 +132,7 @@ def test_one_that_cannot_be_given_its_name_is_let_go_of(tmp_path: Path) -> None:
 
 def test_one_that_was_removed_under_running_calls_is_made_again(tmp_path: Path) -> None:
     """With the same token: the calls that go on have it in their names."""
-    owner = Owner(str(tmp_path))
+    owner = ProcessLock(str(tmp_path))
     token = owner.take()
     (tmp_path / f"{token}.owner").unlink()
     assert not lives(str(tmp_path), token)
@@ -142,7 +142,7 @@ def test_one_that_was_removed_under_running_calls_is_made_again(tmp_path: Path) 
 
 def test_only_locks_of_dead_processes_are_swept(tmp_path: Path) -> None:
     """One that is free has nobody who could take it again."""
-    owner = Owner(str(tmp_path))
+    owner = ProcessLock(str(tmp_path))
     owner.take()
     (tmp_path / f"{NOBODYS}.owner").touch()
     (tmp_path / "report.ready").touch()
@@ -153,14 +153,15 @@ def test_only_locks_of_dead_processes_are_swept(tmp_path: Path) -> None:
 
 def test_whoever_is_dropped_lets_go(tmp_path: Path) -> None:
     """A client that is forgotten holds up no report."""
-    token = Owner(str(tmp_path)).take()
+    token = ProcessLock(str(tmp_path)).take()
     assert not lives(str(tmp_path), token)
     assert owners(tmp_path) == []
 
 
 def test_a_killed_process_lets_go(tmp_path: Path) -> None:
     """The kernel does it for one that can do nothing more."""
-    program = f"from bluejay_ws.delivery.owner import Owner; o = Owner({str(tmp_path)!r}); print(o.take(), flush=True)"
+    take = f"o = ProcessLock({str(tmp_path)!r}); print(o.take(), flush=True)"
+    program = f"from bluejay_ws.delivery.processlock import ProcessLock; {take}"
     command = [sys.executable, "-c", f"{program}; import time; time.sleep(60)"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -172,7 +173,7 @@ def test_a_killed_process_lets_go(tmp_path: Path) -> None:
 
 def test_a_forked_child_keeps_nothing_of_its_parents(tmp_path: Path) -> None:
     """It closes its copy without unlocking; a parent that dies before its child is known to be dead."""
-    owner = Owner(str(tmp_path))
+    owner = ProcessLock(str(tmp_path))
     token = owner.take()
     child = os.fork()
     if not child:
@@ -202,7 +203,7 @@ def test_a_child_that_was_forked_behind_our_back_neither_unlocks_nor_holds_up_an
     """It has the same open file: closing ours is not enough, and its own end must not be taken for ours."""
     import fcntl
 
-    owner = Owner(str(tmp_path))
+    owner = ProcessLock(str(tmp_path))
     token = owner.take()
     (path,) = owners(tmp_path)
     with path.open() as asking:
@@ -221,19 +222,3 @@ def test_a_child_that_was_forked_behind_our_back_neither_unlocks_nor_holds_up_an
         finally:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
-
-
-def test_a_handler_of_signals_may_take_it_while_it_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """There is one lock afterwards, and the handler's calls have it in their names."""
-    owner = Owner(str(tmp_path))
-    plain, taken = os.urandom, []
-
-    def interrupted(size: int) -> bytes:
-        monkeypatch.setattr(os, "urandom", plain)
-        taken.append(owner.take())
-        return plain(size)
-
-    monkeypatch.setattr(os, "urandom", interrupted)
-    assert [owner.take()] == taken
-    assert [path.stem for path in owners(tmp_path)] == taken
-    assert lives(str(tmp_path), taken[0])

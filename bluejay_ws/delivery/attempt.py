@@ -1,0 +1,369 @@
+"""One attempt for one call: take its reports, look or send once, and write down what was decided."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Protocol
+
+from bluejay_ws.delivery.delivery import Move
+from bluejay_ws.delivery.outcomes import (
+    Answer,
+    Decision,
+    Failure,
+    Platform,
+    Sight,
+    State,
+    backoff,
+    decide,
+    decide_look,
+    read_result,
+)
+from bluejay_ws.delivery.store import NoLease, Report
+from bluejay_ws.log import say
+from bluejay_ws.wire import journal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from bluejay_ws.delivery.delivery import Delivery, Part
+    from bluejay_ws.delivery.store import Lease, Store
+    from bluejay_ws.settings import Settings
+    from bluejay_ws.stats import Counters
+
+__all__ = ["Attempts", "Exchange"]
+
+OTHERS_WAIT = 0.5
+CALL_WAIT = 1.0
+CUT_OUTPUT = 4096
+REMEMBERED = 10_000
+"""So many delivered ids, and so many marks that a store refused, are remembered."""
+
+ALREADY = "already_delivered"
+LOCAL_ID = "local_id"
+
+
+class Exchange(Protocol):
+    """What carries a request to the platform; see `bluejay_ws.delivery.http`."""
+
+    def post(self, body: bytes) -> Answer | Failure:
+        """Send a report."""
+        ...
+
+    def look(self, simulation_result_id: str) -> Answer | Failure:
+        """Read a result back."""
+        ...
+
+
+class Attempts:
+    """Make attempts. Thread-safe as long as no two threads work on the same delivery.
+
+    Args:
+        settings: retry bounds, and whether the platform is on this machine.
+        store: where reports are kept.
+        counters: where everything is counted.
+        accepted_since: whether the platform has accepted a report since a monotonic time.
+        clock: monotonic seconds.
+        wall: Unix time, in seconds.
+        random: returns a float in [0, 1).
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        *,
+        counters: Counters,
+        accepted_since: Callable[[float], bool],
+        clock: Callable[[], float],
+        wall: Callable[[], float],
+        random: Callable[[], float],
+    ) -> None:
+        self._settings = settings
+        self._retry = settings.retry
+        self._store = store
+        self._counters = counters
+        self._accepted_since = accepted_since
+        self._clock = clock
+        self._wall = wall
+        self._random = random
+        self._delivered: OrderedDict[str, frozenset[str]] = OrderedDict()
+        self._refused_marks: OrderedDict[str, tuple[State, dict[str, object]]] = OrderedDict()
+
+    def attempt(self, delivery: Delivery, exchange: Exchange) -> Decision:
+        """Bring one call's delivery one move further; return what was decided."""
+        self._save(delivery)
+        try:
+            lease = self._store.lease(delivery.simulation_result_id)
+        except OSError as error:
+            self._counters.add(f"spool.lease_{type(error).__name__}")
+            if not delivery.reports or any(report.bodies is None for report in delivery.reports.values()):
+                return _wait(max(OTHERS_WAIT, backoff(5, self._retry, self._random())), "store")
+            lease = NoLease()
+        with lease:
+            if lease.live or lease.busy:
+                return _wait(CALL_WAIT if lease.live else OTHERS_WAIT, "busy")
+            return self._attempt(delivery, lease, exchange)
+
+    def mark_again(self, simulation_result_id: str, report_id: str) -> bool:
+        """Write down once more what the store refused for a settled report; return whether it is such a one."""
+        known = self._refused_marks.get(report_id)
+        if known is None:
+            return False
+        try:
+            with self._store.lease(simulation_result_id) as lease:
+                if lease.mark(report_id, *known):
+                    del self._refused_marks[report_id]
+        except OSError as error:
+            self._counters.add(f"spool.lease_{type(error).__name__}")
+        return True
+
+    # -- the way of one attempt ---------------------------------------------------------------------------------
+
+    def _attempt(self, delivery: Delivery, lease: Lease, exchange: Exchange) -> Decision:
+        parts = delivery.parts(lease.reports)
+        if not parts:
+            return self._elsewhere(delivery, lease)
+        put_away = self._put_away_late_ones(delivery, parts, lease)
+        if put_away is not None:
+            return put_away
+        move, wait = delivery.next_move(parts, self._wall(), self._retry.retry_after_ceiling)
+        if move is Move.WAIT:
+            return _wait(wait, "retry_after")
+        if move is Move.READ_BACK:
+            decision = self._look(delivery, parts, lease, exchange)
+            if decision.state is not State.WAITING:
+                return decision
+        return self._post(delivery, parts, lease, exchange)
+
+    def _save(self, delivery: Delivery) -> None:
+        """Give the store what is in memory only, unless it may have been delivered from there."""
+        for report_id, report in list(delivery.reports.items()):
+            if report.bodies is None or delivery.states.get(report_id) is State.UNKNOWN:
+                continue
+            if self._store.save(report):
+                delivery.reports[report_id] = Report(report_id, report.simulation_result_id, None, report.sealed_at)
+
+    def _elsewhere(self, delivery: Delivery, lease: Lease) -> Decision:
+        """Settle a call whose reports another process has dealt with, or somebody has removed."""
+        for report_id in delivery.reports.keys() - lease.delivered - lease.parked:
+            self._counters.add("dropped.file_removed")
+            text = f"report {report_id} is lost: it was removed from {self._store.place}"
+            self._say(logging.ERROR, delivery, text)
+        return Decision(State.DELIVERED, None, Platform.UNHEARD, "elsewhere")
+
+    # -- one id, one report -------------------------------------------------------------------------------------
+
+    def _put_away_late_ones(self, delivery: Delivery, parts: list[Part], lease: Lease) -> Decision | None:
+        """Put away what may not be sent, because the id is used up or waits for a person; None if all may go."""
+        if self._is_foreign(delivery):
+            return self._settle(delivery, parts, lease, State.PARKED, LOCAL_ID, "a call of the local caller")
+        stuck = next((part.reason for part in parts if part.state is State.HELD), None)
+        if stuck is not None:
+            rest = [part for part in parts if part.state is not State.HELD]
+            return self._settle(delivery, rest, lease, State.HELD, stuck)
+        delivered = lease.delivered | self._delivered.get(delivery.simulation_result_id, frozenset())
+        if not delivered or all(part.released for part in parts):
+            return None
+        for part in parts:
+            if part.report_id in delivered:  # the process died between two marks of one delivery, or one was refused
+                self._mark(delivery, part, lease, State.DELIVERED, {"outcome": "delivered", "at": self._wall()})
+        rest = [part for part in parts if part.report_id not in delivered]
+        return self._settle(delivery, rest, lease, State.HELD, ALREADY)
+
+    def _is_foreign(self, delivery: Delivery) -> bool:
+        return delivery.simulation_result_id.startswith("local-") and not self._settings.is_local
+
+    def _settle(
+        self, delivery: Delivery, parts: Sequence[Part], lease: Lease, state: State, reason: str, detail: str = ""
+    ) -> Decision:
+        """Leave reports to a person, as held or parked; each is counted and named in a line of its own."""
+        note = {"outcome": reason, "detail": detail, "at": self._wall(), **delivery.history.notes()}
+        for part in parts:
+            kept = self._mark(delivery, part, lease, state, note)
+            self._counters.add(state.value if kept else f"dropped.{state.value}_without_spool")
+            where = "it is kept, see `bluejay-ws outbox`" if kept else "there is no spool, it is lost"
+            why = f"{reason}: {detail}" if detail else reason
+            self._say(logging.ERROR, delivery, f"report {part.report_id} {state.value} ({why}); {where}")
+        return Decision(state, None, Platform.UNHEARD, reason)
+
+    # -- sending ------------------------------------------------------------------------------------------------
+
+    def _post(self, delivery: Delivery, parts: list[Part], lease: Lease, exchange: Exchange) -> Decision:
+        history = delivery.history
+        if any(part.state is State.UNKNOWN for part in parts):
+            history.resends += 1
+        limit = CUT_OUTPUT if history.cut else None
+        body = journal.assemble(
+            [part.bodies for part in parts], simulation_result_id=delivery.simulation_result_id, output_limit=limit
+        )
+        delivery.posted()
+        if history.attempts > 1:
+            self._counters.add("retried")
+        note = {"outcome": "sending", "at": self._wall(), "pid": os.getpid(), **history.notes()}
+        for part in parts:
+            self._mark(delivery, part, lease, State.UNKNOWN, note if history.attempts > 1 else {})
+        outcome = exchange.post(body)
+        self._count(outcome)
+        decision = decide(
+            outcome,
+            history,
+            self._retry,
+            now=self._clock(),
+            jitter=self._random(),
+            others_accepted=bool(history.refused) and self._accepted_since(history.refused_at),
+        )
+        return self._apply(delivery, parts, lease, decision)
+
+    def _apply(self, delivery: Delivery, parts: Sequence[Part], lease: Lease, decision: Decision) -> Decision:
+        if decision.state is State.DELIVERED:
+            self._deliver(delivery, parts, lease, decision.reason)
+        elif decision.wait is None:
+            self._settle(delivery, parts, lease, decision.state, decision.reason, decision.detail)
+        else:
+            self._postpone(delivery, parts, lease, decision)
+        return decision
+
+    def _postpone(self, delivery: Delivery, parts: Sequence[Part], lease: Lease, decision: Decision) -> None:
+        if decision.cut:
+            delivery.history.cut = True
+            self._counters.add("cut.after_413")
+        note = {"outcome": decision.reason, "at": self._wall(), **delivery.history.notes()}
+        if decision.detail:
+            note["detail"] = decision.detail
+        if decision.asked and decision.wait:  # ordinary backoff need not survive this process
+            delivery.asked_until = self._wall() + decision.wait
+            note["next_at"] = delivery.asked_until
+        for part in parts:
+            self._mark(delivery, part, lease, decision.state, note)
+        if decision.platform is not Platform.MISCONFIGURED:  # said once for all when the breaker opens
+            text = "call %s: report not delivered yet (%s), trying again"
+            key = (f"again.{decision.reason}",)
+            self._say_seldom(logging.WARNING, key, text, delivery.simulation_result_id, decision.reason)
+
+    def _deliver(self, delivery: Delivery, parts: Sequence[Part], lease: Lease, how: str) -> None:
+        report_ids = [part.report_id for part in parts]
+        self._remember(delivery.simulation_result_id, report_ids)
+        note = {"outcome": how, "at": self._wall(), "report_ids": report_ids, **delivery.history.notes()}
+        for part in parts:
+            self._mark(delivery, part, lease, State.DELIVERED, note)
+        self._counters.add("delivered", len(parts))
+        text = f"report delivered ({_contents(parts)}), {self._since(delivery, parts)}"
+        self._say(logging.INFO, delivery, text)
+
+    def _mark(self, delivery: Delivery, part: Part, lease: Lease, state: State, note: dict[str, object]) -> bool:
+        """Note where a part stands: in memory first; the store mirrors it. Return whether the store has it."""
+        part.state = delivery.states[part.report_id] = state
+        if part.released and state is not State.DELIVERED:
+            note = {"released": True, **note}
+        settled = state in {State.DELIVERED, State.HELD, State.PARKED}
+        if part.report is not None:
+            return self._keep(part.report, state, note) if settled else False
+        kept = lease.mark(part.report_id, state, note)
+        if settled and not kept:
+            self._refused_marks[part.report_id] = (state, note)
+            while len(self._refused_marks) > REMEMBERED:
+                self._refused_marks.popitem(last=False)
+        return True
+
+    def _keep(self, report: Report, state: State, note: dict[str, object]) -> bool:
+        if state is State.DELIVERED:
+            return self._store.remember(report.simulation_result_id, report.report_id, note)
+        return self._store.save(report, state, note)
+
+    def _remember(self, simulation_result_id: str, report_ids: Sequence[str]) -> None:
+        known = self._delivered.pop(simulation_result_id, frozenset())
+        self._delivered[simulation_result_id] = known | set(report_ids)
+        while len(self._delivered) > REMEMBERED:
+            self._delivered.popitem(last=False)
+
+    # -- reading back -------------------------------------------------------------------------------------------
+
+    def _look(self, delivery: Delivery, parts: list[Part], lease: Lease, exchange: Exchange) -> Decision:
+        """Read the result back. A decision to wait for nothing means: not there, send it in this same move."""
+        unknown = [part for part in parts if part.state is State.UNKNOWN]
+        outcome = exchange.look(delivery.simulation_result_id)
+        if isinstance(outcome, Failure) or outcome.status not in {200, 404}:
+            self._count(outcome)
+        sent = [(part.report_id, self._alone(delivery, part)) for part in unknown]
+        seen = read_result(outcome, sent)
+        for sight in seen.values():
+            self._counters.add(f"read_back.{sight.value}")
+        found = [part for part in unknown if seen[part.report_id] is Sight.FOUND]
+        if found:
+            return self._found(delivery, found, parts, lease)
+        return self._not_found(delivery, unknown, lease, outcome, _worst(seen.values()))
+
+    def _alone(self, delivery: Delivery, part: Part) -> bytes:
+        return journal.assemble([part.bodies], simulation_result_id=delivery.simulation_result_id)
+
+    def _found(self, delivery: Delivery, found: list[Part], parts: list[Part], lease: Lease) -> Decision:
+        self._deliver(delivery, found, lease, "read_back")
+        rest = [part for part in parts if part not in found]
+        if rest:  # the id is used up: what is not proven to be there would be a second report
+            self._settle(delivery, rest, lease, State.HELD, ALREADY)
+        return Decision(State.DELIVERED, None, Platform.READABLE, "read_back")
+
+    def _not_found(
+        self, delivery: Delivery, unknown: list[Part], lease: Lease, outcome: Answer | Failure, sight: Sight
+    ) -> Decision:
+        decision = decide_look(
+            sight,
+            outcome,
+            delivery.history,
+            self._retry,
+            wall=self._wall(),
+            jitter=self._random(),
+            due=delivery.resend_due,
+        )
+        if decision.wait is None:
+            self._settle(delivery, unknown, lease, decision.state, decision.reason, decision.detail)
+        elif decision.state is State.UNKNOWN:
+            delivery.resend_due = decision.reason == "not_found"
+            if decision.reason in {"look_refused", "not_found"}:
+                note = {"outcome": decision.reason, "at": self._wall(), **delivery.history.notes()}
+                for part in unknown:
+                    self._mark(delivery, part, lease, State.UNKNOWN, note)
+        return decision
+
+    # -- what is counted and said -------------------------------------------------------------------------------
+
+    def _count(self, outcome: Answer | Failure) -> None:
+        self._counters.add(f"http.{outcome.status}" if isinstance(outcome, Answer) else f"transport.{outcome.reason}")
+
+    def _since(self, delivery: Delivery, parts: Sequence[Part]) -> str:
+        together = f"{len(parts)} connections in one report, " if len(parts) > 1 else ""
+        if not delivery.reports:
+            return f"{together}left by a process that ended"
+        sealed_at = max(report.sealed_at for report in delivery.reports.values())
+        return f"{together}{max(0.0, self._clock() - sealed_at) * 1e3:.0f} ms after the close"
+
+    def _say(self, level: int, delivery: Delivery, text: str) -> None:
+        name = delivery.simulation_result_id
+        say(self._counters, level, "call %s: %s", name, text, simulation_result_id=name)
+
+    def _say_seldom(self, level: int, key: tuple[str, ...], text: str, name: str, reason: str) -> None:
+        left_out = self._counters.unsaid(key)
+        if left_out is not None:
+            more = f" (and {left_out} more like it)" if left_out else ""
+            say(self._counters, level, f"{text}{more}", name, reason, simulation_result_id=name)
+
+
+def _wait(seconds: float, reason: str) -> Decision:
+    return Decision(State.WAITING, seconds, Platform.UNHEARD, reason, pinned=True)
+
+
+def _worst(sights: Iterable[Sight]) -> Sight:
+    order = (Sight.REFUSED, Sight.UNREADABLE, Sight.UNCLEAR, Sight.ABSENT)
+    seen = set(sights)
+    return next(sight for sight in order if sight in seen)
+
+
+def _contents(parts: Sequence[Part]) -> str:
+    def count(kind: str, word: str) -> str:
+        number = sum(part.facts.counts.get(kind, 0) for part in parts)
+        return f"{number} {word}{'' if number == 1 else 's'}"
+
+    kinds = (("tool_calls", "tool call"), ("recorded_transcript", "utterance"), ("events", "event"))
+    return ", ".join(count(kind, word) for kind, word in kinds)

@@ -1,0 +1,269 @@
+"""What keeps reports until they are delivered: the seam behind which a directory, memory or a database can stand.
+
+A store mirrors and never decides. What becomes of a report is decided by `outcomes`, and `Delivery` has it in memory;
+a store that cannot write something down says so, and nothing changes by that.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+from bluejay_ws.delivery.outcomes import State
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from types import TracebackType
+
+    from bluejay_ws.wire.journal import CallFacts
+
+__all__ = ["Found", "Lease", "LiveReport", "MemoryStore", "NoLease", "Report", "Store", "StoredReport"]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one connection recorded, sealed.
+
+    Args:
+        report_id: of the connection that was recorded.
+        simulation_result_id: the platform's id of the call.
+        bodies: the report's lines without check sums; None where the store holds them.
+        sealed_at: monotonic seconds of the close.
+    """
+
+    report_id: str
+    simulation_result_id: str
+    bodies: tuple[bytes, ...] | None = field(default=None, repr=False)
+    sealed_at: float = field(default_factory=time.monotonic, compare=False)
+
+    @classmethod
+    def from_memory(cls, report_id: str, simulation_result_id: str, bodies: Sequence[bytes]) -> Self:
+        """Return a report that no store holds: there is none, or it could not be written to.
+
+        Args:
+            report_id: of the connection that was recorded.
+            simulation_result_id: the platform's id of the call.
+            bodies: every line, the header first, without check sums.
+        """
+        return cls(report_id, simulation_result_id, tuple(bodies))
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A report that may be delivered and that no process is at work on.
+
+    Args:
+        simulation_result_id: of its call.
+        report_id: of the connection that was recorded.
+        wait: seconds before its first move: none, unless its process has just died and the platform may dial again.
+    """
+
+    simulation_result_id: str
+    report_id: str
+    wait: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class StoredReport:
+    """One connection's share of a call, as a lease finds it.
+
+    Args:
+        report_id: of the connection.
+        state: as it was written down last.
+        bodies: its lines, without check sums.
+        facts: what the lines say of the call.
+        noted: what was noted last of its delivery.
+    """
+
+    report_id: str
+    state: State
+    bodies: Sequence[bytes] = field(repr=False)
+    facts: CallFacts
+    noted: Mapping[str, Any]
+
+
+class LiveReport(Protocol):
+    """The report of a call that goes on. Nothing here raises or waits: it is used on the agent's event loop."""
+
+    @property
+    def broken(self) -> str | None:
+        """Why a line could not be kept; from then on only who records the call has all of them."""
+        ...
+
+    def append(self, body: bytes) -> None:
+        """Keep one line."""
+
+    def seal(self) -> Report:
+        """End it, and return it as a report to deliver. Sealing twice returns the same."""
+        ...
+
+    def discard(self) -> None:
+        """Forget it: nothing of this call is to be sent, or memory holds it all. Idempotent."""
+
+    def abandon(self) -> None:
+        """Let go of a forked child's copy; the call goes on in the parent."""
+
+
+class Lease(Protocol):
+    """Every report of one call, for as long as nobody else may work on them. A context manager.
+
+    Attributes:
+        reports: what may go out, in the order of the connections.
+        delivered: report ids that are known to be delivered under this id, here or by another process.
+        parked: report ids that a person gave up, or has to decide on.
+        live: whether a connection with this id still goes on somewhere.
+        busy: whether another process is at work on this call.
+    """
+
+    @property
+    def reports(self) -> Sequence[StoredReport]:
+        """What may go out, in order."""
+        ...
+
+    @property
+    def delivered(self) -> frozenset[str]:
+        """See the class."""
+        ...
+
+    @property
+    def parked(self) -> frozenset[str]:
+        """See the class."""
+        ...
+
+    @property
+    def live(self) -> bool:
+        """See the class."""
+        ...
+
+    @property
+    def busy(self) -> bool:
+        """See the class."""
+        ...
+
+    def mark(self, report_id: str, state: State, note: Mapping[str, object]) -> bool:
+        """Write down where a report stands; return whether that worked. A report that is not here is left out.
+
+        With `State.DELIVERED` its text is removed: what stays is the mark that the id is used up.
+        """
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
+
+
+class Store(Protocol):
+    """Keep reports. `open_call` is called on the agent's loop, all else on threads of delivery's own."""
+
+    @property
+    def place(self) -> str:
+        """Where reports wait, for a person."""
+        ...
+
+    def open_call(self, *, report_id: str, simulation_result_id: str, header: bytes) -> LiveReport | None:
+        """Return the report of a call that begins now, or None (counted) where it has to stay in memory.
+
+        Args:
+            report_id: of this connection.
+            simulation_result_id: of the call.
+            header: the first line's body.
+        """
+        ...
+
+    def save(self, report: Report, state: State = State.WAITING, note: Mapping[str, object] | None = None) -> bool:
+        """Take in a report that is in memory only; return whether it is kept, whole."""
+        ...
+
+    def remember(self, simulation_result_id: str, report_id: str, note: Mapping[str, object]) -> bool:
+        """Keep the mark that a report was delivered from memory: its id is used up."""
+        ...
+
+    def lease(self, simulation_result_id: str) -> Lease:
+        """Return the call's reports, for nobody else to work on.
+
+        Raises:
+            OSError: the store cannot be worked with now.
+        """
+        ...
+
+    def recover(self, *, untouched: float = 0.0) -> list[Found]:
+        """Return what may be delivered and is nobody's: at the start, and now and then. Never raises.
+
+        Args:
+            untouched: seconds for which a report must not have been written to; whoever works on it writes.
+        """
+        ...
+
+    def sync(self) -> object:
+        """Bring what calls have written to stable storage; called each second."""
+
+    def tidy(self) -> object:
+        """Keep the bounds: remove what is delivered or parked and old."""
+
+    def reset_after_fork(self) -> None:
+        """Own nothing in a forked child."""
+
+
+class NoLease:
+    """What a store returns that has nothing of a call."""
+
+    def __init__(self, *, live: bool = False, busy: bool = False) -> None:
+        self.reports: list[StoredReport] = []
+        self.delivered: frozenset[str] = frozenset()
+        self.parked: frozenset[str] = frozenset()
+        self.live = live
+        self.busy = busy
+
+    def mark(self, report_id: str, state: State, note: Mapping[str, object]) -> bool:
+        """Keep nothing."""
+        del report_id, state, note
+        return False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let go of nothing."""
+
+
+class MemoryStore:
+    """Keep nothing beyond the process: a report stays with its `Delivery`, within the bounds of the queue."""
+
+    place = "memory"
+
+    def open_call(self, *, report_id: str, simulation_result_id: str, header: bytes) -> LiveReport | None:
+        """Return None: the recorder has the lines."""
+        del report_id, simulation_result_id, header
+        return None
+
+    def save(self, report: Report, state: State = State.WAITING, note: Mapping[str, object] | None = None) -> bool:
+        """Return False: the delivery has the report."""
+        del report, state, note
+        return False
+
+    def remember(self, simulation_result_id: str, report_id: str, note: Mapping[str, object]) -> bool:
+        """Return False: the queue knows what it has delivered."""
+        del simulation_result_id, report_id, note
+        return False
+
+    def lease(self, simulation_result_id: str) -> NoLease:
+        """Return an empty lease."""
+        del simulation_result_id
+        return NoLease()
+
+    def recover(self, *, untouched: float = 0.0) -> list[Found]:
+        """Return nothing: nobody leaves anything here."""
+        del untouched
+        return []
+
+    def sync(self) -> None:
+        """Do nothing."""
+
+    def tidy(self) -> None:
+        """Do nothing."""
+
+    def reset_after_fork(self) -> None:
+        """Do nothing."""
