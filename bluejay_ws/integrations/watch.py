@@ -193,9 +193,9 @@ class _Watcher:
         self._first.append((sent, message))
         self._kind = tap_for_message(message)
         if self._kind is not None:
-            self._tap = self._kind(recorder)
+            self._tap = tap = self._kind(recorder)
             for was_sent, one in self._first:
-                (self._tap.sent if was_sent else self._tap.event)(one)
+                (tap.sent if was_sent else tap.event)(one)
         elif len(self._first) == HELD:
             recorder.count("watch.unrecognised")
             logger.warning(
