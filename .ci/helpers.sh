@@ -30,6 +30,7 @@ debian_packages() { # what tests use beside Python: strace, a browser, a databas
     command -v chromium >/dev/null || missing+=(chromium)
     command -v espeak-ng >/dev/null || missing+=(espeak-ng)
     command -v debootstrap >/dev/null || missing+=(debootstrap)
+    command -v pgbouncer >/dev/null || missing+=(pgbouncer)
     compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
     first_python >/dev/null 2>&1 || missing+=(python3 python3-venv)
     if [ "${#missing[@]}" = 0 ]; then

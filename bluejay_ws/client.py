@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 from bluejay_ws.call import Call, CallContext
 from bluejay_ws.current import INERT
 from bluejay_ws.delivery.admin import DELETE_APART, SEND_APART
-from bluejay_ws.delivery.sender import Sender
+from bluejay_ws.delivery.sender import Sender, preload
 from bluejay_ws.delivery.spool import APART, Spool
 from bluejay_ws.exceptions import DeliveryError, SpoolError
 from bluejay_ws.log import say, say_seldom
@@ -73,7 +73,8 @@ class Seam:
 class Bluejay:
     """Configure recording and delivery; one object serves a whole process.
 
-    Nothing is started, imported or connected before the first recorded call. Also a context manager
+    Nothing is started or connected before the first recorded call. The HTTP client is imported here, unless an event
+    loop is running: during a call that would be heard. Also a context manager
     (``with`` and ``async with``): leaving it is `close`.
 
     Args:
@@ -129,6 +130,7 @@ class Bluejay:
         self._warned_at = float("-inf")
         self._said_apart = False
         self._say_what_is_missing()
+        preload()
         _clients.add(self)
         weakref.finalize(self, self.sender.let_go).atexit = False  # threads that nobody can use any more end
 

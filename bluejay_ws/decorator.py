@@ -9,6 +9,7 @@ from importlib import import_module
 from types import FunctionType, GeneratorType
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeAlias, TypeVar, overload
 
+from bluejay_ws.delivery.sender import preload
 from bluejay_ws.exceptions import ConfigurationError
 from bluejay_ws.servers import unsupported
 from bluejay_ws.servers.base import Opener
@@ -138,9 +139,12 @@ def _check_environment() -> None:
     The environment may still change before the first call, so this is no error.
     """
     try:
-        Settings.load()
+        settings = Settings.load()
     except ConfigurationError as error:
         logger.warning("calls will not be recorded: %s", error)
+        return
+    if settings.api_key is not None:  # calls are expected here
+        preload()
 
 
 def _function(handler: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import pickle
 import subprocess
 import sys
@@ -930,3 +931,24 @@ def test_the_default_client_can_be_reached(monkeypatch: pytest.MonkeyPatch, tmp_
     assert Bluejay.default() is Bluejay.default() is client_module.default_client()
     assert Bluejay.default().stats()["recorded"] == 0
     Bluejay.default().close()
+
+
+@pytest.mark.parametrize("where", ["at configuration", "at decoration"])
+def test_the_http_client_is_imported_before_the_first_call(where: str) -> None:
+    """A thread that imports it during a call holds the interpreter for milliseconds at a time."""
+    made = "bluejay_ws.Bluejay('k')" if where == "at configuration" else "bluejay_ws.record(lambda websocket: None)"
+    code = f"import sys, bluejay_ws; print('httpx' in sys.modules); {made}; print('httpx' in sys.modules)"
+    environment = os.environ | {"BLUEJAY_API_KEY": "made-up", "BLUEJAY_SPOOL": os.devnull}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.split() == ["False", "True"]
+
+
+def test_the_http_client_is_not_imported_on_a_running_loop() -> None:
+    """The default client is made at the first call, on the agent's loop: somebody is about to speak there."""
+    code = (
+        "import asyncio, sys, bluejay_ws\nasync def main():\n    bluejay_ws.Bluejay('k')\n"
+        "asyncio.run(main()); print('httpx' in sys.modules)"
+    )
+    environment = os.environ | {"BLUEJAY_SPOOL": os.devnull}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.strip() == "False"

@@ -38,6 +38,11 @@ KEEPALIVE = 2.0
 STEPS = 3.0
 
 
+def import_client() -> None:
+    """Import httpx, which takes a quarter of a second."""
+    import httpx  # noqa: F401, PLC0415 - the point of it
+
+
 def tls_context(settings: Settings) -> ssl.SSLContext:
     """Return the TLS context for all clients; honours ``SSL_CERT_FILE`` and ``SSL_CERT_DIR``. Takes up to 0.3 s.
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 # Old releases of httpx need it, and it cannot be imported any more once a process is about to end.
 import_module("concurrent.futures.thread")
 
-__all__ = ["Sender"]
+__all__ = ["Sender", "preload"]
 
 SYNC_EVERY = 1.0
 TIDY_EVERY = 30.0
@@ -352,6 +352,18 @@ def _try_again(sender: weakref.ref[Sender]) -> None:
     known = sender()
     if known is not None:
         known.try_again()
+
+
+def preload() -> None:
+    """Import the HTTP client now, while nobody waits: a thread that does so during a call would hold the interpreter.
+
+    On a running event loop nothing is done: somebody might be speaking there. A fork waits until the import is over.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        with _making:
+            import_module("bluejay_ws.delivery.http").import_client()
 
 
 _senders: weakref.WeakSet[Sender] = weakref.WeakSet()

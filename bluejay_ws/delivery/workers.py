@@ -31,7 +31,9 @@ __all__ = ["Chore", "Client", "Endings", "Workers"]
 WORKERS = 1
 WORKERS_MOST = 8
 THREADS_MOST = 32
-SLOW_EXCHANGE = 0.1
+SLOW_EXCHANGE = (
+    0.02  # longer than the work of an exchange: such a worker waits for the network, not for the interpreter
+)
 STUCK_EXCHANGE = 3.0
 TICK = 1.0
 BUSY_TICK = 0.05
