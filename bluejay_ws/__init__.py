@@ -15,6 +15,7 @@ from bluejay_ws.decorator import record
 from bluejay_ws.exceptions import BluejayError, DeliveryError
 from bluejay_ws.recorder import Recorder
 from bluejay_ws.settings import Retry
+from bluejay_ws.simulated import simulated_tools
 from bluejay_ws.tools import record_tool
 from bluejay_ws.version import VERSION
 
@@ -27,6 +28,7 @@ __all__ = [
     "current_recorder",
     "record",
     "record_tool",
+    "simulated_tools",
 ]
 
 __version__ = VERSION

@@ -6,11 +6,13 @@ import contextlib
 import functools
 import inspect
 import re
+from collections.abc import AsyncIterator, Iterable, Iterator
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
 
 from bluejay_ws.current import current_recorder
 from bluejay_ws.recorder import DECORATED_TOOLS
+from bluejay_ws.simulated import stand_in
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping
@@ -24,6 +26,8 @@ R = TypeVar("R")
 
 # What a tool's generator yielded is its output; beyond this many items only the count goes on.
 YIELDED_LIMIT = 1_000
+# The description of a tool call that a stand-in answered begins so: the platform's schema has no field for it.
+MOCKED = "mocked:"
 
 # What frameworks hand to a tool beside what the model gave. It may hold the whole conversation.
 CONTEXTS = frozenset({"RunContextWrapper", "RunContext", "ToolContext", "FunctionCallParams"})
@@ -127,8 +131,19 @@ class _Tool:
         parameters = {} if self.signature is None else self.signature.parameters
         self.contexts = frozenset(one for one, facts in parameters.items() if _is_context(facts.annotation))
 
-    def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ToolCallBlock:
-        return current_recorder().tool_call(self.name, self.parameters(args, kwargs), self.description)
+    def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any], *, mocked: bool = False) -> ToolCallBlock:
+        description = f"{MOCKED} {self.description or self.name}" if mocked else self.description
+        return current_recorder().tool_call(self.name, self.parameters(args, kwargs), description)
+
+    def instead(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call a stand-in by name; arguments that the tool would refuse are refused.
+
+        Raises:
+            TypeError: as the tool would.
+        """
+        if self.signature is not None:
+            self.signature.bind(*args, **kwargs)
+        return function(**self.parameters(args, kwargs))
 
     def parameters(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Mapping[str, Any]:
         """Return the arguments by the names the function gives them; wrong arguments are the function's affair."""
@@ -184,9 +199,15 @@ def _plain(tool: _Tool, function: Callable[..., Any]) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
         if not current_recorder().active:
             return function(*args, **kwargs)
+        other = stand_in(tool.name)
         with contextlib.ExitStack() as ending:
-            block = ending.enter_context(tool.begin(args, kwargs))
-            result = function(*args, **kwargs)
+            block = ending.enter_context(tool.begin(args, kwargs, mocked=other is not None))
+            if other is None:
+                result = function(*args, **kwargs)
+            else:
+                result = tool.instead(other, args, kwargs)
+                if inspect.iscoroutinefunction(inspect.unwrap(function)) and not inspect.isawaitable(result):
+                    result = _ready(result)
             # An async tool under another decorator: its work is yet to come. A result is not asked what it is.
             if type(result) is CoroutineType:
                 return _awaited(result, block, ending.pop_all())
@@ -194,6 +215,11 @@ def _plain(tool: _Tool, function: Callable[..., Any]) -> Callable[..., Any]:
             return result
 
     return call
+
+
+async def _ready(result: R) -> R:
+    """Make of a stand-in's answer what an async tool would return."""
+    return result
 
 
 async def _awaited(running: Coroutine[Any, Any, R], block: ToolCallBlock, ending: contextlib.ExitStack) -> R:
@@ -206,8 +232,14 @@ def _coroutine(tool: _Tool, function: Callable[..., Any]) -> Callable[..., Any]:
     async def call(*args: Any, **kwargs: Any) -> Any:
         if not current_recorder().active:
             return await function(*args, **kwargs)
-        with tool.begin(args, kwargs) as block:
-            result = await function(*args, **kwargs)
+        other = stand_in(tool.name)
+        with tool.begin(args, kwargs, mocked=other is not None) as block:
+            if other is None:
+                result = await function(*args, **kwargs)
+            else:
+                result = tool.instead(other, args, kwargs)
+                if inspect.isawaitable(result):
+                    result = await result
             block.output = result
             return result
 
@@ -262,13 +294,39 @@ _KINDS_CAN_BE_TOLD = _kinds_can_be_told()
 
 def _generator(tool: _Tool, function: Callable[..., Any]) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        recorder = current_recorder()
-        generator: Generator[Any, Any, Any] = function(*args, **kwargs)
-        if not recorder.active:
-            return generator
-        return _recorded(generator, recorder.tool_call(tool.name, tool.parameters(args, kwargs), tool.description))
+        if not current_recorder().active:
+            plain: Generator[Any, Any, Any] = function(*args, **kwargs)
+            return plain
+        other = stand_in(tool.name)
+        generator = function(*args, **kwargs) if other is None else _yielding(tool, other, args, kwargs)
+        return _recorded(generator, tool.begin(args, kwargs, mocked=other is not None))
 
     return call
+
+
+def _items(result: object) -> Iterable[Any]:
+    """Return what a stand-in's answer yields, where a generator stands in place of it."""
+    return result if isinstance(result, list | tuple | Iterator) else [result]
+
+
+def _yielding(
+    tool: _Tool, other: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Generator[Any, Any, Any]:
+    yield from _items(tool.instead(other, args, kwargs))
+
+
+async def _yielding_async(
+    tool: _Tool, other: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> AsyncGenerator[Any, Any]:
+    result = tool.instead(other, args, kwargs)
+    if inspect.isawaitable(result):
+        result = await result
+    if isinstance(result, AsyncIterator):
+        async for item in result:
+            yield item
+    else:
+        for item in _items(result):
+            yield item
 
 
 def _recorded(generator: Generator[Any, Any, Any], block: ToolCallBlock) -> Generator[Any, Any, Any]:
@@ -302,12 +360,12 @@ def _noted(generator: Generator[Any, Any, Any], yielded: _Yielded) -> Generator[
 
 def _async_generator(tool: _Tool, function: Callable[..., Any]) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        recorder = current_recorder()
-        generator: AsyncGenerator[Any, Any] = function(*args, **kwargs)
-        if not recorder.active:
-            return generator
-        block = recorder.tool_call(tool.name, tool.parameters(args, kwargs), tool.description)
-        return _recorded_async(generator, block)
+        if not current_recorder().active:
+            plain: AsyncGenerator[Any, Any] = function(*args, **kwargs)
+            return plain
+        other = stand_in(tool.name)
+        generator = function(*args, **kwargs) if other is None else _yielding_async(tool, other, args, kwargs)
+        return _recorded_async(generator, tool.begin(args, kwargs, mocked=other is not None))
 
     return call
 

@@ -38,6 +38,7 @@ def test_the_package_exports_these_names_and_no_others() -> None:
         "current_recorder",
         "record",
         "record_tool",
+        "simulated_tools",
     ]
 
 
