@@ -35,6 +35,7 @@ __all__ = ["add_parser", "age_of", "reason_of", "run", "state_of", "without_text
 
 POLL = 0.1
 SOON = "by a running agent within a minute, by `outbox deliver` now"
+SOON_BY_FLEET = "by a running `bluejay-ws deliver`"
 TEXT = """\
 An ID is a simulation result id, or a report id where a call has several. Without an action, what waits is listed.
 
@@ -247,11 +248,15 @@ def _export(args: argparse.Namespace, place: _Place, terminal: Terminal) -> int:
 
 
 def _retry(args: argparse.Namespace, place: _Place, terminal: Terminal) -> int:
-    return _change(place.retry, f"will be looked for, then sent, {SOON}", args, place, terminal)
+    return _change(place.retry, f"will be looked for, then sent, {_soon(place)}", args, place, terminal)
 
 
 def _release(args: argparse.Namespace, place: _Place, terminal: Terminal) -> int:
-    return _change(place.release, f"will be sent, {SOON}", args, place, terminal)
+    return _change(place.release, f"will be sent, {_soon(place)}", args, place, terminal)
+
+
+def _soon(place: _Place) -> str:
+    return SOON_BY_FLEET if isinstance(place, PostgresAdmin) else SOON
 
 
 def _change(

@@ -160,10 +160,23 @@ class Handover:
         yield from self._gone(self._own - seen)
 
     def _names(self) -> list[tuple[str, Name]]:
+        """Return where the files are; the directories are listed only where one of them is new or was renamed."""
         if self._spool is None:
             return []
         known = self._own | self._left
+        found = [place for place in map(self._last_place, known) if place is not None]
+        if len(found) == len(known):
+            return found
         return [(directory, name) for directory, name in self._spool.everything() if name.report_id in known]
+
+    def _last_place(self, report_id: str) -> tuple[str, Name] | None:
+        """Return directory and name of a file that is still where the round before found it."""
+        sent = self._sent.get(report_id)
+        if sent is None or not sent.path or not os.path.exists(sent.path):  # noqa: PTH110 - as above
+            return None
+        directory, _, text = sent.path.rpartition("/")
+        name = Name.parse(text)
+        return None if name is None else (directory, name)
 
     def _from_file(self, directory: str, name: Name) -> Iterator[Piece]:
         """Read what the file has gained."""

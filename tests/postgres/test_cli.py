@@ -70,17 +70,18 @@ def test_what_is_refused_is_shown_and_sent_again(
     assert main(["deliver", "--until-empty"]) == 1
     capsys.readouterr()
     assert main(["outbox"]) == 0
-    listed = capsys.readouterr().out.splitlines()[1].split()
-    assert (listed[0], listed[1], listed[5], listed[6]) == ("parked", "720488", "1", "http.422:")
+    assert "parked  720488" in (listed := capsys.readouterr().out)
+    assert "Bluejay refused its content (422)" in listed
     assert main(["outbox", "show", "720488"]) == 0
     assert "secret" not in capsys.readouterr().out
     assert main(["outbox", "export", "720488"]) == 0
     assert "a secret" in capsys.readouterr().out
     assert main(["outbox", "retry", "720488"]) == 0
+    assert "bluejay-ws deliver" in capsys.readouterr().out
     assert main(["deliver", "--until-empty"]) == 0
     assert len(platform.accepted) == 1
     assert main(["outbox", "list", "--all"]) == 0
-    assert "sent" in capsys.readouterr().out
+    assert "delivered  720488" in capsys.readouterr().out
 
 
 def test_an_id_that_is_used_up_is_released_or_deleted_by_a_person(
@@ -91,7 +92,7 @@ def test_an_id_that_is_used_up_is_released_or_deleted_by_a_person(
     assert main(["deliver", "--until-empty"]) == 0
     record("720488")
     assert main(["outbox", "list"]) == 0
-    assert "already_delivered" in capsys.readouterr().out
+    assert "a report of this call was delivered before" in capsys.readouterr().out
     (held,) = report_ids(url, "held")
     assert main(["outbox", "retry", held]) == 1
     assert "used up" in capsys.readouterr().err
