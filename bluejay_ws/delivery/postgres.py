@@ -190,7 +190,7 @@ class Link:
         try:
             if self._connection is None:
                 self._connection = connect(self._url)
-            cursor = self._connection.execute(sql, values)
+            cursor = self._connection.execute(sql.encode(), values)
             return cursor.fetchall() if cursor.description else []
         except psycopg.Error as error:
             if not isinstance(error, psycopg.ProgrammingError) or self._connection is None:

@@ -27,6 +27,7 @@ from bluejay_ws.wire import journal
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
+    from types import TracebackType
 
     from bluejay_ws.delivery.store import Report
     from bluejay_ws.stats import Counters
@@ -204,7 +205,9 @@ class FileLease:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         self.release()
 
 
