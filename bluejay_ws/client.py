@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import logging
 import os
+import sys
 import threading
 import time
 import weakref
@@ -90,6 +91,9 @@ class Bluejay:
         flush_timeout: seconds that `close`, and the end of the process, may wait for delivery.
         redial_wait: seconds after a crash in which the platform may dial the same call again.
 
+        link_traces: whether a call takes the trace id of the OpenTelemetry span that is current at connect. Bluejay
+            may then count each tool twice, in the trace and in the report: see the page on providers.
+
     Raises:
         ConfigurationError: a value cannot be used.
     """
@@ -107,8 +111,10 @@ class Bluejay:
         redact: Callable[[str, Any], Any] | None = None,
         flush_timeout: float = 10.0,
         redial_wait: float = 2.0,
+        link_traces: bool = False,
     ) -> None:
         api_key = Secret.wrap(api_key)
+        self._link_traces = link_traces
         self.settings = Settings.load(
             api_key=api_key,
             base_url=base_url,
@@ -256,7 +262,15 @@ class Bluejay:
         if identity is not None:
             self.counters.add("recorded")
             self.remember(identity, call)
+        if self._link_traces:
+            self._link_trace(call)
         return call
+
+    def _link_trace(self, call: Call) -> None:
+        trace = sys.modules.get("opentelemetry.trace")  # who has a current span has imported it
+        context = trace.get_current_span().get_span_context() if trace is not None else None
+        if context is not None and context.is_valid:
+            call.recorder.add_trace_id(f"{context.trace_id:032x}")
 
     def _is_foreign(self, identity: str) -> bool:
         """Return whether this is a call of the local caller, and the platform is somebody's account: counted, said."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import logging
 import os
 import pickle
@@ -952,3 +953,20 @@ def test_the_http_client_is_not_imported_on_a_running_loop() -> None:
     environment = os.environ | {"BLUEJAY_SPOOL": os.devnull}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("linked", [True, False])
+def test_the_trace_that_is_current_at_connect_is_linked_if_asked_for(linked: bool, platform: FakePlatform) -> None:
+    """Off by default: the platform may count a tool both in the trace and in the report."""
+    sdk = pytest.importorskip("opentelemetry.sdk.trace")
+    client = Bluejay("test-key", base_url=platform.url, spool=False, link_traces=linked)
+    tracer = sdk.TracerProvider().get_tracer("agent")
+    with (
+        tracer.start_as_current_span("connect") as span,
+        client.call({"X-Simulation-Result-Id": "720488"}) as recorder,
+    ):
+        recorder.add_event("Something")
+    (report,) = platform.wait_for(1)
+    client.close()
+    trace_id = f"{span.get_span_context().trace_id:032x}"
+    assert json.loads(report.body).get("trace_ids", []) == ([trace_id] if linked else [])
