@@ -40,15 +40,24 @@ __all__ = [
     "bluejay_call",
     "bluejay_platform",
     "bluejay_serve",
+    "pytest_addoption",
     "pytest_configure",
+    "pytest_runtest_makereport",
     "pytest_unconfigure",
     "verify",
 ]
 
 MARKER = "bluejay(verify=True): options of bluejay_platform; verify=False lets it accept twice and reject bodies"
 PACE = 0.1  # ten times faster than real time, unless the caller's options say otherwise
+PAGES = 20  # of one failed test, at most
 SPOOL = "BLUEJAY_SPOOL"
 _spools: dict[int, tuple[str, str | None]] = {}  # by run: its directory, and the variable as it was
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Offer the directory for the pages of failed tests."""
+    help_text = "write the calls' pages of failed tests below this directory (default: pytest's temporary directory)"
+    parser.getgroup("bluejay_ws").addoption("--bluejay-pages", metavar="DIR", default=None, help=help_text)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -68,6 +77,52 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     if before is not None:
         os.environ[SPOOL] = before
     shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Give a failed test the pages of its calls: files to open in a browser, named below the failure."""
+    outcome: Any = yield
+    report = outcome.get_result()
+    platform = getattr(item, "funcargs", {}).get("bluejay_platform")
+    if not report.failed or platform is None or report.when == "setup":
+        return
+    try:
+        lines = [f"call {name}: {path}" for name, path in _write_pages(item, platform)]
+    except OSError as error:
+        lines = [f"the pages could not be written: {error}"]
+    if lines:
+        report.sections.append(("bluejay_ws: open these pages to see what happened", "\n".join(lines)))
+
+
+def _write_pages(item: pytest.Item, platform: FakePlatform) -> Iterator[tuple[str, Path]]:
+    """Write a page for each report that the test's platform has accepted."""
+    accepted = platform.accepted[:PAGES]
+    if not accepted:
+        return
+    from bluejay_ws.timeline.page import write_page  # noqa: PLC0415 - plugins are imported in every test session
+
+    directory = _pages_directory(item)
+    for number, one in enumerate(accepted, start=1):
+        path = directory / f"{_file_name(item.location[2])}-{number}-{_file_name(one.simulation_result_id)}.html"
+        yield one.simulation_result_id, write_page(one.report, path, delivery={"state": "accepted"})
+
+
+def _pages_directory(item: pytest.Item) -> Path:
+    from pathlib import Path  # noqa: PLC0415 - plugins are imported in every test session
+
+    chosen = item.config.getoption("--bluejay-pages", default=None)
+    if chosen:
+        directory = Path(chosen).absolute() / _file_name(item.location[0])
+    else:
+        directory = Path(item.funcargs["tmp_path"]) / "bluejay-pages"  # type: ignore[attr-defined] # the platform's own
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory
+
+
+def _file_name(text: str) -> str:
+    """Return what of a name every file system takes."""
+    return "".join(one if one.isalnum() or one in "-._" else "-" for one in text).strip(".")[:80] or "test"
 
 
 @pytest.fixture

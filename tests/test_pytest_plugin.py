@@ -57,11 +57,11 @@ def _only_this_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
 
 
-def run(pytester: pytest.Pytester, source: str) -> pytest.RunResult:
+def run(pytester: pytest.Pytester, source: str, *options: str) -> pytest.RunResult:
     """Run tests that have an agent at hand."""
     pytester.makeconftest(textwrap.dedent(CONFTEST))
     pytester.makepyfile(textwrap.dedent(source))
-    return pytester.runpytest_inprocess("--strict-markers", "-p", "bluejay_ws.pytest_plugin")
+    return pytester.runpytest_inprocess("--strict-markers", "-p", "bluejay_ws.pytest_plugin", *options)
 
 
 def test_a_plain_test_gets_the_report_of_its_call(pytester: pytest.Pytester) -> None:
@@ -391,3 +391,51 @@ def test_a_run_of_tests_leaves_the_users_spool_alone(
     assert not (tmp_path / "mine").exists()
     assert os.environ["BLUEJAY_SPOOL"] == str(tmp_path / "mine")
     assert not Path((pytester.path / "where").read_text()).parent.exists()
+
+
+FAILS = """
+    import pytest
+
+    @pytest.mark.parametrize("what", ["a/b"])
+    def test_agent(bluejay_call, agent_url, what):
+        bluejay_call(agent_url, "local/1", utterances=[])
+        assert what is None
+
+    def test_without_a_call(bluejay_platform):
+        assert bluejay_platform is None
+
+    def test_fine(bluejay_call, agent_url):
+        bluejay_call(agent_url, utterances=[])
+"""
+
+
+def _pages(result: pytest.RunResult) -> list[Path]:
+    """Return the pages that the failures name."""
+    return [Path(line.partition(": ")[2]) for line in result.stdout.lines if line.startswith("call local/1: ")]
+
+
+def test_a_failed_test_names_the_page_of_its_call(pytester: pytest.Pytester) -> None:
+    """In pytest's temporary directory; tests that pass, or made no call, leave none."""
+    result = run(pytester, FAILS, f"--basetemp={pytester.path / 'base'}")
+    result.assert_outcomes(passed=1, failed=2)
+    result.stdout.fnmatch_lines(["*bluejay_ws: open these pages to see what happened*"])
+    (page,) = _pages(result)
+    assert page.is_relative_to(pytester.path / "base")
+    assert "local/1" in page.read_text("utf-8")
+    assert list((pytester.path / "base").rglob("*.html")) == [page]
+
+
+def test_pages_go_where_the_user_wants_them(pytester: pytest.Pytester) -> None:
+    """For artifacts of a CI: ``--bluejay-pages DIR``."""
+    result = run(pytester, FAILS, "--bluejay-pages", "pages")
+    (page,) = _pages(result)
+    assert page.is_relative_to(pytester.path / "pages")
+    assert page.read_text("utf-8").startswith("<!")
+
+
+def test_pages_that_cannot_be_written_fail_nothing_else(pytester: pytest.Pytester) -> None:
+    """The reason stands where the page would."""
+    (pytester.path / "pages").write_text("a file")
+    result = run(pytester, FAILS, "--bluejay-pages", "pages")
+    result.assert_outcomes(passed=1, failed=2)
+    result.stdout.fnmatch_lines(["the pages could not be written: *"])

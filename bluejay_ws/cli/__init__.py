@@ -12,7 +12,20 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from bluejay_ws.cli import call, check, completion, deliver, demo, doctor, migrate, outbox, result, scenario, show
+from bluejay_ws.cli import (
+    call,
+    check,
+    completion,
+    deliver,
+    demo,
+    doctor,
+    migrate,
+    outbox,
+    platform,
+    result,
+    scenario,
+    show,
+)
 from bluejay_ws.cli.terminal import Problem, ReaderLeftError, Terminal
 from bluejay_ws.version import VERSION
 
@@ -24,6 +37,7 @@ __all__ = ["COMMANDS", "main", "new_argument_parser"]
 COMMANDS = (
     demo,
     call,
+    platform,
     check,
     scenario,
     outbox,

@@ -169,12 +169,16 @@ def pid_listening_on(port: int) -> int | None:
 
 
 def environment_of(pid: int) -> dict[str, str] | None:
-    """Return the variables that a process was started with, or None where that cannot be seen."""
+    """Return the variables that a process was started with, or None where that cannot be seen.
+
+    A process that sets its title, as gunicorn does with setproctitle, writes over them: nothing is known then.
+    """
     try:
         text = PROC.joinpath(str(pid), "environ").read_bytes().decode("utf-8", "replace")
     except OSError:
         return None
-    return {name: value for name, equals, value in (one.partition("=") for one in text.split("\0")) if equals}
+    found = {name: value for name, equals, value in (one.partition("=") for one in text.split("\0")) if equals}
+    return found or None
 
 
 def port_of(url: str) -> int:

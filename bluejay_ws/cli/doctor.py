@@ -8,6 +8,7 @@ import shutil
 import ssl
 import time
 import urllib.request
+from collections import Counter
 from dataclasses import asdict, dataclass
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from bluejay_ws.cli.probe import ask, culprit
 from bluejay_ws.cli.terminal import Problem, Terminal, plural
 from bluejay_ws.delivery import admin as outbox
 from bluejay_ws.delivery import filesystem
-from bluejay_ws.delivery.names import HELD, LIVE, PARKED
+from bluejay_ws.delivery.names import HELD, LIVE, PARKED, READY, SENDING
 from bluejay_ws.delivery.postgres_admin import PostgresAdmin
 from bluejay_ws.exceptions import ConfigurationError, SpoolError
 from bluejay_ws.settings import Settings, default_spool
@@ -27,7 +28,7 @@ from bluejay_ws.testing.caller import DigitalHuman
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from bluejay_ws.cli.arguments import Commands
     from bluejay_ws.testing.caller import CallLog
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["Finding", "add_parser", "run"]
 
 KEY = "BLUEJAY_API_KEY"
+KEPT = (LIVE, READY, SENDING, HELD, PARKED)
 LITTLE_SPACE = 100 * 2**20
 FEW_INODES = 1_000
 CLOCK_SECONDS = 60.0
@@ -237,8 +239,7 @@ def _spool(settings: Settings) -> Iterator[Finding]:
     try:
         directory = settings.spool or default_spool()
         filesystem.check(directory)
-        waiting = outbox.entries(directory)
-        left = sum(not entry.busy for entry in outbox.entries(directory, states=[LIVE]))
+        kept = [entry for entry in outbox.entries(directory, states=KEPT) if entry.name.state != LIVE or not entry.busy]
     except SpoolError as error:
         yield Finding("spool", "wrong", f"{error.path} {error.reason}", error.remedy)
         return
@@ -248,6 +249,15 @@ def _spool(settings: Settings) -> Iterator[Finding]:
     kind = filesystem.type_of(directory)
     yield Finding("spool", "ok", f"{directory} can be used" + (f" ({kind})" if kind else ""))
     yield _space(str(directory))
+    mine = [entry for entry in kept if entry.place in {"", settings.destination}]
+    yield from _outbox([entry for entry in mine if entry.name.state != LIVE])
+    yield from _lost(sum(entry.name.state == LIVE for entry in mine))
+    yield from _apart(sum(entry.kept_apart for entry in kept))
+    others = Counter(entry.place for entry in kept if entry not in mine and not entry.kept_apart)
+    yield from _elsewhere(others, settings.destination)
+
+
+def _outbox(waiting: Sequence[outbox.Entry]) -> Iterator[Finding]:
     stuck = sum(entry.name.state in {HELD, PARKED} for entry in waiting)
     if stuck:
         yield Finding("outbox", "note", f"{plural(stuck, 'report')} held or parked", "see: bluejay-ws outbox")
@@ -255,9 +265,38 @@ def _spool(settings: Settings) -> Iterator[Finding]:
         yield Finding("outbox", "ok", f"{plural(len(waiting), 'report')} waiting; none is held or parked")
     else:
         yield Finding("outbox", "ok", "no report waits")
+
+
+def _lost(left: int) -> Iterator[Finding]:
     if left:
         remedy = "start the agent, which delivers them at its first call, or: bluejay-ws outbox deliver"
         yield Finding("calls", "note", f"{plural(left, 'call')} left by a process that died", remedy)
+
+
+def _apart(count: int) -> Iterator[Finding]:
+    """Tell of reports that belong to no platform: they leave only when a person says so."""
+    if count:
+        words = f"{plural(count, 'report')} recorded without an API key or by a test: not sent until you say so"
+        remedy = f"send: {outbox.SEND_APART}; delete: {outbox.DELETE_APART}"
+        yield Finding("apart", "note", words, remedy)
+
+
+def _elsewhere(counts: Mapping[str, int], destination: str) -> Iterator[Finding]:
+    """Tell of reports that were recorded for other platforms: a delivery from here does not send them."""
+    if counts:
+        places = ", ".join(f"{count} for {_address(place)}" for place, count in sorted(counts.items()))
+        words = f"{plural(sum(counts.values()), 'report')} recorded for another platform ({places})"
+        remedy = (
+            f"this machine now reports to {_address(destination)}: to send them, set BLUEJAY_API_URL as it was, "
+            "and run: bluejay-ws outbox deliver"
+        )
+        yield Finding("elsewhere", "note", words, remedy)
+
+
+def _address(place: str) -> str:
+    """Return a spool's place as the address that it was named after."""
+    parts = place.split("_")
+    return "{}://{}:{}".format(*parts) if len(parts) == 3 else place
 
 
 def _space(directory: str) -> Finding:

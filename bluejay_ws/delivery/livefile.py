@@ -108,7 +108,7 @@ class OpenFiles:
         """Note that a file has a descriptor, under its lock; others close if these are too many now."""
         self._open[file] = None
         if len(self._open) > self._most:
-            self._close_down_to(self._most)
+            self._close_down_to(self._most, but=file)
 
     def closed(self, file: LiveFile) -> None:
         """Note that a file has no descriptor any more."""
@@ -126,7 +126,8 @@ class OpenFiles:
         self.lock.abandon()
         return mine
 
-    def _close_down_to(self, most: int) -> None:
+    def _close_down_to(self, most: int, but: LiveFile | None = None) -> None:
+        """Close files until so many are open, as far as nobody is at work on them; never the one just opened."""
         try:
             oldest = tuple(self._open)
         except RuntimeError:  # pragma: no cover - just now, on another thread; the next file makes room
@@ -134,7 +135,8 @@ class OpenFiles:
         for file in oldest:
             if len(self._open) <= most:
                 break
-            file.lend()
+            if file is not but:  # its own thread may enter its lock again, and would take away what it is about to use
+                file.lend()
 
 
 def _new_locks() -> list[threading.RLock]:

@@ -252,7 +252,8 @@ class Sender:
         except RuntimeError:
             return
         self._trying_again = True
-        loop.call_later(TRY_AGAIN, _try_again, weakref.ref(self))
+        known: weakref.ref[Sender] = weakref.ref(self)
+        loop.call_later(TRY_AGAIN, _try_again, known)
 
     def try_again(self) -> None:
         """Start the threads that could not be started a second ago."""

@@ -249,7 +249,7 @@ class MemoryStore:
         del simulation_result_id, report_id, note
         return False
 
-    def lease(self, simulation_result_id: str) -> NoLease:
+    def lease(self, simulation_result_id: str) -> Lease:
         """Return an empty lease."""
         del simulation_result_id
         return NoLease()

@@ -27,16 +27,32 @@ def test_the_port_of_a_url() -> None:
 
 
 def test_a_process_that_listens_is_found() -> None:
-    """By its port, with the variables it was started with; nobody listens on a port that is closed."""
+    """By its port; nobody listens on a port that is closed."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         assert port in listening_ports(None)
         assert pid_listening_on(port) == os.getpid()
     assert pid_listening_on(port) is None
-    known = environment_of(os.getpid())
+
+
+def test_the_variables_of_a_process_are_read() -> None:
+    """As it was started; not this process's own, which pytest-xdist writes over with its title."""
+    with started('python -c "import time; time.sleep(60)"', {"MINE": "a=b"}, stop_seconds=5) as agent:
+        known = environment_of(agent.process.pid)
     assert known is not None
-    assert known["PATH"]
+    assert known["MINE"] == "a=b"
     assert environment_of(2**22 + 1) is None
+
+
+@pytest.mark.parametrize("left", [b"", b"\0\0\0", b"agent: worker\0\0"])
+def test_variables_that_a_title_has_overwritten_are_not_known(
+    left: bytes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Else a server with a title of its own would seem to lack every variable."""
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7" / "environ").write_bytes(left)
+    monkeypatch.setattr(agentprocess, "PROC", tmp_path)
+    assert environment_of(7) is None
 
 
 def test_an_agent_is_stopped_with_its_children(tmp_path: Path) -> None:

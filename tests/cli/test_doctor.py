@@ -13,8 +13,10 @@ import trustme
 
 from bluejay_ws.cli import doctor as doctor_module
 from bluejay_ws.cli import main
+from bluejay_ws.delivery.admin import APART, DELETE_APART, SEND_APART
 from bluejay_ws.delivery.names import HELD, READY, Name
 from bluejay_ws.exceptions import ConfigurationError
+from bluejay_ws.settings import destination_of
 from bluejay_ws.testing.platform import Answer, FakePlatform
 from tests.cli.serving import agent_thread
 from tests.delivery.kit import abandoned_call, finished_call, open_call, path_of, spool_at
@@ -335,9 +337,10 @@ def test_reports_that_need_a_person(doctor: Doctor, platform: FakePlatform) -> N
 
 def test_calls_that_a_dead_process_left(doctor: Doctor, platform: FakePlatform) -> None:
     """They wait for a process to start; one that goes on is nothing to be told of."""
-    spool = spool_at(doctor.spool)
+    here = destination_of(platform.url)
+    spool = spool_at(doctor.spool, destination=here)
     file = open_call(spool, "1")
-    abandoned_call(spool_at(doctor.spool), "2")
+    abandoned_call(spool_at(doctor.spool, destination=here), "2")
     _, found = doctor.look()
     assert found["calls"].startswith("note: 1 call left by a process that died start the agent")
     file.discard()
@@ -401,3 +404,30 @@ def test_an_agent_that_cannot_be_dialled(doctor: Doctor, platform: FakePlatform,
     code, found = doctor.look(url)
     assert code == 1
     assert found["agent"].startswith("wrong: ")
+
+
+def test_reports_for_another_platform(doctor: Doctor, platform: FakePlatform) -> None:
+    """They are no part of this outbox, and it is said where they were to go; a lost call counts as well."""
+    there = destination_of("https://api.getbluejay.ai")
+    finished_call(spool_at(doctor.spool, destination=there), "1")
+    abandoned_call(spool_at(doctor.spool, destination=there), "2")
+    finished_call(spool_at(doctor.spool, destination="elsewhere"), "3")
+    code, found = doctor.look()
+    assert code == 0
+    assert found["outbox"] == "ok: no report waits"
+    assert found["elsewhere"].startswith(
+        "note: 3 reports recorded for another platform (1 for elsewhere, 2 for https://api.getbluejay.ai:443)"
+    )
+    assert "BLUEJAY_API_URL" in found["elsewhere"]
+    assert "calls" not in found
+    assert "apart" not in found
+
+
+def test_reports_without_a_key(doctor: Doctor, platform: FakePlatform) -> None:
+    """They wait apart, and both ways out are commands."""
+    finished_call(spool_at(doctor.spool, destination=APART), "1")
+    _, found = doctor.look()
+    assert found["apart"].startswith("note: 1 report recorded without an API key or by a test")
+    assert SEND_APART in found["apart"]
+    assert DELETE_APART in found["apart"]
+    assert found["outbox"] == "ok: no report waits"

@@ -160,6 +160,35 @@ def check(platform: FakePlatform, log: Path) -> None:
         assert found.total() <= len(names) + 1  # the one that was being recorded
 
 
+def test_a_file_that_was_just_opened_keeps_its_descriptor_while_another_thread_is_at_work_on_the_rest(
+    tmp_path: Path,
+) -> None:
+    """One file too many is open for a moment; the new call is recorded to the disk, and breaks nowhere."""
+    spool = spool_at(tmp_path, open_files=1)
+    first = open_call(spool, "first")
+    held, done = threading.Event(), threading.Event()
+
+    def work() -> None:
+        with first._lock:
+            held.set()
+            done.wait(20.0)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    assert held.wait(20.0)
+    try:
+        second = open_call(spool, "second")
+        second.append(tool("freeze_card"))
+        third = open_call(spool, "third")  # takes the descriptor of the second, which is free
+        second.append(tool("freeze_card"))
+    finally:
+        done.set()
+        worker.join()
+    assert [first.broken, second.broken, third.broken] == [None, None, None]
+    for file in (first, second, third):
+        file.discard()
+
+
 # -- at every system call ---------------------------------------------------------------------------------------
 
 

@@ -188,7 +188,8 @@ def test_a_report_that_was_not_sent_whole_was_not_processed(platform: FakePlatfo
         (Says(status=307, headers={"Location": "http://127.0.0.1:1/elsewhere"}), 307, True),
         (Says(status=503, headers={"Retry-After": "7"}), 503, True),
         (Says(status=422), 422, True),
-        (Says(headers={"Content-Encoding": "gzip"}, body=gzip.compress(b"x" * 10**6)), 200, True),
+        (Says(headers={"Content-Encoding": "gzip"}, body=gzip.compress(b"x" * 1000)), 200, True),
+        (Says(headers={"Content-Encoding": "gzip"}, body=gzip.compress(b"x" * 10**6)), 200, False),
         (Says(body=b"x" * 200_000), 200, False),
     ],
 )

@@ -439,7 +439,7 @@ async def test_a_delivery_that_fails_to_be_awaited_reaches_nobody(tmp_path: Path
     """It is counted."""
 
     class Broken(Bluejay):
-        async def aflush(self, timeout: float | None = None, *, strict: bool = False) -> bool:
+        async def flush_at_end(self) -> bool:
             raise RuntimeError("broken")
 
     with Broken("test-key", base_url="http://127.0.0.1:9", spool=tmp_path, flush_timeout=0.0) as client:
@@ -458,7 +458,7 @@ async def test_a_cancelled_endpoint_waits_for_no_delivery(
     waited: list[None] = []
 
     class Patient(Bluejay):
-        async def aflush(self, timeout: float | None = None, *, strict: bool = False) -> bool:
+        async def flush_at_end(self) -> bool:
             waited.append(None)
             return True
 

@@ -1,0 +1,149 @@
+"""The table of outcomes: what follows each answer of the platform, row by row."""
+
+from __future__ import annotations
+
+import pytest
+
+from bluejay_ws.delivery.outcomes import (
+    LOOK_REFUSED_LIMIT,
+    NOT_FOUND_WAITS,
+    REFUSED_SECONDS,
+    REFUSED_TRIES,
+    Answer,
+    Failure,
+    History,
+    Phase,
+    Platform,
+    Sight,
+    State,
+    backoff,
+    decide,
+    decide_look,
+)
+from bluejay_ws.settings import Retry
+
+RETRY = Retry()
+NOW = 10_000.0
+OWN = b'{"detail":"no"}'
+PAGE = b"<html>gateway</html>"
+SUCCESS = b'{"status":"success"}'
+FIRST = RETRY.read_back[0]
+
+WAITING, UNKNOWN, PARKED = State.WAITING, State.UNKNOWN, State.PARKED
+UP, DOWN, MISCONFIGURED = Platform.UP, Platform.DOWN, Platform.MISCONFIGURED
+
+POSTS: list[tuple[Answer | Failure, State, float | None, Platform]] = [
+    # certain that it was not processed: backoff
+    (Failure(Phase.NOT_SENT, "connect_error"), WAITING, 0.0, DOWN),
+    (Failure(Phase.BODY_INCOMPLETE, "write_error"), WAITING, 0.0, DOWN),
+    (Answer(503, request_complete=False), WAITING, 0.0, DOWN),
+    # delivered
+    (Answer(200, SUCCESS), State.DELIVERED, None, UP),
+    (Answer(201, SUCCESS), State.DELIVERED, None, UP),
+    # unknown: looked for
+    *((Answer(status, PAGE), UNKNOWN, FIRST, DOWN) for status in (100, 199, 500, 502, 503, 504, 600)),
+    *((Answer(status, PAGE), UNKNOWN, FIRST, DOWN) for status in (200, 204, 299)),
+    (Answer(200, b'{"status":"queued"}'), UNKNOWN, FIRST, DOWN),
+    (Answer(200, b'["success"]'), UNKNOWN, FIRST, DOWN),
+    (Answer(200, SUCCESS, request_complete=False), UNKNOWN, FIRST, DOWN),
+    (Answer(503, retry_after=FIRST + 7.0), UNKNOWN, FIRST + 7.0, DOWN),
+    (Failure(Phase.UNKNOWN, "read_timeout"), UNKNOWN, FIRST, DOWN),
+    # configuration
+    *((Answer(status, OWN), WAITING, 0.0, MISCONFIGURED) for status in (300, 307, 399, 401, 402, 403, 407)),
+    (Failure(Phase.CERTIFICATE, "certificate_not_trusted"), WAITING, 0.0, MISCONFIGURED),
+    (Failure(Phase.CONFIGURATION, "no_http_client"), WAITING, 0.0, MISCONFIGURED),
+    # says nothing about one report
+    *(
+        (Answer(status, body), WAITING, 0.0, MISCONFIGURED)
+        for status in (405, 410, 415, 418, 431, 451, 499, 501, 505)
+        for body in (OWN, PAGE)
+    ),
+    *((Answer(status, PAGE), WAITING, 0.0, MISCONFIGURED) for status in (400, 404, 409, 422)),
+    # the API's own word on it
+    (Answer(404, OWN), WAITING, NOT_FOUND_WAITS[0], UP),
+    *((Answer(status, OWN), PARKED, None, UP) for status in (400, 409, 422)),
+    # too large: cut once
+    (Answer(413, PAGE), WAITING, 0.0, UP),
+    # not processed: waits as long as it is asked to
+    *((Answer(status, OWN, retry_after=30.0), WAITING, 30.0, DOWN) for status in (408, 425, 429)),
+]
+
+
+@pytest.mark.parametrize(("outcome", "state", "wait", "platform"), POSTS)
+def test_each_outcome_of_a_first_post_has_its_row(
+    outcome: Answer | Failure, state: State, wait: float | None, platform: Platform
+) -> None:
+    """State, wait and what it shows of the platform are those of the table."""
+    decision = decide(outcome, History(attempts=1), RETRY, now=NOW, jitter=0.5, others_accepted=False)
+    assert (decision.state, decision.wait, decision.platform) == (state, wait, platform)
+    assert decision.cut == (isinstance(outcome, Answer) and outcome.status == 413)
+
+
+def test_an_id_that_is_not_found_is_tried_again_four_times() -> None:
+    """Then the report is parked."""
+    history = History(attempts=1)
+    waits = [decide(Answer(404, OWN), history, RETRY, now=NOW, jitter=0.5, others_accepted=True).wait for _ in range(5)]
+    assert waits == [2.0, 10.0, 60.0, 600.0, None]
+
+
+def test_what_is_too_large_after_it_was_cut_is_parked() -> None:
+    """It is cut once."""
+    history = History(attempts=2, cut=True)
+    assert decide(Answer(413), history, RETRY, now=NOW, jitter=0.5, others_accepted=False).state is PARKED
+
+
+@pytest.mark.parametrize(
+    ("accepted", "tries", "seconds", "state"),
+    [
+        (True, REFUSED_TRIES, REFUSED_SECONDS, PARKED),
+        (False, REFUSED_TRIES, REFUSED_SECONDS, WAITING),
+        (True, REFUSED_TRIES - 1, REFUSED_SECONDS, WAITING),
+        (True, REFUSED_TRIES, REFUSED_SECONDS - 1.0, WAITING),
+    ],
+)
+def test_a_gateways_refusal_parks_only_what_others_got_past(
+    accepted: bool, tries: int, seconds: float, state: State
+) -> None:
+    """After several tries, over ten minutes, while the platform accepted another report."""
+    history = History(attempts=tries, refused=tries - 1, refused_at=NOW)
+    decision = decide(Answer(405, PAGE), history, RETRY, now=NOW + seconds, jitter=0.5, others_accepted=accepted)
+    assert decision.state is state
+    assert history.refused == tries
+
+
+def test_backoff_is_none_at_first_and_then_full_jitter_up_to_the_ceiling() -> None:
+    """Each later wait is at most double."""
+    waits = [backoff(attempts, RETRY, 0.5) for attempts in (1, 2, 3, 1000)]
+    assert waits == [0.0, 0.5 * RETRY.first, RETRY.first, 0.5 * RETRY.ceiling]
+
+
+LOOKS: list[tuple[Sight, Answer | Failure, State, Platform]] = [
+    (Sight.UNREADABLE, Answer(503), UNKNOWN, DOWN),
+    (Sight.UNREADABLE, Answer(429), UNKNOWN, DOWN),
+    (Sight.UNREADABLE, Failure(Phase.NOT_SENT, "connect_error"), UNKNOWN, DOWN),
+    (Sight.UNREADABLE, Failure(Phase.CERTIFICATE, "certificate_not_trusted"), UNKNOWN, MISCONFIGURED),
+    (Sight.UNREADABLE, Answer(200, PAGE), UNKNOWN, Platform.UNHEARD),
+    (Sight.UNCLEAR, Answer(200), State.HELD, Platform.READABLE),
+    (Sight.REFUSED, Answer(403), UNKNOWN, Platform.UNHEARD),
+    (Sight.ABSENT, Answer(404, OWN), WAITING, Platform.READABLE),
+]
+
+
+@pytest.mark.parametrize(("sight", "outcome", "state", "platform"), LOOKS)
+def test_each_look_has_its_row(sight: Sight, outcome: Answer | Failure, state: State, platform: Platform) -> None:
+    """A look that fails teaches nothing; in part is for a person; what is not there when it is due is sent."""
+    history = History(attempts=1, looks=len(RETRY.read_back))
+    decision = decide_look(sight, outcome, history, RETRY, wall=NOW, jitter=0.5, due=True)
+    assert (decision.state, decision.platform) == (state, platform)
+    assert (decision.wait is None) == (state is State.HELD)
+
+
+def test_a_key_that_may_not_read_leaves_the_report_to_a_person_after_a_day() -> None:
+    """Not a second earlier."""
+    states = [
+        decide_look(
+            Sight.REFUSED, Answer(401), History(look_refused_at=NOW), RETRY, wall=NOW + after, jitter=0.5, due=False
+        ).state
+        for after in (LOOK_REFUSED_LIMIT - 1.0, LOOK_REFUSED_LIMIT)
+    ]
+    assert states == [UNKNOWN, State.HELD]
