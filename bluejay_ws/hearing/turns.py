@@ -223,7 +223,7 @@ class Turns:
         known, self._interruption = self._interruption, None
         if known is None:
             return
-        if known.longest < BACKCHANNEL_MS:
+        if known.longest < BACKCHANNEL_MS and not self._claimed("user", known.start, known.end):
             self.backchannels += 1
             self._tell(BACKCHANNEL, known.start, known.user_end, {"overlap_ms": round(known.overlap_ms)})
             return
@@ -246,12 +246,16 @@ class Turns:
 
     def _interrupts(self, title: str, by: str, start: float, end: float, facts: dict[str, object]) -> None:
         """Tell of one interruption, once, with all that noticed it."""
-        near = [one for one in self._claims if one[1] == by and start - NEAR_MS < one[0] < end + NEAR_MS]
+        near = self._claimed(by, start, end)
         self._claims = [one for one in self._claims if one not in near]
         if near:
             facts["noticed_by"] = sorted({source for _, _, source in near})
         self._told = [*self._told[-7:], (title, start, end)]
         self._tell(title, start, end, facts)
+
+    def _claimed(self, by: str, start: float, end: float) -> list[tuple[float, str, str]]:
+        """Return what providers and frameworks say of an interruption near these times: a short word may be one."""
+        return [one for one in self._claims if one[1] == by and start - NEAR_MS < one[0] < end + NEAR_MS]
 
     def _is_told(self, at: float, by: str) -> bool:
         title = AGENT_INTERRUPTED if by == "agent" else CALLER_INTERRUPTED
