@@ -222,8 +222,9 @@ class Ledger:
         self._items += 1
         self._bodies.append(body)  # `_put`, spelled out: this is the path of every tool call
         self._size += len(body)
-        if self.write is not None:
-            self.write(body)
+        write = self.write  # read once: another thread may let go of it
+        if write is not None:
+            write(body)
         return None
 
     def _begins_an_item(self) -> bool:
@@ -243,8 +244,9 @@ class Ledger:
     def _put(self, body: bytes) -> None:
         self._bodies.append(body)
         self._size += len(body)
-        if self.write is not None:
-            self.write(body)
+        write = self.write  # read once: another thread may let go of it
+        if write is not None:
+            write(body)
 
     def _count(self, notes: list[str]) -> None:
         for note in notes:
