@@ -403,8 +403,7 @@ def test_marks_come_back_once_their_audio_has_been_played() -> None:
 
     log = make_call(agent, act, pace=0.1)
     assert [event.detail["name"] for event in log.of("mark.echoed")] == ["early", "end"]
-    # 100 ms of playing, less what a busy machine took between the arrival of the audio and that of the mark:
-    assert log.of("mark.echoed")[1].at_ms - log.of("mark.received")[1].at_ms >= 50
+    assert log.of("mark.echoed")[1].at_ms - log.of("mark.received")[1].at_ms >= 90
     assert agent.shape() == ["mark", "mark"]
 
 
