@@ -486,6 +486,34 @@ def test_a_recorder_without_owner_and_journal_works() -> None:
     assert repr(recorder) == "<Recorder of call 720488, closed>"
 
 
+class _Released(Recorder):
+    """A recorder whose journal another thread releases between two looks at it."""
+
+    looks = 0
+
+    @property
+    def write(self) -> Any:
+        """Answer with the journal once, and with None from then on."""
+        self.looks += 1
+        return None if self.looks > 1 else (lambda _body: None)
+
+    @write.setter
+    def write(self, value: Any) -> None:
+        self.looks = 0
+
+
+@pytest.mark.parametrize("record", [lambda one: one.add_tool_call("t"), lambda one: one.add_tags("vip")])
+def test_a_journal_that_is_released_meanwhile_costs_no_fact(record: Any) -> None:
+    """Looked at twice, it is there and then gone, and what memory holds would be counted as dropped."""
+    counters = Counters()
+    recorder = _Released(
+        clock=Clock(), started_ns=0, report_id="r", simulation_result_id="720488", counters=counters, write=None
+    )
+    record(recorder)
+    assert len(recorder.bodies) == 1
+    assert counters.snapshot() == {}
+
+
 def test_redaction_comes_before_anything_is_kept() -> None:
     """The hook sees each kind of value, and only its answer is kept."""
     seen: list[str] = []
