@@ -492,13 +492,13 @@ class _Released(Recorder):
     looks = 0
 
     @property
-    def write(self) -> Any:
+    def _write_line(self) -> Any:
         """Answer with the journal once, and with None from then on."""
         self.looks += 1
         return None if self.looks > 1 else (lambda _body: None)
 
-    @write.setter
-    def write(self, value: Any) -> None:
+    @_write_line.setter
+    def _write_line(self, value: Any) -> None:
         self.looks = 0
 
 
@@ -512,6 +512,41 @@ def test_a_journal_that_is_released_meanwhile_costs_no_fact(record: Any) -> None
     record(recorder)
     assert len(recorder.bodies) == 1
     assert counters.snapshot() == {}
+
+
+class _Deafened(Recorder):
+    """A recorder whose ear another thread takes away between two looks at it."""
+
+    ear: Any = Ear(Span(None, None), Span(None, None))
+
+    @property
+    def heard(self) -> Any:
+        """Answer with the ear once, and with None from then on."""
+        ear, self.ear = self.ear, None
+        return ear
+
+    @heard.setter
+    def heard(self, value: Any) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    "tell", [lambda one: one.received(b"12"), lambda one: one.sent(b"12"), lambda one: one.interruption(at_ms=1)]
+)
+def test_a_call_that_ends_meanwhile_raises_nothing_where_frames_are_handed_over(tell: Any) -> None:
+    """The end of a call takes its ear away on a thread of the library's, while the agent's hands a frame over."""
+    counters = Counters()
+    recorder = _Deafened(clock=Clock(), started_ns=0, report_id="r", simulation_result_id=None, counters=counters)
+    tell(recorder)
+    assert counters.snapshot() == {}
+
+
+@pytest.mark.parametrize("reason", ["discarded", "refused"])
+def test_a_call_that_is_left_out_is_counted_with_its_reason(call: Call, reason: str) -> None:
+    """The library leaves calls out too: one whose handshake was refused, one that never got an id."""
+    call.recorder.discard(reason)
+    call.recorder.discard("again")
+    assert call.counters.snapshot() == {f"dropped.{reason}": 1}
 
 
 def test_redaction_comes_before_anything_is_kept() -> None:
@@ -570,7 +605,7 @@ def test_no_error_of_the_journal_reaches_the_agent(caplog: pytest.LogCaptureFixt
         message = "quotes the caller"
         raise OSError(message)
 
-    call.recorder.write = broken
+    call.recorder.write_to(broken)
     call.recorder.add_tool_call("t")
     call.recorder.add_event("e")
     call.recorder.agent_said("a")

@@ -65,7 +65,7 @@ def test_a_recorder_is_active_until_it_is_closed() -> None:
     """What the recorder's `active` says."""
     recorder = make_recorder(Clock())
     assert recorder.active
-    recorder.closed = True
+    recorder.stop()
     assert not recorder.active
 
 
@@ -76,7 +76,7 @@ def test_memory_and_journal_hold_the_same_lines() -> None:
     call.recorder.add_tool_call("two")
     call.recorder.add_tags("three")
     assert call.journal == call.recorder.bodies
-    call.recorder.write = None
+    call.recorder.write_to(None)
     call.recorder.add_event("four")
     call.recorder.add_tags("five")
     call.recorder.event("six").__enter__()
@@ -180,7 +180,7 @@ def test_whatever_redaction_answers_the_report_is_sound(answer: Any) -> None:
 def test_an_error_of_ours_is_logged_with_the_call_and_without_its_text(caplog: pytest.LogCaptureFixture) -> None:
     """The log says which call and what kind of error; the error's text may quote the caller."""
     call = Call()
-    call.recorder.write = lambda body: _refuse("", body)
+    call.recorder.write_to(lambda body: _refuse("", body))
     call.recorder.add_tags("secret")
     (record,) = caplog.records
     assert (record.levelno, record.name) == (logging.ERROR, "bluejay_ws")

@@ -212,7 +212,7 @@ def test_observed_audio_tells_better_than_late_rulings() -> None:
     ear = Ear(Span(None, None), Span(250.0, 900.0))
 
     pipeline = Pipeline()
-    pipeline.call.recorder.heard = Observer()  # type: ignore[assignment]
+    pipeline.call.recorder.hear_with(Observer())  # type: ignore[arg-type]
     pipeline.wait(1_000).push(UserStarted())
     pipeline.push(TranscriptionFrame(text="Hello"))
     pipeline.wait(300).push(UserStopped())
