@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from bluejay_ws.blocks import Block, EventBlock, ToolCallBlock, UtteranceBlock
 from bluejay_ws.hearing.utterances import NOTHING, Utterance, cut_text, place
 from bluejay_ws.log import say_seldom
-from bluejay_ws.wire import fragments, journal
-from bluejay_ws.wire.fragments import CALL_LIMIT, ITEM_LIMIT, ITEMS_LIMIT, tool_call
+from bluejay_ws.wire import items, journal
 from bluejay_ws.wire.ids import usable_id
+from bluejay_ws.wire.items import CALL_LIMIT, ITEM_LIMIT, ITEMS_LIMIT, tool_call
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -286,7 +286,7 @@ class Recorder:
         name: str,
         *,
         parameters: Mapping[str, Any] | None = None,
-        output: Any = fragments.OMITTED,
+        output: Any = items.OMITTED,
         description: str | None = None,
         start_offset_ms: int | None = None,
     ) -> None:
@@ -501,7 +501,7 @@ class Recorder:
 
     def _closing_lines(self, facts: dict[str, Any], summary: dict[str, Any], offset_ms: int) -> None:
         marker = {"report_id": self.report_id, **facts, **summary}
-        event = fragments.event(offset_ms, "Connection closed", None, None, None, {"bluejay_ws": marker}, [])
+        event = items.event(offset_ms, "Connection closed", None, None, None, {"bluejay_ws": marker}, [])
         self._put(journal.item("events", event))
         self._put(journal.closed({"offset_ms": offset_ms, **facts}))
 
@@ -558,8 +558,8 @@ class Recorder:
         if isinstance(block, ToolCallBlock):
             self._tools_come_from(_REPORT)
             block.opened = self._begun(block)
-            fragment = fragments.with_output(block.opened, {"status": "interrupted"}, [])
-            self._append(journal.opened(block.number, "tool_calls", fragment))
+            encoded = items.with_output(block.opened, {"status": "interrupted"}, [])
+            self._append(journal.opened(block.number, "tool_calls", encoded))
         elif isinstance(block, EventBlock):
             self._append(journal.opened(block.number, "events", self._event_block(block, None)))
 
@@ -576,18 +576,18 @@ class Recorder:
         parameters, description = block.parameters, block.description
         parameters = None if parameters is None else self._redacted("parameters", parameters)
         description = None if description is None else self._redacted("description", description)
-        limit = self._allowance() - fragments.OUTPUT_ROOM
-        fragment = fragments.tool_call(
-            block.start_offset_ms, block.name, parameters, fragments.OMITTED, description, notes, limit=limit
+        limit = self._allowance() - items.OUTPUT_ROOM
+        encoded = items.tool_call(
+            block.start_offset_ms, block.name, parameters, items.OMITTED, description, notes, limit=limit
         )
         self._count(notes)
-        return fragment
+        return encoded
 
     def _end_tool_call(self, block: ToolCallBlock, output: object) -> None:
         opened = self._begun(block) if block.opened is None else block.opened
-        if output is not fragments.OMITTED:
+        if output is not items.OMITTED:
             notes: list[str] = []
-            opened = fragments.with_output(opened, self._redacted("output", output), notes, limit=self._allowance())
+            opened = items.with_output(opened, self._redacted("output", output), notes, limit=self._allowance())
             self._count(notes)
         self._append(journal.done(block.number, "tool_calls", opened))
 
@@ -611,7 +611,7 @@ class Recorder:
         if isinstance(block, EventBlock):
             metadata = {**(block.metadata or {}), "bluejay_ws": {"interrupted": True}}
             block.metadata = metadata
-        if not isinstance(block, ToolCallBlock) or block.output is not fragments.OMITTED:
+        if not isinstance(block, ToolCallBlock) or block.output is not items.OMITTED:
             self._end_interrupted(block)
 
     def _end_interrupted(self, block: Block) -> None:
@@ -678,8 +678,8 @@ class Recorder:
             self._write(one, journal.done)
 
     def _write(self, one: Utterance, line: Callable[[int, str, bytes], bytes]) -> None:
-        fragment = self._utterance_fragment(one._speaker, one._words, one._start_ms, one._end_ms, filler=one._filler)
-        self._append(line(one._number, "recorded_transcript", fragment))
+        encoded = self._utterance_json(one._speaker, one._words, one._start_ms, one._end_ms, filler=one._filler)
+        self._append(line(one._number, "recorded_transcript", encoded))
 
     def _correct(self, one: Utterance, text: str) -> None:
         """Take other words for an utterance; part of `utterances.Keeper`."""
@@ -766,13 +766,13 @@ class Recorder:
     def _add_texts(self, kind: str, values: tuple[str, ...]) -> None:
         found = self._redacted("tags", values) if kind == "tags" else values
         for value in (found,) if isinstance(found, str) else found:
-            self._keep(journal.item(kind, fragments.text(value)))
+            self._keep(journal.item(kind, items.text(value)))
 
     def _add_metadata(self, values: dict[str, Any]) -> None:
         notes: list[str] = []
-        fragment = fragments.mapping(self._redacted("metadata", values), notes, limit=self._allowance())
+        encoded = items.mapping(self._redacted("metadata", values), notes, limit=self._allowance())
         self._count(notes)
-        self._keep(journal.item("metadata", fragment))
+        self._keep(journal.item("metadata", encoded))
 
     def _bind(self, simulation_result_id: str) -> None:
         found = usable_id((simulation_result_id,))
@@ -791,23 +791,23 @@ class Recorder:
 
     # -- inside: encoded, redacted, within limits, kept and counted ---------------------------------------------
 
-    def _utterance_fragment(self, role: Speaker, words: str, start: int, end: int, *, filler: bool | None) -> bytes:
+    def _utterance_json(self, role: Speaker, words: str, start: int, end: int, *, filler: bool | None) -> bytes:
         notes: list[str] = []
-        fragment = fragments.utterance(start, end, role, words, filler, notes, limit=self._allowance())
+        encoded = items.utterance(start, end, role, words, filler, notes, limit=self._allowance())
         self._count(notes)
-        return fragment
+        return encoded
 
     def _tool_call(self, start: int, name: str, parameters: object, output: object, description: str | None) -> bytes:
         notes: list[str] = []
         if self._redact is not None:
             parameters = None if parameters is None else self._redacted("parameters", parameters)
-            output = output if output is fragments.OMITTED else self._redacted("output", output)
+            output = output if output is items.OMITTED else self._redacted("output", output)
             description = None if description is None else self._redacted("description", description)
         limit = ITEM_LIMIT if self._size < _AMPLE else self._allowance()
-        fragment = tool_call(start, name, parameters, output, description, notes, limit=limit)
+        encoded = tool_call(start, name, parameters, output, description, notes, limit=limit)
         if notes:
             self._count(notes)
-        return fragment
+        return encoded
 
     def _event(
         self, start: int, end: int | None, title: str, description: str | None, tags: object, metadata: object
@@ -817,9 +817,9 @@ class Recorder:
             description = None if description is None else self._redacted("description", description)
             metadata = None if metadata is None else self._redacted("metadata", metadata)
             tags = None if tags is None else self._redacted("tags", tags)
-        fragment = fragments.event(start, title, end, description, tags, metadata, notes, limit=self._allowance())
+        encoded = items.event(start, title, end, description, tags, metadata, notes, limit=self._allowance())
         self._count(notes)
-        return fragment
+        return encoded
 
     def _redacted(self, kind: str, value: Any) -> Any:
         if self._redact is None:

@@ -15,7 +15,7 @@ from bluejay_ws import recorder as recorder_module
 from bluejay_ws.current import INERT, current_recorder, enter
 from bluejay_ws.recorder import Recorder
 from bluejay_ws.stats import Counters
-from bluejay_ws.wire import fragments
+from bluejay_ws.wire import items
 from tests.support import Call, Clock, Ear, Span
 
 
@@ -161,11 +161,11 @@ def test_a_tool_that_changes_its_parameters_is_reported_with_those_it_was_called
 
 def test_a_tool_call_in_a_block_keeps_to_the_limit_of_an_item(call: Call) -> None:
     """What it was called with leaves room to say that the output was cut."""
-    with call.recorder.tool_call("big", {"a": "x" * (fragments.ITEM_LIMIT - 100)}) as block:
-        block.output = "y" * fragments.ITEM_LIMIT
+    with call.recorder.tool_call("big", {"a": "x" * (items.ITEM_LIMIT - 100)}) as block:
+        block.output = "y" * items.ITEM_LIMIT
     (tool,) = call.report().tool_calls or []
     assert "...[cut: " in str(tool.output)
-    assert max(map(len, call.journal)) < fragments.ITEM_LIMIT + 100
+    assert max(map(len, call.journal)) < items.ITEM_LIMIT + 100
     assert call.counters["cut.output"] == 1
 
 
@@ -621,11 +621,11 @@ def test_no_error_of_the_journal_reaches_the_agent(caplog: pytest.LogCaptureFixt
 
 def test_beyond_the_limit_of_items_the_rest_is_dropped_and_counted(call: Call) -> None:
     """The twenty-thousand-and-first item does not grow the report; the closing event still comes."""
-    for _ in range(fragments.ITEMS_LIMIT + 3):
+    for _ in range(items.ITEMS_LIMIT + 3):
         call.recorder.add_tool_call("t")
     call.recorder.tool_call("block").__enter__()
     report = call.report()
-    assert len(report.tool_calls or []) == fragments.ITEMS_LIMIT
+    assert len(report.tool_calls or []) == items.ITEMS_LIMIT
     assert call.counters["dropped.items"] == 4
     assert (report.events or [])[-1].title == "Connection closed"
 
@@ -633,7 +633,7 @@ def test_beyond_the_limit_of_items_the_rest_is_dropped_and_counted(call: Call) -
 def test_beyond_the_limit_of_utterances_waiting_the_rest_is_dropped() -> None:
     """Utterances that wait for their span count as items."""
     call = Call(heard=Ear(Span(None, None), Span(None, None)))
-    for _ in range(fragments.ITEMS_LIMIT):
+    for _ in range(items.ITEMS_LIMIT):
         call.recorder.add_tool_call("t")
     call.recorder.agent_said("too late")
     assert call.counters["dropped.items"] == 1
@@ -643,7 +643,7 @@ def test_a_call_near_its_share_of_memory_cuts_outputs_but_keeps_names(call: Call
     """The more a call has used, the less one output may take; names and offsets stay."""
     for _ in range(200):
         call.recorder.add_tool_call("big", output="x" * 200_000)
-    assert sum(map(len, call.journal)) < 1.1 * fragments.CALL_LIMIT
+    assert sum(map(len, call.journal)) < 1.1 * items.CALL_LIMIT
     assert call.counters["cut.output"] > 0
     assert [t.name for t in call.report().tool_calls or []] == ["big"] * 200
 

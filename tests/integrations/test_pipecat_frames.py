@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bluejay_ws.integrations.pipecat_frames import INTERRUPTED, SETTLE, PipecatTap
-from bluejay_ws.wire.fragments import ITEMS_LIMIT
+from bluejay_ws.wire.items import ITEMS_LIMIT
 from tests.support import Call, Ear, Span
 
 if TYPE_CHECKING:
