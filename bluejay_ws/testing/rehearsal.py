@@ -203,6 +203,7 @@ class _BadNetwork:
         self._waiting: collections.deque[tuple[float, bytes | str]] = collections.deque()
         self._news = asyncio.Event()
         self._arrived = asyncio.Event()
+        self._hanging_up = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._connection, name)
@@ -211,7 +212,7 @@ class _BadNetwork:
         return self._connection.__aiter__()
 
     async def send(self, message: bytes | str) -> None:
-        if self._connection.close_code is not None:
+        if self._hanging_up or self._connection.close_code is not None:
             raise ConnectionClosed(None, None)
         if self._protocol.is_audio(message) and self._chance.random() < self._network.loss:
             return
@@ -220,7 +221,8 @@ class _BadNetwork:
         self._news.set()
 
     async def close(self, code: int, reason: str) -> None:
-        """Close when all that is on its way has arrived."""
+        """Close when all that is on its way has arrived; the line's noise ends here."""
+        self._hanging_up = True
         while self._waiting:
             self._arrived.clear()
             await self._arrived.wait()

@@ -48,6 +48,7 @@ class CarrierAgent:
         self.answer: asyncio.Task[None] | None = None
         self.asleep: asyncio.TimerHandle | None = None
         self.marks = 0
+        self.media = 0
 
     async def run(self, connection: Any) -> None:
         """Serve one call."""
@@ -58,6 +59,7 @@ class CarrierAgent:
         """Read one message."""
         found = json.loads(message)
         if found["event"] == "media":
+            self.media += 1
             await self.hear(self.decode(found["media"]["payload"]))
             return
         self.got.append(found)

@@ -32,11 +32,12 @@ every_carrier = pytest.mark.parametrize("carrier", list(AGENTS))
 
 
 def recorded_call(
-    carrier: str, steps: list[dict[str, Any]], tmp_path: Path, *, burst: bool = False
+    carrier: str, steps: list[dict[str, Any]], tmp_path: Path, *, burst: bool = False, **more: Any
 ) -> tuple[CallLog, dict[str, Any], CarrierAgent]:
     """Make the call of these steps in virtual time; return its log, its report and the agent."""
     agents: list[CarrierAgent] = []
-    scenario = Scenario.model_validate({"name": "x", "protocol": carrier, "steps": steps, "caller": {"greeting": 0}})
+    facts = {"name": "x", "protocol": carrier, "steps": steps, "caller": {"greeting": 0}, **more}
+    scenario = Scenario.model_validate(facts)
 
     async def main(client: Bluejay) -> CallLog:
         client.clock = asyncio.get_running_loop().clock_ns  # type: ignore[attr-defined]
@@ -197,3 +198,37 @@ def test_an_unknown_protocol_or_coding_names_the_known_ones() -> None:
         DigitalHuman("ws://x", protocol="sip")
     with pytest.raises(ValueError, match="twilio does not carry 'l16/8000': give one of mulaw/8000"):
         Scenario.model_validate({"name": "x", "steps": [{"drop": True}], "protocol": "twilio", "coding": "l16/8000"})
+
+
+def test_a_caller_on_a_carrier_yields_to_an_agent_that_speaks_over_it() -> None:
+    """Carriers have no speech events: the caller hears it. The key pressed after the call's end is nobody's."""
+
+    async def rude(connection: Any) -> None:
+        agent = AGENTS["telnyx"](connection.send)
+        heard = 0
+        async for message in connection:
+            heard += json.loads(message)["event"] == "media"
+            if heard == 20:
+                await agent.say(voice(1_000))
+
+    async def main() -> CallLog:
+        async with serve(rude, "127.0.0.1", 0) as server:
+            url = f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"
+            async with DigitalHuman(url, protocol="telnyx", background="pauses").dial() as line:
+                assert not await line.say(voice(2_000))
+            assert not await line.press("1", b"")
+        return line.log
+
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        log = runner.run(main())
+    assert len(log.of("interrupted")) == 1
+    assert log.user_spans[0].end_ms < 1_000
+    assert log.of("user.key") == []
+
+
+def test_a_bad_network_loses_audio_of_a_carrier_and_nothing_else(tmp_path: Path) -> None:
+    """What is on its way when the caller hangs up still arrives, in order, and `stop` comes last."""
+    bad = {"loss": 0.5, "delay_ms": 300, "jitter_ms": 50}
+    log, _, agent = recorded_call("twilio", [{"say": "a"}, {"dtmf": "1"}], tmp_path, network=bad)
+    assert [one["event"] for one in agent.got if one["event"] != "mark"] == ["connected", "start", "dtmf", "stop"]
+    assert agent.media < 0.7 * log.frames_sent
