@@ -335,8 +335,8 @@ class Call:
                 sender.submit(self._parcel(identity))
                 self._warn_if_no_tools()
         except Exception as error:  # noqa: BLE001 - no error of ours reaches the agent
-            sender.withdraw(report_id)
             self.failed("end", error)
+            sender.withdraw(report_id)
         finally:
             self.recorder.release()
 

@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 import pytest
 
-from bluejay_ws import ledger
+from bluejay_ws import recorder as recorder_module
 from bluejay_ws.current import INERT, current_recorder, enter
 from bluejay_ws.recorder import Recorder
 from bluejay_ws.stats import Counters
@@ -194,7 +194,7 @@ def test_a_block_begins_when_it_is_entered_or_was_said_to_have_begun(call: Call)
 
 def test_a_call_holds_as_many_blocks_as_facts(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     """A block is one item, though the journal has two lines of it; what finds no room is dropped once."""
-    monkeypatch.setattr(ledger, "ITEMS_LIMIT", 200)
+    monkeypatch.setattr(recorder_module, "ITEMS_LIMIT", 200)
     for _ in range(200 + 2):
         with call.recorder.tool_call("t"):
             pass
@@ -206,7 +206,7 @@ def test_a_call_holds_as_many_blocks_as_facts(call: Call, monkeypatch: pytest.Mo
 
 def test_an_utterance_block_counts_once(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a block becomes is the item that it was."""
-    monkeypatch.setattr(ledger, "ITEMS_LIMIT", 200)
+    monkeypatch.setattr(recorder_module, "ITEMS_LIMIT", 200)
     for _ in range(200):
         with call.recorder.utterance("agent") as utterance:
             utterance.text = "a"

@@ -131,7 +131,7 @@ class Line:
         self._habits = habits
         self._began = anyio.current_time()
         self._over = anyio.Event()
-        self._news = anyio.Event()
+        self._news = asyncio.Event()
         self._playhead = Playhead(habits.pace)
         self._agent = Loudness(habits.pace)
         self._user = Loudness(habits.pace)
@@ -515,7 +515,7 @@ class Line:
 
     def _tell(self) -> None:
         self._news.set()
-        self._news = anyio.Event()
+        self._news = asyncio.Event()  # not anyio's: a timer is no task, and old versions want one
 
     async def _wait(self, until: float) -> None:
         """Sleep until something happens, at the latest until that time; the end has no news after it."""
