@@ -212,7 +212,7 @@ class _BadNetwork:
         return self._connection.__aiter__()
 
     async def send(self, message: bytes | str) -> None:
-        if self._hanging_up or self._connection.close_code is not None:
+        if self._hanging_up or self._connection.protocol.close_code is not None:
             raise ConnectionClosed(None, None)
         if self._protocol.is_audio(message) and self._chance.random() < self._network.loss:
             return
