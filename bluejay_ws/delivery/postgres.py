@@ -404,6 +404,11 @@ class Outbox:
             reason = f"has an outbox of an older version ({number}, this one needs {SCHEMA})"
             raise SpoolError(shown(self._url), reason, "bring it up to date: bluejay-ws migrate --spool URL")
 
+    def now(self) -> float:
+        """Return the database's Unix time, in seconds."""
+        ((now,),) = self.link.rows("select extract(epoch from clock_timestamp())::float8")
+        return float(now)
+
     def push(self, pieces: Sequence[Piece]) -> dict[str, tuple[int, str]]:
         """Hand in what was recorded, all or nothing; also says that this process lives.
 

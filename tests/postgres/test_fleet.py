@@ -354,7 +354,7 @@ def test_a_deliverer_with_a_refused_key_leaves_the_work_to_others(
     settings = Settings.load(api_key="wrong", base_url=platform.url, spool=False)
     wrong = Deliverer(url, settings, counters=Counters(), workers=1)
     wrong.start()
-    eventually(lambda: wrong._counters["attempts.http.401"])
+    eventually(lambda: wrong._counters["http.401"])
     with delivering(url, platform):
         platform.wait_for(1, 20)
     wrong.stop()
