@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from bluejay_ws.delivery.attempt import Attempts
 from bluejay_ws.delivery.claimed import ClaimedLease, ClaimedStore, Settlement, TimelyExchange
 from bluejay_ws.delivery.outcomes import Platform, State
-from bluejay_ws.delivery.postgres import ClaimedCall, Outbox, listen, shown
+from bluejay_ws.delivery.postgres import ClaimedCall, Listener, Outbox, shown
 from bluejay_ws.delivery.verify import Verifier
 from bluejay_ws.exceptions import BluejayError
 from bluejay_ws.log import say_seldom
@@ -54,6 +54,7 @@ class Deliverer:
         make_client: makes an HTTP client; each worker has its own.
         lease: seconds for which a call is this process's, renewed while it is sent.
         pod_lease: seconds after which an agent's process that was not heard of is taken for dead.
+        look_every: seconds after which it is looked anyway whether something is due.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Deliverer:
         make_client: Callable[[], Any] | None = None,
         lease: float = LEASE,
         pod_lease: float = POD_LEASE,
+        look_every: float = LOOK_EVERY,
     ) -> None:
         self._url = url
         self._settings = settings
@@ -74,6 +76,8 @@ class Deliverer:
         self._make_client = make_client or self._http_client
         self._lease = lease
         self._pod_lease = pod_lease
+        self._look_every = look_every
+        self._listener = Listener(url, self._woken)
         self._holder = uuid.uuid4()
         self._stop = threading.Event()
         self._ready = threading.Condition()
@@ -110,7 +114,7 @@ class Deliverer:
             outbox.link = link
             outbox.check()
             self._ahead = outbox.now() - time.time()
-        targets: list[Callable[[], None]] = [self._mind, self._listen, *([self._work] * self._workers)]
+        targets: list[Callable[[], None]] = [self._mind, self._listener.run, *([self._work] * self._workers)]
         for target in targets:
             thread = threading.Thread(target=target, name="bluejay_ws-deliverer", daemon=True)
             self._threads.append(thread)
@@ -119,6 +123,7 @@ class Deliverer:
     def stop(self, seconds: float = 10.0) -> None:
         """Take no more calls, and wait for those that are being sent."""
         self._stop.set()
+        self._listener.stop()
         with self._ready:
             self._ready.notify_all()
         until = time.monotonic() + seconds
@@ -172,15 +177,12 @@ class Deliverer:
             self._calls += 1
             self._ready.notify()
 
-    def _listen(self) -> None:
-        listen(self._url, self._stop, self._woken)
-
     def _mind(self) -> None:
         """Wake a worker each second, keep leases, seal what dead processes left, remove what is old."""
         outbox = self._outbox()
         self._watched.append(outbox.link)
         renewed = tidied = time.monotonic()
-        while not self._stop.wait(LOOK_EVERY):
+        while not self._stop.wait(self._look_every):
             self._woken()
             now = time.monotonic()
             for each in list(self._watched):
