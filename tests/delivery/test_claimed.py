@@ -94,7 +94,7 @@ def test_after_an_unknown_outcome_the_next_deliverer_knows_the_history() -> None
     call = claimed(recorded("a"))
     settled, _ = attempt(call, post=BAD_GATEWAY)
     assert (settled.state, settled.down, settled.history["unsure"]) == ("sending", True, True)
-    posts = []
+    posts: list[int] = []
     while settled.state == "sending" and len(posts) < 10:
         settled, script = attempt(again(call, settled))
         posts.append(len(script.posted))
