@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import itertools
 import os
 import random
 import shutil
@@ -197,7 +198,7 @@ def run(
     """Run the whole fleet and return its account.
 
     Args:
-        calls: to be made.
+        calls: to be made at least; more are made until the last pod is killed.
         pods: agents' processes at any time.
         deliverers: processes that deliver.
         kills: pods that are killed with their disks; each tenth takes a deliverer with it.
@@ -228,18 +229,15 @@ async def _calls(fleet: Fleet, calls: int, pods: int, deliverers: int, kills: in
     for _ in range(deliverers):
         fleet.add_deliverer()
     await asyncio.gather(*(fleet.add_pod() for _ in range(pods)))
-    places = asyncio.Semaphore(at_once)
+    numbers = itertools.count()
 
-    async def one(number: int) -> None:
-        async with places:
+    async def caller() -> None:
+        while (number := next(numbers)) < calls or not killing.done():  # a kill without calls shows nothing
             await fleet.call(f"call-{number}")
 
     pause = max(0.05, calls * 6.0 * fleet.pace / at_once / max(1, kills))
     killing = asyncio.create_task(fleet.kill_pods(kills, pause))
-    await asyncio.gather(*(one(number) for number in range(calls)))
-    killing.cancel()  # a kill without calls shows nothing
-    with contextlib.suppress(asyncio.CancelledError):
-        await killing
+    await asyncio.gather(killing, *(caller() for _ in range(at_once)))
 
 
 def _settle(url: str, platform: FakePlatform) -> None:
