@@ -197,13 +197,13 @@ class Tap:
 
     def _listen(self, payload: Any) -> None:
         """Do what `_user_audio` does, and hear who speaks: for providers that do not tell when the caller spoke."""
-        ms = audio_bytes(payload) / self.input_bytes_per_ms
+        bytes_per_ms = self.input_bytes_per_ms
+        ms = audio_bytes(payload) / bytes_per_ms
         if not ms:
             return
         now = self.recorder.offset_ms()
         self.input.appended(ms, now)
-        is_pcm = self.input_bytes_per_ms >= 16.0
-        if is_pcm and not self._observed(now) and _is_loud(payload):
+        if bytes_per_ms >= 16.0 and not self._hears and _is_loud(payload) and not self._observed(now):  # PCM
             self.ear.speaks(ms, now)
 
     def _heard_at(self, position_ms: float) -> float | None:
@@ -594,14 +594,12 @@ class _Ear:
 
 
 def _is_loud(payload: Any) -> bool:
-    """Look at the upper bytes of a few samples; two loud ones are speech, one may be a click."""
-    size = len(payload)
+    """Look at the upper bytes of a few samples in the middle; two loud ones are speech, one may be a click."""
+    middle = len(payload) // 16 * 8  # eight letters of base64 are three samples
+    looked_at = payload[middle : middle + 64]
     if type(payload) is str:
-        third = size // 24 * 8  # eight letters of base64 are three samples
-        looked_at = a2b_base64(f"{payload[:8]}{payload[third : third + 8]}{payload[2 * third : 2 * third + 8]}")
-    else:
-        looked_at = bytes(payload[: size & -2])
-    return len(looked_at[1 :: max(2, len(looked_at) // 20 * 2)].translate(None, _QUIET)) > 1
+        looked_at = a2b_base64(looked_at)
+    return len(looked_at[1::2].translate(None, _QUIET)) > 1
 
 
 def spoken_part(text: str, heard_ms: float, audio_ms: float, marks: list[tuple[float, int]] = []) -> str:  # noqa: B006
