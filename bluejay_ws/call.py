@@ -145,12 +145,12 @@ class Call:
             redact=client.settings.redact,
         )
         self.observer = ChirpObserver(self.recorder.note_event)
-        self.recorder.heard = self.observer
+        self.recorder.hear_with(self.observer)
         if simulation_result_id is not None:
             self._open_file(simulation_result_id)
         elif client.spool is not None:
             self._waiting = _Waiting()
-            self.recorder.write = self._waiting.append
+            self.recorder.write_to(self._waiting.append)
 
     # -- told by the server adapter -----------------------------------------------------------------------------
 
@@ -204,8 +204,7 @@ class Call:
         if crashed:
             self.connection_closed({"closed_by": "agent", "accepted": False})
         elif not self.recorder.closed:
-            self._client.counters.add("dropped.refused")
-            self.recorder.leave_out()
+            self.recorder.discard("refused")
             self._over()
 
     def names(self) -> tuple[str, ...]:
@@ -395,13 +394,11 @@ class Call:
         if self._file is not None:
             self._file.discard()
             self._file = None
-        self.recorder.write = None
 
     def abandon(self) -> None:
         """Let go of a call that belongs to the parent process; nothing is sent from this one."""
         self.ended = True
-        self.recorder.closed = self.recorder.over = True
-        self.recorder.write = None
+        self.recorder.abandon()
         if self._file is not None:
             self._file.abandon()
             self._file = None
@@ -421,8 +418,7 @@ class Call:
             self.recorder.bind(identity)
         elif self._looks <= 0:  # so many without one: no simulation
             self._id_names = None
-            self._client.counters.add("dropped.never_bound")
-            self.recorder.leave_out()
+            self.recorder.discard("never_bound")
 
     def _refuse_another(self, identity: str | None, bound: str) -> None:
         if identity is None or identity == bound or identity in self.aliases:
@@ -442,7 +438,7 @@ class Call:
             self.failed("spool", error)
         if self._file is not None and waiting is not None:
             waiting.release(self._file.append)
-        self.recorder.write = None if self._file is None else self._file.append
+        self.recorder.write_to(None if self._file is None else self._file.append)
 
     def _new_file(self, simulation_result_id: str) -> LiveReport | None:
         if self._client.spool is None:

@@ -25,7 +25,7 @@ class InertRecorder(Recorder):
         super().__init__(
             clock=lambda: 0, started_ns=0, report_id="", simulation_result_id=None, counters=Counters(), write=None
         )
-        self.closed = self.over = True
+        self.abandon()
 
     def __repr__(self) -> str:
         return "<InertRecorder: no simulation here>"
