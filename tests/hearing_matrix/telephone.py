@@ -108,7 +108,7 @@ class TwilioCall:
                     if one.add(pcm, starts) is not None:
                         self.heard.append((starts, one.until))
                 elif message["event"] == "clear":
-                    self.playhead.stop(now)
+                    self.playhead.clear(now)
                     self.heard = [(start, min(end, now)) for start, end in self.heard if start < now]
 
     def _end(self) -> None:
