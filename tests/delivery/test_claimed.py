@@ -100,7 +100,8 @@ def test_after_an_unknown_outcome_the_next_deliverer_knows_the_history() -> None
         posts.append(len(script.posted))
         assert settled.down is False
     assert settled.state == "delivered"
-    assert posts == [0] * (len(QUICK.read_back) - 1) + [1]
+    assert len(posts) >= len(QUICK.read_back)
+    assert posts == [0] * (len(posts) - 1) + [1]
 
 
 def test_each_resend_waits_longer_and_looks_again() -> None:
