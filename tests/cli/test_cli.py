@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bluejay_ws.cli import main, new_argument_parser
+from bluejay_ws.cli import COMMANDS, main, new_argument_parser
 from bluejay_ws.version import VERSION
 from tests.cli.serving import agent_thread
 from tests.testing.agents import silent_agent
@@ -48,6 +48,47 @@ NAMES = [
     if isinstance(action, argparse._SubParsersAction)
     for name in action.choices
 ]
+
+
+# What the import of each command may bring, of what takes long to import.
+HEAVY = ("asyncio", "bluejay_ws.client", "bluejay_ws.testing.schema", "httpx", "pydantic", "rich", "websockets.asyncio")
+NEEDED = {
+    "--version": set(),
+    "--help": set(),
+    "migrate": set(),
+    "deliver": set(),
+    "doctor": {"asyncio", "websockets.asyncio"},
+    "outbox": {"asyncio", "bluejay_ws.client"},
+    "result": {"asyncio", "bluejay_ws.client"},
+    "platform": {"bluejay_ws.testing.schema", "pydantic"},
+}
+IMPORTED = """
+import contextlib, io, sys
+before = set(sys.modules)
+from bluejay_ws.cli import main
+with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
+    main(sys.argv[1:])
+print(len(set(sys.modules) - before), *set(sys.modules))
+"""
+
+
+@pytest.mark.parametrize("name", NEEDED)
+def test_a_command_imports_what_it_uses(name: str, root: Path) -> None:
+    """`--version` and `--help` little more than Python itself; other commands no libraries but their own."""
+    arguments = [name] if name.startswith("-") else [name, "--help"]
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTED, *arguments], cwd=root, capture_output=True, text=True, check=True, timeout=60
+    )
+    count, *modules = done.stdout.split()
+    assert set(HEAVY) & set(modules) <= NEEDED[name]
+    assert name in {"--version", "--help"} or int(count) > 60
+    assert name not in {"--version", "--help"} or int(count) < 60
+
+
+def test_the_list_of_commands_is_what_their_modules_say() -> None:
+    """It is made without them."""
+    assert new_argument_parser("none").format_help() == new_argument_parser().format_help()
+    assert list(COMMANDS) == NAMES
 
 
 @pytest.mark.parametrize("arguments", [(), *((name,) for name in NAMES)])
