@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -41,7 +42,7 @@ COMMANDS = {
 
 _SAME_MODULE = {"results": "result"}
 
-STOPPED = 130
+STOPPED, TERMINATED = 130, 143
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,6 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         SystemExit: the arguments were wrong, or asked for help.
     """
     problems = Terminal.of(sys.stderr, os.environ)
+    if argv is None:  # a process of its own
+        signal.signal(signal.SIGTERM, _terminated)
     try:
         return _run(sys.argv[1:] if argv is None else argv, problems)
     except KeyboardInterrupt:
@@ -63,6 +66,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ReaderLeftError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes at exit
         return 1
+
+
+def _terminated(*_: object) -> None:
+    sys.exit(TERMINATED)  # in order: an agent that was started here is stopped
 
 
 def _run(argv: Sequence[str], problems: Terminal) -> int:

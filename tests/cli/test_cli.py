@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import signal
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -132,6 +134,23 @@ def test_ctrl_c_ends_a_call_without_a_traceback(root: Path) -> None:
     assert process.returncode == 130
     assert problems == "\nstopped\n"
     assert codes == [1000]
+
+
+@pytest.mark.usefixtures("measured_children")
+def test_a_terminated_command_stops_the_agent_that_it_started(root: Path, tmp_path: Path) -> None:
+    """As at the end of a job's time: nothing stays behind."""
+    script = tmp_path / "agent.py"
+    script.write_text("import os, time\nprint(os.getpid(), flush=True)\ntime.sleep(60)\n")
+    note = tmp_path / "pid"
+    command = f"sh -c 'echo $$ > {note}; exec {sys.executable} {script}'"
+    with start(root, "call", "--run", command, "--port", "1") as process:
+        while not (note.exists() and note.read_text()):
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        _, problems = process.communicate(timeout=20)
+    assert (process.returncode, "Traceback" in problems) == (143, False)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(note.read_text()), 0)
 
 
 @pytest.mark.usefixtures("measured_children")
