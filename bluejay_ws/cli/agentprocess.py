@@ -154,8 +154,8 @@ def _signals_later() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler or signal.SIG_DFL)  # None: it was not Python's
-        for number in came:
-            signal.raise_signal(number)
+        for late in came:
+            signal.raise_signal(late)
 
 
 def _start(command: str, environment: Mapping[str, str], log: int) -> subprocess.Popen[bytes]:

@@ -125,15 +125,18 @@ def test_a_ctrl_c_while_the_agent_starts_leaves_nothing_behind(monkeypatch: pyte
 
 def test_a_ctrl_c_while_the_agent_ends_kills_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who presses it twice waits no longer."""
-    with pytest.raises(KeyboardInterrupt), started(SLEEP, {}, stop_seconds=60) as agent:
-        waited = agent.process.wait
 
-        def impatient(timeout: float | None = None) -> int:
-            if timeout is not None:
-                raise KeyboardInterrupt
-            return waited()
+    def impatient(timeout: float | None = None) -> int:
+        if timeout is not None:
+            raise KeyboardInterrupt
+        return waited()
 
-        monkeypatch.setattr(agent.process, "wait", impatient)
+    running = started(SLEEP, {}, stop_seconds=60)
+    agent = running.__enter__()
+    waited = agent.process.wait
+    monkeypatch.setattr(agent.process, "wait", impatient)
+    with pytest.raises(KeyboardInterrupt):
+        running.__exit__(None, None, None)
     assert agent.process.returncode in {-signal.SIGTERM, -signal.SIGKILL}
 
 
