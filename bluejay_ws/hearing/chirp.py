@@ -32,6 +32,7 @@ ERROR_FROM_AGENT = "Session error from the agent"
 
 PIECE = 20 * BYTES_PER_MS
 """Frames are listened to in pieces of 20 ms: a long one may hold a pause."""
+PIECE_MS = 20.0
 PIECES_MOST = 500
 LATEST_MS = 1e10
 FIRST_TEXTS = 8
@@ -44,6 +45,9 @@ EARLY_MS = 100.0
 """A mark that comes back this long before its audio can have been played confirms nothing."""
 FRESH_MS = 250.0
 """An agent's ``speech.started`` this soon after its first audio is about that audio."""
+
+_piece_shape, _piece_scale = shape(PIECE)
+_unpack_piece = _piece_shape.unpack_from  # most frames are one piece
 
 Text: TypeAlias = "bytes | bytearray | memoryview | str"
 
@@ -78,42 +82,47 @@ class ChirpObserver:
         """Note a binary frame from Bluejay: 16 bit little-endian samples, mono, 16,000 a second."""
         heard = self._heard or self._open()
         size = len(frame) if type(frame) is bytes else size_of(frame)
-        if size != PIECE:
-            if not size or size & 1:
-                heard.invalid += 1
-                return
-            if size > PIECE:
-                heard.pieces(heard.user, frame, size, at_ms)
-                self._user_frames += 1
-                self._user_bytes += size
-                return
+        if size == PIECE:
+            level, ms = hypot(*_unpack_piece(frame)) * _piece_scale, PIECE_MS
+        elif size & 1 or not size:
+            heard.invalid += 1
+            return
+        elif size < PIECE:
+            read, scale = shapes.get(size) or shape(size)
+            level, ms = hypot(*read.unpack_from(frame)) * scale, size / BYTES_PER_MS
+        else:
+            heard.pieces(heard.user, frame, size, at_ms)
+            self._user_frames += 1
+            self._user_bytes += size
+            return
         self._user_frames += 1
         self._user_bytes += size
-        read, scale = shapes.get(size) or shape(size)
-        if heard.user.hear(hypot(*read.unpack_from(frame)) * scale, at_ms, size / BYTES_PER_MS, at_ms):
+        if heard.user.hear(level, at_ms, ms, at_ms):
             heard.user_changed(at_ms)
 
     def agent_audio(self, frame: Frame, at_ms: float) -> None:
         """Note a binary frame to Bluejay: what the caller hears when all that was sent before has been played."""
         heard = self._heard or self._open()
         size = len(frame) if type(frame) is bytes else size_of(frame)
-        if size != PIECE:
-            if not size or size & 1:
-                heard.invalid += 1
-                return
-            if size > PIECE:
-                heard.pieces(heard.agent, frame, size, at_ms)
-                self._agent_frames += 1
-                self._agent_bytes += size
-                return
+        if size == PIECE:
+            level, ms = hypot(*_unpack_piece(frame)) * _piece_scale, PIECE_MS
+        elif size & 1 or not size:
+            heard.invalid += 1
+            return
+        elif size < PIECE:
+            read, scale = shapes.get(size) or shape(size)
+            level, ms = hypot(*read.unpack_from(frame)) * scale, size / BYTES_PER_MS
+        else:
+            heard.pieces(heard.agent, frame, size, at_ms)
+            self._agent_frames += 1
+            self._agent_bytes += size
+            return
         self._agent_frames += 1
         self._agent_bytes += size
         voice = heard.agent
-        start = max(at_ms, voice.until)
-        ms = size / BYTES_PER_MS
+        start = at_ms if at_ms > voice.until else voice.until  # noqa: FURB136 - a call for each frame
         voice.until = start + ms
-        read, scale = shapes.get(size) or shape(size)
-        if voice.hear(hypot(*read.unpack_from(frame)) * scale, start, ms, at_ms):
+        if voice.hear(level, start, ms, at_ms):
             heard.agent_changed(at_ms)
 
     def user_heard(self, level: float, ms: float, at_ms: float) -> None:

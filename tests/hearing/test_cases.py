@@ -335,6 +335,20 @@ def test_frames_of_any_length_are_heard(level: float, ms: float) -> None:
     assert end == pytest.approx(3_000, abs=25)
 
 
+def test_the_soft_parts_of_a_quiet_voice_do_not_pass_for_noise() -> None:
+    """A line without any noise, and syllables between 240 and 500: the voice does not make the ear deaf to itself."""
+    stage = Stage()
+    syllable = [noise(level, 40, stage.dice) for level in (240.0, 350.0, 500.0, 350.0, 240.0)]
+    for number in range(12):
+        stage.caller(number * 3_000, b"".join(syllable * 8))
+        stage.said("user", f"utterance {number}", number * 3_000 + 1_900)
+    stage.play(36_000)
+    for number in range(12):
+        start, end = stage.span(f"utterance {number}")
+        assert start == pytest.approx(number * 3_000, abs=50)
+        assert end == pytest.approx(number * 3_000 + 1_600, abs=50)
+
+
 def test_a_click_and_noise_that_begins_are_no_speech() -> None:
     """Neither 20 ms of sound, nor hold noise that sets in, nor breath."""
     stage = Stage()
