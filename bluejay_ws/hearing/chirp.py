@@ -185,16 +185,17 @@ class ChirpObserver:
         if heard.closed is None:
             heard.marks_sent += 1
             if len(heard.marks) < MARKS_LIMIT:
-                heard.marks[name] = heard.agent.until
+                heard.marks.append((name, heard.agent.until))
 
     def mark_echoed(self, name: str, at_ms: float) -> None:
         """Note that a mark came back. It confirms what was heard; it shortens nothing that cannot have been played."""
         heard, at = self._enter(at_ms)
         if heard.closed is None:
             heard.marks_echoed += 1
-            due = heard.marks.pop(name, 0.0)
-            heard.confirmed = max(heard.confirmed, due)
-            heard.marks_early += due - at > EARLY_MS
+            due = heard.pop_mark(name)
+            early = due - at > EARLY_MS
+            heard.marks_early += early
+            heard.confirmed = max(heard.confirmed, 0.0 if early else due)
 
     def interruption(self, at_ms: float, by: str, source: str) -> None:
         """Note what a provider or a framework says: one side broke in on the other.
@@ -348,7 +349,7 @@ class _Hearing:
         self.agent_texts = AgentTexts()
         self.piece_at = -1.0
         self.confirmed = 0.0  # so much of the agent's queue has been played, as a mark says
-        self.marks: dict[str, float] = {}
+        self.marks: list[tuple[str, float]] = []  # names may come again: each echo is the oldest one's
         self.marks_sent = self.marks_echoed = self.marks_early = 0
         self.invalid = self.texts = self.unreadable = self.oversized = self.errors = 0
         self.closed: dict[str, object] | None = None
@@ -448,6 +449,14 @@ class _Hearing:
             return message
         self.unreadable += 1
         return {}
+
+    def pop_mark(self, name: str) -> float:
+        """Return when the queue has reached the oldest mark of that name; 0 if there is none."""
+        for number, (one, due) in enumerate(self.marks):
+            if one == name:
+                del self.marks[number]
+                return due
+        return 0.0
 
     def agent_started(self, at: float) -> None:
         """Note the agent's own ``speech.started``: what it sends now is another utterance."""

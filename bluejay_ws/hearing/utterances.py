@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
 
 from bluejay_ws.hearing.voices import NEVER
@@ -33,6 +33,8 @@ MS_PER_LETTER = 65.0
 """How long speech takes, roughly, where nothing is known about it."""
 HUNGRY = 0.6
 """Texts with less audio than this share of what they should take may get more."""
+ENOUGH = 0.75
+"""A text that has had this share of what it should take is spoken when the next text comes before its own audio."""
 SNAP = 0.35
 """A pause this near to where a sentence should end, as a share of the sentence, is where it ends."""
 JOIN_MS = 400.0
@@ -243,8 +245,7 @@ def place(stretch: Stretch) -> list[Placed]:
         return [Placed(one, one._at_ms, one._at_ms, 0.0) for one, _ in stretch.texts]  # noqa: SLF001
     weights = [_weight(one) for one, _ in stretch.texts]
     ends = list(accumulate(one.end - one.start for one in stretch.segments))
-    scale = _scale(stretch, weights, ends[-1])
-    wanted = [scale * before for before in accumulate(weights, initial=0.0)]
+    wanted = _wanted(stretch, weights, ends[-1])
     bounds = _snapped([min(one, ends[-1]) for one in wanted], stretch, ends)
     heard = sum(max(0.0, min(one.end, stretch.cut) - one.start) for one in stretch.segments)
     found = []
@@ -277,6 +278,26 @@ def _scale(stretch: Stretch, weights: list[float], spoken: float) -> float:
     ahead = len(weights) > 1 and not any(at for _, at in stretch.texts)
     broken = ahead and stretch.interrupted and spoken < HUNGRY * expected
     return 1.0 if spoken < expected and (known or broken) else spoken / expected
+
+
+def _wanted(stretch: Stretch, weights: list[float], spoken: float) -> list[float]:
+    """Return how much speech there is before each text and after the last one, by the length of the texts.
+
+    Where texts come before their audio, one after the other, a text begins where the audio stood when it came.
+    """
+    scale, begins = _scale(stretch, weights, spoken), [0]
+    for number, (_, at) in enumerate(stretch.texts):
+        since = at - stretch.texts[begins[-1]][1]
+        if not stretch.texts[0][1] and at < spoken and since >= ENOUGH * sum(weights[begins[-1] : number]) > 0.0:
+            begins.append(number)
+    if len(begins) == 1 or any(one._audio_ms is not None for one, _ in stretch.texts):  # noqa: SLF001
+        return [scale * before for before in accumulate(weights, initial=0.0)]
+    found = [0.0]
+    for first, last in pairwise([*begins, len(weights)]):
+        until = spoken if last == len(weights) else stretch.texts[last][1]
+        share = (until - found[-1]) / (sum(weights[first:last]) or 1.0)
+        found += [found[-1] + share * before for before in accumulate(weights[first:last])]
+    return found
 
 
 def _snapped(bounds: list[float], stretch: Stretch, ends: list[float]) -> list[float]:

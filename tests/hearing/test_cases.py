@@ -448,9 +448,28 @@ def test_a_mark_that_came_back_confirms_what_was_played() -> None:
     """The end of the call cuts nothing that the platform says it has played."""
     stage = Stage()
     stage.said("agent", "hello", 90)
-    stage.agent(100, speech(1_000, stage.dice), every_ms=1.0)
-    stage.message("agent", "mark", 160, name="m")
-    stage.message("user", "mark", 300, name="m")
-    stage.play(500)
+    stage.agent(100, speech(1_200, stage.dice), every_ms=1.0)
+    stage.message("agent", "mark", 170, name="m")
+    stage.message("user", "mark", 1_205, name="m")
+    stage.message("user", "mark", 1_206, name="m")
+    stage.play(1_190 + 20)
     assert stage.placed("hello").share == 1.0
-    assert stage.span("hello") == (100, 500)
+    assert stage.span("hello") == (100, 1_210)
+
+
+@pytest.mark.parametrize("names", [("first", "second"), ("m", "m")])
+def test_an_early_mark_or_another_s_confirms_nothing(names: tuple[str, str]) -> None:
+    """Two sentences are queued, the first is played when the call ends; marks may have one name, and come twice."""
+    stage = Stage()
+    stage.said("agent", "one", 90)
+    stage.agent(100, speech(1_000, stage.dice), every_ms=1.0)
+    stage.message("agent", "mark", 151, name=names[0])
+    stage.said("agent", "two", 152)
+    stage.agent(153, speech(3_000, stage.dice), every_ms=1.0)
+    stage.message("agent", "mark", 320, name=names[1])
+    stage.message("user", "mark", 1_101, name=names[0])
+    stage.message("user", "mark", 1_102, name=names[1])  # it cannot have been played
+    stage.play(2_100)
+    assert stage.span("one") == (100, 1_100)
+    assert stage.placed("two").share == pytest.approx(1 / 3, abs=0.02)
+    assert stage.observer.summary()["marks_early"] == 1
