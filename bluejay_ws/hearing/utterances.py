@@ -33,7 +33,7 @@ MS_PER_LETTER = 65.0
 """How long speech takes, roughly, where nothing is known about it."""
 HUNGRY = 0.6
 """Texts with less audio than this share of what they should take may get more."""
-ENOUGH = 0.75
+ENOUGH = 0.6
 """A text that has had this share of what it should take is spoken when the next text comes before its own audio."""
 SNAP = 0.35
 """A pause this near to where a sentence should end, as a share of the sentence, is where it ends."""
