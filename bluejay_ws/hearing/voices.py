@@ -11,7 +11,7 @@ ONSET_MS = 40.0
 """Sound shorter than this is no speech: a click, a pop."""
 BRIDGE_MS = 60.0
 """The sound of an onset may be quiet for less than this in between."""
-PAUSE_MS = 250.0
+PAUSE_MS = 300.0
 """Speech that is quiet for this long has ended with its last loud piece."""
 LEAST_LEVEL = 220.0
 """Nothing below this is speech: hold noise has levels of 60 to 150, breathing little more."""
