@@ -187,12 +187,13 @@ class _Maker:
         self._speech_events(start, end, f"u{len(self.truth.user)}")
 
     def _spoken(self, rms: float, step: int, duration: float) -> list[bytes]:
-        """Return frames of speech, of which the first and the last are loud."""
+        """Return frames of speech, of which the first and the last two are loud."""
         count = round(duration / step)
         if not self.cell.real:
             return _voice(rms, step)[:count]
         source = _real_voice(step)
-        return source[: max(number for number in range(count) if is_loud(source[number])) + 1]
+        loud = [is_loud(frame) for frame in source[:count]]
+        return source[: max(number for number in range(1, count) if loud[number - 1] and loud[number]) + 1]
 
     def _speech_events(self, start: float, end: float, name: str) -> None:
         if self.cell.events == "none":
