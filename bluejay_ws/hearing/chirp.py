@@ -17,7 +17,7 @@ from bluejay_ws.hearing import carriers
 from bluejay_ws.hearing.level import BYTES_PER_MS, shape, shapes, size_of
 from bluejay_ws.hearing.turns import Turns
 from bluejay_ws.hearing.utterances import AgentTexts, CallerTexts, Stretch
-from bluejay_ws.hearing.voices import Voice
+from bluejay_ws.hearing.voices import HASTE, Voice
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,6 +43,8 @@ MESSAGE_LIMIT = 1_000
 MARKS_LIMIT = 64
 EARLY_MS = 100.0
 """A mark that comes back this long before its audio can have been played confirms nothing."""
+LEAST_HASTE_MS = 1_000.0
+"""So much audio at least has come before it can be said that it came too fast for a caller who speaks."""
 FRESH_MS = 250.0
 """An agent's ``speech.started`` this soon after its first audio is about that audio."""
 
@@ -264,7 +266,8 @@ class ChirpObserver:
         """End the call: what is queued beyond ``at_ms`` is not heard, and later frames have no effect. Idempotent."""
         heard, at = self._enter(at_ms)
         if heard.closed is None:
-            if heard.user.hasty:
+            spoken_ms = self._user_bytes / BYTES_PER_MS
+            if heard.user.hasty or spoken_ms > max(LEAST_HASTE_MS, HASTE * at):
                 heard.confirmed = LATEST_MS  # a rehearsal, many times as fast as life: its queue has been played
             heard.close(at, observed=self._observed)
             heard.closed = self._summary(heard)
@@ -394,8 +397,8 @@ class _Hearing:
         if self.closed is not None or not 0.0 <= at <= LATEST_MS:
             return
         agent = self.agent
-        if agent.resumed:
-            if self.user.began_at > agent.sent_until:
+        if agent.resumed and (segment := agent.segment) is not None:
+            if self.user.began_at > segment.sent_from:
                 agent.end()  # an answer to what the caller said, behind what was sent before that
             else:
                 agent.go_on()

@@ -6,7 +6,7 @@ from bisect import bisect_left
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
 
-from bluejay_ws.hearing.voices import NEVER
+from bluejay_ws.hearing.voices import NEVER, RESUME_MS
 
 if TYPE_CHECKING:
     from bluejay_ws.hearing.voices import Segment
@@ -398,10 +398,9 @@ class AgentTexts:
         if self._ahead is not None and at - self._ahead.at <= WAITS_MS:
             return self._ahead
         last = self._recent[-1] if self._recent else None
-        answers = last is not None and last.segments[-1].sent_until < caller_began
-        if last is not None and last.cut > at and at - last.end <= SOUNDS_MS and not answers:
-            return last
-        return self._next(at)
+        if last is None or last.cut <= at or at - last.end > SOUNDS_MS or _answers(last.segments[-1], at, caller_began):
+            return self._next(at)
+        return last
 
     def _next(self, at: float) -> Stretch:
         """Return the stretch of the texts that wait for their audio."""
@@ -410,6 +409,12 @@ class AgentTexts:
                 self._ahead.over = True
             self._ahead = Stretch(at)
         return self._ahead
+
+
+def _answers(segment: Segment, at: float, caller_began: float) -> bool:
+    """Return whether what comes at ``at`` answers a caller who spoke after a segment was sent, or broke in on it."""
+    broke_in = caller_began > segment.sent_from and at - segment.sent_until > RESUME_MS
+    return broke_in or caller_began > segment.sent_until
 
 
 def _goes_on(last: Stretch, segment: Segment, *, caller_since: bool) -> bool:

@@ -5,7 +5,7 @@ Pure, like everything in this room: times are float milliseconds since the hands
 
 from __future__ import annotations
 
-__all__ = ["PAUSE_MS", "Segment", "Voice"]
+__all__ = ["HASTE", "NEVER", "PAUSE_MS", "RESUME_MS", "Segment", "Voice"]
 
 ONSET_MS = 40.0
 """Sound shorter than this is no speech: a click, a pop."""

@@ -444,6 +444,19 @@ def test_a_rehearsal_faster_than_life_is_heard_to_its_end() -> None:
     assert stage.placed("one").share == 1.0
 
 
+def test_a_rehearsal_whose_first_frames_were_late_is_one_all_the_same() -> None:
+    """A busy machine holds up a frame of each utterance; so much audio in so little time is no live call."""
+    stage = Stage()
+    audio = speech(1_500, stage.dice)
+    for begin in (0.0, 300.0):
+        for number in range(75):
+            stage.caller(begin + (number and 30 + number), audio[number * 640 :][:640])
+    stage.said("agent", "one", 420)
+    stage.agent(421, speech(1_000, stage.dice), every_ms=1.0)
+    stage.play(520)
+    assert stage.placed("one").share == 1.0
+
+
 def test_a_mark_that_came_back_confirms_what_was_played() -> None:
     """The end of the call cuts nothing that the platform says it has played."""
     stage = Stage()
