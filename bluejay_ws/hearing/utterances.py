@@ -190,17 +190,17 @@ class Stretch:
         cut: what lies after this time was not heard.
         interrupted: whether the other side broke in.
         over: whether nothing more joins it.
+        played: whether all of it is known to have been played, though its times end at the cut.
     """
 
-    __slots__ = ("at", "cut", "interrupted", "over", "segments", "texts")
+    __slots__ = ("at", "cut", "interrupted", "over", "played", "segments", "texts")
 
     def __init__(self, at: float, segment: Segment | None = None) -> None:
         self.at = at
         self.segments = [] if segment is None else [segment]
         self.texts: list[tuple[Utterance, float]] = []
         self.cut = NEVER
-        self.interrupted = False
-        self.over = False
+        self.interrupted = self.over = self.played = False
 
     @property
     def end(self) -> float:
@@ -247,7 +247,7 @@ def place(stretch: Stretch) -> list[Placed]:
     ends = list(accumulate(one.end - one.start for one in stretch.segments))
     wanted = _wanted(stretch, weights, ends[-1])
     bounds = _snapped([min(one, ends[-1]) for one in wanted], stretch, ends)
-    heard = sum(max(0.0, min(one.end, stretch.cut) - one.start) for one in stretch.segments)
+    heard = ends[-1] if stretch.played else _until(stretch, stretch.cut)
     found = []
     for number, (one, _) in enumerate(stretch.texts):
         start, end = bounds[number], min(bounds[number + 1], heard)
@@ -256,6 +256,10 @@ def place(stretch: Stretch) -> list[Placed]:
         stops = max(begins, int(min(_time_of(stretch, ends, end, first=False), stretch.cut) + EPSILON_MS))
         found.append(Placed(one, begins, stops, _share(end - start, whole)))
     return found
+
+
+def _until(stretch: Stretch, cut: float) -> float:
+    return sum(max(0.0, min(one.end, cut) - one.start) for one in stretch.segments)
 
 
 def _share(heard: float, whole: float) -> float:
@@ -374,9 +378,7 @@ class AgentTexts:
     def close(self, now: float, confirmed: float) -> None:
         """End the call at ``now``: what is queued beyond was not heard, unless it is known to have been played."""
         for one in self._recent:
-            if one.end <= confirmed:
-                for segment in one.segments:
-                    segment.start, segment.end = min(segment.start, now), min(segment.end, now)
+            one.played = one.end <= confirmed
         self.cut(now)
 
     def add(self, utterance: Utterance, at: float, *, caller_began: float) -> Stretch:

@@ -451,7 +451,7 @@ def test_a_rehearsal_whose_first_frames_were_late_is_one_all_the_same() -> None:
     for begin in (0.0, 300.0):
         for number in range(75):
             stage.caller(begin + (number and 30 + number), audio[number * 640 :][:640])
-    stage.said("agent", "one", 420)
+    stage.said("agent", "one", 420, audio_ms=1_000)
     stage.agent(421, speech(1_000, stage.dice), every_ms=1.0)
     stage.play(520)
     assert stage.placed("one").share == 1.0
