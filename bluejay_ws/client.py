@@ -18,11 +18,11 @@ from bluejay_ws.current import INERT
 from bluejay_ws.delivery.admin import DELETE_APART, SEND_APART
 from bluejay_ws.delivery.sender import Sender, preload
 from bluejay_ws.delivery.spool import APART, Spool
-from bluejay_ws.exceptions import DeliveryError, SpoolError
+from bluejay_ws.exceptions import ConfigurationError, DeliveryError, SpoolError
 from bluejay_ws.log import say, say_seldom
 from bluejay_ws.settings import Retry, Secret, Settings
 from bluejay_ws.stats import Counters
-from bluejay_ws.wire.ids import NAMES, header_values, usable_id
+from bluejay_ws.wire.ids import NAMES, as_list, header_values, usable_id
 from bluejay_ws.wire.platform import ID_HEADER
 
 if TYPE_CHECKING:
@@ -90,7 +90,9 @@ class Bluejay:
         redact: called as ``redact(kind, value)`` before anything is kept; its result is kept instead.
         flush_timeout: seconds that `close`, and the end of the process, may wait for delivery.
         redial_wait: seconds after a crash in which the platform may dial the same call again.
-
+        verify: look once, a minute after a report's delivery (or so many seconds), whether the platform shows what was
+            sent; default ``BLUEJAY_VERIFY``, then False. `stats` counts ``verify.*``, and a difference is logged. One
+            GET for each call, never more. In a fleet that is the deliverer's: ``bluejay-ws deliver --verify``.
         link_traces: whether a call takes the trace id of the OpenTelemetry span that is current at connect. Bluejay
             may then count each tool twice, in the trace and in the report: see the page on providers.
 
@@ -111,6 +113,7 @@ class Bluejay:
         redact: Callable[[str, Any], Any] | None = None,
         flush_timeout: float = 10.0,
         redial_wait: float = 2.0,
+        verify: bool | float | None = None,
         link_traces: bool = False,
     ) -> None:
         api_key = Secret.wrap(api_key)
@@ -124,7 +127,11 @@ class Bluejay:
             redact=redact,
             flush_timeout=flush_timeout,
             redial_wait=redial_wait,
+            verify=verify,
         )
+        if verify and self.settings.database is not None:
+            reason = "is for the process that delivers, and this one hands its reports to a database"
+            raise ConfigurationError("verify", reason, "leave it out, and start: bluejay-ws deliver --verify")
         self.clock = self._seam.clock
         self.counters = Counters()
         self.spool: Store | None = self._usable_spool()
@@ -245,7 +252,7 @@ class Bluejay:
     def _open_call(
         self, values: tuple[str, ...], server: str, *, late_id: bool, names: frozenset[str] | None
     ) -> Call | None:
-        identity = usable_id(values)
+        identity = usable_id(as_list(values))
         if identity is None and values:
             self._warn_unusable(len(values))
         if identity is None and not late_id:

@@ -12,22 +12,25 @@ from __future__ import annotations
 
 import itertools
 import logging
-from typing import TYPE_CHECKING, Any
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Protocol
 
 from bluejay_ws.blocks import Block, EventBlock, ToolCallBlock, UtteranceBlock
 from bluejay_ws.hearing.utterances import NOTHING, Utterance, cut_text, place
-from bluejay_ws.ledger import Ledger
 from bluejay_ws.log import say_seldom
-from bluejay_ws.wire import fragments, journal
+from bluejay_ws.wire import items, journal
 from bluejay_ws.wire.ids import usable_id
+from bluejay_ws.wire.items import CALL_LIMIT, ITEM_LIMIT, ITEMS_LIMIT, tool_call
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from bluejay_ws.hearing.level import Frame
     from bluejay_ws.hearing.utterances import Heard, Placed, Speaker, Stretch
+    from bluejay_ws.stats import Counters
 
-__all__ = ["DECORATED_TOOLS", "Recorder"]
+__all__ = ["DECORATED_TOOLS", "Lines", "Owner", "Recorder"]
+
 
 # Names of the functions under @record_tool, so that a call which ends without any tool call can be told apart.
 DECORATED_TOOLS: set[str] = set()
@@ -39,31 +42,170 @@ _DOUBLED = (
     "platform counts each twice. Leave out add_trace_id, or @record_tool and the tap (docs/providers.md, "
     '"Tools that are counted twice")'
 )
+_REDACTION_FAILED = "[redaction failed]"
+SLOW_REDACTION_NS = 10_000_000
+_SMALLEST_ALLOWANCE = 512
+_AMPLE = CALL_LIMIT // 2
+_FULL = CALL_LIMIT + CALL_LIMIT // 4  # what names and times may take when nothing else fits
 _TOOL_CALL = b'["tool_calls",'
 # One count for all calls: `next` is atomic, so blocks opened by two threads at once never share a number.
 _numbers = itertools.count(1)
 
 
-class Recorder(Ledger):
+class Lines(Protocol):
+    """Where the lines of a journal go, one after the other: a call's file, or a list."""
+
+    def append(self, body: bytes, /) -> None:
+        """Take one line's body."""
+
+
+class Owner(Protocol):
+    """Who carries a recorder's journal to its end: told of what changes more than the journal."""
+
+    def bound(self, simulation_result_id: str) -> None:
+        """Learn that the call's id became known after connect."""
+
+    def aliased(self, alias: str) -> None:
+        """Learn a further name under which the call is to be found."""
+
+    def discarded(self) -> None:
+        """Learn that nothing of this call is to be sent."""
+
+
+class Recorder:
     """Record what happened in one call; reach it with `current_recorder`.
 
     Offsets are whole milliseconds since the websocket handshake, on a monotonic clock. Left out, they mean
     "now"; an utterance without offsets is placed where its audio was heard. After the end of the call, and
     after `discard`, everything is ignored and counted as ``dropped.after_close``.
+
+    Args:
+        clock: monotonic nanoseconds.
+        started_ns: the clock's value at the handshake.
+        started_at: the handshake's Unix time in seconds.
+        report_id: what tells this report apart from any other.
+        simulation_result_id: the platform's id of the call; None while it is not known.
+        counters: where cuts, mappings and drops are counted.
+        lines: what takes each line's body at once, by its ``append``; None keeps it in memory only.
+        owner: told of a late id, an alias and a discard.
+        heard: places utterances that come without offsets.
+        redact: called as ``redact(kind, value)`` before anything is kept, kind being one of ``parameters``,
+            ``output``, ``utterance``, ``description``, ``metadata``, ``tags``; where it raises,
+            ``"[redaction failed]"`` is kept instead.
+
+    Attributes:
+        closed: nothing more is taken from users.
+        owner: see above; None after the end.
+        heard: see above; None after the end.
+        report_id: see above.
+        simulation_result_id: see above; once known, it stays.
     """
 
-    __slots__ = ("_at_end", "_blocks", "_sources", "_unplaced")
+    __slots__ = (
+        "__weakref__",
+        "_at_end",
+        "_blocks",
+        "_bodies",
+        "_clock",
+        "_counters",
+        "_items",
+        "_lines",
+        "_over",
+        "_redact",
+        "_size",
+        "_sources",
+        "_started",
+        "_started_at",
+        "_unplaced",
+        "closed",
+        "heard",
+        "owner",
+        "report_id",
+        "simulation_result_id",
+    )
 
-    def __init__(self, **handed_in: Any) -> None:
-        super().__init__(**handed_in)
-        self._at_end: list[Callable[[], None]] | None = None
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], int],
+        started_ns: int,
+        started_at: float = 0.0,
+        report_id: str,
+        simulation_result_id: str | None,
+        counters: Counters,
+        lines: Lines | None = None,
+        owner: Owner | None = None,
+        heard: Heard | None = None,
+        redact: Callable[[str, Any], Any] | None = None,
+    ) -> None:
+        self._clock = clock
+        self._started = started_ns
+        self._started_at = started_at
+        self.report_id = report_id
+        self.simulation_result_id = simulation_result_id
+        self._counters = counters
+        self._lines = lines  # not its bound `append`: that would be an object more for each idle call
+        self.owner = owner
+        self.heard = heard
+        self._redact = redact
+        self._bodies: list[bytes] = []
+        self._size = 0
+        self._items = 0
         self._sources = 0  # of tool calls: a linked trace, the report itself
+        self._at_end: list[Callable[[], None]] | None = None
         self._blocks: dict[int, Block] | None = None
         self._unplaced: list[Stretch] | None = None
+        self.closed = False
+        self._over = False  # nothing more is kept at all: the last line is written, or the call is left out
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "active"
         return f"<{type(self).__name__} of call {self.simulation_result_id or 'without id'}, {state}>"
+
+    @property
+    def active(self) -> bool:
+        """Whether what is recorded now goes into a report: false outside a simulation and after its end."""
+        return not self.closed
+
+    @property
+    def started_at(self) -> float:
+        """The handshake's Unix time in seconds."""
+        return self._started_at
+
+    @property
+    def bodies(self) -> list[bytes]:
+        """The journal's lines so far, without check sums."""
+        return self._bodies
+
+    def offset_ms(self, at: datetime | float | None = None) -> int:
+        """Return a time as whole milliseconds since the handshake; never negative.
+
+        Args:
+            at: a `datetime` (one without a zone is local time) or Unix time in seconds, of this machine's clock or of a
+                provider's; default now.
+        """
+        try:
+            now = (self._clock() - self._started) // 1_000_000
+            if at is not None:
+                seconds = at.timestamp() if isinstance(at, datetime) else float(at)
+                now = round((seconds - self._started_at) * 1e3)
+            return min(max(0, now), 2**53)
+        except Exception as error:  # noqa: BLE001 - no error of ours reaches the agent
+            self.failed("offset", error)
+            return 0
+
+    def restart(self, started_ns: int) -> None:
+        """Count offsets from ``started_ns`` on; for the library itself, where the handshake ends after its start."""
+        self._started_at += (started_ns - self._started) / 1e9
+        self._started = started_ns
+
+    def hear_with(self, heard: Heard) -> None:
+        """Place utterances without offsets by ``heard`` from now on; for the library itself."""
+        self.heard = heard
+
+    def write_to(self, lines: Lines | None) -> None:
+        """Append each line's body to ``lines`` from now on, None: to nothing; for the library itself."""
+        self._lines = lines
 
     # -- what was said ------------------------------------------------------------------------------------------
 
@@ -151,7 +293,7 @@ class Recorder(Ledger):
         name: str,
         *,
         parameters: Mapping[str, Any] | None = None,
-        output: Any = fragments.OMITTED,
+        output: Any = items.OMITTED,
         description: str | None = None,
         start_offset_ms: int | None = None,
     ) -> None:
@@ -262,8 +404,9 @@ class Recorder(Ledger):
         self._unless_closed("interruption", self._interrupted, at_ms, by, source)
 
     def _interrupted(self, at_ms: int | None, by: str, source: str) -> None:
-        if self.heard is not None:
-            self.heard.interruption(self._at(at_ms), by, source)
+        heard = self.heard  # read once, as everything that `release` lets go of
+        if heard is not None:
+            heard.interruption(self._at(at_ms), by, source)
         else:
             title = "Agent interrupted the caller" if by == "agent" else "Caller interrupted the agent"
             self.note_event(title, start_offset_ms=at_ms, metadata={"source": source})
@@ -274,13 +417,15 @@ class Recorder(Ledger):
         Args:
             frame: 16 bit little-endian samples, mono, 16,000 a second; it is listened to and not kept.
         """
-        if self.heard is not None and not self.closed:
-            self._guarded("frame", self.heard.received, frame, self._now_ms())
+        heard = self.heard
+        if heard is not None and not self.closed:
+            self._guarded("frame", heard.received, frame, self._now_ms())
 
     def sent(self, frame: Frame) -> None:
         """Hand over a frame of the agent's audio as it is sent; see `received`."""
-        if self.heard is not None and not self.closed:
-            self._guarded("frame", self.heard.sent, frame, self._now_ms())
+        heard = self.heard
+        if heard is not None and not self.closed:
+            self._guarded("frame", heard.sent, frame, self._now_ms())
 
     def _now_ms(self) -> float:
         return (self._clock() - self._started) / 1e6
@@ -309,20 +454,23 @@ class Recorder(Ledger):
 
     def add_alias(self, alias: str) -> None:
         """Let ``bluejay.find(alias)`` answer with this recorder while the call lasts."""
-        if self.owner is not None and not self.closed:
-            self._guarded("alias", self.owner.aliased, alias)
+        owner = self.owner
+        if owner is not None and not self.closed:
+            self._guarded("alias", owner.aliased, alias)
 
-    def discard(self) -> None:
-        """Leave this call out: nothing recorded before or after is sent. Twice is once."""
-        if not self.closed:
-            self._counters.add("dropped.discarded")
-            self.leave_out()
+    def discard(self, reason: str = "discarded") -> None:
+        """Leave this call out: nothing recorded before or after is sent. Twice is once.
 
-    def leave_out(self) -> None:
-        """Forget everything and tell the owner: what `discard` does, uncounted; for the library itself."""
-        self.closed = self.over = True
-        if self.owner is not None:
-            self._guarded("discard", self.owner.discarded)
+        Args:
+            reason: counted as ``dropped.`` and this; the library gives others where it leaves a call out itself.
+        """
+        if self.closed:
+            return
+        self._counters.add(f"dropped.{reason}")
+        self.closed = self._over = True
+        owner = self.owner
+        if owner is not None:
+            self._guarded("discard", owner.discarded)
         self.release()
 
     # -- the end ------------------------------------------------------------------------------------------------
@@ -352,25 +500,46 @@ class Recorder(Ledger):
             offset_ms: when it ended, in milliseconds since the handshake; default now.
         """
         self.stop()
-        if self.over:
+        if self._over:
             return
         self._guarded("utterance", self._place_all)
-        self.over = True
+        self._over = True
         self._guarded("close", self._closing_lines, dict(facts), dict(summary), self._at(offset_ms))
 
     def _closing_lines(self, facts: dict[str, Any], summary: dict[str, Any], offset_ms: int) -> None:
         marker = {"report_id": self.report_id, **facts, **summary}
-        event = fragments.event(offset_ms, "Connection closed", None, None, None, {"bluejay_ws": marker}, [])
+        event = items.event(offset_ms, "Connection closed", None, None, None, {"bluejay_ws": marker}, [])
         self._put(journal.item("events", event))
         self._put(journal.closed({"offset_ms": offset_ms, **facts}))
 
+    def abandon(self) -> None:
+        """Forget a call that is not this process's: a forked child has a copy of its parent's. Nothing is counted."""
+        self.closed = self._over = True
+        self.release()
+
     def release(self) -> None:
         """Let go of everything after the end: whoever still holds the recorder keeps no call, no words, no cycle."""
-        self.owner = self.heard = self.write = None
+        self.owner = self.heard = self._lines = None
         self._bodies = []
         self._at_end = self._blocks = self._unplaced = None
 
-    # -- inside -------------------------------------------------------------------------------------------------
+    # -- for the library itself ---------------------------------------------------------------------------------
+
+    def failed(self, what: str, error: Exception) -> None:
+        """Count what could not be recorded; of the error only the type is told: its text may quote the caller.
+
+        For the library itself, like the adapters that listen to a framework for this call.
+        """
+        self._counters.add(f"dropped.failed_{what}")
+        words = "recording of one %s failed (%s)"
+        identity = self.simulation_result_id
+        say_seldom(self._counters, logging.ERROR, words, what, type(error).__name__, simulation_result_id=identity)
+
+    def count(self, name: str) -> None:
+        """Count something that happened in this call; for the library itself, like the taps."""
+        self._counters.add(name)
+
+    # -- inside: blocks -----------------------------------------------------------------------------------------
 
     def _enter_block(self, block: Block) -> None:
         """Note that ``block`` began; part of `blocks.Blocks`."""
@@ -396,8 +565,8 @@ class Recorder(Ledger):
         if isinstance(block, ToolCallBlock):
             self._tools_come_from(_REPORT)
             block.opened = self._begun(block)
-            fragment = fragments.with_output(block.opened, {"status": "interrupted"}, [])
-            self._append(journal.opened(block.number, "tool_calls", fragment))
+            encoded = items.with_output(block.opened, {"status": "interrupted"}, [])
+            self._append(journal.opened(block.number, "tool_calls", encoded))
         elif isinstance(block, EventBlock):
             self._append(journal.opened(block.number, "events", self._event_block(block, None)))
 
@@ -414,18 +583,18 @@ class Recorder(Ledger):
         parameters, description = block.parameters, block.description
         parameters = None if parameters is None else self._redacted("parameters", parameters)
         description = None if description is None else self._redacted("description", description)
-        limit = self._allowance() - fragments.OUTPUT_ROOM
-        fragment = fragments.tool_call(
-            block.start_offset_ms, block.name, parameters, fragments.OMITTED, description, notes, limit=limit
+        limit = self._allowance() - items.OUTPUT_ROOM
+        encoded = items.tool_call(
+            block.start_offset_ms, block.name, parameters, items.OMITTED, description, notes, limit=limit
         )
         self._count(notes)
-        return fragment
+        return encoded
 
     def _end_tool_call(self, block: ToolCallBlock, output: object) -> None:
         opened = self._begun(block) if block.opened is None else block.opened
-        if output is not fragments.OMITTED:
+        if output is not items.OMITTED:
             notes: list[str] = []
-            opened = fragments.with_output(opened, self._redacted("output", output), notes, limit=self._allowance())
+            opened = items.with_output(opened, self._redacted("output", output), notes, limit=self._allowance())
             self._count(notes)
         self._append(journal.done(block.number, "tool_calls", opened))
 
@@ -449,7 +618,7 @@ class Recorder(Ledger):
         if isinstance(block, EventBlock):
             metadata = {**(block.metadata or {}), "bluejay_ws": {"interrupted": True}}
             block.metadata = metadata
-        if not isinstance(block, ToolCallBlock) or block.output is not fragments.OMITTED:
+        if not isinstance(block, ToolCallBlock) or block.output is not items.OMITTED:
             self._end_interrupted(block)
 
     def _end_interrupted(self, block: Block) -> None:
@@ -457,6 +626,8 @@ class Recorder(Ledger):
             self._end_tool_call(block, {"status": "interrupted", "output": block.output})
         else:
             self._end_block(block, None)
+
+    # -- inside: utterances -------------------------------------------------------------------------------------
 
     def _utterance(
         self,
@@ -484,8 +655,9 @@ class Recorder(Ledger):
         now = self.offset_ms()
         length = None if audio_ms is None else float(self._at(audio_ms))
         found = Utterance(self, next(_numbers), role, words, at_ms=now, filler=filler, audio_ms=length)
-        if start_offset_ms is None and end_offset_ms is None and self.heard is not None:
-            self._hear(found, self.heard)
+        heard = self.heard
+        if start_offset_ms is None and end_offset_ms is None and heard is not None:
+            self._hear(found, heard)
         else:
             end = self._at(end_offset_ms)
             start = min(end, now) if start_offset_ms is None else self._at(start_offset_ms)
@@ -513,8 +685,8 @@ class Recorder(Ledger):
             self._write(one, journal.done)
 
     def _write(self, one: Utterance, line: Callable[[int, str, bytes], bytes]) -> None:
-        fragment = self._utterance_fragment(one._speaker, one._words, one._start_ms, one._end_ms, filler=one._filler)
-        self._append(line(one._number, "recorded_transcript", fragment))
+        encoded = self._utterance_json(one._speaker, one._words, one._start_ms, one._end_ms, filler=one._filler)
+        self._append(line(one._number, "recorded_transcript", encoded))
 
     def _correct(self, one: Utterance, text: str) -> None:
         """Take other words for an utterance; part of `utterances.Keeper`."""
@@ -588,23 +760,26 @@ class Recorder(Ledger):
 
     def _place_one(self, placed: Placed) -> None:
         one, share = placed.utterance, placed.share
-        if share < 1.0 and not one.by_user and self.heard is not None and self.heard.hears_agent():
+        heard = self.heard
+        if share < 1.0 and not one.by_user and heard is not None and heard.hears_agent():
             if share > 0.0:
                 self._keep_share(one, share)
             if share <= 0.0 or not one._words:
                 return self._withdrawn(one, "never_heard")
         return self._stand(one, placed.start_ms, placed.end_ms)
 
+    # -- inside: the whole call ---------------------------------------------------------------------------------
+
     def _add_texts(self, kind: str, values: tuple[str, ...]) -> None:
         found = self._redacted("tags", values) if kind == "tags" else values
         for value in (found,) if isinstance(found, str) else found:
-            self._keep(journal.item(kind, fragments.text(value)))
+            self._keep(journal.item(kind, items.text(value)))
 
     def _add_metadata(self, values: dict[str, Any]) -> None:
         notes: list[str] = []
-        fragment = fragments.mapping(self._redacted("metadata", values), notes, limit=self._allowance())
+        encoded = items.mapping(self._redacted("metadata", values), notes, limit=self._allowance())
         self._count(notes)
-        self._keep(journal.item("metadata", fragment))
+        self._keep(journal.item("metadata", encoded))
 
     def _bind(self, simulation_result_id: str) -> None:
         found = usable_id((simulation_result_id,))
@@ -616,6 +791,134 @@ class Recorder(Ledger):
             return None
         self.simulation_result_id = found
         self._append(journal.bound(found))
-        if self.owner is not None:
-            self.owner.bound(found)
+        owner = self.owner
+        if owner is not None:
+            owner.bound(found)
         return None
+
+    # -- inside: encoded, redacted, within limits, kept and counted ---------------------------------------------
+
+    def _utterance_json(self, role: Speaker, words: str, start: int, end: int, *, filler: bool | None) -> bytes:
+        notes: list[str] = []
+        encoded = items.utterance(start, end, role, words, filler, notes, limit=self._allowance())
+        self._count(notes)
+        return encoded
+
+    def _tool_call(self, start: int, name: str, parameters: object, output: object, description: str | None) -> bytes:
+        notes: list[str] = []
+        if self._redact is not None:
+            parameters = None if parameters is None else self._redacted("parameters", parameters)
+            output = output if output is items.OMITTED else self._redacted("output", output)
+            description = None if description is None else self._redacted("description", description)
+        limit = ITEM_LIMIT if self._size < _AMPLE else self._allowance()
+        encoded = tool_call(start, name, parameters, output, description, notes, limit=limit)
+        if notes:
+            self._count(notes)
+        return encoded
+
+    def _event(
+        self, start: int, end: int | None, title: str, description: str | None, tags: object, metadata: object
+    ) -> bytes:
+        notes: list[str] = []
+        if self._redact is not None:
+            description = None if description is None else self._redacted("description", description)
+            metadata = None if metadata is None else self._redacted("metadata", metadata)
+            tags = None if tags is None else self._redacted("tags", tags)
+        encoded = items.event(start, title, end, description, tags, metadata, notes, limit=self._allowance())
+        self._count(notes)
+        return encoded
+
+    def _redacted(self, kind: str, value: Any) -> Any:
+        if self._redact is None:
+            return value
+        try:
+            began = self._clock()
+            kept = self._redact(kind, value)
+            slow = self._clock() - began > SLOW_REDACTION_NS
+        except Exception:  # noqa: BLE001 - the hook's failure must neither leak the value nor reach the agent
+            self._counters.add("redaction_failed")
+            return (_REDACTION_FAILED,) if kind == "tags" else _REDACTION_FAILED
+        if slow:
+            self._slow_redaction()
+        return kept
+
+    def _slow_redaction(self) -> None:
+        """Say that the agent waits for its own hook; nobody else can end that wait."""
+        self._counters.add("redaction_slow")
+        text = "the redact hook is slow: the agent waits for it, more than 10 ms at a time; make it quicker"
+        say_seldom(self._counters, logging.WARNING, text, simulation_result_id=self.simulation_result_id)
+
+    def _at(self, offset_ms: float | None) -> int:
+        """Return a given offset as the wire has it: whole, not negative, now if it is no number."""
+        if offset_ms is None:
+            return self.offset_ms()
+        try:
+            if type(offset_ms) is not int:  # `int` of a huge Decimal takes minutes
+                offset_ms = int(float(offset_ms))
+            return min(max(0, offset_ms), 2**53)
+        except (TypeError, ValueError, OverflowError):
+            self._counters.add("mapped.offset")
+            return self.offset_ms()
+
+    def _allowance(self) -> int:
+        """Return the bytes that the next item may take: less and less in the second half of the call's share."""
+        if self._size < _AMPLE:
+            return ITEM_LIMIT
+        return max(_SMALLEST_ALLOWANCE, min(ITEM_LIMIT, (CALL_LIMIT - self._size) // 16))
+
+    def _keep(self, body: bytes) -> None:
+        if self._over:  # it ended while this was being encoded, on another thread
+            return self._late()
+        if self._items >= ITEMS_LIMIT or self._size > _FULL:
+            return self._counters.add("dropped.items")
+        self._items += 1
+        self._bodies.append(body)  # `_put`, spelled out: this is the path of every tool call
+        self._size += len(body)
+        lines = self._lines  # read once: another thread may let go of it
+        if lines is not None:
+            lines.append(body)
+        return None
+
+    def _begins_an_item(self) -> bool:
+        """Return whether there is room for one more item; what replaces it later needs none."""
+        if self._items >= ITEMS_LIMIT or self._size > _FULL:
+            self._counters.add("dropped.items")
+            return False
+        self._items += 1
+        return True
+
+    def _append(self, body: bytes) -> None:
+        if self._over:
+            self._late()
+        else:
+            self._put(body)
+
+    def _put(self, body: bytes) -> None:
+        self._bodies.append(body)
+        self._size += len(body)
+        lines = self._lines  # read once: another thread may let go of it
+        if lines is not None:
+            lines.append(body)
+
+    def _count(self, notes: list[str]) -> None:
+        for note in notes:
+            self._counters.add(note)
+
+    def _late(self) -> None:
+        self._counters.add("dropped.after_close")
+
+    def _drop(self, reason: str, message: str) -> None:
+        self._counters.add(f"dropped.{reason}")
+        say_seldom(self._counters, logging.WARNING, message, simulation_result_id=self.simulation_result_id)
+
+    def _unless_closed(self, what: str, action: Callable[..., None], *args: object) -> None:
+        if self.closed:
+            self._late()
+        else:
+            self._guarded(what, action, *args)
+
+    def _guarded(self, what: str, action: Callable[..., None], *args: object) -> None:
+        try:
+            action(*args)
+        except Exception as error:  # noqa: BLE001 - no error of ours reaches the agent
+            self.failed(what, error)

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 __all__ = ["Retry", "Secret", "Settings", "default_spool", "destination_of"]
 
 _DATABASES = ("postgresql://", "postgres://")
+VERIFY_AFTER = 60.0
+_SWITCHES = (
+    {"": False} | dict.fromkeys(("0", "false", "no", "off"), False) | dict.fromkeys(("1", "true", "yes", "on"), True)
+)
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -80,8 +84,8 @@ class Retry:
         ceiling: upper bound of any wait between two tries.
         retry_after_ceiling: the longest ``Retry-After`` of the platform that is believed.
         read_back: seconds after an unknown outcome at which the platform is looked at, rising.
-        resend_first: seconds before a report is sent again whose outcome stayed unknown more than once, after another
-            look; doubles each time.
+        resend_first: seconds after the last of these looks until a report that did not show is looked for once more,
+            and sent again; doubles each time.
         resend_ceiling: upper bound of that wait.
     """
 
@@ -116,6 +120,7 @@ class Settings:
         redact: called as ``redact(kind, value)`` before anything is kept; its result is kept instead.
         flush_timeout: seconds that closing, and the end of the process, may wait for delivery.
         redial_wait: seconds after a crash in which the platform may dial the same call again.
+        verify: seconds from a delivery to the one look whether the platform has it; None: there is none.
         key_problem: why there is no key although one was given; never the key.
         spool_problem: why there is no spool although none was forbidden.
         apart: why reports are kept apart and go nowhere by themselves; empty if they are for the platform.
@@ -130,6 +135,7 @@ class Settings:
     redact: Callable[[str, Any], Any] | None = None
     flush_timeout: float = 10.0
     redial_wait: float = 2.0
+    verify: float | None = None
     key_problem: str = ""
     spool_problem: str = ""
     apart: str = ""
@@ -156,6 +162,7 @@ class Settings:
         redact: Callable[[str, Any], Any] | None = None,
         flush_timeout: float = 10.0,
         redial_wait: float = 2.0,
+        verify: bool | float | None = None,
         environ: Mapping[str, str] | None = None,
     ) -> Settings:
         """Return checked settings from arguments and environment.
@@ -171,6 +178,7 @@ class Settings:
             redact: see the class.
             flush_timeout: seconds, zero or more.
             redial_wait: seconds, zero or more.
+            verify: True: a minute; or a number of seconds; default ``BLUEJAY_VERIFY``, then False.
             environ: default ``os.environ``.
 
         Raises:
@@ -201,6 +209,7 @@ class Settings:
             redact=redact,
             flush_timeout=flush_timeout,
             redial_wait=redial_wait,
+            verify=_verify_after(verify, env),
         )
 
 
@@ -209,6 +218,21 @@ def _check_seconds(setting: str, value: Any, *, zero: bool = False) -> None:
     if not sound:
         remedy = "zero or more" if zero else "above zero"
         raise ConfigurationError(setting, f"is {value!r}", f"give a number of seconds, {remedy}")
+
+
+def _verify_after(given: bool | float | None, env: _Environment) -> float | None:  # noqa: FBT001 - see Settings.load
+    """Return the seconds to wait before a delivered report is looked for; None: it is not looked for."""
+    setting, value = "verify", given
+    if given is None:
+        setting = "BLUEJAY_VERIFY"
+        word = (env.get(setting) or "").strip().lower()
+        value = _SWITCHES.get(word)
+        if value is None:
+            value = float(word) if re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", word) else float("nan")
+    if isinstance(value, bool):
+        return VERIFY_AFTER if value else None
+    _check_seconds(setting, value)
+    return value
 
 
 def default_spool(environ: Mapping[str, str] | None = None) -> Path:

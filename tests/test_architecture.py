@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = "bluejay_ws"
 ROWS = (
     {"exceptions", "stats", "log", "settings", "version", "wire"},  # ground
-    {"hearing", "blocks", "ledger", "recorder", "current", "simulated"},  # facts
+    {"hearing", "blocks", "recorder", "current", "simulated"},  # facts
     {"delivery"},  # out
     {"outcome", "call", "client", "results"},  # join
     {"servers"},  # adapters
@@ -31,7 +31,7 @@ ROWS = (
 BESIDE = "testing"
 OPEN_ROWS = (0, 1, 3)  # small rows without strangers
 ROOMS = ({"wire"}, {"hearing"}, {"delivery"}, {"servers"}, {"integrations"}, {"timeline"}, {"cli"}, {"testing"})
-PURE = {"wire", "hearing", "blocks", "ledger", "recorder", "current", "simulated"}
+PURE = {"wire", "hearing", "blocks", "recorder", "current", "simulated"}
 PURE_MODULES = tuple(  # taps read what passes by
     f"integrations.{name}"
     for name in (

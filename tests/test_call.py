@@ -760,7 +760,10 @@ def test_a_spool_that_breaks_leaves_the_call_to_memory(
 
 
 class BrokenSender(Sender):
-    """A sender that raises where it should take a report over."""
+    """A sender that raises where it should take a report over, and has no workers that would find it by themselves."""
+
+    def start(self) -> None:
+        self._endings.start()
 
     def submit(self, parcel: Report) -> None:
         raise RuntimeError("quotes the caller")

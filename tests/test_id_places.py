@@ -20,6 +20,7 @@ from bluejay_ws.servers.aiohttp import setup
 from bluejay_ws.servers.asgi import BluejayMiddleware
 from bluejay_ws.wire.ids import begins_stream
 from tests.servers.asgi_server import uvicorn_server
+from tests.support import DIRECTLY
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -99,7 +100,7 @@ def ids(
     async def main() -> list[str]:
         async with (
             serving(client) as url,
-            connect(f"{url}/{query}", proxy=None, additional_headers=headers or {}) as websocket,
+            connect(f"{url}/{query}", additional_headers=headers or {}, **DIRECTLY) as websocket,
         ):
             answers = []
             for message in messages:

@@ -376,3 +376,27 @@ def test_wrapping_a_secret_changes_nothing() -> None:
     assert Secret.wrap(secret) is secret
     assert Secret.wrap(None) is None
     assert Secret.wrap("a") == secret
+
+
+@pytest.mark.parametrize(
+    ("given", "environ", "expected"),
+    [
+        (None, {}, None),
+        (True, {"BLUEJAY_VERIFY": "0"}, 60.0),
+        (False, {"BLUEJAY_VERIFY": "1"}, None),
+        (90, {}, 90),
+        (None, {"BLUEJAY_VERIFY": " True "}, 60.0),
+        (None, {"BLUEJAY_VERIFY": "off"}, None),
+        (None, {"BLUEJAY_VERIFY": "1.5"}, 1.5),
+    ],
+)
+def test_verify_is_a_switch_or_a_number_of_seconds(given: Any, environ: dict[str, str], expected: float | None) -> None:
+    """Off by default; the argument goes before the environment."""
+    assert load(environ, verify=given).verify == expected
+
+
+@pytest.mark.parametrize(("given", "environ"), [("often", {}), (0, {}), (None, {"BLUEJAY_VERIFY": "often"})])
+def test_a_verify_that_is_neither_is_refused(given: Any, environ: dict[str, str]) -> None:
+    """The message names what was given."""
+    with pytest.raises(ConfigurationError, match=r"verify|BLUEJAY_VERIFY"):
+        load(environ, verify=given)

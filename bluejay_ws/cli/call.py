@@ -27,6 +27,7 @@ from bluejay_ws.cli.pages import add_page_options, watching
 from bluejay_ws.cli.terminal import Problem, Terminal, clean
 from bluejay_ws.testing.audio import read_wav, split_utterances
 from bluejay_ws.testing.platform import FakePlatform
+from bluejay_ws.testing.protocols import PROTOCOLS
 
 if TYPE_CHECKING:
     import argparse
@@ -102,6 +103,8 @@ def add_parser(commands: Commands[argparse.ArgumentParser]) -> None:
     add("--greeting", metavar="S", type=seconds, default=2.0, help="wait so long for the agent to speak first (2)")
     add("--barge-in", action="store_true", help="interrupt each answer but the last after one second")
     add("--pace", metavar="N", type=pace, default=1.0, help="seconds that one second of audio takes (1)")
+    carriers = f"how the call is carried: {', '.join(PROTOCOLS)} (chirp)"
+    add("--protocol", choices=PROTOCOLS, default="chirp", metavar="NAME", help=carriers)
     add_page_options(parser)
     parser.set_defaults(run=run)
 
@@ -124,6 +127,7 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
             barge_in_ms=BARGE_IN_MS if args.barge_in else None,
             seconds=args.seconds,
             pace=args.pace,
+            protocol=args.protocol,
             watch=watch,
         )
         if args.command is not None:

@@ -37,6 +37,11 @@ PLATFORM_PORT = 8766
 START_SECONDS = 60.0
 STOP_SECONDS = 15.0
 REPORT_SECONDS = 15.0
+NO_REPORT = {
+    True: "no report came: is the agent's handler under @record?",
+    False: 'no report came: is the agent\'s handler under @record(id_from=("header", "message"))?',
+}
+"""By whether the id stands in the connect header."""
 FLOOR_MS, FLOOR_SHARE = 150.0, 0.25
 """A p95 is worse than last time's only beyond both: calls differ by themselves."""
 TEXT = """\
@@ -234,7 +239,7 @@ async def _make(one: Run, url: str, platform: FakePlatform) -> None:
         wait = asyncio.to_thread(platform.wait_for, 1, REPORT_SECONDS, simulation_result_id=one.call)
         accepted = (await wait)[0]
     except TimeoutError:
-        one.faults, one.timed_only = ["no report came: is the agent's handler under @record?"], False
+        one.faults, one.timed_only = [NO_REPORT[one.scenario.protocol == "chirp"]], False
         return
     one.report = accepted.report
     one.latencies = latencies_of(one.report)

@@ -48,6 +48,7 @@ class Conversation:
         barge_in_ms: interrupt each answer but the last after so much of it.
         seconds: hang up after so long.
         pace: seconds that one second of audio takes.
+        protocol: how the call is carried.
         frames: show text frames too, beside what can be heard.
         watch: follows the call for its page.
     """
@@ -61,6 +62,7 @@ class Conversation:
     barge_in_ms: float | None = None
     seconds: float | None = None
     pace: float = 1.0
+    protocol: str = "chirp"
     frames: bool = True
     watch: Watch | None = None
 
@@ -99,6 +101,7 @@ class Conversation:
     async def make(self, on_event: Callable[[CallEvent], None] | None = None) -> CallLog:
         """Make the call in silence and return its log."""
         options: dict[str, Any] = {"user": self.user, "password": self.password, "pace": self.pace}
+        options["protocol"] = self.protocol
         if self.watch is not None and self.pace == 1.0:  # at another pace what is heard is not what was said
             options["on_audio"] = self.watch.audio
         human = DigitalHuman(self.url, self.simulation_result_id, on_event=on_event, close_timeout=2.0, **options)

@@ -42,11 +42,19 @@ def add_parser(commands: Commands[argparse.ArgumentParser]) -> None:
     add("--workers", metavar="N", type=count, default=WORKERS, help=f"reports that are sent at once ({WORKERS})")
     add("--lease", metavar="S", type=seconds, default=POD_LEASE, help=f"a silent agent is dead after ({POD_LEASE:g})")
     add("--until-empty", action="store_true", help="end when nothing waits any more; exit code 1 if some are held")
+    add(
+        "--verify",
+        metavar="S",
+        nargs="?",
+        type=seconds,
+        const=True,
+        help="look once, S seconds after a delivery (60), whether the platform shows what was sent",
+    )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace, terminal: Terminal) -> int:
-    """Deliver until told to stop; return the exit code."""
+    """Deliver until a signal stops it; return the exit code."""
     url = database_of(args.spool).reveal()
     settings = _settings(args)
     counters = Counters()
@@ -69,7 +77,7 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
 
 def _settings(args: argparse.Namespace) -> Settings:
     try:
-        settings = Settings.load(spool=args.spool)
+        settings = Settings.load(spool=args.spool, verify=args.verify)
     except ConfigurationError as error:
         raise _problem(error) from None
     if settings.api_key is None:
@@ -90,7 +98,8 @@ def _until_told(
     while not stop.wait(LOOK):
         if args.until_empty:
             counts = deliverer.waiting()
-            if not any(counts.get(state) for state in ("waiting", "sending", "reports.live")):
+            left = any(counts.get(state) for state in ("waiting", "sending", "reports.live"))
+            if not left and not deliverer.unverified:
                 return int(any(counts.get(state) for state in ("held", "parked", "reports.held", "reports.late")))
         if time.monotonic() - last >= TELL_EVERY:
             last = time.monotonic()
@@ -103,5 +112,6 @@ def _until_told(
 
 def _account(counters: Counters) -> str:
     counts = counters.snapshot()
-    names = ("delivered", "held", "parked", "retried", "process_lost")
+    names = ["delivered", "held", "parked", "retried", "process_lost"]
+    names += [name for name in ("verify.complete", "verify.differs") if name in counts]
     return ", ".join(f"{name} {counts.get(name, 0)}" for name in names)

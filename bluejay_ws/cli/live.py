@@ -1,4 +1,4 @@
-"""A call as it goes on, one line for each event; what repeats is one line with a count."""
+"""A call while it lasts, one line for each event; what repeats is one line with a count."""
 
 from __future__ import annotations
 
@@ -33,6 +33,9 @@ WORDS = {
     "mark.dropped": ("caller", "never reaches mark {name}"),
     "barge_in": ("caller", "interrupts; {queued_ms:.0f} ms of the agent are still to be heard"),
     "interrupted": ("agent", "interrupts the caller"),
+    "user.key": ("caller", "presses {key}"),
+    "cleared": ("agent", "clears {dropped_ms:.0f} ms that were still to be heard"),
+    "message.refused": ("caller", "does not take the agent's message: {message}"),
     "error.received": ("agent", "sends session.error {code}: {message}"),
     "error.sent": ("caller", "sends session.error {code}: {message}"),
 }

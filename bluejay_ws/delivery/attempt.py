@@ -67,6 +67,7 @@ class Attempts:
         clock: monotonic seconds.
         wall: Unix time, in seconds.
         random: returns a float in [0, 1).
+        delivered: called with id and body of each report that was delivered; None: nobody wants to know.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Attempts:
         clock: Callable[[], float],
         wall: Callable[[], float],
         random: Callable[[], float],
+        delivered: Callable[[str, bytes], None] | None = None,
     ) -> None:
         self._settings = settings
         self._retry = settings.retry
@@ -88,6 +90,7 @@ class Attempts:
         self._clock = clock
         self._wall = wall
         self._random = random
+        self._on_delivered = delivered
         self._delivered: OrderedDict[str, frozenset[str]] = OrderedDict()
         self._refused_marks: OrderedDict[str, tuple[State, dict[str, object]]] = OrderedDict()
 
@@ -194,10 +197,7 @@ class Attempts:
         history = delivery.history
         if any(part.state is State.UNKNOWN for part in parts):
             history.resends += 1
-        limit = CUT_OUTPUT if history.cut else None
-        body = journal.assemble(
-            [part.bodies for part in parts], simulation_result_id=delivery.simulation_result_id, output_limit=limit
-        )
+        body = self._body(delivery, parts)
         delivery.posted()
         if history.attempts > 1:
             self._counters.add("retried")
@@ -215,6 +215,11 @@ class Attempts:
             others_accepted=bool(history.refused) and self._accepted_since(history.refused_at),
         )
         return self._apply(delivery, parts, lease, decision)
+
+    def _body(self, delivery: Delivery, parts: Sequence[Part]) -> bytes:
+        limit = CUT_OUTPUT if delivery.history.cut else None
+        bodies = [part.bodies for part in parts]
+        return journal.assemble(bodies, simulation_result_id=delivery.simulation_result_id, output_limit=limit)
 
     def _apply(self, delivery: Delivery, parts: Sequence[Part], lease: Lease, decision: Decision) -> Decision:
         if decision.state is State.DELIVERED:
@@ -249,6 +254,8 @@ class Attempts:
         for part in parts:
             self._mark(delivery, part, lease, State.DELIVERED, note)
         self._counters.add("delivered", len(parts))
+        if self._on_delivered is not None:
+            self._on_delivered(delivery.simulation_result_id, self._body(delivery, parts))
         text = f"report delivered ({_contents(parts)}), {self._since(delivery, parts)}"
         self._say(logging.INFO, delivery, text)
 

@@ -179,6 +179,8 @@ class Breaker:
             now: monotonic seconds.
             began: when the attempt began.
         """
+        if decision.busy:
+            self._rate, self._grown_at = SLOWEST, now
         if decision.platform is Platform.UP:
             if decision.state is State.DELIVERED:
                 self._accepted_at = now

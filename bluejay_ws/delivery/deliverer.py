@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from bluejay_ws.delivery.outcomes import Decision, Failure, History, Platform, Sight, State, decide, read_result
 from bluejay_ws.delivery.postgres import ClaimedCall, ClaimedReport, Outbox, listen
+from bluejay_ws.delivery.verify import Verifier
 from bluejay_ws.exceptions import BluejayError
 from bluejay_ws.log import say, say_seldom
 from bluejay_ws.wire import journal
@@ -83,6 +84,7 @@ class Deliverer:
         self._lock = threading.Lock()
         self._context: Any = None
         self._paused_until = 0.0
+        self._verifier = self._make_verifier()
 
     def start(self) -> None:
         """Start the threads.
@@ -108,6 +110,8 @@ class Deliverer:
         until = time.monotonic() + seconds
         for thread in self._threads:
             thread.join(max(0.0, until - time.monotonic()))
+        if self._verifier is not None:
+            self._verifier.close()
 
     def waiting(self) -> dict[str, int]:
         """Return what the database counts.
@@ -118,6 +122,19 @@ class Deliverer:
         outbox = self._outbox()
         with outbox.link:
             return outbox.counts()
+
+    @property
+    def unverified(self) -> int:
+        """Return how many delivered calls are still to be looked at."""
+        return 0 if self._verifier is None else self._verifier.waiting
+
+    def _make_verifier(self) -> Verifier | None:
+        after = self._settings.verify
+        if after is None:
+            return None
+        verifier = Verifier(self._make_client, counters=self._counters, after=after)
+        self._watched.append(verifier)
+        return verifier
 
     # -- threads ------------------------------------------------------------------------------------------------
 
@@ -242,6 +259,8 @@ class Deliverer:
                 break
         if step.state in {"delivered", "held", "parked"}:
             self._counters.add(step.state if counted else "outbox.lease_lost")
+        if counted and step.state == "delivered" and self._verifier is not None:
+            self._verifier.expect(step.call.identity, step.body(step.delivered))
 
     def misconfigured(self, reason: str, detail: str) -> None:
         """Take no calls for a while: this process cannot deliver, others perhaps can."""
@@ -299,9 +318,11 @@ class _Step:
             return
         self._post(client)
 
-    def _body(self) -> bytes:
+    def body(self, report_ids: Sequence[str] | None = None) -> bytes:
+        """Return the report as it is sent; of some connections only, if they are given."""
+        parts = zip(self.call.reports, self._parts, strict=True)
         return journal.assemble(
-            [part.bodies for part in self._parts],
+            [part.bodies for report, part in parts if report_ids is None or report.report_id in report_ids],
             simulation_result_id=self.call.identity,
             output_limit=CUT_OUTPUT if self.history.get("cut") else None,
         )
@@ -310,7 +331,7 @@ class _Step:
         history = History(attempts=self.history["attempts"] + 1, cut=bool(self.history.get("cut")))
         history.not_found = self.history.get("not_found", 0)
         decision = decide(
-            client.post(self._body()),
+            client.post(self.body()),
             history,
             self._retry,
             now=time.time(),

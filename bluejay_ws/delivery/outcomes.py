@@ -174,6 +174,7 @@ class Decision:
         pinned: whether the wait is kept even when the platform comes back earlier.
         asked: whether the platform asked for that wait, so that it has to outlive this process.
         cut: whether the report is to be cut and sent again.
+        busy: whether the platform asks for fewer requests.
     """
 
     state: State
@@ -184,6 +185,7 @@ class Decision:
     pinned: bool = False
     asked: bool = False
     cut: bool = False
+    busy: bool = False
 
 
 # -- after a POST ---------------------------------------------------------------------------------------------------
@@ -247,12 +249,12 @@ def _after_success(answer: Answer, retry: Retry) -> Decision:
 
 
 def _not_processed(answer: Answer, history: History, retry: Retry, jitter: float) -> Decision:
+    """Wait as long as the platform asks for, or a backoff that is never nothing: it answers, and others may go on."""
     asked = answer.retry_after
-    wait = backoff(history.attempts, retry, jitter) if asked is None else asked
+    wait = backoff(history.attempts + 1, retry, jitter) if asked is None else asked
+    reason = f"http.{answer.status}"
     pinned = asked is not None
-    return Decision(
-        State.WAITING, wait, Platform.DOWN, f"http.{answer.status}", pinned=pinned, asked=pinned and wait > 0.0
-    )
+    return Decision(State.WAITING, wait, Platform.UP, reason, pinned=pinned, asked=bool(asked), busy=True)
 
 
 def _refused(
@@ -355,10 +357,12 @@ def _unreadable(outcome: Answer | Failure, history: History, retry: Retry, jitte
     wait = max(min(LOOK_AGAIN, retry.ceiling), backoff(history.unread + 2, retry, jitter))
     if isinstance(outcome, Failure) and outcome.phase in {Phase.CERTIFICATE, Phase.CONFIGURATION}:
         return Decision(State.UNKNOWN, 0.0, Platform.MISCONFIGURED, outcome.reason, outcome.detail)
-    down = isinstance(outcome, Failure) or outcome.status >= 500 or outcome.status in _NOT_PROCESSED
+    down = isinstance(outcome, Failure) or outcome.status >= 500
     asked = None if isinstance(outcome, Failure) else outcome.retry_after
     platform = Platform.DOWN if down else Platform.UNHEARD
-    return Decision(State.UNKNOWN, max(wait, asked or 0.0), platform, "unreadable", pinned=not down or bool(asked))
+    busy = isinstance(outcome, Answer) and outcome.status in _NOT_PROCESSED
+    pinned = not down or bool(asked)
+    return Decision(State.UNKNOWN, max(wait, asked or 0.0), platform, "unreadable", pinned=pinned, busy=busy)
 
 
 def _absent(history: History, retry: Retry, jitter: float, *, due: bool) -> Decision:
@@ -367,9 +371,9 @@ def _absent(history: History, retry: Retry, jitter: float, *, due: bool) -> Deci
     if not due and history.looks < len(waits):
         wait = max(0.0, waits[history.looks] - waits[history.looks - 1])
         return Decision(State.UNKNOWN, wait, Platform.READABLE, "read_back", pinned=True)
-    if due or not history.resends:
+    if due:
         return Decision(State.WAITING, 0.0, Platform.READABLE, "not_found")
-    wait = min(retry.resend_ceiling, retry.resend_first * 2.0 ** min(history.resends - 1, 16)) * (0.9 + 0.2 * jitter)
+    wait = min(retry.resend_ceiling, retry.resend_first * 2.0 ** min(history.resends, 16)) * (0.9 + 0.2 * jitter)
     return Decision(State.UNKNOWN, wait, Platform.READABLE, "not_found")
 
 

@@ -49,6 +49,7 @@ class Queue:
         wall: Unix time, in seconds.
         random: returns a float in [0, 1).
         wake: called when something may be due earlier than was known.
+        delivered: see `Attempts`.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Queue:
         wall: Callable[[], float],
         random: Callable[[], float],
         wake: Callable[[], None],
+        delivered: Callable[[str, bytes], None] | None = None,
     ) -> None:
         self.inbox: queue.SimpleQueue[object] = queue.SimpleQueue()
         self._pending: dict[str, bool] = {}  # by report id; false: it is expected, and not here yet
@@ -85,6 +87,7 @@ class Queue:
             clock=clock,
             wall=wall,
             random=random,
+            delivered=delivered,
         )
         if settings.apart:
             self._breaker.lock(settings.apart)

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 from bluejay_ws.delivery.queue import Queue
 from bluejay_ws.delivery.store import MemoryStore
+from bluejay_ws.delivery.verify import Verifier
 from bluejay_ws.delivery.workers import Chore, Client, Endings, Workers
 from bluejay_ws.log import say
 
@@ -82,6 +83,7 @@ class Sender:
         self._random = random
         self._make_client = make_client or self._http_client
         self._orphaned = False
+        self._verifier = self._make_verifier()
         self._set_up()
         _senders.add(self)
 
@@ -102,6 +104,7 @@ class Sender:
             wall=self._wall,
             random=self._random,
             wake=self._wake,
+            delivered=None if self._verifier is None else self._verifier.expect,
         )
         self._endings = Endings(self._counters, self._queue.withdraw)
 
@@ -149,7 +152,7 @@ class Sender:
     # -- waiting and ending -------------------------------------------------------------------------------------
 
     def flush(self, timeout: float) -> bool:
-        """Wait until nothing is undelivered; what waits for another attempt gets one now.
+        """Wait until nothing is undelivered; what waits without need gets its next attempt within a second.
 
         Returns early where waiting is of no use: the key is missing or refused, or the configuration is wrong.
 
@@ -168,15 +171,20 @@ class Sender:
     def _flush(self, until: float) -> bool:
         if not self._queue.pending:
             return True
-        self._start_threads()
-        self._queue.pull_in()
-        tried_at = self._clock()
-        while self._queue.pending and self._clock() < until and not self._queue.blocked:
-            time.sleep(POLL)
+        self._hurry(until, lambda: self._queue.blocked is not None, first=self._start_threads)
+        return not self._queue.pending
+
+    def _hurry(self, until: float, useless: Callable[[], bool], *, first: Callable[[], object] = lambda: None) -> None:
+        """Wait until nothing is undelivered, or waiting is of no use; what can be tried again is, each second."""
+        tried_at = float("-inf")
+        while self._queue.pending and self._clock() < until:
             if self._clock() - tried_at >= TRY_AGAIN:
                 tried_at = self._clock()
-                self._start_threads()
-        return not self._queue.pending
+                first()
+                self._queue.pull_in()
+            if useless():
+                return
+            time.sleep(POLL)
 
     def close(self, timeout: float) -> bool:
         """Flush, then end the threads. A later report starts them again; twice is allowed.
@@ -199,6 +207,8 @@ class Sender:
             workers.stop(max(0.0, until - self._clock()))
             self._say_what_is_left()
         self._endings.stop()
+        if self._verifier is not None:
+            self._verifier.close()
         return done
 
     def let_go(self) -> None:
@@ -214,6 +224,8 @@ class Sender:
         """Own nothing in a forked child: files, queue and threads are the parent's."""
         self._store.reset_after_fork()
         self._counters.reset_after_fork()
+        if self._verifier is not None:
+            self._verifier.reset_after_fork()
         self._set_up()
 
     # -- inside -------------------------------------------------------------------------------------------------
@@ -269,12 +281,21 @@ class Sender:
                 self._context = tls_context(self._settings)
             return HttpExchange(self._settings, self._context, clock=self._clock)
 
+    def _make_verifier(self) -> Verifier | None:
+        if self._settings.verify is None:
+            return None
+        return Verifier(self._make_client, counters=self._counters, after=self._settings.verify, clock=self._clock)
+
+    def _end_late_look(self) -> None:
+        if self._verifier is not None:
+            self._verifier.abort_if_late(self._clock())
+
     def _chores(self) -> list[Chore]:
-        orphans = Chore(self._end_if_let_go, SYNC_EVERY)
+        always = [Chore(self._end_if_let_go, SYNC_EVERY), Chore(self._end_late_look, SYNC_EVERY)]
         if not self._kept:
-            return [orphans]
+            return always
         return [
-            orphans,
+            *always,
             Chore(self._start_endings, SYNC_EVERY),
             Chore(self._recover, RECOVER_EVERY),
             Chore(lambda: self._done(self._store.sync()), SYNC_EVERY),
@@ -332,9 +353,7 @@ class Sender:
         """Wait for the workers at the end of the process, as long as it can be of use."""
         until = self._until(self._settings.flush_timeout)
         self._endings.drain(max(0.0, until - self._clock()))
-        self._queue.pull_in()
-        while self._queue.pending and self._clock() + self._queue.next_due() < until:
-            time.sleep(POLL)
+        self._hurry(until, lambda: self._clock() + self._queue.next_due() >= until)
 
     def _say_what_is_left(self) -> None:
         left = self._queue.pending

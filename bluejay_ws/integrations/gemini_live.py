@@ -38,7 +38,7 @@ class GeminiLiveTap(Tap):
         self._joins = True  # late pieces of the caller's belong to what was said before
         self._background: set[str] = set()
         self._calls = 0
-        self._kind_sent = ""
+        self._kind_sent = self._kind_received = ""
 
     def _received(self, message: dict[str, Any]) -> None:
         for key, value in message.items():
@@ -88,9 +88,9 @@ class GeminiLiveTap(Tap):
 
     def _chunk(self, chunk: dict[str, Any]) -> None:
         kind = chunk.get("mimeType") or chunk.get("mime_type") or ""
-        if kind and not kind.startswith("audio/"):
-            return
         if kind != self._kind_sent:
+            if kind and not kind.startswith("audio/"):
+                return
             self._kind_sent, self.input_bytes_per_ms = kind, _rate(kind, self.input_bytes_per_ms)
         if self._activity:
             self._user_audio(chunk.get("data"))
@@ -122,20 +122,27 @@ class GeminiLiveTap(Tap):
         return self._user
 
     def _user_piece(self, piece: dict[str, Any]) -> None:
-        text = piece.get("text") or ""
-        if not text:
-            return
+        text, finished = piece.get("text") or "", bool(piece.get("finished"))
         speech = self._user
+        if not text:
+            if finished and speech is not None and speech.text:
+                speech.final = True
+            return
         if speech is None or speech.final or (not self._joins and speech.text):
             speech = self._next_speech()
         if speech.start is None and not speech.text:
-            self._place_speech(speech)
-        speech.text = _joined(speech.text, text)
-        speech.final = bool(piece.get("finished"))
+            self._place_speech(speech, piece)
+        speech.text = _joined(speech.text, text, whole=finished)
+        speech.final = finished
         if speech.said is not None or speech.final or self._agent is not None:
             self._tell_user(speech)
 
-    def _place_speech(self, speech: Speech) -> None:
+    def _place_speech(self, speech: Speech, piece: dict[str, Any]) -> None:
+        begin, end = _seconds(piece.get("startOffset")), _seconds(piece.get("endOffset"))
+        if begin is not None:
+            self._place_start(speech, begin)
+            self._place_end(speech, end, self._now())
+            return
         self._heard_speech(speech)
         reply = self._agent
         if speech.start is not None and reply is not None and reply.start is not None and self._joins:
@@ -145,13 +152,17 @@ class GeminiLiveTap(Tap):
     # -- the agent ---------------------------------------------------------------------------------------------
 
     def _content(self, content: dict[str, Any]) -> None:
+        turn = content.get("modelTurn")
+        if turn and len(content) == 1:  # most are so
+            for part in turn.get("parts") or ():
+                self._part(part)
+            return
         if content.get("interrupted"):
             self._was_interrupted()
         if content.get("inputTranscription"):
             self._user_piece(content["inputTranscription"])
         if content.get("outputTranscription"):
-            self._agent_piece(content["outputTranscription"].get("text") or "")
-        turn = content.get("modelTurn")
+            self._agent_piece(content["outputTranscription"])
         if turn:
             for part in turn.get("parts") or ():
                 self._part(part)
@@ -168,21 +179,24 @@ class GeminiLiveTap(Tap):
             self._agent = self._reply(self._replies_begun, self._turn)
         return self._agent
 
-    def _agent_piece(self, text: str) -> None:
+    def _agent_piece(self, piece: dict[str, Any]) -> None:
+        text = piece.get("text") or ""
         if not text:
             return
         reply = self._current()
         if reply.audio_ms:
             reply.marks.append((reply.audio_ms, len(reply.text)))
-        self._agent_text(reply, _joined(reply.text, text)[len(reply.text) :])
+        self._agent_text(reply, _joined(reply.text, text, whole=bool(piece.get("finished")))[len(reply.text) :])
 
     def _part(self, part: dict[str, Any]) -> None:
         audio = part.get("inlineData")
         if audio is not None:
             kind = audio.get("mimeType") or ""
-            if not kind or kind.startswith("audio/"):
-                self.output_bytes_per_ms = _rate(kind, self.output_bytes_per_ms)
-                self._agent_audio(self._current(), audio_bytes(audio.get("data")) / self.output_bytes_per_ms)
+            if kind != self._kind_received:
+                if kind and not kind.startswith("audio/"):
+                    return
+                self._kind_received, self.output_bytes_per_ms = kind, _rate(kind, self.output_bytes_per_ms)
+            self._agent_audio(self._agent or self._current(), audio_bytes(audio.get("data")) / self.output_bytes_per_ms)
         elif part.get("executableCode") is not None:
             self._calls += 1
             self._tool((_CODE, self._calls), _CODE, part["executableCode"])
@@ -198,14 +212,22 @@ class GeminiLiveTap(Tap):
 
     def _turn_done(self) -> None:
         self._agent_done()
-        if self._text and (self._agent is None or not self._agent.text):
-            self._text_reply(self._text)
+        self._tell_text()
         if self._user is not None:
             self._tell_user(self._user)
-        self._text, self._agent = "", None
+        self._agent = None
         self._turn += 1
         self._joins = False
         self._tell_usage()
+
+    def _tell_text(self) -> None:
+        text, self._text = self._text, ""
+        if text and (self._agent is None or not self._agent.text):
+            self._text_reply(text)
+
+    def _finish(self) -> None:
+        self._tell_text()
+        super()._finish()
 
     def _was_interrupted(self) -> None:
         reply = self._agent or self._playing()
@@ -285,8 +307,14 @@ class GeminiLiveTap(Tap):
     quiet: ClassVar[frozenset[str]] = frozenset({"setupComplete", "sessionResumptionUpdate"})
 
 
-def _joined(text: str, piece: str) -> str:
-    """Put a piece to a text; most bring their spaces with them, whole sentences do not."""
+def _joined(text: str, piece: str, *, whole: bool) -> str:
+    """Put a piece to a text; most bring their spaces with them, whole sentences do not.
+
+    A last piece that begins with all that was said says it again.
+    """
+    if whole and text and piece.strip().startswith(text.strip()):
+        rest = piece.strip()[len(text.strip()) :]
+        return text + (rest.lstrip() if text[-1].isspace() else rest)
     if text and text[-1] in ".?!" and piece[:1].isupper():
         return f"{text} {piece}"
     return text + piece

@@ -20,6 +20,7 @@ from websockets.version import version as websockets_version
 
 from bluejay_ws.testing.audio import caller_pcm, split_utterances
 from bluejay_ws.testing.line import Background, CallEvent, CallLog, Habits, Line
+from bluejay_ws.testing.protocols import new_protocol
 from bluejay_ws.testing.spans import Span
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ class DigitalHuman:
 
     Args:
         url: ``ws://`` or ``wss://``.
-        simulation_result_id: value of the connect header; None leaves the header out, several values repeat it.
+        simulation_result_id: value of the connect header, or what a carrier's first message has; None leaves it out,
+            several values repeat the header.
         user: user name of the Basic authentication; None sends no ``Authorization`` header.
         password: its password.
         pace: seconds that one second of audio takes, spoken and heard: 1.0 is real time, 0.1 ten times faster,
@@ -57,10 +59,15 @@ class DigitalHuman:
         on_event: called with each `CallEvent` as it happens.
         on_audio: called with each frame that is heard: ``caller`` or ``agent``, its time in milliseconds since the
             handshake (an agent's frame is heard when those before it have been played), and the PCM.
+        protocol: how the call is carried: ``chirp``, ``twilio``, ``plivo``, ``telnyx`` or ``vonage``.
+        coding: of a carrier's audio, such as ``l16/16000``; default: the carrier's usual one.
         headers: further headers of the connect request.
         ssl: for ``wss://``; default: the system's trust store.
         open_timeout: seconds for connecting and the handshake.
         close_timeout: seconds to wait for the agent's part of closing.
+
+    Raises:
+        ValueError: there is no such protocol, or it does not carry that coding.
     """
 
     def __init__(
@@ -81,6 +88,8 @@ class DigitalHuman:
         echo: bool = False,
         on_event: Callable[[CallEvent], None] | None = None,
         on_audio: Callable[[str, float, bytes], None] | None = None,
+        protocol: str = "chirp",
+        coding: str | None = None,
         headers: Sequence[tuple[str, str]] = (),
         ssl: ssl.SSLContext | None = None,
         open_timeout: float = 10.0,
@@ -101,12 +110,17 @@ class DigitalHuman:
             on_audio=on_audio,
         )
         ids = [simulation_result_id] if isinstance(simulation_result_id, str) else simulation_result_id or []
+        self._ids = ids
+        self._new_protocol = functools.partial(new_protocol, protocol, coding)
+        in_header = self._new_protocol().id_in_header
         self._headers = list(headers)
         if user is not None:
             credentials = base64.b64encode(f"{user}:{password}".encode()).decode()
             self._headers.append(("Authorization", f"Basic {credentials}"))
         self._options: dict[str, Any] = {"open_timeout": open_timeout, "close_timeout": close_timeout}
-        if all(value.isprintable() for value in ids):
+        if not in_header:
+            pass  # the carrier's first message has it
+        elif all(value.isprintable() for value in ids):
             self._headers += [(ID_HEADER, value) for value in ids]
         else:
             self._options["create_connection"] = functools.partial(_HostileConnection, values=ids)
@@ -126,10 +140,11 @@ class DigitalHuman:
             websockets.exceptions.WebSocketException: the URL or the answer is no websocket's.
         """
         connection = await connect(self.url, additional_headers=self._headers, max_size=2**24, **self._options)
-        line = Line(connection, self.habits)
-        tasks = [asyncio.create_task(part()) for part in (line.hear, line.play, line.hold)]
+        line = Line(connection, self.habits, self._new_protocol())
+        tasks = [asyncio.create_task(part()) for part in (line.hear, line.play)]
         try:
-            line.begin()
+            await line.begin(self._ids)
+            tasks.append(asyncio.create_task(line.hold()))  # nothing comes before a carrier's first message
             yield line
         finally:
             try:

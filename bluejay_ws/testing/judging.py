@@ -41,7 +41,7 @@ def judge(expect: Expect, report: dict[str, Any], log: CallLog) -> list[Fault]:
         *_words(expect, _items(report, "recorded_transcript")),
         *_times(expect, report),
         *_end(expect, report, log),
-        *_errors(expect, report),
+        *_errors(expect, report, log),
     ]
 
 
@@ -143,12 +143,13 @@ def _end(expect: Expect, report: dict[str, Any], log: CallLog) -> Iterator[Fault
         yield Fault(f"the outcome was {', '.join(map(str, outcomes)) or 'not reported'}, not {expect.outcome}")
 
 
-def _errors(expect: Expect, report: dict[str, Any]) -> Iterator[Fault]:
+def _errors(expect: Expect, report: dict[str, Any], log: CallLog) -> Iterator[Fault]:
     if expect.errors is None:
         return
     found = [
         str(event.get("title")) for event in _items(report, "events") if "error" in str(event.get("title")).lower()
     ]
+    found += [f"the carrier refused a message: {event.detail['message']}" for event in log.of("message.refused")]
     for call in _items(report, "tool_calls"):
         output = call.get("output")
         if isinstance(output, dict) and output.get("status") == "failed":

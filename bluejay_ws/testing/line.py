@@ -12,14 +12,17 @@ import anyio
 from websockets.exceptions import ConnectionClosed
 
 from bluejay_ws.testing.audio import BYTES_PER_MS, FRAME_BYTES, frames, hold_noise, silence
-from bluejay_ws.testing.chirp_frames import FrameError, check_audio, parse_text, text_frame
+from bluejay_ws.testing.chirp_frames import FrameError
 from bluejay_ws.testing.playhead import Playhead
+from bluejay_ws.testing.protocols import Chirp
 from bluejay_ws.testing.spans import Loudness, Span
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from websockets.asyncio.client import ClientConnection
+
+    from bluejay_ws.testing.protocols import Heard, Protocol
 
 __all__ = ["Background", "CallEvent", "CallLog", "Habits", "Line"]
 
@@ -29,6 +32,7 @@ LULL = 0.15  # seconds without audio, beyond what was queued, after which the ag
 LONGER_LULL = 1.0  # the same for an agent that has said that it began, and not that it is done
 LATE = 0.1  # seconds that a frame may be late and is still caught up with
 ECHO = 0.12  # seconds after which the platform takes the agent's echo for the caller, where it does
+KEY_MS = 200.0  # between two keys
 FOREVER = float("inf")
 
 
@@ -42,7 +46,9 @@ class CallEvent:
             ``user.speech.completed``; ``agent.heard`` and ``agent.quiet`` (its speech began to be heard, and ended),
             ``agent.speech.started``, ``agent.speech.completed``; ``mark.received``, ``mark.echoed``, ``mark.dropped``
             (the call ended before it was reached); ``barge_in`` (the caller began while the agent was heard),
-            ``interrupted`` (the agent began while the caller spoke); ``error.received``, ``error.sent``.
+            ``interrupted`` (the agent began while the caller spoke); ``error.received``, ``error.sent``. With a carrier
+            also ``user.key``, ``cleared`` (the agent emptied the queue), ``message.refused`` (the carrier would not
+            take the agent's message).
         detail: what else is known, such as ``utterance_id``, ``name``, ``queued_ms`` (agent speech that was still to
             be heard) or ``code``.
     """
@@ -58,10 +64,10 @@ class CallLog:
 
     Args:
         events: in order of time.
-        frames_sent: binary frames to the agent; ``texts_sent`` counts the text frames.
-        frames_received: binary frames from the agent, bad ones included.
+        frames_sent: audio messages to the agent, ``bytes_sent`` their PCM; ``texts_sent`` counts the other messages.
+        frames_received: audio messages from the agent, bad binary ones included.
         heard_ms: agent audio that has been played, silence included.
-        dropped_ms: agent audio that was still queued when the call ended; nothing else empties the queue.
+        dropped_ms: agent audio that was still queued when the call ended, or when the agent cleared it.
         user_spans: when the caller spoke, by the loudness of what it sent. `spans.latencies` and `spans.barge_ins`
             derive the rest.
         agent_spans: when the agent was heard, by the loudness of what was played.
@@ -114,16 +120,18 @@ class Line:
     Args:
         connection: open.
         habits: how the caller behaves.
+        protocol: how the call is carried; default: CHIRP.
     """
 
-    def __init__(self, connection: ClientConnection, habits: Habits) -> None:
+    def __init__(self, connection: ClientConnection, habits: Habits, protocol: Protocol | None = None) -> None:
         self.log = CallLog()
         self.connection = connection
+        self.protocol: Protocol = protocol or Chirp()
         self.closed = False
         self._habits = habits
         self._began = anyio.current_time()
         self._over = anyio.Event()
-        self._news = anyio.Event()
+        self._news = asyncio.Event()
         self._playhead = Playhead(habits.pace)
         self._agent = Loudness(habits.pace)
         self._user = Loudness(habits.pace)
@@ -135,13 +143,17 @@ class Line:
         self._speaking = False  # from the first frame of an utterance to its speech.completed
         self._announced = False  # its speech.started is out
         self._interrupted = False
+        self._barging = False  # the agent was heard when the caller began
+        self._hung_up = False
         self._turn_from_ms: float | None = None  # position in the agent's audio at which its speech of this turn began
         self._turn_started = False
         self._turn_completed = False
 
-    def begin(self) -> None:
-        """Note that the call has begun. `DigitalHuman.dial` does it."""
+    async def begin(self, ids: Sequence[str] = ()) -> None:
+        """Note that the call has begun, and send what a carrier sends first. `DigitalHuman.dial` does it."""
         self._note("connected")
+        for message in self.protocol.opening(ids):
+            await self.send(message)
 
     async def say(self, pcm: bytes, *, utterance_id: str | None = None) -> bool:
         """Speak: audio in 20 ms frames, with the speech events late and early as Bluejay's are.
@@ -171,6 +183,26 @@ class Line:
             await self._slot()
             await self._complete(name)
         return not (self._interrupted or self.closed)
+
+    async def press(self, keys: str, pcm: bytes) -> bool:
+        """Press keys: as tones, or as the carrier's messages where it has them.
+
+        Args:
+            keys: what to press.
+            pcm: its tones.
+
+        Returns:
+            False when the agent interrupted, or the call ended.
+        """
+        for key in keys:
+            message = self.protocol.key(key)
+            if message is None:
+                return await self.say(pcm)
+            if await self.send(message):
+                self._note("user.key", {"key": key})
+            await self.silence(KEY_MS)
+        self._begin_turn()
+        return not self.closed
 
     async def silence(self, duration_ms: float, *, until_heard: bool = False) -> None:
         """Say nothing for so long; with ``until_heard`` no longer than until the agent speaks.
@@ -216,10 +248,8 @@ class Line:
 
     async def send(self, message: bytes | str) -> bool:
         """Send one message as it is, however wrong; return False when the call is over."""
-        try:
-            await self.connection.send(message)
-        except ConnectionClosed:
-            return False  # `hear` notes the end
+        if not await self._put(message):
+            return False
         if isinstance(message, str):
             self.log.texts_sent += 1
         else:
@@ -227,8 +257,19 @@ class Line:
             self.log.bytes_sent += len(message)
         return True
 
+    async def _put(self, message: bytes | str) -> bool:
+        try:
+            await self.connection.send(message)
+        except ConnectionClosed:
+            return False  # `hear` notes the end
+        return True
+
     async def hang_up(self, code: int = 1000, reason: str = "") -> None:
         """Close the connection and wait for its end; does nothing to a call that is over."""
+        if not (self.closed or self._hung_up):
+            self._hung_up = True
+            for message in self.protocol.closing():
+                await self.send(message)
         await self.connection.close(code, reason)
         await self._over.wait()
 
@@ -270,7 +311,7 @@ class Line:
     async def _play(self) -> None:
         while not self.closed:
             for name in self._playhead.reached(anyio.current_time()):
-                await self._send_text("mark.echoed", "mark", name=name)
+                await self._echo(name)
                 self._tell()
             quiet_at = self._quiet_from() + LULL if self._audible else None
             if quiet_at is not None and quiet_at <= anyio.current_time():
@@ -287,7 +328,8 @@ class Line:
     def _begin_speaking(self, utterance_id: str) -> None:
         now = anyio.current_time()
         in_mid_turn = self._audible and not self._turn_completed and now < self._quiet_from() + LULL
-        if self._agent.sounding(now) or in_mid_turn:
+        self._barging = self._agent.sounding(now) or in_mid_turn
+        if self._barging:
             pace = self._habits.pace
             queued_ms = max(0.0, self._agent.until - now) * 1000 / pace if pace else 0.0
             self._note("barge_in", {"utterance_id": utterance_id, "queued_ms": queued_ms})
@@ -297,7 +339,7 @@ class Line:
     async def _start(self, utterance_id: str) -> None:
         self._announced = True
         if self._habits.events:
-            await self._send_text("user.speech.started", "speech.started", utterance_id=utterance_id)
+            await self._send_event("speech.started", utterance_id)
 
     async def _complete(self, utterance_id: str) -> None:
         if not self._speaking:
@@ -308,7 +350,7 @@ class Line:
         if not self._interrupted:
             self._begin_turn()
         if self._habits.events:
-            await self._send_text("user.speech.completed", "speech.completed", utterance_id=utterance_id)
+            await self._send_event("speech.completed", utterance_id)
 
     async def _slot(self) -> None:
         """Wait until the next frame is due: 20 ms after the one before, however long that took to send."""
@@ -322,28 +364,68 @@ class Line:
         self._user.add(frame, now)
         self._pass_on("caller", now, frame)
         self._next_frame += len(frame) / BYTES_PER_MS / 1000 * self._habits.pace
-        await self.send(frame)
+        if await self._put(self.protocol.audio(frame)):
+            self.log.frames_sent += 1
+            self.log.bytes_sent += len(frame)
 
-    async def _send_text(self, kind: str, frame_type: str, **data: str) -> None:
-        if await self.send(text_frame(frame_type, **data)):
-            self._note(kind, data)
+    async def _send_event(self, kind: str, utterance_id: str) -> None:
+        await self._send_text(f"user.{kind}", self.protocol.speech(kind, utterance_id), {"utterance_id": utterance_id})
+
+    async def _echo(self, name: str) -> None:
+        await self._send_text("mark.echoed", self.protocol.mark(name), {"name": name})
+
+    async def _send_text(self, kind: str, text: str | None, detail: Mapping[str, Any]) -> None:
+        if text is not None and await self.send(text):
+            self._note(kind, detail)
 
     # Hearing
 
     async def _take(self, message: bytes | str) -> None:
         try:
-            if isinstance(message, str):
-                self._take_text(message)
-            else:
-                self._take_audio(message)
+            heard = self.protocol.read(message)
         except FrameError as error:
-            await self._send_text("error.sent", "session.error", code=error.code, message=error.message)
+            self._count(message, b"" if isinstance(message, str) else message)
+            await self._refuse(error)
+            return
+        self._count(message, heard.pcm)
+        if heard.kind == "audio":
+            self._take_audio(heard.pcm)
+        elif heard.kind == "clear":
+            await self._clear()
+        else:
+            self._take_text(heard)
+
+    def _count(self, message: bytes | str, pcm: bytes) -> None:
+        if pcm or isinstance(message, bytes):
+            self.log.frames_received += 1
+            self.log.bytes_received += len(pcm)
+        else:
+            self.log.texts_received += 1
+
+    async def _refuse(self, error: FrameError) -> None:
+        answer, detail = self.protocol.error(error), {"code": error.code, "message": error.message}
+        if answer is None:
+            self._note("message.refused", detail)
+        await self._send_text("error.sent", answer, detail)
+
+    async def _clear(self) -> None:
+        """Empty the queue, as the agent asks a carrier to."""
+        now = anyio.current_time()
+        before_ms = self._playhead.dropped_ms
+        names = self._playhead.clear(now)
+        self._agent.cut(now)
+        self._note("cleared", {"dropped_ms": self._playhead.dropped_ms - before_ms})
+        answer = self.protocol.cleared()
+        if answer is not None:
+            await self.send(answer)
+        for name in names:
+            if self.protocol.clear_returns_marks:
+                await self._echo(name)
+            else:
+                self._note("mark.dropped", {"name": name})
 
     def _take_audio(self, frame: bytes) -> None:
-        self.log.frames_received += 1
-        self.log.bytes_received += len(frame)
-        check_audio(frame)
-        before_ms = self._playhead.received_ms
+        before_ms = self._playhead.received_ms - self._playhead.dropped_ms
         begins = self._playhead.add(len(frame), anyio.current_time())
         loud_from = self._agent.add(frame, begins)
         self._pass_on("agent", begins, frame)
@@ -353,13 +435,14 @@ class Line:
             self._audible = True
             self._note("agent.heard", at=loud_from)
             self._echo_at = loud_from + ECHO if self._habits.echo else None
+            if not (self.protocol.has_speech_events or self._barging):
+                self._yield()
         if self._turn_from_ms is None:
             pace = self._habits.pace
             self._turn_from_ms = before_ms + ((loud_from - begins) * 1000 / pace if pace else 0.0)
 
-    def _take_text(self, text: str) -> None:
-        self.log.texts_received += 1
-        frame_type, data = parse_text(text)
+    def _take_text(self, heard: Heard) -> None:
+        frame_type, data = heard.kind, heard.detail
         if frame_type == "mark":
             self._playhead.mark(data["name"], anyio.current_time())
             self._note("mark.received", {"name": data["name"]})
@@ -375,6 +458,9 @@ class Line:
             return
         self._begin_turn()
         self._turn_started = True
+        self._yield()
+
+    def _yield(self) -> None:
         if self._speaking and self._habits.yields:
             self._interrupted = True
             self._note("interrupted")
@@ -405,14 +491,14 @@ class Line:
         self._note("agent.quiet", at=at)
         if self._echoing is not None:
             name, self._echoing = self._echoing, None
-            await self._send_text("user.speech.completed", "speech.completed", utterance_id=name)
+            await self._send_event("speech.completed", name)
 
     async def _hear_echo(self) -> None:
         """Take the agent's echo for the caller's voice, as the platform's detector may."""
         self._echo_at = None
         if not self._speaking:
             self._echoing = f"echo-{uuid.uuid4()}"
-            await self._send_text("user.speech.started", "speech.started", utterance_id=self._echoing)
+            await self._send_event("speech.started", self._echoing)
 
     # Keeping track
 
@@ -429,7 +515,7 @@ class Line:
 
     def _tell(self) -> None:
         self._news.set()
-        self._news = anyio.Event()
+        self._news = asyncio.Event()  # not anyio's: a timer is no task, and old versions want one
 
     async def _wait(self, until: float) -> None:
         """Sleep until something happens, at the latest until that time; the end has no news after it."""
@@ -451,7 +537,7 @@ class Line:
         log.agent_spans = self._agent.spans(self._began, now)
         if self._audible:
             self._note("agent.quiet", at=min(now, self._quiet_from()))
-        for name in self._playhead.stop(now):
+        for name in self._playhead.clear(now):
             self._note("mark.dropped", {"name": name}, at=now)
         log.heard_ms = self._playhead.heard_ms(now)
         log.dropped_ms = self._playhead.dropped_ms

@@ -48,12 +48,13 @@ class Playhead:
         """Return when the next mark will be reached, or None."""
         return self._marks[0][0] if self._marks else None
 
-    def stop(self, now: float) -> list[str]:
-        """End the session: what has not been played is never heard; return the marks that were not reached.
+    def clear(self, now: float) -> list[str]:
+        """Empty the queue: what has not been played is never heard; return the marks that were not reached.
 
-        Nothing else empties the queue. A caller that speaks over the agent still hears what was sent before.
+        The end of a call does it, and the ``clear`` of an agent on a carrier. A caller that speaks over the agent still
+        hears what was sent before.
         """
-        self.dropped_ms = self.pending_ms(now)
+        self.dropped_ms += self.pending_ms(now)
         names = [name for _, name in self._marks]
         self._marks.clear()
         self.until = min(now, self.until)

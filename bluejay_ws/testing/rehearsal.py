@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from websockets.asyncio.client import ClientConnection
 
     from bluejay_ws.testing.line import CallLog, Line
+    from bluejay_ws.testing.protocols import Protocol
     from bluejay_ws.testing.scenarios import Network, Scenario, Step
 
 __all__ = ["Lateness", "prepare", "rehearse"]
@@ -125,6 +126,8 @@ async def rehearse(
         background=caller.background,
         skew_ms=caller.skew_ms,
         yields=caller.yields,
+        protocol=scenario.protocol,
+        coding=scenario.coding,
         **options,
     )
     async with human.dial() as line, _bad(line, scenario.network, seed):
@@ -153,7 +156,7 @@ async def _take(step: Step, pcm: bytes | None, scenario: Scenario, line: Line, b
     elif step.drop:
         await line.drop()
     else:
-        await line.say(pcm or b"")
+        await (line.say(pcm or b"") if step.dtmf is None else line.press(step.dtmf, pcm or b""))
         return await _hear(scenario, line, number)
     return True
 
@@ -177,7 +180,8 @@ async def _bad(line: Line, network: Network, seed: int) -> AsyncIterator[None]:
     if not (network.loss or network.delay_ms or network.jitter_ms):
         yield
         return
-    worse = _BadNetwork(line.connection, network, random.Random(seed))  # noqa: S311 - repeatable on purpose
+    chance = random.Random(seed)  # noqa: S311 - repeatable on purpose
+    worse = _BadNetwork(line.connection, line.protocol, network, chance)
     line.connection = worse  # type: ignore[assignment] # it has what a line uses
     task = asyncio.create_task(worse.carry())
     try:
@@ -189,12 +193,17 @@ async def _bad(line: Line, network: Network, seed: int) -> AsyncIterator[None]:
 class _BadNetwork:
     """Lose and delay what the caller sends. Messages keep their order, as they do on TCP."""
 
-    def __init__(self, connection: ClientConnection, network: Network, chance: random.Random) -> None:
+    def __init__(
+        self, connection: ClientConnection, protocol: Protocol, network: Network, chance: random.Random
+    ) -> None:
         self._connection = connection
+        self._protocol = protocol
         self._network = network
         self._chance = chance
         self._waiting: collections.deque[tuple[float, bytes | str]] = collections.deque()
         self._news = asyncio.Event()
+        self._arrived = asyncio.Event()
+        self._hanging_up = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._connection, name)
@@ -203,20 +212,30 @@ class _BadNetwork:
         return self._connection.__aiter__()
 
     async def send(self, message: bytes | str) -> None:
-        if self._connection.close_code is not None:
+        if self._hanging_up or self._connection.protocol.close_code is not None:
             raise ConnectionClosed(None, None)
-        if isinstance(message, bytes) and self._chance.random() < self._network.loss:
+        if self._protocol.is_audio(message) and self._chance.random() < self._network.loss:
             return
         late = self._network.delay_ms + self._chance.random() * self._network.jitter_ms
         self._waiting.append((anyio.current_time() + late / 1000, message))
         self._news.set()
 
+    async def close(self, code: int, reason: str) -> None:
+        """Close when all that is on its way has arrived; the line's noise ends here."""
+        self._hanging_up = True
+        while self._waiting:
+            self._arrived.clear()
+            await self._arrived.wait()
+        await self._connection.close(code, reason)
+
     async def carry(self) -> None:
         while True:
             while self._waiting:
-                due, message = self._waiting.popleft()
+                due, message = self._waiting[0]
                 await anyio.sleep(max(0.0, due - anyio.current_time()))
                 with contextlib.suppress(ConnectionClosed):  # the line notes the end
                     await self._connection.send(message)
+                self._waiting.popleft()
+                self._arrived.set()
             self._news.clear()
             await self._news.wait()

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from bluejay_ws.testing.protocols import ProtocolName, new_protocol
+
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator
@@ -165,7 +167,8 @@ class Scenario(_Part):
         expect: what must hold.
         caller: how the caller behaves.
         network: how bad the line is.
-        protocol: how the call is carried.
+        protocol: how the call is carried: as Bluejay does (``chirp``), or by a carrier's media stream.
+        coding: of a carrier's audio, such as ``l16/16000``; default: the carrier's usual one.
         seconds: the call ends after so long, whatever has been said.
     """
 
@@ -174,8 +177,14 @@ class Scenario(_Part):
     expect: Expect = Field(default_factory=Expect)
     caller: Caller = Field(default_factory=Caller)
     network: Network = Field(default_factory=Network)
-    protocol: Literal["chirp"] = "chirp"
+    protocol: ProtocolName = "chirp"
+    coding: str | None = None
     seconds: float = Field(default=120.0, gt=0, le=3_600)
+
+    @model_validator(mode="after")
+    def _carried(self) -> Self:
+        new_protocol(self.protocol, self.coding)
+        return self
 
 
 def load(path: str | os.PathLike[str]) -> list[Scenario]:

@@ -57,6 +57,11 @@ class Loudness:
             first = start if first is None else first
         return first
 
+    def cut(self, at: float) -> None:
+        """Forget what would have been heard after ``at``."""
+        self._pieces = [[start, min(end, at)] for start, end in self._pieces if start < at]
+        self.until = min(self.until, at)
+
     def sounding(self, at: float) -> bool:
         """Return whether the side can be heard at ``at``, pauses between words included."""
         return any(start <= at < end for start, end in reversed(self._pieces))

@@ -147,7 +147,7 @@ class Fleet:
         self.calls.append(call)
         headers = {"X-Simulation-Result-Id": identity}
         with contextlib.suppress(OSError, WebSocketException):
-            async with connect(call.pod.url, additional_headers=headers, proxy=None, compression=None) as socket:
+            async with connect(call.pod.url, additional_headers=headers, compression=None) as socket:
                 for number in range(self._chance.randrange(3, 20)):
                     await socket.send(f"{identity} says {number}")
                     call.answered.append((str(await socket.recv()), time.monotonic()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from bluejay_ws.delivery.breaker import SLOWEST, Breaker
 from bluejay_ws.delivery.outcomes import (
     LOOK_REFUSED_LIMIT,
     NOT_FOUND_WAITS,
@@ -64,8 +65,14 @@ POSTS: list[tuple[Answer | Failure, State, float | None, Platform]] = [
     *((Answer(status, OWN), PARKED, None, UP) for status in (400, 409, 422)),
     # too large: cut once
     (Answer(413, PAGE), WAITING, 0.0, UP),
-    # not processed: waits as long as it is asked to
-    *((Answer(status, OWN, retry_after=30.0), WAITING, 30.0, DOWN) for status in (408, 425, 429)),
+    # not processed, by a platform that answers: waits as long as it is asked to
+    *(
+        (Answer(status, body, retry_after=30.0), WAITING, 30.0, UP)
+        for status in (408, 425, 429)
+        for body in (OWN, PAGE)
+    ),
+    *((Answer(status, OWN, retry_after=0.0), WAITING, 0.0, UP) for status in (408, 425, 429)),
+    *((Answer(status, OWN), WAITING, 0.5 * RETRY.first, UP) for status in (408, 425, 429)),
 ]
 
 
@@ -119,7 +126,8 @@ def test_backoff_is_none_at_first_and_then_full_jitter_up_to_the_ceiling() -> No
 
 LOOKS: list[tuple[Sight, Answer | Failure, State, Platform]] = [
     (Sight.UNREADABLE, Answer(503), UNKNOWN, DOWN),
-    (Sight.UNREADABLE, Answer(429), UNKNOWN, DOWN),
+    *((Sight.UNREADABLE, Answer(status), UNKNOWN, Platform.UNHEARD) for status in (408, 425, 429)),
+    (Sight.UNREADABLE, Failure(Phase.UNKNOWN, "read_timeout"), UNKNOWN, DOWN),
     (Sight.UNREADABLE, Failure(Phase.NOT_SENT, "connect_error"), UNKNOWN, DOWN),
     (Sight.UNREADABLE, Failure(Phase.CERTIFICATE, "certificate_not_trusted"), UNKNOWN, MISCONFIGURED),
     (Sight.UNREADABLE, Answer(200, PAGE), UNKNOWN, Platform.UNHEARD),
@@ -147,3 +155,39 @@ def test_a_key_that_may_not_read_leaves_the_report_to_a_person_after_a_day() -> 
         for after in (LOOK_REFUSED_LIMIT - 1.0, LOOK_REFUSED_LIMIT)
     ]
     assert states == [UNKNOWN, State.HELD]
+
+
+def test_a_platform_that_asks_for_less_is_up_and_gets_less() -> None:
+    """Its 429 opens no breaker and ends an outage; what comes again then comes slowly, and what is new at once."""
+    breaker = Breaker(lambda: 0.5)
+    slow_down = decide(
+        Answer(429, OWN, retry_after=1.0), History(attempts=1), RETRY, now=NOW, jitter=0.5, others_accepted=False
+    )
+    while breaker.wait(NOW, fresh=False) == 0.0:
+        breaker.record(slow_down, NOW, NOW)
+    assert not breaker.is_open
+    assert breaker.wait(NOW, fresh=False) == pytest.approx(1.0 / SLOWEST)
+    assert breaker.wait(NOW, fresh=True) == 0.0
+    breaker.misconfigured(NOW, "http.401")
+    assert breaker.record(slow_down, NOW, NOW)
+    assert not breaker.is_open
+
+
+def test_a_look_that_is_put_off_waits_as_long_as_it_is_asked_to() -> None:
+    """Only this report waits: nothing was learnt, of it or of the platform."""
+    decision = decide_look(
+        Sight.UNREADABLE, Answer(429, retry_after=40.0), History(), RETRY, wall=NOW, jitter=0.5, due=False
+    )
+    assert (decision.state, decision.wait, decision.pinned) == (UNKNOWN, 40.0, True)
+
+
+def test_a_report_that_no_look_showed_is_looked_for_once_more_before_it_is_sent_again() -> None:
+    """A slow platform has the time to show it: the waits before another POST grow from the first, each with a look."""
+    history = History(attempts=1)
+    waits = []
+    for resends in range(3):
+        history.resends, history.looks = resends, len(RETRY.read_back) - 1
+        after = decide_look(Sight.ABSENT, Answer(404, OWN), history, RETRY, wall=NOW, jitter=0.5, due=False)
+        assert after.state is UNKNOWN
+        waits.append(after.wait)
+    assert waits == pytest.approx([RETRY.resend_first, 2 * RETRY.resend_first, 4 * RETRY.resend_first])

@@ -15,6 +15,7 @@ from websockets.exceptions import ConnectionClosed
 from bluejay_ws.testing.audio import frames, hold_noise, mulaw
 from bluejay_ws.testing.playhead import Playhead
 from bluejay_ws.testing.spans import Loudness, Span
+from tests.support import DIRECTLY
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -60,7 +61,7 @@ class TwilioCall:
     @contextlib.asynccontextmanager
     async def ring(self) -> AsyncIterator[TwilioCall]:
         """Call, and hang up on the way out."""
-        async with connect(self.url, proxy=None) as connection:
+        async with connect(self.url, **DIRECTLY) as connection:
             self.began = self.loop.time()
             await connection.send(json.dumps({"event": "connected", "protocol": "Call", "version": "1.0.0"}))
             await connection.send(json.dumps({"event": "start", "streamSid": "MZ1", "start": self.start}))
@@ -107,7 +108,7 @@ class TwilioCall:
                     if one.add(pcm, starts) is not None:
                         self.heard.append((starts, one.until))
                 elif message["event"] == "clear":
-                    self.playhead.stop(now)
+                    self.playhead.clear(now)
                     self.heard = [(start, min(end, now)) for start, end in self.heard if start < now]
 
     def _end(self) -> None:

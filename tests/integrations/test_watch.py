@@ -97,6 +97,8 @@ def test_a_websockets_client_is_the_same_object_and_recorded(how: str) -> None:
 
     async def body() -> list[Any]:
         async with provider(SCRIPT) as address:
+            if how == "async for" and not hasattr(websockets.asyncio.client.connect, "__aiter__"):
+                pytest.skip("this version of websockets reconnects nobody")
             opener = websockets.asyncio.client.connect(address)
             if how == "plain":
                 bare = await opener

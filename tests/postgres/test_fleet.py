@@ -49,10 +49,12 @@ def agent(url: str, platform: FakePlatform, tmp_path: Path, monkeypatch: pytest.
 
 
 @contextlib.contextmanager
-def delivering(url: str, platform: FakePlatform, **options: Any) -> Iterator[Deliverer]:
+def delivering(url: str, platform: FakePlatform, *, verify: float | None = None, **options: Any) -> Iterator[Deliverer]:
     """Deliver in this process."""
     retry = Retry(first=0.05, read_back=(0.1, 0.2, 0.4))
-    settings = Settings.load(api_key=platform.api_key, base_url=platform.url, spool=False, redial_wait=0.2, retry=retry)
+    settings = Settings.load(
+        api_key=platform.api_key, base_url=platform.url, spool=False, redial_wait=0.2, retry=retry, verify=verify
+    )
     deliverer = Deliverer(url, settings, counters=Counters(), **{"workers": 4, **options})
     deliverer.start()
     try:
@@ -176,10 +178,24 @@ def test_a_call_that_is_left_out_leaves_nothing_behind(url: str, platform: FakeP
 
     def discard(recorder: Recorder) -> None:
         eventually(lambda: counts(url, platform).get("reports.live"))
-        recorder.leave_out()
+        recorder.discard()
 
     call(agent, "720488", discard)
     eventually(lambda: counts(url, platform) == {})
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_deliverer_looks_once_whether_the_platform_has_it(
+    url: str, platform: FakePlatform, agent: Bluejay, *, lost: bool
+) -> None:
+    """With ``verify`` a deliverer of a fleet does what a client with files does."""
+    platform.read_back.status, platform.read_back.lag_reads = "COMPLETED", int(lost)
+    call(agent, "720488")
+    assert agent.flush(5)
+    with delivering(url, platform, verify=0.05) as deliverer:
+        eventually(lambda: deliverer._counters["verify.differs" if lost else "verify.complete"] == 1)
+        assert deliverer.unverified == 0
+    assert [request.method for request in platform.requests] == ["POST", "GET"]
 
 
 # -- processes that die -------------------------------------------------------------------------------------------

@@ -39,15 +39,18 @@ def test_a_mark_is_reached_once_after_all_audio_before_it() -> None:
     assert playhead.next_mark() is None
 
 
-def test_only_the_end_of_the_session_drops_what_was_not_heard() -> None:
-    """What was heard stays heard; the rest is counted, and its marks are given back."""
+def test_clearing_drops_what_was_not_heard() -> None:
+    """What was heard stays heard; the rest is counted, each time, and its marks are given back."""
     playhead = Playhead(1.0)
     playhead.add(SECOND, 0.0)
     playhead.mark("end", 0.0)
-    assert playhead.stop(0.4) == ["end"]
+    assert playhead.clear(0.4) == ["end"]
     assert playhead.dropped_ms == pytest.approx(600)
     assert playhead.heard_ms(5.0) == pytest.approx(400)
     assert playhead.next_mark() is None
+    playhead.add(SECOND, 6.0)
+    assert playhead.clear(6.5) == []
+    assert playhead.dropped_ms == pytest.approx(1_100)
 
 
 def test_pace_scales_how_long_audio_plays() -> None:

@@ -24,6 +24,12 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed (apt-get install chromium)"),
     pytest.mark.timeout(180),
 ]
+RESULT = {
+    "status": "COMPLETED",
+    "meaning": "the call took place and was evaluated",
+    "tool_calls": [{"name": HOSTILE, "kind": "missing", "expected": {"parameters": {"to": HOSTILE}}}],
+    "evaluations": [{"goal_success": False, "goal_reasoning": HOSTILE}],
+}
 THEMES_AND_WIDTHS = [("light", 1440), ("dark", 1440), ("light", 360), ("dark", 360)]
 
 
@@ -81,7 +87,7 @@ def violations(page: Any) -> list[str]:
 @pytest.mark.parametrize(("theme", "width"), THEMES_AND_WIDTHS)
 def test_the_page_is_readable_for_everybody(opened: Callable[..., Any], theme: str, width: int) -> None:
     """In both themes, on a phone and on a desk: axe-core finds no fault, and nothing runs over the edge."""
-    page = opened(slow_tool(), theme=theme, width=width, against=good(), expected={"send_sms": [{}]})
+    page = opened(slow_tool(), theme=theme, width=width, against=good(), expected={"send_sms": [{}]}, result=RESULT)
     page.locator(".row").nth(3).click()
     assert violations(page) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width

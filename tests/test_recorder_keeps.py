@@ -8,34 +8,34 @@ from typing import Any
 
 import pytest
 
-from bluejay_ws.ledger import Ledger
 from bluejay_ws.log import say_seldom
+from bluejay_ws.recorder import Recorder
 from bluejay_ws.stats import QUIET_SECONDS, Counters
-from bluejay_ws.wire import fragments
+from bluejay_ws.wire import items
 from tests.support import Call, Clock
 
 
-def make_ledger(clock: Clock, **handed_in: Any) -> Ledger:
-    """Return a ledger that has just been connected."""
+def make_recorder(clock: Clock, **handed_in: Any) -> Recorder:
+    """Return a recorder that has just been connected."""
     known = {"report_id": "r", "simulation_result_id": "720488", "counters": Counters(), **handed_in}
-    return Ledger(clock=clock, started_ns=clock(), **known)
+    return Recorder(clock=clock, started_ns=clock(), **known)
 
 
 def test_offsets_are_whole_milliseconds_since_the_handshake() -> None:
     """They begin at zero, and are cut, not rounded."""
     clock = Clock()
-    ledger = make_ledger(clock)
-    assert ledger.offset_ms() == 0
+    recorder = make_recorder(clock)
+    assert recorder.offset_ms() == 0
     clock.sleep(1999.9)
-    assert ledger.offset_ms() == 1999
+    assert recorder.offset_ms() == 1999
 
 
 def test_an_offset_is_never_negative() -> None:
     """Not even where the clock goes back."""
     clock = Clock()
-    ledger = make_ledger(clock)
+    recorder = make_recorder(clock)
     clock.sleep(-5)
-    assert ledger.offset_ms() == 0
+    assert recorder.offset_ms() == 0
 
 
 def test_a_clock_that_fails_is_counted_and_reaches_nobody(caplog: pytest.LogCaptureFixture) -> None:
@@ -45,8 +45,8 @@ def test_a_clock_that_fails_is_counted_and_reaches_nobody(caplog: pytest.LogCapt
         raise OSError("quotes the caller")
 
     counters = Counters()
-    ledger = Ledger(clock=broken, started_ns=0, report_id="r", simulation_result_id="720488", counters=counters)
-    assert ledger.offset_ms() == 0
+    recorder = Recorder(clock=broken, started_ns=0, report_id="r", simulation_result_id="720488", counters=counters)
+    assert recorder.offset_ms() == 0
     assert counters["dropped.failed_offset"] == 1
     assert "quotes" not in caplog.text
 
@@ -54,19 +54,19 @@ def test_a_clock_that_fails_is_counted_and_reaches_nobody(caplog: pytest.LogCapt
 def test_offsets_can_be_counted_from_a_later_handshake() -> None:
     """Where the handler itself completes the handshake, time begins there."""
     clock = Clock()
-    ledger = make_ledger(clock)
+    recorder = make_recorder(clock)
     clock.sleep(300)
-    ledger.restart(clock())
+    recorder.restart(clock())
     clock.sleep(20)
-    assert ledger.offset_ms() == 20
+    assert recorder.offset_ms() == 20
 
 
-def test_a_ledger_is_active_until_it_is_closed() -> None:
+def test_a_recorder_is_active_until_it_is_closed() -> None:
     """What the recorder's `active` says."""
-    ledger = make_ledger(Clock())
-    assert ledger.active
-    ledger.closed = True
-    assert not ledger.active
+    recorder = make_recorder(Clock())
+    assert recorder.active
+    recorder.stop()
+    assert not recorder.active
 
 
 def test_memory_and_journal_hold_the_same_lines() -> None:
@@ -76,7 +76,7 @@ def test_memory_and_journal_hold_the_same_lines() -> None:
     call.recorder.add_tool_call("two")
     call.recorder.add_tags("three")
     assert call.journal == call.recorder.bodies
-    call.recorder.write = None
+    call.recorder.write_to(None)
     call.recorder.add_event("four")
     call.recorder.add_tags("five")
     call.recorder.event("six").__enter__()
@@ -87,7 +87,7 @@ def test_memory_and_journal_hold_the_same_lines() -> None:
 def test_what_is_cut_or_mapped_is_counted_under_its_field() -> None:
     """Nothing is changed in silence."""
     call = Call()
-    call.recorder.add_tool_call("t", parameters={"a": {1, 2}}, output="x" * fragments.ITEM_LIMIT)
+    call.recorder.add_tool_call("t", parameters={"a": {1, 2}}, output="x" * items.ITEM_LIMIT)
     call.recorder.add_event("e", metadata={"a": object()})
     call.recorder.add_metadata(a=object())
     counts = call.counters.snapshot()
@@ -98,19 +98,19 @@ def test_what_is_cut_or_mapped_is_counted_under_its_field() -> None:
 
 def test_an_item_may_take_less_the_fuller_the_call_is() -> None:
     """In the second half of the call's share each item gets a sixteenth of what is left, and never nothing."""
-    ledger = make_ledger(Clock())
+    recorder = make_recorder(Clock())
     allowances = []
-    for used in (0, 1, fragments.CALL_LIMIT // 2, fragments.CALL_LIMIT * 3 // 4, fragments.CALL_LIMIT * 2):
-        ledger._size = used
-        allowances.append(ledger._allowance())
-    assert allowances[:2] == [fragments.ITEM_LIMIT] * 2
-    assert allowances[2:] == [fragments.CALL_LIMIT // 32, fragments.CALL_LIMIT // 64, 512]
+    for used in (0, 1, items.CALL_LIMIT // 2, items.CALL_LIMIT * 3 // 4, items.CALL_LIMIT * 2):
+        recorder._size = used
+        allowances.append(recorder._allowance())
+    assert allowances[:2] == [items.ITEM_LIMIT] * 2
+    assert allowances[2:] == [items.CALL_LIMIT // 32, items.CALL_LIMIT // 64, 512]
 
 
 def test_a_call_far_over_its_share_takes_no_more_items() -> None:
     """Names and offsets that alone are too much are dropped, counted."""
     call = Call()
-    call.recorder._size = 2 * fragments.CALL_LIMIT + 1
+    call.recorder._size = 2 * items.CALL_LIMIT + 1
     call.recorder.add_tool_call("t")
     assert call.recorder.bodies == []
     assert call.counters["dropped.items"] == 1
@@ -180,7 +180,12 @@ def test_whatever_redaction_answers_the_report_is_sound(answer: Any) -> None:
 def test_an_error_of_ours_is_logged_with_the_call_and_without_its_text(caplog: pytest.LogCaptureFixture) -> None:
     """The log says which call and what kind of error; the error's text may quote the caller."""
     call = Call()
-    call.recorder.write = lambda body: _refuse("", body)
+
+    class Refusing(list[bytes]):
+        def append(self, body: bytes) -> None:
+            _refuse("", body)
+
+    call.recorder.write_to(Refusing())
     call.recorder.add_tags("secret")
     (record,) = caplog.records
     assert (record.levelno, record.name) == (logging.ERROR, "bluejay_ws")
@@ -229,7 +234,7 @@ def test_a_slow_redaction_hook_is_told_because_the_agent_waits_for_it(caplog: py
         clock.sleep(11)
         return value
 
-    ledger = make_ledger(clock, redact=slow)
-    assert [ledger._redacted("output", number) for number in range(3)] == [0, 1, 2]
-    assert ledger._counters["redaction_slow"] == 3
+    recorder = make_recorder(clock, redact=slow)
+    assert [recorder._redacted("output", number) for number in range(3)] == [0, 1, 2]
+    assert recorder._counters["redaction_slow"] == 3
     assert [record.levelname for record in caplog.records] == ["WARNING"]
