@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from bluejay_ws.wire.fragments import OMITTED
+from bluejay_ws.wire.items import OMITTED
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import sys
 import threading
 import time
 import uuid
@@ -123,7 +124,7 @@ class Call:
         started_ns = self.clock()
         self.started = started_ns / 1e9
         self._client = client
-        self.server = server
+        self.server = sys.intern(server)  # adapters make the same few words again for each call
         self.ended = False
         self.aliases: tuple[str, ...] = ()  # names beside the id; an empty tuple takes no memory
         self._id_names = id_names  # in the caller's messages; None: they are not looked at
@@ -145,12 +146,12 @@ class Call:
             redact=client.settings.redact,
         )
         self.observer = ChirpObserver(self.recorder.note_event)
-        self.recorder.heard = self.observer
+        self.recorder.hear_with(self.observer)
         if simulation_result_id is not None:
             self._open_file(simulation_result_id)
         elif client.spool is not None:
             self._waiting = _Waiting()
-            self.recorder.write = self._waiting.append
+            self.recorder.write_to(self._waiting)
 
     # -- told by the server adapter -----------------------------------------------------------------------------
 
@@ -204,8 +205,7 @@ class Call:
         if crashed:
             self.connection_closed({"closed_by": "agent", "accepted": False})
         elif not self.recorder.closed:
-            self._client.counters.add("dropped.refused")
-            self.recorder.leave_out()
+            self.recorder.discard("refused")
             self._over()
 
     def names(self) -> tuple[str, ...]:
@@ -395,13 +395,11 @@ class Call:
         if self._file is not None:
             self._file.discard()
             self._file = None
-        self.recorder.write = None
 
     def abandon(self) -> None:
         """Let go of a call that belongs to the parent process; nothing is sent from this one."""
         self.ended = True
-        self.recorder.closed = self.recorder.over = True
-        self.recorder.write = None
+        self.recorder.abandon()
         if self._file is not None:
             self._file.abandon()
             self._file = None
@@ -421,8 +419,7 @@ class Call:
             self.recorder.bind(identity)
         elif self._looks <= 0:  # so many without one: no simulation
             self._id_names = None
-            self._client.counters.add("dropped.never_bound")
-            self.recorder.leave_out()
+            self.recorder.discard("never_bound")
 
     def _refuse_another(self, identity: str | None, bound: str) -> None:
         if identity is None or identity == bound or identity in self.aliases:
@@ -441,8 +438,8 @@ class Call:
         except Exception as error:  # noqa: BLE001 - the call goes on, and is kept in memory
             self.failed("spool", error)
         if self._file is not None and waiting is not None:
-            waiting.release(self._file.append)
-        self.recorder.write = None if self._file is None else self._file.append
+            waiting.release(self._file)
+        self.recorder.write_to(self._file)
 
     def _new_file(self, simulation_result_id: str) -> LiveReport | None:
         if self._client.spool is None:
@@ -466,24 +463,24 @@ class Call:
 class _Waiting:
     """The lines of a call whose file cannot be opened before its id is known, from whichever thread they come."""
 
-    __slots__ = ("_lines", "_lock", "_write")
+    __slots__ = ("_file", "_lines", "_lock")
 
     def __init__(self) -> None:
         self._lines: list[bytes] = []
         self._lock = threading.Lock()
-        self._write: Callable[[bytes], None] | None = None
+        self._file: LiveReport | None = None
 
     def append(self, body: bytes) -> None:
         with self._lock:
-            (self._write or self._lines.append)(body)
+            (self._file or self._lines).append(body)
 
-    def release(self, write: Callable[[bytes], None]) -> None:
+    def release(self, file: LiveReport) -> None:
         """Pass all lines on, and from now on each at once: none is lost, doubled or out of order."""
         with self._lock:
             for body in self._lines:
-                write(body)
+                file.append(body)
             self._lines.clear()
-            self._write = write
+            self._file = file
 
 
 class Handling:

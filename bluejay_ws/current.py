@@ -22,10 +22,8 @@ class InertRecorder(Recorder):
     __slots__ = ()
 
     def __init__(self) -> None:
-        super().__init__(
-            clock=lambda: 0, started_ns=0, report_id="", simulation_result_id=None, counters=Counters(), write=None
-        )
-        self.closed = self.over = True
+        super().__init__(clock=lambda: 0, started_ns=0, report_id="", simulation_result_id=None, counters=Counters())
+        self.abandon()
 
     def __repr__(self) -> str:
         return "<InertRecorder: no simulation here>"

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from bluejay_ws.blocks import Block, EventBlock, ToolCallBlock, UtteranceBlock
 from bluejay_ws.hearing.utterances import NOTHING, Utterance, cut_text, place
 from bluejay_ws.log import say_seldom
-from bluejay_ws.wire import fragments, journal
-from bluejay_ws.wire.fragments import CALL_LIMIT, ITEM_LIMIT, ITEMS_LIMIT, tool_call
+from bluejay_ws.wire import items, journal
 from bluejay_ws.wire.ids import usable_id
+from bluejay_ws.wire.items import CALL_LIMIT, ITEM_LIMIT, ITEMS_LIMIT, tool_call
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from bluejay_ws.hearing.utterances import Heard, Placed, Speaker, Stretch
     from bluejay_ws.stats import Counters
 
-__all__ = ["DECORATED_TOOLS", "Owner", "Recorder"]
+__all__ = ["DECORATED_TOOLS", "Lines", "Owner", "Recorder"]
 
 
 # Names of the functions under @record_tool, so that a call which ends without any tool call can be told apart.
@@ -50,6 +50,13 @@ _FULL = CALL_LIMIT + CALL_LIMIT // 4  # what names and times may take when nothi
 _TOOL_CALL = b'["tool_calls",'
 # One count for all calls: `next` is atomic, so blocks opened by two threads at once never share a number.
 _numbers = itertools.count(1)
+
+
+class Lines(Protocol):
+    """Where the lines of a journal go, one after the other: a call's file, or a list."""
+
+    def append(self, body: bytes, /) -> None:
+        """Take one line's body."""
 
 
 class Owner(Protocol):
@@ -79,7 +86,7 @@ class Recorder:
         report_id: what tells this report apart from any other.
         simulation_result_id: the platform's id of the call; None while it is not known.
         counters: where cuts, mappings and drops are counted.
-        write: given each line's body at once; None keeps it in memory only.
+        lines: what takes each line's body at once, by its ``append``; None keeps it in memory only.
         owner: told of a late id, an alias and a discard.
         heard: places utterances that come without offsets.
         redact: called as ``redact(kind, value)`` before anything is kept, kind being one of ``parameters``,
@@ -88,7 +95,10 @@ class Recorder:
 
     Attributes:
         closed: nothing more is taken from users.
-        over: nothing more is kept at all: the last line is written, or the call is left out.
+        owner: see above; None after the end.
+        heard: see above; None after the end.
+        report_id: see above.
+        simulation_result_id: see above; once known, it stays.
     """
 
     __slots__ = (
@@ -99,6 +109,8 @@ class Recorder:
         "_clock",
         "_counters",
         "_items",
+        "_lines",
+        "_over",
         "_redact",
         "_size",
         "_sources",
@@ -107,11 +119,9 @@ class Recorder:
         "_unplaced",
         "closed",
         "heard",
-        "over",
         "owner",
         "report_id",
         "simulation_result_id",
-        "write",
     )
 
     def __init__(
@@ -123,7 +133,7 @@ class Recorder:
         report_id: str,
         simulation_result_id: str | None,
         counters: Counters,
-        write: Callable[[bytes], None] | None = None,
+        lines: Lines | None = None,
         owner: Owner | None = None,
         heard: Heard | None = None,
         redact: Callable[[str, Any], Any] | None = None,
@@ -134,9 +144,9 @@ class Recorder:
         self.report_id = report_id
         self.simulation_result_id = simulation_result_id
         self._counters = counters
-        self.write: Callable[[bytes], None] | None = write
-        self.owner: Owner | None = owner
-        self.heard: Heard | None = heard
+        self._lines = lines  # not its bound `append`: that would be an object more for each idle call
+        self.owner = owner
+        self.heard = heard
         self._redact = redact
         self._bodies: list[bytes] = []
         self._size = 0
@@ -146,7 +156,7 @@ class Recorder:
         self._blocks: dict[int, Block] | None = None
         self._unplaced: list[Stretch] | None = None
         self.closed = False
-        self.over = False
+        self._over = False  # nothing more is kept at all: the last line is written, or the call is left out
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "active"
@@ -188,6 +198,14 @@ class Recorder:
         """Count offsets from ``started_ns`` on; for the library itself, where the handshake ends after its start."""
         self._started_at += (started_ns - self._started) / 1e9
         self._started = started_ns
+
+    def hear_with(self, heard: Heard) -> None:
+        """Place utterances without offsets by ``heard`` from now on; for the library itself."""
+        self.heard = heard
+
+    def write_to(self, lines: Lines | None) -> None:
+        """Append each line's body to ``lines`` from now on, None: to nothing; for the library itself."""
+        self._lines = lines
 
     # -- what was said ------------------------------------------------------------------------------------------
 
@@ -275,7 +293,7 @@ class Recorder:
         name: str,
         *,
         parameters: Mapping[str, Any] | None = None,
-        output: Any = fragments.OMITTED,
+        output: Any = items.OMITTED,
         description: str | None = None,
         start_offset_ms: int | None = None,
     ) -> None:
@@ -386,8 +404,9 @@ class Recorder:
         self._unless_closed("interruption", self._interrupted, at_ms, by, source)
 
     def _interrupted(self, at_ms: int | None, by: str, source: str) -> None:
-        if self.heard is not None:
-            self.heard.interruption(self._at(at_ms), by, source)
+        heard = self.heard  # read once, as everything that `release` lets go of
+        if heard is not None:
+            heard.interruption(self._at(at_ms), by, source)
         else:
             title = "Agent interrupted the caller" if by == "agent" else "Caller interrupted the agent"
             self.note_event(title, start_offset_ms=at_ms, metadata={"source": source})
@@ -398,13 +417,15 @@ class Recorder:
         Args:
             frame: 16 bit little-endian samples, mono, 16,000 a second; it is listened to and not kept.
         """
-        if self.heard is not None and not self.closed:
-            self._guarded("frame", self.heard.received, frame, self._now_ms())
+        heard = self.heard
+        if heard is not None and not self.closed:
+            self._guarded("frame", heard.received, frame, self._now_ms())
 
     def sent(self, frame: Frame) -> None:
         """Hand over a frame of the agent's audio as it is sent; see `received`."""
-        if self.heard is not None and not self.closed:
-            self._guarded("frame", self.heard.sent, frame, self._now_ms())
+        heard = self.heard
+        if heard is not None and not self.closed:
+            self._guarded("frame", heard.sent, frame, self._now_ms())
 
     def _now_ms(self) -> float:
         return (self._clock() - self._started) / 1e6
@@ -433,20 +454,23 @@ class Recorder:
 
     def add_alias(self, alias: str) -> None:
         """Let ``bluejay.find(alias)`` answer with this recorder while the call lasts."""
-        if self.owner is not None and not self.closed:
-            self._guarded("alias", self.owner.aliased, alias)
+        owner = self.owner
+        if owner is not None and not self.closed:
+            self._guarded("alias", owner.aliased, alias)
 
-    def discard(self) -> None:
-        """Leave this call out: nothing recorded before or after is sent. Twice is once."""
-        if not self.closed:
-            self._counters.add("dropped.discarded")
-            self.leave_out()
+    def discard(self, reason: str = "discarded") -> None:
+        """Leave this call out: nothing recorded before or after is sent. Twice is once.
 
-    def leave_out(self) -> None:
-        """Forget everything and tell the owner: what `discard` does, uncounted; for the library itself."""
-        self.closed = self.over = True
-        if self.owner is not None:
-            self._guarded("discard", self.owner.discarded)
+        Args:
+            reason: counted as ``dropped.`` and this; the library gives others where it leaves a call out itself.
+        """
+        if self.closed:
+            return
+        self._counters.add(f"dropped.{reason}")
+        self.closed = self._over = True
+        owner = self.owner
+        if owner is not None:
+            self._guarded("discard", owner.discarded)
         self.release()
 
     # -- the end ------------------------------------------------------------------------------------------------
@@ -476,21 +500,26 @@ class Recorder:
             offset_ms: when it ended, in milliseconds since the handshake; default now.
         """
         self.stop()
-        if self.over:
+        if self._over:
             return
         self._guarded("utterance", self._place_all)
-        self.over = True
+        self._over = True
         self._guarded("close", self._closing_lines, dict(facts), dict(summary), self._at(offset_ms))
 
     def _closing_lines(self, facts: dict[str, Any], summary: dict[str, Any], offset_ms: int) -> None:
         marker = {"report_id": self.report_id, **facts, **summary}
-        event = fragments.event(offset_ms, "Connection closed", None, None, None, {"bluejay_ws": marker}, [])
+        event = items.event(offset_ms, "Connection closed", None, None, None, {"bluejay_ws": marker}, [])
         self._put(journal.item("events", event))
         self._put(journal.closed({"offset_ms": offset_ms, **facts}))
 
+    def abandon(self) -> None:
+        """Forget a call that is not this process's: a forked child has a copy of its parent's. Nothing is counted."""
+        self.closed = self._over = True
+        self.release()
+
     def release(self) -> None:
         """Let go of everything after the end: whoever still holds the recorder keeps no call, no words, no cycle."""
-        self.owner = self.heard = self.write = None
+        self.owner = self.heard = self._lines = None
         self._bodies = []
         self._at_end = self._blocks = self._unplaced = None
 
@@ -536,8 +565,8 @@ class Recorder:
         if isinstance(block, ToolCallBlock):
             self._tools_come_from(_REPORT)
             block.opened = self._begun(block)
-            fragment = fragments.with_output(block.opened, {"status": "interrupted"}, [])
-            self._append(journal.opened(block.number, "tool_calls", fragment))
+            encoded = items.with_output(block.opened, {"status": "interrupted"}, [])
+            self._append(journal.opened(block.number, "tool_calls", encoded))
         elif isinstance(block, EventBlock):
             self._append(journal.opened(block.number, "events", self._event_block(block, None)))
 
@@ -554,18 +583,18 @@ class Recorder:
         parameters, description = block.parameters, block.description
         parameters = None if parameters is None else self._redacted("parameters", parameters)
         description = None if description is None else self._redacted("description", description)
-        limit = self._allowance() - fragments.OUTPUT_ROOM
-        fragment = fragments.tool_call(
-            block.start_offset_ms, block.name, parameters, fragments.OMITTED, description, notes, limit=limit
+        limit = self._allowance() - items.OUTPUT_ROOM
+        encoded = items.tool_call(
+            block.start_offset_ms, block.name, parameters, items.OMITTED, description, notes, limit=limit
         )
         self._count(notes)
-        return fragment
+        return encoded
 
     def _end_tool_call(self, block: ToolCallBlock, output: object) -> None:
         opened = self._begun(block) if block.opened is None else block.opened
-        if output is not fragments.OMITTED:
+        if output is not items.OMITTED:
             notes: list[str] = []
-            opened = fragments.with_output(opened, self._redacted("output", output), notes, limit=self._allowance())
+            opened = items.with_output(opened, self._redacted("output", output), notes, limit=self._allowance())
             self._count(notes)
         self._append(journal.done(block.number, "tool_calls", opened))
 
@@ -589,7 +618,7 @@ class Recorder:
         if isinstance(block, EventBlock):
             metadata = {**(block.metadata or {}), "bluejay_ws": {"interrupted": True}}
             block.metadata = metadata
-        if not isinstance(block, ToolCallBlock) or block.output is not fragments.OMITTED:
+        if not isinstance(block, ToolCallBlock) or block.output is not items.OMITTED:
             self._end_interrupted(block)
 
     def _end_interrupted(self, block: Block) -> None:
@@ -626,8 +655,9 @@ class Recorder:
         now = self.offset_ms()
         length = None if audio_ms is None else float(self._at(audio_ms))
         found = Utterance(self, next(_numbers), role, words, at_ms=now, filler=filler, audio_ms=length)
-        if start_offset_ms is None and end_offset_ms is None and self.heard is not None:
-            self._hear(found, self.heard)
+        heard = self.heard
+        if start_offset_ms is None and end_offset_ms is None and heard is not None:
+            self._hear(found, heard)
         else:
             end = self._at(end_offset_ms)
             start = min(end, now) if start_offset_ms is None else self._at(start_offset_ms)
@@ -655,8 +685,8 @@ class Recorder:
             self._write(one, journal.done)
 
     def _write(self, one: Utterance, line: Callable[[int, str, bytes], bytes]) -> None:
-        fragment = self._utterance_fragment(one._speaker, one._words, one._start_ms, one._end_ms, filler=one._filler)
-        self._append(line(one._number, "recorded_transcript", fragment))
+        encoded = self._utterance_json(one._speaker, one._words, one._start_ms, one._end_ms, filler=one._filler)
+        self._append(line(one._number, "recorded_transcript", encoded))
 
     def _correct(self, one: Utterance, text: str) -> None:
         """Take other words for an utterance; part of `utterances.Keeper`."""
@@ -730,7 +760,8 @@ class Recorder:
 
     def _place_one(self, placed: Placed) -> None:
         one, share = placed.utterance, placed.share
-        if share < 1.0 and not one.by_user and self.heard is not None and self.heard.hears_agent():
+        heard = self.heard
+        if share < 1.0 and not one.by_user and heard is not None and heard.hears_agent():
             if share > 0.0:
                 self._keep_share(one, share)
             if share <= 0.0 or not one._words:
@@ -742,13 +773,13 @@ class Recorder:
     def _add_texts(self, kind: str, values: tuple[str, ...]) -> None:
         found = self._redacted("tags", values) if kind == "tags" else values
         for value in (found,) if isinstance(found, str) else found:
-            self._keep(journal.item(kind, fragments.text(value)))
+            self._keep(journal.item(kind, items.text(value)))
 
     def _add_metadata(self, values: dict[str, Any]) -> None:
         notes: list[str] = []
-        fragment = fragments.mapping(self._redacted("metadata", values), notes, limit=self._allowance())
+        encoded = items.mapping(self._redacted("metadata", values), notes, limit=self._allowance())
         self._count(notes)
-        self._keep(journal.item("metadata", fragment))
+        self._keep(journal.item("metadata", encoded))
 
     def _bind(self, simulation_result_id: str) -> None:
         found = usable_id((simulation_result_id,))
@@ -760,29 +791,30 @@ class Recorder:
             return None
         self.simulation_result_id = found
         self._append(journal.bound(found))
-        if self.owner is not None:
-            self.owner.bound(found)
+        owner = self.owner
+        if owner is not None:
+            owner.bound(found)
         return None
 
     # -- inside: encoded, redacted, within limits, kept and counted ---------------------------------------------
 
-    def _utterance_fragment(self, role: Speaker, words: str, start: int, end: int, *, filler: bool | None) -> bytes:
+    def _utterance_json(self, role: Speaker, words: str, start: int, end: int, *, filler: bool | None) -> bytes:
         notes: list[str] = []
-        fragment = fragments.utterance(start, end, role, words, filler, notes, limit=self._allowance())
+        encoded = items.utterance(start, end, role, words, filler, notes, limit=self._allowance())
         self._count(notes)
-        return fragment
+        return encoded
 
     def _tool_call(self, start: int, name: str, parameters: object, output: object, description: str | None) -> bytes:
         notes: list[str] = []
         if self._redact is not None:
             parameters = None if parameters is None else self._redacted("parameters", parameters)
-            output = output if output is fragments.OMITTED else self._redacted("output", output)
+            output = output if output is items.OMITTED else self._redacted("output", output)
             description = None if description is None else self._redacted("description", description)
         limit = ITEM_LIMIT if self._size < _AMPLE else self._allowance()
-        fragment = tool_call(start, name, parameters, output, description, notes, limit=limit)
+        encoded = tool_call(start, name, parameters, output, description, notes, limit=limit)
         if notes:
             self._count(notes)
-        return fragment
+        return encoded
 
     def _event(
         self, start: int, end: int | None, title: str, description: str | None, tags: object, metadata: object
@@ -792,9 +824,9 @@ class Recorder:
             description = None if description is None else self._redacted("description", description)
             metadata = None if metadata is None else self._redacted("metadata", metadata)
             tags = None if tags is None else self._redacted("tags", tags)
-        fragment = fragments.event(start, title, end, description, tags, metadata, notes, limit=self._allowance())
+        encoded = items.event(start, title, end, description, tags, metadata, notes, limit=self._allowance())
         self._count(notes)
-        return fragment
+        return encoded
 
     def _redacted(self, kind: str, value: Any) -> Any:
         if self._redact is None:
@@ -835,16 +867,16 @@ class Recorder:
         return max(_SMALLEST_ALLOWANCE, min(ITEM_LIMIT, (CALL_LIMIT - self._size) // 16))
 
     def _keep(self, body: bytes) -> None:
-        if self.over:  # it ended while this was being encoded, on another thread
+        if self._over:  # it ended while this was being encoded, on another thread
             return self._late()
         if self._items >= ITEMS_LIMIT or self._size > _FULL:
             return self._counters.add("dropped.items")
         self._items += 1
         self._bodies.append(body)  # `_put`, spelled out: this is the path of every tool call
         self._size += len(body)
-        write = self.write  # read once: another thread may let go of it
-        if write is not None:
-            write(body)
+        lines = self._lines  # read once: another thread may let go of it
+        if lines is not None:
+            lines.append(body)
         return None
 
     def _begins_an_item(self) -> bool:
@@ -856,7 +888,7 @@ class Recorder:
         return True
 
     def _append(self, body: bytes) -> None:
-        if self.over:
+        if self._over:
             self._late()
         else:
             self._put(body)
@@ -864,9 +896,9 @@ class Recorder:
     def _put(self, body: bytes) -> None:
         self._bodies.append(body)
         self._size += len(body)
-        write = self.write  # read once: another thread may let go of it
-        if write is not None:
-            write(body)
+        lines = self._lines  # read once: another thread may let go of it
+        if lines is not None:
+            lines.append(body)
 
     def _count(self, notes: list[str]) -> None:
         for note in notes:

@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from bluejay_ws.blocks import Block, EventBlock, ToolCallBlock, UtteranceBlock, failure
-from bluejay_ws.wire.fragments import OMITTED
+from bluejay_ws.wire.items import OMITTED
 
 if TYPE_CHECKING:
     from collections.abc import Callable

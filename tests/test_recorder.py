@@ -15,7 +15,7 @@ from bluejay_ws import recorder as recorder_module
 from bluejay_ws.current import INERT, current_recorder, enter
 from bluejay_ws.recorder import Recorder
 from bluejay_ws.stats import Counters
-from bluejay_ws.wire import fragments
+from bluejay_ws.wire import items
 from tests.support import Call, Clock, Ear, Span
 
 
@@ -161,11 +161,11 @@ def test_a_tool_that_changes_its_parameters_is_reported_with_those_it_was_called
 
 def test_a_tool_call_in_a_block_keeps_to_the_limit_of_an_item(call: Call) -> None:
     """What it was called with leaves room to say that the output was cut."""
-    with call.recorder.tool_call("big", {"a": "x" * (fragments.ITEM_LIMIT - 100)}) as block:
-        block.output = "y" * fragments.ITEM_LIMIT
+    with call.recorder.tool_call("big", {"a": "x" * (items.ITEM_LIMIT - 100)}) as block:
+        block.output = "y" * items.ITEM_LIMIT
     (tool,) = call.report().tool_calls or []
     assert "...[cut: " in str(tool.output)
-    assert max(map(len, call.journal)) < fragments.ITEM_LIMIT + 100
+    assert max(map(len, call.journal)) < items.ITEM_LIMIT + 100
     assert call.counters["cut.output"] == 1
 
 
@@ -475,9 +475,7 @@ def test_an_alias_is_passed_on(call: Call) -> None:
 
 def test_a_recorder_without_owner_and_journal_works() -> None:
     """Everything that is handed in is optional but the clock."""
-    recorder = Recorder(
-        clock=Clock(), started_ns=0, report_id="r", simulation_result_id=None, counters=Counters(), write=None
-    )
+    recorder = Recorder(clock=Clock(), started_ns=0, report_id="r", simulation_result_id=None, counters=Counters())
     recorder.add_alias("a")
     recorder.bind("720488")
     recorder.add_event("e")
@@ -492,13 +490,13 @@ class _Released(Recorder):
     looks = 0
 
     @property
-    def write(self) -> Any:
+    def _lines(self) -> Any:
         """Answer with the journal once, and with None from then on."""
         self.looks += 1
-        return None if self.looks > 1 else (lambda _body: None)
+        return None if self.looks > 1 else []
 
-    @write.setter
-    def write(self, value: Any) -> None:
+    @_lines.setter
+    def _lines(self, value: Any) -> None:
         self.looks = 0
 
 
@@ -506,12 +504,45 @@ class _Released(Recorder):
 def test_a_journal_that_is_released_meanwhile_costs_no_fact(record: Any) -> None:
     """Looked at twice, it is there and then gone, and what memory holds would be counted as dropped."""
     counters = Counters()
-    recorder = _Released(
-        clock=Clock(), started_ns=0, report_id="r", simulation_result_id="720488", counters=counters, write=None
-    )
+    recorder = _Released(clock=Clock(), started_ns=0, report_id="r", simulation_result_id="720488", counters=counters)
     record(recorder)
     assert len(recorder.bodies) == 1
     assert counters.snapshot() == {}
+
+
+class _Deafened(Recorder):
+    """A recorder whose ear another thread takes away between two looks at it."""
+
+    ear: Any = Ear(Span(None, None), Span(None, None))
+
+    @property
+    def heard(self) -> Any:
+        """Answer with the ear once, and with None from then on."""
+        ear, self.ear = self.ear, None
+        return ear
+
+    @heard.setter
+    def heard(self, value: Any) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    "tell", [lambda one: one.received(b"12"), lambda one: one.sent(b"12"), lambda one: one.interruption(at_ms=1)]
+)
+def test_a_call_that_ends_meanwhile_raises_nothing_where_frames_are_handed_over(tell: Any) -> None:
+    """The end of a call takes its ear away on a thread of the library's, while the agent's hands a frame over."""
+    counters = Counters()
+    recorder = _Deafened(clock=Clock(), started_ns=0, report_id="r", simulation_result_id=None, counters=counters)
+    tell(recorder)
+    assert counters.snapshot() == {}
+
+
+@pytest.mark.parametrize("reason", ["discarded", "refused"])
+def test_a_call_that_is_left_out_is_counted_with_its_reason(call: Call, reason: str) -> None:
+    """The library leaves calls out too: one whose handshake was refused, one that never got an id."""
+    call.recorder.discard(reason)
+    call.recorder.discard("again")
+    assert call.counters.snapshot() == {f"dropped.{reason}": 1}
 
 
 def test_redaction_comes_before_anything_is_kept() -> None:
@@ -566,11 +597,12 @@ def test_no_error_of_the_journal_reaches_the_agent(caplog: pytest.LogCaptureFixt
     """Whatever breaks below the recorder is counted and logged by type only."""
     call = Call()
 
-    def broken(body: bytes) -> None:
-        message = "quotes the caller"
-        raise OSError(message)
+    class Broken(list[bytes]):
+        def append(self, body: bytes) -> None:
+            message = "quotes the caller"
+            raise OSError(message)
 
-    call.recorder.write = broken
+    call.recorder.write_to(Broken())
     call.recorder.add_tool_call("t")
     call.recorder.add_event("e")
     call.recorder.agent_said("a")
@@ -586,11 +618,11 @@ def test_no_error_of_the_journal_reaches_the_agent(caplog: pytest.LogCaptureFixt
 
 def test_beyond_the_limit_of_items_the_rest_is_dropped_and_counted(call: Call) -> None:
     """The twenty-thousand-and-first item does not grow the report; the closing event still comes."""
-    for _ in range(fragments.ITEMS_LIMIT + 3):
+    for _ in range(items.ITEMS_LIMIT + 3):
         call.recorder.add_tool_call("t")
     call.recorder.tool_call("block").__enter__()
     report = call.report()
-    assert len(report.tool_calls or []) == fragments.ITEMS_LIMIT
+    assert len(report.tool_calls or []) == items.ITEMS_LIMIT
     assert call.counters["dropped.items"] == 4
     assert (report.events or [])[-1].title == "Connection closed"
 
@@ -598,7 +630,7 @@ def test_beyond_the_limit_of_items_the_rest_is_dropped_and_counted(call: Call) -
 def test_beyond_the_limit_of_utterances_waiting_the_rest_is_dropped() -> None:
     """Utterances that wait for their span count as items."""
     call = Call(heard=Ear(Span(None, None), Span(None, None)))
-    for _ in range(fragments.ITEMS_LIMIT):
+    for _ in range(items.ITEMS_LIMIT):
         call.recorder.add_tool_call("t")
     call.recorder.agent_said("too late")
     assert call.counters["dropped.items"] == 1
@@ -608,13 +640,13 @@ def test_a_call_near_its_share_of_memory_cuts_outputs_but_keeps_names(call: Call
     """The more a call has used, the less one output may take; names and offsets stay."""
     for _ in range(200):
         call.recorder.add_tool_call("big", output="x" * 200_000)
-    assert sum(map(len, call.journal)) < 1.1 * fragments.CALL_LIMIT
+    assert sum(map(len, call.journal)) < 1.1 * items.CALL_LIMIT
     assert call.counters["cut.output"] > 0
     assert [t.name for t in call.report().tool_calls or []] == ["big"] * 200
 
 
 def test_many_threads_may_record_at_once(call: Call) -> None:
-    """Nothing recorded from several threads is lost."""
+    """Nothing recorded from several threads is lost, in memory or in the journal, and each thread's is in its order."""
 
     def work(thread: int) -> None:
         for number in range(50):
@@ -627,7 +659,13 @@ def test_many_threads_may_record_at_once(call: Call) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    tools = call.report().tool_calls or []
+    call.recorder.close({}, {})
+    assert sorted(call.journal) == sorted(call.recorder.bodies)
+    for lines in (call.journal, call.recorder.bodies):  # the order between threads is anybody's guess, in each
+        for number in range(8):
+            mine = [line for line in lines if b'"name":"t%d"' % number in line]
+            assert [b'"n":%d}' % count in line for count, line in enumerate(mine)] == [True] * 50
+    tools = call.unclosed().tool_calls or []
     assert len(tools) == 8 * 50 * 2
     assert all(tool.output is None for tool in tools)
 

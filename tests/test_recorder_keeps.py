@@ -11,7 +11,7 @@ import pytest
 from bluejay_ws.log import say_seldom
 from bluejay_ws.recorder import Recorder
 from bluejay_ws.stats import QUIET_SECONDS, Counters
-from bluejay_ws.wire import fragments
+from bluejay_ws.wire import items
 from tests.support import Call, Clock
 
 
@@ -65,7 +65,7 @@ def test_a_recorder_is_active_until_it_is_closed() -> None:
     """What the recorder's `active` says."""
     recorder = make_recorder(Clock())
     assert recorder.active
-    recorder.closed = True
+    recorder.stop()
     assert not recorder.active
 
 
@@ -76,7 +76,7 @@ def test_memory_and_journal_hold_the_same_lines() -> None:
     call.recorder.add_tool_call("two")
     call.recorder.add_tags("three")
     assert call.journal == call.recorder.bodies
-    call.recorder.write = None
+    call.recorder.write_to(None)
     call.recorder.add_event("four")
     call.recorder.add_tags("five")
     call.recorder.event("six").__enter__()
@@ -87,7 +87,7 @@ def test_memory_and_journal_hold_the_same_lines() -> None:
 def test_what_is_cut_or_mapped_is_counted_under_its_field() -> None:
     """Nothing is changed in silence."""
     call = Call()
-    call.recorder.add_tool_call("t", parameters={"a": {1, 2}}, output="x" * fragments.ITEM_LIMIT)
+    call.recorder.add_tool_call("t", parameters={"a": {1, 2}}, output="x" * items.ITEM_LIMIT)
     call.recorder.add_event("e", metadata={"a": object()})
     call.recorder.add_metadata(a=object())
     counts = call.counters.snapshot()
@@ -100,17 +100,17 @@ def test_an_item_may_take_less_the_fuller_the_call_is() -> None:
     """In the second half of the call's share each item gets a sixteenth of what is left, and never nothing."""
     recorder = make_recorder(Clock())
     allowances = []
-    for used in (0, 1, fragments.CALL_LIMIT // 2, fragments.CALL_LIMIT * 3 // 4, fragments.CALL_LIMIT * 2):
+    for used in (0, 1, items.CALL_LIMIT // 2, items.CALL_LIMIT * 3 // 4, items.CALL_LIMIT * 2):
         recorder._size = used
         allowances.append(recorder._allowance())
-    assert allowances[:2] == [fragments.ITEM_LIMIT] * 2
-    assert allowances[2:] == [fragments.CALL_LIMIT // 32, fragments.CALL_LIMIT // 64, 512]
+    assert allowances[:2] == [items.ITEM_LIMIT] * 2
+    assert allowances[2:] == [items.CALL_LIMIT // 32, items.CALL_LIMIT // 64, 512]
 
 
 def test_a_call_far_over_its_share_takes_no_more_items() -> None:
     """Names and offsets that alone are too much are dropped, counted."""
     call = Call()
-    call.recorder._size = 2 * fragments.CALL_LIMIT + 1
+    call.recorder._size = 2 * items.CALL_LIMIT + 1
     call.recorder.add_tool_call("t")
     assert call.recorder.bodies == []
     assert call.counters["dropped.items"] == 1
@@ -180,7 +180,12 @@ def test_whatever_redaction_answers_the_report_is_sound(answer: Any) -> None:
 def test_an_error_of_ours_is_logged_with_the_call_and_without_its_text(caplog: pytest.LogCaptureFixture) -> None:
     """The log says which call and what kind of error; the error's text may quote the caller."""
     call = Call()
-    call.recorder.write = lambda body: _refuse("", body)
+
+    class Refusing(list[bytes]):
+        def append(self, body: bytes) -> None:
+            _refuse("", body)
+
+    call.recorder.write_to(Refusing())
     call.recorder.add_tags("secret")
     (record,) = caplog.records
     assert (record.levelno, record.name) == (logging.ERROR, "bluejay_ws")

@@ -8,19 +8,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bluejay_ws.cli.arguments import new_parser, seconds
+from bluejay_ws.cli.pages import write_report_page
 from bluejay_ws.cli.terminal import Problem, Terminal, clean
 from bluejay_ws.client import Bluejay
 from bluejay_ws.exceptions import ConfigurationError, ResultError
-from bluejay_ws.results import RunResult, ids_in
+from bluejay_ws.results import CallResult, RunResult, ids_in
 
 if TYPE_CHECKING:
     import argparse
 
     from bluejay_ws.cli.arguments import Commands
-    from bluejay_ws.results import CallResult, ToolComparison
+    from bluejay_ws.results import ToolComparison
 
-__all__ = ["add_parser", "show_result"]
+__all__ = ["ASK", "add_parser", "result_for", "show_result"]
 
+ASK = ""
+"""In place of a file: the platform is asked."""
 WAIT_SECONDS = 600.0
 STYLES = {"as_expected": "green", "missing": "red", "wrong_parameters": "red", "extra": "yellow"}
 KINDS = {"as_expected": "as expected", "wrong_parameters": "wrong", "missing": "missing", "extra": "extra"}
@@ -31,6 +34,7 @@ Without --check the exit code is 0 when the result could be read. With --check i
 parameters, and the caller reached its goal. The platform does not give back
 transcripts, tags and metadata.
 """
+RESULT_FILE = "give what `bluejay-ws result ID --json` writes"
 RESULTS_TEXT = """\
 The exit code is a verdict for CI: 0 when every call is COMPLETED, every expected tool
 was called with the expected parameters, and each caller reached its goal; else 1.
@@ -46,6 +50,7 @@ def add_parser(commands: Commands[argparse.ArgumentParser]) -> None:
     one = new_parser(commands, "result", "what the platform shows for a call", RESULT_TEXT)
     one.add_argument("id", metavar="ID", help="the simulation result id of the call")
     one.add_argument("--check", action="store_true", help="exit with 1 if the call should fail a build")
+    one.add_argument("--html", metavar="FILE", type=Path, help="write the call's page, with all of this, to this file")
     one.set_defaults(run=_run_result)
     whole = new_parser(commands, "results", "what the platform shows for a whole run, with a verdict", RESULTS_TEXT)
     whole.add_argument("id", nargs="?", metavar="RUN_ID", help="the id of the simulation run")
@@ -64,7 +69,37 @@ def _run_result(args: argparse.Namespace, terminal: Terminal) -> int:
         result = _read(lambda: bluejay.result(args.id, wait=_patience(args)))
     terminal.document(result.as_dict())
     show_result(result, terminal)
+    if args.html:
+        report = {**result.raw, "simulation_result_id": args.id}
+        write_report_page(report, args.html, terminal, result=result.as_dict())
     return 1 if (args.check or args.strict) and result.failures(strict=args.strict) else 0
+
+
+def result_for(simulation_result_id: str, place: str) -> dict[str, Any]:
+    """Return what the platform shows for a call, as `CallResult.as_dict` has it.
+
+    Args:
+        simulation_result_id: of the call.
+        place: the file that ``bluejay-ws result ID --json`` wrote, or that holds the platform's own answer; `ASK`.
+
+    Raises:
+        Problem: it cannot be read, or is about another call.
+    """
+    if place == ASK:
+        with _client() as bluejay:
+            result: CallResult = _read(lambda: bluejay.result(simulation_result_id))
+            return result.as_dict()
+    try:
+        found = json.loads(Path(place).read_bytes())
+    except (OSError, ValueError) as error:
+        raise Problem(f"{place} cannot be read ({type(error).__name__})", RESULT_FILE, exit_code=2) from None
+    if isinstance(found, dict) and isinstance(found.get("simulation_result"), dict):
+        return CallResult.of(simulation_result_id, found["simulation_result"]).as_dict()
+    if not isinstance(found, dict) or "status" not in found:
+        raise Problem(f"{place} holds no result", RESULT_FILE, exit_code=2)
+    if found.get("simulation_result_id", simulation_result_id) != simulation_result_id:
+        raise Problem(f"{place} is about another call", RESULT_FILE, exit_code=2)
+    return found
 
 
 def _run_results(args: argparse.Namespace, terminal: Terminal) -> int:

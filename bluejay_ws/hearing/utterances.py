@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
@@ -22,6 +23,7 @@ __all__ = [
     "Stretch",
     "Utterance",
     "cut_text",
+    "first_words",
     "place",
 ]
 
@@ -52,6 +54,9 @@ YOUNG_MS = 500.0
 CUT_MS = 100.0
 """What lacks less than this of its audio was heard to its end."""
 EPSILON_MS = 0.001
+_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u9fff\uf900-\ufaff\uff00-\uff65\U00020000-\U0003ffff"
+_MARKS = "\u0300-\u036f\u0e31\u0e34-\u0e3a\u0e47-\u0e4e\u200d\ufe00-\ufe0f"  # belong to the character before
+_WORD_GOES_ON = re.compile(rf"(?<=[^\s{_UNSPACED}])[^\s{_UNSPACED}]+|(?<=[{_UNSPACED}])[{_MARKS}]+")
 STRETCHES_LIMIT = 8
 SEGMENTS_LIMIT = 500
 
@@ -170,12 +175,23 @@ NOTHING = Utterance(None, 0, "AGENT", "")
 """What is returned where nothing was recorded: it takes everything and keeps nothing."""
 
 
+def first_words(text: str, length: int) -> str:
+    """Return the first ``length`` characters of a text, to the end of the word.
+
+    In writing without spaces (Chinese, Japanese, Thai) that is the end of the character.
+    """
+    if length <= 0:
+        return ""
+    rest = _WORD_GOES_ON.match(text, length)
+    return text[: length if rest is None else rest.end()].rstrip()
+
+
 def cut_text(text: str, share: float) -> str:
     """Return the first ``share`` of a text (0 to 1), to the end of the word, with the mark of a cut; "" for none."""
     length = int(len(text) * share)
     if length >= len(text):
         return text
-    kept = (text[:length] + text[length:].partition(" ")[0]).rstrip()
+    kept = first_words(text, length)
     return kept if kept == text.rstrip() or not kept or share <= 0 else kept + CUT_MARK
 
 

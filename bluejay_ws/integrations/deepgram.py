@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from bluejay_ws.hearing.utterances import CUT_MARK
 from bluejay_ws.integrations.tap import Reply, Speech, Tap, spoken_part
 
 if TYPE_CHECKING:
@@ -34,6 +35,10 @@ class DeepgramTap(Tap):
         self._begun = 0
         self._said: _Sentences | None = None
         self._injected: list[str] = []
+        self._stale = False  # what still comes of a reply that was cut is not heard
+        self._answered_since = False  # the agent has spoken since the caller began: nothing was said
+        self._last_said: Speech | None = None
+        self._first_audio_at: float | None = None
 
     # -- settings ----------------------------------------------------------------------------------------------
 
@@ -53,7 +58,8 @@ class DeepgramTap(Tap):
         self._listen(audio)
 
     def _user_began(self, _: dict[str, Any]) -> None:
-        if self._user is None:
+        if self._user is None or self._answered_since:
+            self._answered_since = False
             self._begun += 1
             self._user = self._speech(self._begun)
             current = self.ear.current()
@@ -72,6 +78,7 @@ class DeepgramTap(Tap):
         self._cut(said.reply)
         self._tell_sentences(said)
         self._said = None
+        self._stale = not said.reply.final
 
     def _user_text(self, message: dict[str, Any]) -> None:
         text = message.get("content") or ""
@@ -86,7 +93,8 @@ class DeepgramTap(Tap):
         elif speech.start is not None:
             span = self.ear.take(self._now())
             speech.end = self._now() if span is None else max(span[1], speech.start)
-        self._user = None
+        self._user, self._last_said = None, speech
+        self._stale, self._first_audio_at = False, None
         self._user_said(speech, text)
         self._reply_over()
 
@@ -95,10 +103,11 @@ class DeepgramTap(Tap):
     def _text(self, message: dict[str, Any]) -> None:
         if message.get("role") == "user":
             self._user_text(message)
-        elif message.get("role") == "assistant" and message.get("content"):
+        elif message.get("role") == "assistant" and message.get("content") and not self._stale:
             self._sentence(message["content"], filler=message.get("conversational_behavior") == "filler")
 
     def _sentence(self, text: str, *, filler: bool) -> None:
+        self._answered_since = True
         if self._said is not None and self._said.reply.final:
             self._reply_over()
         if self._said is None:
@@ -111,12 +120,17 @@ class DeepgramTap(Tap):
         self._tell_sentences(said)
 
     def _audio_received(self, audio: bytes) -> None:
+        if self._stale:
+            return
+        if self._first_audio_at is None:
+            self._first_audio_at = self._now()
         if self._said is None:
             self._begun += 1
             self._said = _Sentences(self._reply(self._begun))
         self._agent_audio(self._said.reply, len(audio) / self.output_bytes_per_ms)
 
     def _audio_done(self, _: dict[str, Any]) -> None:
+        self._stale = False
         if self._said is not None:
             self._said.reply.final = True
             self._tell_sentences(self._said)
@@ -148,6 +162,8 @@ class DeepgramTap(Tap):
 
     def _tell_sentence(self, reply: Reply, one: _Sentence, heard: int) -> None:
         text = one.text[: max(0, heard - one.at)].rstrip()
+        if text and text != one.text:
+            text += CUT_MARK
         if one.said is not None:
             if not text:
                 one.said.never_spoken()
@@ -156,6 +172,8 @@ class DeepgramTap(Tap):
         elif text:
             start = reply.plays_from + reply.audio_ms * one.at / max(1, len(reply.text))
             end = reply.plays_from + reply.audio_ms * (one.at + len(text)) / max(1, len(reply.text))
+            if reply.heard_ms is not None:
+                end = min(end, reply.plays_from + reply.heard_ms)
             times: dict[str, Any] = {}
             if reply.start is not None and not self._observed():
                 times = {"start_offset_ms": round(start) if one.at else reply.start, "end_offset_ms": round(end)}
@@ -171,6 +189,7 @@ class DeepgramTap(Tap):
     # -- tools -------------------------------------------------------------------------------------------------
 
     def _requested(self, message: dict[str, Any]) -> None:
+        self._stale = False
         for function in message.get("functions") or ():
             self._tool(function.get("id"), function.get("name"), function.get("arguments"))
 
@@ -223,6 +242,15 @@ class DeepgramTap(Tap):
     def _latency(self, message: dict[str, Any]) -> None:
         facts = {key: value for key, value in message.items() if key.endswith("_latency")}
         self._note("Latency as the provider measured it", **facts)
+        if type(message.get("total_latency")) in {int, float} and self._first_audio_at is not None:
+            self._caller_ended(self._first_audio_at - message["total_latency"] * 1e3)
+
+    def _caller_ended(self, at: float) -> None:
+        """Take the end of what the caller said from how long the agent's first audio took: nothing else tells it."""
+        speech, self._last_said = self._last_said, None
+        known = speech is not None and speech.said is not None and speech.start is not None
+        if known and at >= speech.start and not self._observed():  # type: ignore[union-attr, operator]
+            speech.said.lasts(ms=round(at - speech.start))  # type: ignore[union-attr, operator]
 
     received: ClassVar[Mapping[str, Callable[[Any, Any], None]]] = {
         "UserStartedSpeaking": _user_began,

@@ -5,6 +5,7 @@ Which events come is a setting of the agent (``client_events``); what does not c
 
 from __future__ import annotations
 
+import itertools
 import re
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -40,6 +41,8 @@ class ElevenLabsTap(Tap):
         self._cut_at: int | None = None  # when the caller broke in whose text is still to come
         self._ended: dict[str, dict[str, Any]] = {}  # server tools that are over; their output may still come
         self._text_only = False
+        self._numbers = itertools.count(1)  # of texts that come without an event id
+        self._ends = False
 
     def _received(self, message: dict[str, Any]) -> None:
         kind = message.get("type")
@@ -71,7 +74,9 @@ class ElevenLabsTap(Tap):
     # -- the caller --------------------------------------------------------------------------------------------
 
     def _user_text(self, facts: dict[str, Any]) -> None:
-        speech = self._speech(facts.get("event_id"))
+        self._tell_unspoken()
+        event = facts.get("event_id")
+        speech = self._speech(("unnumbered", next(self._numbers)) if event is None else event)
         if speech.start is None and not self._observed():
             self._heard_speech(speech)
             if self._cut_at is not None and (speech.start is None or speech.start > self._cut_at):
@@ -107,7 +112,9 @@ class ElevenLabsTap(Tap):
             self._text_reply(text)
             return
         reply = self._of_response(event, facts.get("response_id"))
-        if reply.heard_ms is not None:
+        if reply.start is None:
+            reply.plays_from = float(self._now())
+        if reply.heard_ms is not None and reply.corrected is None:
             reply.corrected = text  # it was still being written when it was cut: this is what was heard
         self._agent_said(reply, text)
         self._end_tools()
@@ -124,9 +131,13 @@ class ElevenLabsTap(Tap):
         event, response = facts.get("event_id") or 0, facts.get("response_id")
         found = [one for one in self._replies.values() if response is not None and one.response == response]
         reply = found[0] if found else self._agent.get(event)
-        if reply is not None:
-            reply.corrected = _clean(facts.get("corrected_agent_response"))
-            self._tell_agent(reply)
+        if reply is None:
+            return
+        reply.corrected = _clean(facts.get("corrected_agent_response"))
+        if reply.heard_ms is None and reply.corrected:  # the agent may not have been set up to tell of interruptions
+            self._interrupted(("corrected", reply.key))
+            self._cut(reply)
+        self._tell_agent(reply)
 
     def _was_interrupted(self, facts: dict[str, Any]) -> None:
         event = facts.get("event_id")
@@ -134,9 +145,29 @@ class ElevenLabsTap(Tap):
         span = self.ear.current()
         self._cut_at = self._stamp(self._now()) if span is None else self._stamp(span)
         playing = self._agent.get(max(self._agent, default=-1))
-        self._interrupted(("interruption", event), at=None if span is None else span)
+        if playing is None or ("corrected", playing.key) not in self._interruptions:
+            self._interrupted(("interruption", event), at=span)
         if playing is not None:
+            self._interruptions["corrected", playing.key] = None
             self._cut(playing)
+
+    def _tell_agent(self, reply: Reply) -> None:
+        if reply.start is not None or self._ends or self._observed():
+            super()._tell_agent(reply)  # else its audio is still to come, and tells when it was said
+
+    def _tell_unspoken(self) -> None:
+        """Tell the texts whose audio has not come: in a chat there is none."""
+        for reply in self._replies.values():
+            if reply.start is None and reply.said is None and reply.text and reply.corrected != "":
+                self._tell_without_audio(reply)
+
+    def _tell_without_audio(self, reply: Reply) -> None:
+        if self._plays_until:
+            reply.start = self._stamp(reply.plays_from)
+            self._tell_agent(reply)
+        else:
+            self._text_reply(reply.text, at=int(reply.plays_from))
+            reply.corrected = ""
 
     # -- tools -------------------------------------------------------------------------------------------------
 
@@ -215,6 +246,8 @@ class ElevenLabsTap(Tap):
 
     def _finish(self) -> None:
         self._end_tools()
+        self._tell_unspoken()
+        self._ends = True
         super()._finish()
 
     received: ClassVar[Mapping[str, Callable[[Any, Any], None]]] = {

@@ -122,20 +122,27 @@ class GeminiLiveTap(Tap):
         return self._user
 
     def _user_piece(self, piece: dict[str, Any]) -> None:
-        text = piece.get("text") or ""
-        if not text:
-            return
+        text, finished = piece.get("text") or "", bool(piece.get("finished"))
         speech = self._user
+        if not text:
+            if finished and speech is not None and speech.text:
+                speech.final = True
+            return
         if speech is None or speech.final or (not self._joins and speech.text):
             speech = self._next_speech()
         if speech.start is None and not speech.text:
-            self._place_speech(speech)
-        speech.text = _joined(speech.text, text)
-        speech.final = bool(piece.get("finished"))
+            self._place_speech(speech, piece)
+        speech.text = _joined(speech.text, text, whole=finished)
+        speech.final = finished
         if speech.said is not None or speech.final or self._agent is not None:
             self._tell_user(speech)
 
-    def _place_speech(self, speech: Speech) -> None:
+    def _place_speech(self, speech: Speech, piece: dict[str, Any]) -> None:
+        begin, end = _seconds(piece.get("startOffset")), _seconds(piece.get("endOffset"))
+        if begin is not None:
+            self._place_start(speech, begin)
+            self._place_end(speech, end, self._now())
+            return
         self._heard_speech(speech)
         reply = self._agent
         if speech.start is not None and reply is not None and reply.start is not None and self._joins:
@@ -150,7 +157,7 @@ class GeminiLiveTap(Tap):
         if content.get("inputTranscription"):
             self._user_piece(content["inputTranscription"])
         if content.get("outputTranscription"):
-            self._agent_piece(content["outputTranscription"].get("text") or "")
+            self._agent_piece(content["outputTranscription"])
         turn = content.get("modelTurn")
         if turn:
             for part in turn.get("parts") or ():
@@ -168,13 +175,14 @@ class GeminiLiveTap(Tap):
             self._agent = self._reply(self._replies_begun, self._turn)
         return self._agent
 
-    def _agent_piece(self, text: str) -> None:
+    def _agent_piece(self, piece: dict[str, Any]) -> None:
+        text = piece.get("text") or ""
         if not text:
             return
         reply = self._current()
         if reply.audio_ms:
             reply.marks.append((reply.audio_ms, len(reply.text)))
-        self._agent_text(reply, _joined(reply.text, text)[len(reply.text) :])
+        self._agent_text(reply, _joined(reply.text, text, whole=bool(piece.get("finished")))[len(reply.text) :])
 
     def _part(self, part: dict[str, Any]) -> None:
         audio = part.get("inlineData")
@@ -198,14 +206,22 @@ class GeminiLiveTap(Tap):
 
     def _turn_done(self) -> None:
         self._agent_done()
-        if self._text and (self._agent is None or not self._agent.text):
-            self._text_reply(self._text)
+        self._tell_text()
         if self._user is not None:
             self._tell_user(self._user)
-        self._text, self._agent = "", None
+        self._agent = None
         self._turn += 1
         self._joins = False
         self._tell_usage()
+
+    def _tell_text(self) -> None:
+        text, self._text = self._text, ""
+        if text and (self._agent is None or not self._agent.text):
+            self._text_reply(text)
+
+    def _finish(self) -> None:
+        self._tell_text()
+        super()._finish()
 
     def _was_interrupted(self) -> None:
         reply = self._agent or self._playing()
@@ -285,8 +301,14 @@ class GeminiLiveTap(Tap):
     quiet: ClassVar[frozenset[str]] = frozenset({"setupComplete", "sessionResumptionUpdate"})
 
 
-def _joined(text: str, piece: str) -> str:
-    """Put a piece to a text; most bring their spaces with them, whole sentences do not."""
+def _joined(text: str, piece: str, *, whole: bool) -> str:
+    """Put a piece to a text; most bring their spaces with them, whole sentences do not.
+
+    A last piece that begins with all that was said says it again.
+    """
+    if whole and text and piece.strip().startswith(text.strip()):
+        rest = piece.strip()[len(text.strip()) :]
+        return text + (rest.lstrip() if text[-1].isspace() else rest)
     if text and text[-1] in ".?!" and piece[:1].isupper():
         return f"{text} {piece}"
     return text + piece

@@ -35,6 +35,7 @@ class NovaSonicTap(Tap):
         self._counted = 0
         self._planned: list[Reply] = []  # this completion's replies, by their audio
         self._finals = 0
+        self._before: tuple[int, list[Reply]] = (0, [])  # the turn before, and its replies without a final text
         self._turn = 0
 
     def _received(self, message: dict[str, Any]) -> None:
@@ -117,6 +118,11 @@ class NovaSonicTap(Tap):
         self._agent_audio(self._planned[-1], audio_bytes(facts.get("content")) / self.output_bytes_per_ms)
 
     def _final(self, text: str) -> None:
+        if not self._planned and self._before[1]:  # the caller's text came first
+            reply = self._before[1].pop(0)
+            reply.corrected = text.strip()
+            self._agent_said(reply, reply.text)
+            return
         index, self._finals = self._finals, self._finals + 1
         if index >= len(self._planned):
             self._plan(text)
@@ -126,17 +132,25 @@ class NovaSonicTap(Tap):
 
     def _was_interrupted(self) -> None:
         """The caller broke in. A final text tells what was heard; where none came, what had played counts."""
-        if not self._planned:
+        turn, planned = self._turn, self._planned
+        if not planned:
+            turn, planned = self._before[0], [one for one in self._before[1] if self._unheard(one)]
+        if not planned:
             return
-        self._interrupted(self._turn)
-        for reply in self._planned:
+        self._interrupted(turn)
+        for reply in planned:
             if reply.start is not None and reply.plays_from <= self._now():
                 self._cut(reply)
             else:
                 reply.heard_ms = 0.0
                 self._tell_agent(reply)
 
+    def _unheard(self, reply: Reply) -> bool:
+        return reply.start is not None and reply.plays_from + reply.audio_ms > self._now()
+
     def _end_turn(self) -> None:
+        if self._planned:
+            self._before = self._turn, [one for one in self._planned[self._finals :] if one.start is not None]
         self._planned, self._finals = [], 0
         self._turn += 1
         self._tell_usage()

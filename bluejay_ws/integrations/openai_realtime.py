@@ -47,6 +47,8 @@ class OpenAIRealtimeTap(Tap):
         self._speaking: Speech | None = None  # what began last
         self._tool_responses: dict[Any, Any] = {}
         self._texts: dict[Any, None] = {}
+        self._withdrawn: dict[Any, Any] = {}  # tools of cancelled replies, which may be answered all the same
+        self._plays_elsewhere = False  # WebRTC and SIP: the audio is not in the events
         self.live = Live(self)
 
     # -- settings ----------------------------------------------------------------------------------------------
@@ -218,11 +220,33 @@ class OpenAIRealtimeTap(Tap):
         if reply.heard_ms is None and reply.plays_from > self._now():
             self._cut(reply, 0.0)
 
+    def _of_response(self, response: Any) -> list[Reply]:
+        return [reply for reply in self._replies.values() if response is not None and reply.response == response]
+
+    def _play_out_begins(self, event: dict[str, Any]) -> None:
+        """WebRTC and SIP: the server plays the audio itself, and says when."""
+        self._plays_elsewhere = True
+        for reply in self._of_response(event.get("response_id")):
+            if reply.start is None:
+                self._reply_begins(reply)
+
+    def _play_out_ends(self, event: dict[str, Any]) -> None:
+        self._plays_elsewhere = True
+        for reply in self._of_response(event.get("response_id"))[-1:]:
+            if reply.start is not None and not reply.audio_ms and reply.heard_ms is None:
+                reply.audio_ms = max(0.0, self._now() - reply.plays_from)
+                self._tell_agent(reply)
+
+    def _tell_agent(self, reply: Reply) -> None:
+        if reply.start is not None or not self._plays_elsewhere:
+            super()._tell_agent(reply)
+
     def _cleared(self, event: dict[str, Any]) -> None:
         """WebRTC and SIP: the server stopped its own play-out."""
+        self._plays_elsewhere = True
         self._interrupts(event.get("response_id"))
-        for reply in self._replies.values():
-            if reply.response == event.get("response_id") and reply.heard_ms is None and reply.audio_ms:
+        for reply in self._of_response(event.get("response_id")):
+            if reply.heard_ms is None:
                 self._cut(reply)
 
     def _interrupts(self, response: Any) -> None:
@@ -251,22 +275,32 @@ class OpenAIRealtimeTap(Tap):
         elif status in {"failed", "incomplete"}:
             facts = {"reason": details.get("reason"), **_facts(details.get("error") or {})}
             self._note(f"Response {status}", response_id=response.get("id"), **facts)
-            self._tools_of(response.get("id"), {"status": "failed", "message": f"response {status}"})
+            for key in self._tools_of(response.get("id")):
+                self._tool_failed(key, f"response {status}")
 
     def _reply_cancelled(self, name: Any, reason: Any) -> None:
-        spoken = [one for one in self._replies.values() if one.response == name and name and one.start is not None]
-        if reason == "turn_detected" and spoken:
+        replies = self._of_response(name)
+        spoken = [one for one in replies if one.start is not None]
+        for reply in replies:
+            if reply.start is None and not self._plays_elsewhere:  # its text came, and no audio
+                reply.heard_ms = 0.0
+                self._tell_agent(reply)
+        if spoken and (reason == "turn_detected" or self._breaks_in(spoken[0])):
             self._interrupts(name)
             for reply in spoken:
                 self._cut(reply)
         elif not spoken:
             self._note("Response cancelled before it was spoken", reason=reason, response_id=name)
-        self._tools_of(name, {"status": "cancelled"})
+        for key in self._tools_of(name):
+            self._withdrawn[key] = None
 
-    def _tools_of(self, response: Any, output: dict[str, Any]) -> None:
-        for key in self._open_tools():
-            if response is not None and self._tool_responses.get(key) == response:
-                self._leave_tool(key, output)
+    def _breaks_in(self, reply: Reply) -> bool:
+        """Return whether the caller has spoken since a reply began: then the client cancelled it for that."""
+        speech = self._speaking
+        return speech is not None and None not in {speech.start, reply.start} and speech.start >= reply.start  # type: ignore[operator]
+
+    def _tools_of(self, response: Any) -> list[Any]:
+        return [key for key in self._open_tools() if response is not None and self._tool_responses.get(key) == response]
 
     def _cancelled(self, event: dict[str, Any]) -> None:
         self._reply_cancelled(event.get("response_id") or (event.get("response") or {}).get("id"), "turn_detected")
@@ -285,7 +319,7 @@ class OpenAIRealtimeTap(Tap):
         elif kind == "function_call_output":
             self._tool_output(item.get("call_id"), item.get("output"))
         elif kind == "message":
-            self._message(item)
+            self._message(item, response)
         elif type(kind) is str and kind.endswith("_call"):
             self._server_tool(kind, item)
 
@@ -296,20 +330,22 @@ class OpenAIRealtimeTap(Tap):
         if item.get("status") == "completed" and call is not None and item.get("arguments"):
             self._begin_tool(call, item.get("name"), item["arguments"], response)
 
-    def _message(self, item: dict[str, Any]) -> None:
+    def _message(self, item: dict[str, Any], response: Any) -> None:
         if item.get("role") == "user":
             for part in item.get("content") or ():
                 if part.get("type") in {"input_text", "text"} and part.get("text"):
                     self._typed_text(part["text"], item.get("id"))
         elif item.get("role") == "assistant" and item.get("status") in {"completed", "incomplete"} and item.get("id"):
-            self._message_text(item)
+            self._message_text(item, response)
 
-    def _message_text(self, item: dict[str, Any]) -> None:
+    def _message_text(self, item: dict[str, Any], response: Any) -> None:
         """Take a reply's text from its item, where it did not come before: then only this tells it."""
         reply = self._replies.get(item["id"])
-        for part in item.get("content") or ():
-            if part.get("transcript") and reply is not None and not reply.final:
-                self._agent_said(reply, part["transcript"])
+        for index, part in enumerate(item.get("content") or ()):
+            if part.get("transcript") and (response is not None if reply is None else not reply.final):
+                self._agent_said(self._reply(item["id"], response), part["transcript"])
+            elif part.get("text") and response is not None:  # else it may be a message of before the session
+                self._written({"item_id": item["id"], "response_id": response, "content_index": index, **part})
 
     def _arguments(self, event: dict[str, Any]) -> None:
         self._begin_tool(event["call_id"], event.get("name"), event.get("arguments"), event.get("response_id"))
@@ -360,6 +396,9 @@ class OpenAIRealtimeTap(Tap):
 
     def _finish(self) -> None:
         self.live.finish()
+        self._plays_elsewhere = False
+        for key in self._withdrawn:
+            self._tool_cancelled(key)
         super()._finish()
 
     received: ClassVar[Mapping[str, Callable[[Any, Any], None]]] = {
@@ -385,6 +424,8 @@ class OpenAIRealtimeTap(Tap):
         "response.output_text.done": _written,
         "response.text.done": _written,
         "conversation.item.truncated": _truncated,
+        "output_audio_buffer.started": _play_out_begins,
+        "output_audio_buffer.stopped": _play_out_ends,
         "output_audio_buffer.cleared": _cleared,
         "response.done": _reply_done,
         "response.cancelled": _cancelled,
@@ -415,7 +456,7 @@ class OpenAIRealtimeTap(Tap):
         *("response.web_search_call.completed", "response.file_search_call.in_progress"),
         *("response.file_search_call.searching", "response.file_search_call.completed"),
         *("conversation.created", "conversation.item.deleted", "conversation.item.retrieved", "rate_limits.updated"),
-        *("input_audio_buffer.cleared", "output_audio_buffer.started", "output_audio_buffer.stopped", "ping"),
+        *("input_audio_buffer.cleared", "ping"),
         *("response.animation_viseme.delta", "response.animation_viseme.done", "session.avatar.connecting", "warning"),
         *("response.animation_blendshapes.delta", "response.animation_blendshapes.done", "session.end"),
         *("conversation.item.ambient_audio_transcription.completed",),

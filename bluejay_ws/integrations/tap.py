@@ -17,7 +17,7 @@ from binascii import a2b_base64
 from bisect import bisect_left
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bluejay_ws.hearing.utterances import CUT_MARK
+from bluejay_ws.hearing.utterances import CUT_MARK, MS_PER_LETTER, first_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -330,7 +330,8 @@ class Tap:
         whole = reply.text.strip()
         if reply.heard_ms is None:
             return whole
-        heard = spoken_part(whole, reply.heard_ms, reply.audio_ms, reply.marks)
+        audio_ms = reply.audio_ms or max(reply.heard_ms, len(whole) * MS_PER_LETTER)  # 0: it went another way
+        heard = spoken_part(whole, reply.heard_ms, audio_ms, reply.marks)
         return heard if heard in {"", whole} else heard + CUT_MARK
 
     def _tell_agent(self, reply: Reply) -> None:
@@ -451,9 +452,10 @@ class Tap:
             _forget_oldest(self._typed)
         self.recorder.add_event("Text sent to the model", description=text, tags=(self.provider, "text"))
 
-    def _text_reply(self, text: str) -> None:
+    def _text_reply(self, text: str, at: int | None = None) -> None:
         """Record a reply that the model wrote and did not speak."""
-        self.recorder.add_event("Text reply of the model", description=text, tags=(self.provider, "text"))
+        title, tags = "Text reply of the model", (self.provider, "text")
+        self.recorder.add_event(title, description=text, start_offset_ms=at, tags=tags)
 
     def _model_is(self, model: Any) -> None:
         if type(model) is str and model and model != self._model:
@@ -631,13 +633,7 @@ def spoken_part(text: str, heard_ms: float, audio_ms: float, marks: list[tuple[f
         length = after[1] if heard_ms >= after[0] else before[1]
     else:
         length = before[1] + int((after[1] - before[1]) * (heard_ms - before[0]) / span)
-    if length >= len(text):
-        return text
-    if length <= 0:
-        return ""
-    if text[length - 1] == " ":
-        return text[:length].rstrip()
-    return (text[:length] + text[length:].partition(" ")[0]).rstrip()
+    return text if length >= len(text) else first_words(text, length)
 
 
 def audio_bytes(payload: Any) -> int:

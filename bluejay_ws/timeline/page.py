@@ -17,8 +17,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bluejay_ws.timeline.judged import expected_tools, judged, verdicts
 from bluejay_ws.timeline.reading import read, seconds
-from bluejay_ws.timeline.verdict import THRESHOLD_MS, compare, findings, headline, latency_of
+from bluejay_ws.timeline.verdict import LEVELS, THRESHOLD_MS, compare, findings, headline, latency_of
 
 if TYPE_CHECKING:
     import os
@@ -59,6 +60,7 @@ def render(
     against: object = None,
     expected: Mapping[str, Any] | None = None,
     delivery: Mapping[str, Any] | None = None,
+    result: Mapping[str, Any] | None = None,
     sound: Sound | None = None,
     threshold_ms: float = THRESHOLD_MS,
 ) -> str:
@@ -69,11 +71,12 @@ def render(
         against: another report, to be shown beside it: the last call that went well.
         expected: the tools that the simulation expected, by name; see `bluejay_ws.timeline.reading.read`.
         delivery: what is known of the report's way: ``state``, ``reason``, ``attempts``.
+        result: what the platform shows for the call: `bluejay_ws.results.CallResult.as_dict`.
         sound: what the local caller heard and said.
         threshold_ms: an answer that takes longer is late.
     """
-    shown = view(report, against=against, expected=expected, delivery=delivery, sound=sound, threshold_ms=threshold_ms)
-    return shell({"call": shown})
+    options: dict[str, Any] = {"against": against, "expected": expected, "delivery": delivery, "result": result}
+    return shell({"call": view(report, **options, sound=sound, threshold_ms=threshold_ms)})
 
 
 def view(
@@ -82,14 +85,19 @@ def view(
     against: object = None,
     expected: Mapping[str, Any] | None = None,
     delivery: Mapping[str, Any] | None = None,
+    result: Mapping[str, Any] | None = None,
     sound: Sound | None = None,
     threshold_ms: float = THRESHOLD_MS,
 ) -> dict[str, Any]:
     """Return what the page shows of a report, as data; the arguments are those of `render`."""
-    call = read(report, expected=expected)
+    call = read(report, expected=expected_tools(result) if expected is None and result else expected)
     latency = latency_of(call, threshold_ms)
     found = findings(call, latency, dict(delivery or {}))
+    if result:
+        found = sorted([*found, *verdicts(result)], key=lambda finding: LEVELS.index(finding.level))
     shown = _shown(call, latency, found, delivery)
+    if result:
+        shown["result"] = judged(result)
     if sound is not None:
         shown["sound"] = sound.to_page()
     if against is not None:

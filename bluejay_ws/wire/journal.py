@@ -26,7 +26,7 @@ from zlib import crc32
 from pydantic_core import from_json
 
 from bluejay_ws.wire.encode import cut_json
-from bluejay_ws.wire.fragments import Fragment, mapping, text
+from bluejay_ws.wire.items import Item, mapping, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -97,25 +97,25 @@ def line(body: bytes) -> bytes:
     return body + b",%d]\n" % crc32(body)
 
 
-def item(kind: str, fragment: Fragment) -> bytes:
+def item(kind: str, encoded: Item) -> bytes:
     """Return the body for one item of the report.
 
     Args:
         kind: the report's key: ``tool_calls``, ``events``, ``recorded_transcript``, ``tags``, ``trace_ids`` or
             ``metadata``.
-        fragment: its JSON, from `fragments`.
+        encoded: its JSON, from `items`.
     """
-    return _PREFIXES[kind] + fragment
+    return _PREFIXES[kind] + encoded
 
 
-def opened(number: int, kind: str, fragment: Fragment) -> bytes:
+def opened(number: int, kind: str, encoded: Item) -> bytes:
     """Return the body for an item that is not over, as it is to stand if the process dies now."""
-    return b'["open",%d,"%b",%b' % (number, kind.encode(), fragment)
+    return b'["open",%d,"%b",%b' % (number, kind.encode(), encoded)
 
 
-def done(number: int, kind: str, fragment: Fragment) -> bytes:
+def done(number: int, kind: str, encoded: Item) -> bytes:
     """Return the body that replaces what was opened as ``number``."""
-    return b'["done",%d,"%b",%b' % (number, kind.encode(), fragment)
+    return b'["done",%d,"%b",%b' % (number, kind.encode(), encoded)
 
 
 def dropped(number: int) -> bytes:
@@ -223,7 +223,7 @@ def facts(bodies: Iterable[bytes]) -> CallFacts:
         version=journal.known("version"),
         server=journal.known("server"),
         closed=journal.closed,
-        counts={kind: len(found) for kind, found in journal.fragments().items() if found},
+        counts={kind: len(found) for kind, found in journal.by_kind().items() if found},
         delivery=journal.delivery,
     )
 
@@ -234,7 +234,7 @@ def assemble(
     simulation_result_id: str,
     output_limit: int | None = None,
 ) -> bytes:
-    """Return the body to post: the journals' fragments, as they are.
+    """Return the body to post: the journals' items, as they are.
 
     Items are in the order of their start, one part after the other. A part whose end is missing gets an event
     ``Connection closed`` that says so; each part after the first gets an event ``Reconnected``, and the report's
@@ -248,19 +248,19 @@ def assemble(
     journals = [_Journal(bodies) for bodies in parts]
     found: dict[str, list[bytes]] = {kind: [] for kind in _KINDS}
     for number, journal in enumerate(journals, 1):
-        for kind, fragments in _part(journal, number).items():
-            found[kind] += fragments
+        for kind, items in _part(journal, number).items():
+            found[kind] += items
     if output_limit is not None:
-        found["tool_calls"] = [_with_output_cut(fragment, output_limit) for fragment in found["tool_calls"]]
+        found["tool_calls"] = [_with_output_cut(encoded, output_limit) for encoded in found["tool_calls"]]
     if len(journals) > 1:
         found[_METADATA].append(_parts_metadata(journals, found[_METADATA]))
     return _report(simulation_result_id, found)
 
 
 class _Journal:
-    """One journal, read: its fragments by kind, and the facts beside them."""
+    """One journal, read: its items by kind, and the facts beside them."""
 
-    __slots__ = ("_fragments", "_items", "bound", "closed", "delivery", "header")
+    __slots__ = ("_items", "bound", "closed", "delivery", "header")
 
     def __init__(self, bodies: Iterable[bytes]) -> None:
         self._items: dict[tuple[str, int], tuple[str, bytes]] = {}
@@ -277,11 +277,11 @@ class _Journal:
         """Return a text of the first line; empty if there is none."""
         return _known(self.header, name)
 
-    def fragments(self) -> dict[str, list[bytes]]:
-        """Return the fragments by kind: items in the order of their start, texts once."""
+    def by_kind(self) -> dict[str, list[bytes]]:
+        """Return the items by kind: items in the order of their start, texts once."""
         found: dict[str, list[bytes]] = {kind: [] for kind in _KINDS}
-        for kind, fragment in self._items.values():
-            found[kind].append(fragment)
+        for kind, encoded in self._items.values():
+            found[kind].append(encoded)
         for kind in ITEM_KINDS:
             found[kind].sort(key=_start)
         return found | {kind: list(dict.fromkeys(found[kind])) for kind in TEXT_KINDS}
@@ -307,17 +307,17 @@ class _Journal:
         elif found is not None and found[2] is not None:
             self._keep(("open", int(found[1])), found[2].decode(), found[3])
 
-    def _keep(self, key: tuple[str, int], kind: str, fragment: bytes) -> None:
-        if kind in _KINDS and _fits(kind, fragment):
-            self._items[key] = (kind, fragment)
+    def _keep(self, key: tuple[str, int], kind: str, encoded: bytes) -> None:
+        if kind in _KINDS and _fits(kind, encoded):
+            self._items[key] = (kind, encoded)
 
 
-def _fits(kind: str, fragment: bytes) -> bool:
-    """Tell whether a fragment looks like one of its kind: a sound line that is none of ours must not spoil a report."""
+def _fits(kind: str, encoded: bytes) -> bool:
+    """Tell whether an item looks like one of its kind: a sound line that is none of ours must not spoil a report."""
     if kind in ITEM_KINDS:
-        return _OFFSETS.match(fragment) is not None and fragment.endswith(b"}")
+        return _OFFSETS.match(encoded) is not None and encoded.endswith(b"}")
     opening, closing = (b"{", b"}") if kind == _METADATA else (b'"', b'"')
-    return len(fragment) > 1 and fragment.startswith(opening) and fragment.endswith(closing)
+    return len(encoded) > 1 and encoded.startswith(opening) and encoded.endswith(closing)
 
 
 def _loaded(data: bytes) -> dict[str, Any]:
@@ -335,8 +335,8 @@ def _known(loaded: dict[str, Any], name: str) -> str:
 
 
 def _part(journal: _Journal, number: int) -> dict[str, list[bytes]]:
-    """Return one connection's fragments by kind, with the events that tell of a lost end and of a redial."""
-    found = journal.fragments()
+    """Return one connection's items by kind, with the events that tell of a lost end and of a redial."""
+    found = journal.by_kind()
     report_id = journal.known("report_id")
     if journal.closed is None:
         lost = {"report_id": report_id, "version": journal.known("version"), "incomplete": "process_lost"}
@@ -351,13 +351,13 @@ def _event(offset_ms: int, title: str, ours: dict[str, Any]) -> bytes:
     return b'{"start_offset_ms":%d,"title":"%b","metadata":%b}' % (offset_ms, title.encode(), metadata)
 
 
-def _start(fragment: bytes) -> int:
-    return int(fragment[19 : fragment.index(b",", 19)])  # behind `{"start_offset_ms":`, see _fits
+def _start(encoded: bytes) -> int:
+    return int(encoded[19 : encoded.index(b",", 19)])  # behind `{"start_offset_ms":`, see _fits
 
 
 def _last(found: dict[str, list[bytes]]) -> int:
     """Return the latest offset that any item tells of."""
-    matches = (_OFFSETS.match(fragment) for kind in ITEM_KINDS for fragment in found[kind])
+    matches = (_OFFSETS.match(encoded) for kind in ITEM_KINDS for encoded in found[kind])
     return max((int(offset) for match in matches if match for offset in match.groups(b"0")), default=0)
 
 
@@ -371,17 +371,17 @@ def _report(simulation_result_id: str, found: dict[str, list[bytes]]) -> bytes:
     return b"{%b}" % b",".join(members)
 
 
-def _list(kind: str, fragments: Iterable[bytes]) -> bytes:
-    return b'"%b":[%b]' % (kind.encode(), b",".join(fragments))
+def _list(kind: str, items: Iterable[bytes]) -> bytes:
+    return b'"%b":[%b]' % (kind.encode(), b",".join(items))
 
 
-def _merged(fragments: list[bytes]) -> bytes:
+def _merged(items: list[bytes]) -> bytes:
     """Return one JSON object of several, later keys first in force; the values stay as they are written."""
-    if len(fragments) == 1:
-        return fragments[0]
+    if len(items) == 1:
+        return items[0]
     members: dict[str, bytes] = {}
-    for fragment in fragments:
-        members |= _members(fragment)
+    for encoded in items:
+        members |= _members(encoded)
     return _joined(members)
 
 
@@ -392,11 +392,11 @@ def _parts_metadata(journals: list[_Journal], metadata: list[bytes]) -> bytes:
     return _joined({_OURS: _joined(ours | _members(ids))})
 
 
-def _members(fragment: bytes) -> dict[str, bytes]:
+def _members(encoded: bytes) -> dict[str, bytes]:
     """Return the members of a compact JSON object as they are written; none where it is no such object."""
     members: dict[str, bytes] = {}
     try:
-        source = fragment.decode()
+        source = encoded.decode()
         end = 0
         while source[end : end + 2] not in {"{}", "}"}:
             key, colon = _decode(source, end + 1)
@@ -411,10 +411,10 @@ def _joined(members: dict[str, bytes]) -> bytes:
     return b"{%b}" % b",".join(text(key) + b":" + value for key, value in members.items())
 
 
-def _with_output_cut(fragment: bytes, limit: int) -> bytes:
-    members = _members(fragment) if len(fragment) > limit else {}
+def _with_output_cut(encoded: bytes, limit: int) -> bytes:
+    members = _members(encoded) if len(encoded) > limit else {}
     if len(members.get("output", b"")) <= limit:
-        return fragment
+        return encoded
     return _joined(members | {"output": cut_json(members["output"], limit)})
 
 

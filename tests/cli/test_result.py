@@ -133,3 +133,84 @@ def test_what_the_platform_says_cannot_steer_the_terminal(
     platform.read_back.expected_tools = {"\x1b]0;x\x07": [{"parameters": {"\x9b": 1}, "output": None}]}
     assert main(["result", "720488"]) == 0
     assert not any(character in capsys.readouterr().out for character in "\x1b\x07\x9b")
+
+
+# -- on the timeline page -------------------------------------------------------------------------------------------
+
+
+def test_the_page_of_a_call_holds_what_the_platform_shows(
+    platform: FakePlatform, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Tools side by side, evaluations, trace ids: in one HTML file."""
+    platform.read_back.expected_tools = EXPECTED
+    page = tmp_path / "page.html"
+    assert main(["result", "720488", "--html", str(page)]) == 0
+    assert str(page) in "".join(capsys.readouterr().out.split())
+    text = page.read_text("utf-8")
+    for words in ("What the platform shows", "the card is frozen", "never called", "wrong parameters"):
+        assert words in text
+    assert "The tool send_sms was expected and never called." in text
+
+
+@pytest.fixture
+def report(platform: FakePlatform, tmp_path: Path) -> Path:
+    """Return the file of the report that was sent."""
+    path = tmp_path / "report.json"
+    path.write_bytes(platform.accepted[0].body)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["asked", "document", "answer"])
+def test_a_report_is_shown_with_its_result(
+    platform: FakePlatform, tmp_path: Path, report: Path, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From the platform, from what `result --json` wrote, or from the platform's own answer in a file."""
+    platform.read_back.expected_tools = EXPECTED
+    assert main(["result", "720488", "--json"]) == 0
+    result, page = tmp_path / "result.json", tmp_path / "page.html"
+    result.write_text(capsys.readouterr().out)
+    if kind == "answer":
+        result.write_text(json.dumps({"simulation_result": Bluejay(spool=False).result("720488").raw}))
+    before = len(platform.requests)
+    options = ["--result"] if kind == "asked" else ["--result", str(result)]
+    assert main(["show", str(report), "--html", str(page), *options]) == 0
+    assert len(platform.requests) == before + (kind == "asked")
+    assert "The tool send_sms was expected and never called." in " ".join(capsys.readouterr().out.split())
+    assert "the card is frozen" in page.read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (None, "cannot be read (FileNotFoundError)"),
+        ("{", "cannot be read (JSONDecodeError)"),
+        ("[]", "holds no result"),
+        ("{}", "holds no result"),
+        ('{"status": "COMPLETED", "simulation_result_id": "7"}', "is about another call"),
+    ],
+)
+def test_a_file_that_holds_no_result_is_named(
+    tmp_path: Path, report: Path, text: str | None, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 2, the reason, and what to give."""
+    result = tmp_path / "result.json"
+    if text is not None:
+        result.write_text(text)
+    assert main(["show", str(report), "--result", str(result)]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert words in said
+    assert "bluejay-ws result ID --json" in said
+
+
+def test_a_report_of_the_outbox_is_shown_with_its_result(platform: FakePlatform, tmp_path: Path) -> None:
+    """One that waits while the platform already shows something of its call."""
+    spool, page = str(tmp_path / "spool"), tmp_path / "page.html"
+    platform.refuse()
+    with (
+        Bluejay(spool=spool, flush_timeout=0) as bluejay,
+        bluejay.call({"X-Simulation-Result-Id": "720488"}) as recorder,
+    ):
+        recorder.agent_said("hello")
+    platform.listen()
+    assert main(["outbox", "show", "720488", "--spool", spool, "--html", str(page), "--result"]) == 0
+    assert "the card is frozen" in page.read_text("utf-8")

@@ -18,7 +18,7 @@ from bluejay_ws.delivery.spool import Spool
 from bluejay_ws.delivery.store import MemoryStore
 from bluejay_ws.settings import Retry, Settings
 from bluejay_ws.stats import Counters
-from bluejay_ws.wire import fragments, journal
+from bluejay_ws.wire import items, journal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,13 +41,13 @@ def header(report_id: str, identity: str | None, started_at: float = 1000.0) -> 
 
 def tool(name: str = "freeze_card", at: int = 5) -> bytes:
     """Return the line of one tool call."""
-    return journal.item("tool_calls", fragments.tool_call(at, name, {"last4": "4242"}, {"status": "frozen"}, None, []))
+    return journal.item("tool_calls", items.tool_call(at, name, {"last4": "4242"}, {"status": "frozen"}, None, []))
 
 
 def end(report_id: str) -> list[bytes]:
     """Return the lines that a recorder writes at the close."""
     marker = {"bluejay_ws": {"report_id": report_id, "version": "0.1.0"}}
-    event = fragments.event(9, "Connection closed", None, None, None, marker, [])
+    event = items.event(9, "Connection closed", None, None, None, marker, [])
     return [journal.item("events", event), journal.closed({"close_code": 1000})]
 
 

@@ -46,8 +46,37 @@ def test_a_barge_in_cuts_the_sentence_that_plays_and_drops_the_next(stream: Stre
     """Nothing says how much was heard: what had played counts. The second start is the same barge-in."""
     stream.received(text("assistant", "One two three four."), pcm(1_900), text("assistant", "Never."), pcm(700))
     stream.at(1_000).received(STARTED, STARTED, DONE).at(1_500).received(text("user", "Stop."))
-    assert stream.words() == [("AGENT", "One two three"), ("USER", "Stop.")]
+    assert stream.words() == [("AGENT", f"One two three{CUT}"), ("USER", "Stop.")]
     assert stream.events() == [INTERRUPTED]
+
+
+def test_what_still_comes_of_a_cut_reply_was_not_heard(stream: Stream) -> None:
+    """Audio and sentences are under way while the provider hears the caller."""
+    stream.received(text("assistant", "Hello there my friend."), pcm(2_000)).at(1_000)
+    stream.received(STARTED, pcm(500), text("assistant", "And more."), pcm(900), DONE)
+    stream.at(2_000).received(text("user", "Stop."), text("assistant", "Fine."), pcm(500), DONE)
+    assert stream.said() == [
+        (0, 1_000, "AGENT", f"Hello there{CUT}"),
+        (1_000, 2_000, "USER", "Stop."),
+        (2_000, 2_500, "AGENT", "Fine."),
+    ]
+
+
+def test_a_start_that_led_to_nothing_is_forgotten(stream: Stream) -> None:
+    """A noise, after which the agent spoke: the next start is another, and may break in."""
+    stream.at(500).received(STARTED).at(5_000).received(text("assistant", "Hello there my friend."), pcm(2_000))
+    stream.at(6_000).received(STARTED).at(6_500).received(text("user", "Stop."))
+    assert stream.said()[-1] == (6_000, 6_500, "USER", "Stop.")
+    assert stream.events() == [INTERRUPTED]
+
+
+def test_the_latency_report_tells_when_the_caller_ended(stream: Stream) -> None:
+    """From the caller's end to the agent's first audio; a report that makes no sense changes nothing."""
+    stream.at(500).received(STARTED).at(3_000).received(text("user", "Where is it?")).at(3_200)
+    stream.received(text("assistant", "Here."), pcm(500), {"type": "LatencyReport", "total_latency": 1.2}, DONE)
+    stream.at(5_000).received(STARTED).at(6_000).received(text("user", "Thanks."))
+    stream.received(pcm(500), {"type": "LatencyReport", "total_latency": 9})
+    assert [one[:2] for one in stream.said() if one[2] == "USER"] == [(500, 2_000), (5_000, 6_000)]
 
 
 def test_a_caller_who_waits_until_the_agent_is_heard_interrupts_nobody(stream: Stream) -> None:

@@ -72,6 +72,42 @@ def test_a_reply_that_was_open_comes_already_cut(stream: Stream) -> None:
     assert (stream.report.events or [])[0].start_offset_ms == 6_000
 
 
+def test_a_correction_is_enough(stream: Stream) -> None:
+    """The agent may not tell of interruptions; they may come in any order, and the whole text last."""
+    correction: dict[str, Any] = {"corrected_agent_response": "It is...", "event_id": 1, "response_id": "r"}
+    cut = event("agent_response_correction", **correction)
+    stream.received(sound(2_000, 1), said("It is sunny in Berlin.", 1)).at(500).received(cut, cut)
+    stream.received(event("interruption", event_id=2)).at(3_000).received(sound(2_000, 5)).at(3_500)
+    stream.received(event("interruption", event_id=6), event("interruption", event_id=6))
+    stream.received(event("agent_response_correction", **{**correction, "event_id": 5, "response_id": "s"}))
+    stream.received(said("It is raining.", 5, "s"), event("agent_response_correction", event_id=99))
+    assert stream.said() == [(0, 500, "AGENT", "It is..."), (3_000, 3_500, "AGENT", "It is...")]
+    assert stream.events() == [INTERRUPTED, INTERRUPTED]
+
+
+def test_a_text_that_comes_before_its_audio_waits_for_it(stream: Stream) -> None:
+    """Without any it stands where it came, and a chat is none of it spoken."""
+    stream.at(1_000).received(said("It is sunny.", 1)).at(1_700).received(sound(2_000, 1))
+    stream.at(5_000).received(said("No audio.", 2, "s"), heard("Hm", 3), said("Bye.", 4, "t"))
+    assert [(start, text) for start, _, _, text in stream.said()] == [
+        (1_700, "It is sunny."),
+        (5_000, "No audio."),
+        (5_001, "Hm"),
+        (5_002, "Bye."),
+    ]
+    chat = Stream(ElevenLabsTap).at(300).received(said("It is sunny.", 1)).at(900)
+    chat.sent({"type": "user_message", "text": "Thanks"})
+    assert (chat.words(), chat.events()) == ([], ["Text reply of the model", "Text sent to the model"])
+    assert [one.start_offset_ms for one in chat.report.events or []][:2] == [300, 900]
+
+
+def test_texts_without_a_number_are_each_an_utterance(stream: Stream) -> None:
+    """Nothing pairs them."""
+    text = {"type": "user_transcript", "user_transcription_event": {"user_transcript": "Yes."}}
+    stream.received(text).at(900).received(text)
+    assert stream.words() == [("USER", "Yes.")] * 2
+
+
 def test_without_a_correction_the_alignment_tells_what_was_heard(stream: Stream) -> None:
     """Each stretch counts from where the one before it ends."""
     word = {"chars": list("ab cd"), "char_start_times_ms": [0, 100, 200, 300, 400], "char_durations_ms": [100] * 5}

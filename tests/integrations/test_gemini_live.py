@@ -108,6 +108,28 @@ def test_a_second_utterance_of_the_caller_is_another(stream: Stream) -> None:
     assert stream.said()[0][:2] == (0, 500)
 
 
+def test_a_finished_text_says_the_whole_once_more(stream: Stream) -> None:
+    """Or nothing: either way what follows is another utterance."""
+    stream.received(heard("Hello"), heard(" there"), heard("Hello there.", finished=True), heard("", finished=True))
+    stream.received(heard("And"), heard(" now"), heard("", finished=True), heard("Third."), heard("", finished=True))
+    stream.at(9_000).received(spoke("Hi "), content(outputTranscription={"text": "Hi you.", "finished": True}))
+    assert [text for _, text in stream.words()] == ["Hello there.", "And now", "Third.", "Hi you."]
+
+
+def test_a_transcription_may_say_itself_where_it_was(stream: Stream) -> None:
+    """In the audio that was sent, which was held back for a second."""
+    for number in range(40):
+        stream.at(1_100 + number * 100).sent(microphone(100, loud=False))
+    stream.received(heard("Hello.", startOffset="1.2s", endOffset="2.5s", finished=True))
+    assert stream.said() == [(2_200, 3_500, "USER", "Hello.")]
+
+
+def test_a_written_reply_counts_though_the_call_ends(stream: Stream) -> None:
+    """Its turn was not complete yet."""
+    stream.received(content(modelTurn={"parts": [{"text": "Writ"}]}), content(modelTurn={"parts": [{"text": "ten."}]}))
+    assert [one.description for one in stream.report.events or []][:-1] == ["Written."]
+
+
 def test_tools_have_their_outputs_in_what_the_client_sends(stream: Stream) -> None:
     """Several come in one message; an id may be missing; a barge-in withdraws; later answers do not count."""
     declared = {

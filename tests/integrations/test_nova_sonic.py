@@ -85,6 +85,25 @@ def test_an_interruption_is_one_event_and_its_mark_is_no_text(stream: Nova) -> N
     assert stream.events() == [INTERRUPTED]
 
 
+@pytest.mark.parametrize("final", ["One two", None])
+def test_the_callers_text_may_come_before_the_interruption(final: str | None, stream: Nova) -> None:
+    """And before the final text of the reply that was cut."""
+    stream.text("ASSISTANT", "One two three four", "SPECULATIVE").audio(2_000).at(1_000).text("USER", "Stop")
+    stream.text("ASSISTANT", '{"interrupted":true}', stop="INTERRUPTED")
+    if final:
+        stream.text("ASSISTANT", final)
+    stream.text("ASSISTANT", "Okay.", "SPECULATIVE").audio(500)
+    assert stream.words() == [("AGENT", final or "One two three…"), ("USER", "Stop"), ("AGENT", "Okay.")]
+    assert stream.events() == [INTERRUPTED]
+
+
+def test_a_mark_of_an_interruption_after_all_was_heard_is_none(stream: Nova) -> None:
+    """The caller simply answered."""
+    stream.text("ASSISTANT", "Hello.", "SPECULATIVE").audio(500).at(1_000).text("USER", "Hi")
+    stream.text("ASSISTANT", '{"interrupted":true}')
+    assert (stream.words(), stream.events()) == ([("AGENT", "Hello."), ("USER", "Hi")], [])
+
+
 def test_tools_take_their_output_from_the_clients_blocks(stream: Nova) -> None:
     """The result names its block, and the block names the tool call; chunks come as bytes."""
     spec = {"toolSpec": {"name": "f", "description": "Do it."}}

@@ -220,6 +220,61 @@ def test_a_reply_that_was_cancelled_before_it_was_spoken_interrupts_nobody(strea
     assert stream.events() == ["Response cancelled before it was spoken"]
 
 
+def test_words_of_a_reply_that_was_cancelled_before_its_audio_were_not_said(stream: Stream) -> None:
+    """The words run ahead of the audio; what plays of the reply before goes on."""
+    piece = event("response.output_audio_transcript.delta", item_id="b", response_id="s", delta="Then again")
+    stream.received(sound("a", 2_000), said("a", "One two three four"), done("r"), piece)
+    stream.received(done("s", "cancelled", **CANCELLED)).at(500).received(sound("c", 500, "t"), said("c", "Yes.", "t"))
+    assert stream.said() == [(0, 2_000, "AGENT", "One two three four"), (2_000, 2_500, "AGENT", "Yes.")]
+    assert stream.events() == ["Response cancelled before it was spoken"]
+
+
+def test_a_reply_that_the_client_cancels_for_the_caller_was_interrupted(stream: Stream) -> None:
+    """Its own voice detection, or push to talk; a client that cancels for reasons of its own interrupts nobody."""
+    by_client = {"status_details": {"type": "cancelled", "reason": "client_cancelled"}}
+    stream.received(sound("a", 1_000), said("a", "One two three four")).at(500)
+    stream.received(done("r", "cancelled", **by_client), sound("b", 1_000, "s"), said("b", "Five six seven", "s"))
+    stream.at(1_500).received(started("u", 700)).at(1_600).received(done("s", "cancelled", **by_client))
+    stream.at(2_500).received(heard("u", "Stop."))
+    assert [text for _, text in stream.words()] == ["One two three four", f"Five six{CUT}", "Stop."]
+    assert stream.events() == [INTERRUPTED]
+
+
+def test_over_webrtc_the_servers_play_out_tells_when_the_agent_spoke(stream: Stream) -> None:
+    """No audio is in the events: text is cut by how long speech takes."""
+
+    def buffer(kind: str, response: str) -> dict[str, Any]:
+        return event(f"output_audio_buffer.{kind}", response_id=response)
+
+    piece = event("response.audio_transcript.delta", item_id="a", response_id="r", delta="One two")
+    stream.at(300).received(piece, buffer("started", "r"), said("a", "One two three."), done("r"))
+    stream.at(1_300).received(buffer("stopped", "r"), said("b", "This is a much longer answer than that.", "s"))
+    stream.at(2_000).received(buffer("started", "s"), done("s")).at(3_000).received(started("u", 2_800))
+    stream.received(buffer("cleared", "s"), event("conversation.item.truncated", item_id="b", audio_end_ms=1_000))
+    stream.received(buffer("stopped", "s"))
+    assert stream.said() == [
+        (300, 1_300, "AGENT", "One two three."),
+        (2_000, 3_000, "AGENT", f"This is a much{CUT}"),
+    ]
+    assert stream.events() == [INTERRUPTED]
+
+
+@pytest.mark.parametrize(
+    ("text", "heard_part"),
+    [
+        ("你好马塞洛。很高兴认识你。今天我能帮你什么忙", "你好马塞洛。很高兴认"),
+        ("Grüße, schöner Tag für Ärzte", "Grüße, schöner"),
+        ("ตกลงครับ ผมจะดูให้", "ตกลงครับ"),
+        ("Yes\nno\nperhaps\nindeed", "Yes\nno\nperhaps"),
+    ],
+)
+def test_a_text_of_any_language_is_cut_within_a_word(text: str, heard_part: str, stream: Stream) -> None:
+    """Not every writing has spaces."""
+    stream.received(sound("a", 2_000), said("a", text))
+    stream.received(event("conversation.item.truncated", item_id="a", audio_end_ms=980))
+    assert stream.words() == [("AGENT", heard_part + CUT)]
+
+
 def test_segments_with_times_cut_exactly(stream: Stream) -> None:
     """Phrases of xAI have their start in the audio; Azure's words too."""
     for text, start in (("Hello Marcelo!", 0.0), (" How can I help you today?", 2.0)):
@@ -294,6 +349,28 @@ def test_a_cancelled_or_failed_reply_ends_its_tools(stream: Stream) -> None:
     failed = {"status": "failed", "message": "response failed"}
     assert stream.tools() == [("one", {}, {"status": "cancelled"}), ("two", {}, 2), ("three", {}, failed)]
     assert stream.events() == ["Response cancelled before it was spoken", "Response failed"]
+
+
+def test_a_tool_of_a_cancelled_reply_may_have_been_run(stream: Stream) -> None:
+    """Clients run it as its arguments are complete, and answer it all the same."""
+    stream.received(asked("c", "one"), asked("d", "two"), done("r", "cancelled", **CANCELLED))
+    stream.sent(
+        event("conversation.item.create", item={"type": "function_call_output", "call_id": "c", "output": "done"})
+    )
+    assert stream.tools() == [("one", {}, "done"), ("two", {}, {"status": "cancelled"})]
+
+
+def test_only_the_reply_itself_tells_its_words(stream: Stream) -> None:
+    """Events for the words did not come; messages of before the session are not said again."""
+
+    def item(name: str, **part: Any) -> dict[str, Any]:
+        return {"id": name, "type": "message", "role": "assistant", "status": "completed", "content": [part]}
+
+    stream.received(event("conversation.item.added", item=item("old", type="output_text", text="Before.")))
+    stream.received(event("conversation.item.added", item=item("older", type="output_audio", transcript="Long ago.")))
+    stream.received(done("r", output=[item("a", type="output_audio", transcript="Hi.")]))
+    stream.received(done("s", output=[item("b", type="output_text", text="It is foggy.")]))
+    assert (stream.words(), stream.events()) == ([("AGENT", "Hi.")], ["Text reply of the model"])
 
 
 def test_tools_of_the_server_are_tools(stream: Stream) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bluejay_ws.integrations.pipecat_frames import INTERRUPTED, SETTLE, PipecatTap
-from bluejay_ws.wire.fragments import ITEMS_LIMIT
+from bluejay_ws.wire.items import ITEMS_LIMIT
 from tests.support import Call, Ear, Span
 
 if TYPE_CHECKING:
@@ -212,7 +212,7 @@ def test_observed_audio_tells_better_than_late_rulings() -> None:
     ear = Ear(Span(None, None), Span(250.0, 900.0))
 
     pipeline = Pipeline()
-    pipeline.call.recorder.heard = Observer()  # type: ignore[assignment]
+    pipeline.call.recorder.hear_with(Observer())  # type: ignore[arg-type]
     pipeline.wait(1_000).push(UserStarted())
     pipeline.push(TranscriptionFrame(text="Hello"))
     pipeline.wait(300).push(UserStopped())

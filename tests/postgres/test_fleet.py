@@ -178,7 +178,7 @@ def test_a_call_that_is_left_out_leaves_nothing_behind(url: str, platform: FakeP
 
     def discard(recorder: Recorder) -> None:
         eventually(lambda: counts(url, platform).get("reports.live"))
-        recorder.leave_out()
+        recorder.discard()
 
     call(agent, "720488", discard)
     eventually(lambda: counts(url, platform) == {})

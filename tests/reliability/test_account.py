@@ -9,7 +9,7 @@ import pytest
 from benchmarks.reliability.account import Account, take_account
 from benchmarks.reliability.records import record_bytes, values
 from bluejay_ws.testing.platform import AcceptedReport
-from bluejay_ws.wire import fragments
+from bluejay_ws.wire import items
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +27,7 @@ def test_the_oracle_writes_records_as_the_wire_does() -> None:
     """The bytes that a record must have are worked out twice, by code that shares nothing."""
     for number in range(200):
         parameters, output = values("x", number)
-        assert fragments.tool_call(number, "step", parameters, output, None, []) == record_bytes("x", number)
+        assert items.tool_call(number, "step", parameters, output, None, []) == record_bytes("x", number)
 
 
 def test_what_arrived_as_it_was_recorded_is_sound() -> None:

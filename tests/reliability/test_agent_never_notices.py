@@ -157,7 +157,7 @@ class Meddling(Bluejay):
 def blind(call: Call) -> None:
     """Break the observer."""
     call.observer = Broken()  # type: ignore[assignment]
-    call.recorder.heard = Broken()
+    call.recorder.hear_with(Broken())
 
 
 def fill_the_disk(call: Call) -> None:
@@ -171,7 +171,7 @@ def fill_the_disk(call: Call) -> None:
 
 def break_the_journal(call: Call) -> None:
     """Break what a recorder writes to, which by its contract never raises."""
-    call.recorder.write = broken
+    call.recorder.write_to(Broken())
 
 
 def break_the_file(call: Call) -> None:
@@ -204,13 +204,14 @@ def slow(action: Any) -> Callable[..., Any]:
 
 def slow_journal(call: Call) -> None:
     """Let the disk take its time for each line."""
-    call.recorder.write = slow(call.recorder.write)
+    call.recorder.write_to(Slow(call.recorder._lines))
 
 
 def slow_observer(call: Call) -> None:
     """Let the observer take its time for each frame."""
     observer: Any = Slow(call.observer)
-    call.observer = call.recorder.heard = observer
+    call.observer = observer
+    call.recorder.hear_with(observer)
 
 
 class SlowFiles(Spool):

@@ -24,6 +24,12 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed (apt-get install chromium)"),
     pytest.mark.timeout(180),
 ]
+RESULT = {
+    "status": "COMPLETED",
+    "meaning": "the call took place and was evaluated",
+    "tool_calls": [{"name": HOSTILE, "kind": "missing", "expected": {"parameters": {"to": HOSTILE}}}],
+    "evaluations": [{"goal_success": False, "goal_reasoning": HOSTILE}],
+}
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +88,7 @@ def test_the_page_is_readable_for_everybody(opened: Callable[..., Any], theme: s
     """In both themes, on a desk and on a phone: axe-core finds no fault, and nothing runs over the edge."""
     report = slow_tool()
     report["tool_calls"][0]["description"] = "mocked: find_table"
-    page = opened(report, theme=theme, against=good(), expected={"send_sms": [{}]})
+    page = opened(report, theme=theme, against=good(), expected={"send_sms": [{}]}, result=RESULT)
     page.locator(".row.tool").first.click()
     assert violations(page) == []
     page.set_viewport_size({"width": 360, "height": 900})

@@ -7,8 +7,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from bluejay_ws.wire import fragments, journal
-from bluejay_ws.wire.fragments import OMITTED
+from bluejay_ws.wire import items, journal
+from bluejay_ws.wire.items import OMITTED
 from tests.support import Call
 from tests.wire.hostile import ANYTHING, TEXTS
 
@@ -36,7 +36,7 @@ def recorded() -> list[bytes]:
     return [header, *call.recorder.bodies, journal.bound("720488"), journal.opened(99, "events", _EVENT), delivery]
 
 
-_EVENT = fragments.event(7, "Open", None, None, None, None, [])
+_EVENT = items.event(7, "Open", None, None, None, None, [])
 BODIES = recorded()
 LINES = [journal.line(body) for body in BODIES]
 JSON = st.recursive(
@@ -112,31 +112,31 @@ def mutated(draw: st.DrawFn) -> tuple[list[bytes], bytes]:
     return lines, bytes(data)
 
 
-def items() -> st.SearchStrategy[bytes]:
+def bodies_of_items() -> st.SearchStrategy[bytes]:
     """Return bodies of all kinds, made of anything."""
     offsets = st.integers(0, 10_000)
     notes: list[str] = []
     calls = st.builds(
-        lambda start, name, parameters, output: fragments.tool_call(start, name, parameters, output, None, notes),
+        lambda start, name, parameters, output: items.tool_call(start, name, parameters, output, None, notes),
         *(offsets, TEXTS, ANYTHING, st.just(OMITTED) | ANYTHING),
     )
     events = st.builds(
-        lambda start, end, title, tags, data: fragments.event(start, title, end, None, tags, data, notes),
+        lambda start, end, title, tags, data: items.event(start, title, end, None, tags, data, notes),
         *(offsets, st.none() | offsets, TEXTS, st.none() | st.lists(TEXTS), ANYTHING),
     )
     utterances = st.builds(
-        lambda start, end, speaker, text: fragments.utterance(start, end, speaker, text, None, notes),
+        lambda start, end, speaker, text: items.utterance(start, end, speaker, text, None, notes),
         *(offsets, offsets, st.sampled_from(["AGENT", "USER"]), TEXTS),
     )
     numbers = st.integers(0, 3)
     return st.one_of(
-        st.builds(lambda fragment: journal.item("tool_calls", fragment), calls),
-        st.builds(lambda fragment: journal.item("events", fragment), events),
-        st.builds(lambda fragment: journal.item("recorded_transcript", fragment), utterances),
-        st.builds(lambda number, fragment: journal.opened(number, "tool_calls", fragment), numbers, calls),
-        st.builds(lambda number, fragment: journal.done(number, "tool_calls", fragment), numbers, calls),
+        st.builds(lambda one: journal.item("tool_calls", one), calls),
+        st.builds(lambda one: journal.item("events", one), events),
+        st.builds(lambda one: journal.item("recorded_transcript", one), utterances),
+        st.builds(lambda number, one: journal.opened(number, "tool_calls", one), numbers, calls),
+        st.builds(lambda number, one: journal.done(number, "tool_calls", one), numbers, calls),
         st.builds(journal.dropped, numbers),
-        st.builds(lambda tag: journal.item("tags", fragments.text(tag)), TEXTS | ANYTHING),
-        st.builds(lambda data: journal.item("metadata", fragments.mapping(data)), ANYTHING),
+        st.builds(lambda tag: journal.item("tags", items.text(tag)), TEXTS | ANYTHING),
+        st.builds(lambda data: journal.item("metadata", items.mapping(data)), ANYTHING),
         st.builds(journal.closed, ANYTHING),
     )

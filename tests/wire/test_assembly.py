@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bluejay_ws.wire import fragments, journal
-from bluejay_ws.wire.fragments import OMITTED
+from bluejay_ws.wire import items, journal
+from bluejay_ws.wire.items import OMITTED
 from bluejay_ws.wire.journal import CallFacts
 from bluejay_ws.wire.report import Report
 from tests.testing.published import problems
 from tests.wire.hostile import strict
-from tests.wire.journals import items
+from tests.wire.journals import bodies_of_items
 
 HEADER = journal.header(
     report_id="r1", simulation_result_id="720488", started_at=1790000000.5, version="0.1.0", server="websockets"
@@ -24,17 +24,17 @@ CLOSE = journal.closed({"close_code": 1000})
 
 def tool(start: int, name: str, output: object = None) -> bytes:
     """Return the body of a tool call."""
-    return journal.item("tool_calls", fragments.tool_call(start, name, None, output, None, []))
+    return journal.item("tool_calls", items.tool_call(start, name, None, output, None, []))
 
 
 def event(start: int, title: str) -> bytes:
-    """Return the fragment of an event."""
-    return fragments.event(start, title, None, None, None, None, [])
+    """Return an event."""
+    return items.event(start, title, None, None, None, None, [])
 
 
 def metadata(**values: Any) -> bytes:
     """Return the body of metadata."""
-    return journal.item("metadata", fragments.mapping(values))
+    return journal.item("metadata", items.mapping(values))
 
 
 def report(*parts: list[bytes], **options: Any) -> dict[str, Any]:
@@ -55,9 +55,9 @@ def test_the_facts_of_a_call_are_read() -> None:
         HEADER,
         tool(1, "a"),
         tool(2, "b"),
-        journal.opened(1, "tool_calls", fragments.tool_call(3, "c", None, OMITTED, None, [])),
+        journal.opened(1, "tool_calls", items.tool_call(3, "c", None, OMITTED, None, [])),
         journal.opened(2, "events", event(4, "d")),
-        journal.done(1, "tool_calls", fragments.tool_call(3, "c", None, 1, None, [])),
+        journal.done(1, "tool_calls", items.tool_call(3, "c", None, 1, None, [])),
         journal.dropped(2),
         journal.item("tags", b'"vip"'),
         journal.item("tags", b'"vip"'),
@@ -138,7 +138,7 @@ def test_a_close_that_cannot_be_read_is_a_close() -> None:
 # -- one part ------------------------------------------------------------------------------------------------------
 
 
-def test_the_fragments_are_joined_as_they_are() -> None:
+def test_the_items_are_joined_as_they_are() -> None:
     """The report is byte for byte what was journaled, in the order of the starts, with a fixed order of keys."""
     body = journal.assemble(
         [
@@ -147,7 +147,7 @@ def test_the_fragments_are_joined_as_they_are() -> None:
                 journal.item("trace_ids", b'"t1"'),
                 metadata(tier="gold"),
                 journal.item("tags", b'"vip"'),
-                journal.item("recorded_transcript", fragments.utterance(7, 9, "USER", "hi", None, [])),
+                journal.item("recorded_transcript", items.utterance(7, 9, "USER", "hi", None, [])),
                 journal.item("events", event(8, "e")),
                 tool(9, "late", 0.5),
                 tool(5, "early", "é"),
@@ -183,7 +183,7 @@ def test_an_item_stands_where_and_as_it_was_last_told() -> None:
     """A finished item replaces the opened one, a withdrawn one is gone, one that never finished stays as opened."""
 
     def call(output: object) -> bytes:
-        return fragments.tool_call(1, "a", None, output, None, [])
+        return items.tool_call(1, "a", None, output, None, [])
 
     found = report(
         [
@@ -220,7 +220,7 @@ def test_a_lost_end_is_told() -> None:
     bodies = [
         HEADER,
         tool(5, "a"),
-        journal.item("recorded_transcript", fragments.utterance(7, 1200, "USER", "hi", None, [])),
+        journal.item("recorded_transcript", items.utterance(7, 1200, "USER", "hi", None, [])),
         journal.item("events", event(8, "e")),
     ]
     marker = {"report_id": "r1", "version": "0.1.0", "incomplete": "process_lost"}
@@ -273,10 +273,8 @@ def test_big_outputs_can_be_cut_afterwards() -> None:
         tool(1, "text", "x" * 1000),
         tool(2, "list", list(range(1000))),
         tool(3, "small", "x" * 50),
-        journal.item(
-            "tool_calls", fragments.tool_call(4, "parameters", {"output": "x" * 1000}, OMITTED, '"output":', [])
-        ),
-        journal.item("tool_calls", fragments.tool_call(5, "both", {"output": "x" * 1000}, "y" * 1000, None, [])),
+        journal.item("tool_calls", items.tool_call(4, "parameters", {"output": "x" * 1000}, OMITTED, '"output":', [])),
+        journal.item("tool_calls", items.tool_call(5, "both", {"output": "x" * 1000}, "y" * 1000, None, [])),
         b'["tool_calls",{"start_offset_ms":6,"name":"' + b"x" * 200 + b'","output":}',
         CLOSE,
     ]
@@ -296,7 +294,7 @@ def test_big_outputs_can_be_cut_afterwards() -> None:
 # -- anything ------------------------------------------------------------------------------------------------------
 
 
-@given(st.lists(st.lists(items(), max_size=6), max_size=3), st.none() | st.integers(60, 200))
+@given(st.lists(st.lists(bodies_of_items(), max_size=6), max_size=3), st.none() | st.integers(60, 200))
 def test_any_report_is_what_the_schema_asks_for(parts: list[list[bytes]], output_limit: int | None) -> None:
     """Whatever was recorded: strict JSON, valid by the published schema, and what the models would write."""
     report(*([HEADER, *bodies] for bodies in parts), output_limit=output_limit)

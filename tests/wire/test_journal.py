@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bluejay_ws.wire import fragments, journal
+from bluejay_ws.wire import items, journal
 from tests.wire.hostile import ANYTHING
 
 BODIES = [
@@ -67,7 +67,7 @@ def test_any_fact_fits_into_a_line(name: Any, output: Any) -> None:
     """Whatever is recorded, the line that keeps it is one line and is read back as it was written."""
     notes: list[str] = []
     bodies = [
-        journal.item("tool_calls", fragments.tool_call(1, name, output, output, None, notes)),
+        journal.item("tool_calls", items.tool_call(1, name, output, output, None, notes)),
         journal.bound(name),
         journal.closed({"reason": output}),
     ]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from pydantic import ValidationError
 
-from bluejay_ws.wire import fragments, journal
+from bluejay_ws.wire import items, journal
 from bluejay_ws.wire.report import Event, Report, ToolCall, Utterance
 from tests.testing.published import COMPONENTS, REPORT, problems
 from tests.wire.hostile import PLAIN
@@ -28,18 +28,18 @@ WHOLE = Report(
 )
 
 
-def test_the_models_and_the_fragments_write_the_same() -> None:
+def test_the_models_and_the_items_write_the_same() -> None:
     """A report built by hand and one assembled from a journal of the same facts are byte for byte equal."""
     notes: list[str] = []
     bodies = [
-        journal.item("tags", fragments.text("vip")),
-        journal.item("trace_ids", fragments.text("t1")),
-        journal.item("metadata", fragments.mapping({"tier": "gold"})),
-        journal.item("recorded_transcript", fragments.utterance(1, 4, "AGENT", "Hé", False, notes)),
-        journal.item("events", fragments.event(7, "Barge-in", 9, None, ["a"], {"latency_ms": 120.5}, notes)),
+        journal.item("tags", items.text("vip")),
+        journal.item("trace_ids", items.text("t1")),
+        journal.item("metadata", items.mapping({"tier": "gold"})),
+        journal.item("recorded_transcript", items.utterance(1, 4, "AGENT", "Hé", False, notes)),
+        journal.item("events", items.event(7, "Barge-in", 9, None, ["a"], {"latency_ms": 120.5}, notes)),
         journal.item(
             "tool_calls",
-            fragments.tool_call(5, "freeze_card", {"last4": "4242"}, {"status": "frozen"}, None, notes),
+            items.tool_call(5, "freeze_card", {"last4": "4242"}, {"status": "frozen"}, None, notes),
         ),
         journal.closed({}),
     ]

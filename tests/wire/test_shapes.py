@@ -7,22 +7,22 @@ from typing import Any
 
 import pytest
 
-from bluejay_ws.wire import fragments, journal
+from bluejay_ws.wire import items, journal
 from bluejay_ws.wire.journal import is_ours
 
 OURS = [
     journal.header(report_id="0" * 32, simulation_result_id=None, started_at=1.5, version="1", server="test"),
-    journal.item("tool_calls", fragments.tool_call(0, "a", None, fragments.OMITTED, None, [])),
-    journal.item("tool_calls", fragments.tool_call(2**53, "a", {"b": [1]}, None, "c", [])),
-    journal.item("events", fragments.event(1, "a", None, None, None, None, [])),
-    journal.item("events", fragments.event(1, "a", 2, "b", ["c"], {"d": None}, [])),
-    journal.item("recorded_transcript", fragments.utterance(1, 2, "AGENT", "a", None, [])),
-    journal.item("recorded_transcript", fragments.utterance(1, 2, "USER", "a", filler=True, notes=[])),
-    journal.item("tags", fragments.text("a")),
-    journal.item("trace_ids", fragments.text("")),
-    journal.item("metadata", fragments.mapping({})),
-    journal.opened(7, "tool_calls", fragments.tool_call(1, "a", None, 1, None, [])),
-    journal.done(7, "events", fragments.event(1, "a", None, None, None, None, [])),
+    journal.item("tool_calls", items.tool_call(0, "a", None, items.OMITTED, None, [])),
+    journal.item("tool_calls", items.tool_call(2**53, "a", {"b": [1]}, None, "c", [])),
+    journal.item("events", items.event(1, "a", None, None, None, None, [])),
+    journal.item("events", items.event(1, "a", 2, "b", ["c"], {"d": None}, [])),
+    journal.item("recorded_transcript", items.utterance(1, 2, "AGENT", "a", None, [])),
+    journal.item("recorded_transcript", items.utterance(1, 2, "USER", "a", filler=True, notes=[])),
+    journal.item("tags", items.text("a")),
+    journal.item("trace_ids", items.text("")),
+    journal.item("metadata", items.mapping({})),
+    journal.opened(7, "tool_calls", items.tool_call(1, "a", None, 1, None, [])),
+    journal.done(7, "events", items.event(1, "a", None, None, None, None, [])),
     journal.dropped(7),
     journal.bound("720488"),
     journal.closed({"close_code": 1000, "seconds": 1.5, "clean": True, "reason": None}),

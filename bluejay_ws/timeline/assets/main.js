@@ -59,15 +59,29 @@ function drawTools() {
   const { tools } = state.call;
   byId("tools-part").hidden = !tools?.length;
   const rows = (tools ?? []).map(({ name, expected, actual }) => {
-    const row = element("tr");
     const verdict = actual === expected ? "as expected" : actual > expected ? (expected ? "too often" : "not expected") : actual ? "too rarely" : "never called";
     const level = actual === expected ? "good" : actual < expected ? "bad" : "warn";
-    const heading = element("th", "", name);
-    heading.scope = "row";
-    row.append(heading, element("td", "", String(expected)), element("td", "", String(actual)), element("td", level, verdict));
-    return row;
+    return rowOf(name, [[String(expected), ""], [String(actual), ""], [verdict, level]]);
   });
   byId("tools-rows").replaceChildren(...rows);
+}
+
+function drawResult() {
+  const { result } = state.call;
+  byId("result-part").hidden = !result;
+  byId("result-tools").hidden = !result?.tools.length;
+  byId("result-rows").replaceChildren(...(result?.rows ?? []).map(([label, text, level]) => rowOf(label, [[text, level]])));
+  byId("result-pairs").replaceChildren(
+    ...(result?.tools ?? []).map(([name, words, level, ...sides]) => rowOf(name, [[words, level], ...sides.map((text) => [text, ""])])),
+  );
+}
+
+function rowOf(label, cells) {
+  const row = element("tr");
+  const heading = element("th", "", label);
+  heading.scope = "row";
+  row.append(heading, ...cells.map(([text, level]) => element("td", level, text)));
+  return row;
 }
 
 function drawAbout() {
@@ -85,6 +99,7 @@ function showCall(call) {
   if (sawAll) look(0, whole());
   else look(state.from, state.to);
   drawTools();
+  drawResult();
   drawAbout();
   byId("which").hidden = !call.against;
 }

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bluejay_ws.wire import fragments
-from bluejay_ws.wire.fragments import ITEM_LIMIT, NAME_LIMIT, OMITTED
+from bluejay_ws.wire import items
+from bluejay_ws.wire.items import ITEM_LIMIT, NAME_LIMIT, OMITTED
 from tests.testing.published import problems
 from tests.wire.hostile import ANYTHING, TEXTS, Card, Odd, SubStr, Word, strict, trap
 
@@ -22,7 +22,7 @@ BIG = "x" * 300_000
 def tool_call(*arguments: Any, limit: int = ITEM_LIMIT) -> tuple[dict[str, Any], list[str], bytes]:
     """Return a tool call read back, its notes and its JSON."""
     notes: list[str] = []
-    build: Any = fragments.tool_call
+    build: Any = items.tool_call
     data: bytes = build(*arguments, notes, limit=limit)
     return strict(data), notes, data
 
@@ -30,7 +30,7 @@ def tool_call(*arguments: Any, limit: int = ITEM_LIMIT) -> tuple[dict[str, Any],
 def event(*arguments: Any, limit: int = ITEM_LIMIT) -> tuple[dict[str, Any], list[str], bytes]:
     """Return an event read back, its notes and its JSON."""
     notes: list[str] = []
-    build: Any = fragments.event
+    build: Any = items.event
     data: bytes = build(*arguments, notes, limit=limit)
     return strict(data), notes, data
 
@@ -38,7 +38,7 @@ def event(*arguments: Any, limit: int = ITEM_LIMIT) -> tuple[dict[str, Any], lis
 def utterance(*arguments: Any, limit: int = ITEM_LIMIT) -> tuple[dict[str, Any], list[str], bytes]:
     """Return an utterance read back, its notes and its JSON."""
     notes: list[str] = []
-    build: Any = fragments.utterance
+    build: Any = items.utterance
     data: bytes = build(*arguments, notes, limit=limit)
     return strict(data), notes, data
 
@@ -305,7 +305,7 @@ def test_any_utterance_is_what_the_schema_asks_for(
 @given(TEXTS | ANYTHING, st.sampled_from([100, ITEM_LIMIT]))
 def test_a_text_is_a_json_string(value: Any, limit: int) -> None:
     """Any Python object in, a JSON string out."""
-    data = fragments.text(value, limit=limit)
+    data = items.text(value, limit=limit)
     assert isinstance(strict(data), str)
     assert len(data) <= limit
 
@@ -313,7 +313,7 @@ def test_a_text_is_a_json_string(value: Any, limit: int) -> None:
 @given(ANYTHING, st.sampled_from([100, ITEM_LIMIT]))
 def test_a_mapping_is_a_json_object(value: Any, limit: int) -> None:
     """Any Python object in, a JSON object out."""
-    data = fragments.mapping(value, limit=limit)
+    data = items.mapping(value, limit=limit)
     assert isinstance(strict(data), dict)
     assert len(data) <= limit
 
@@ -321,14 +321,14 @@ def test_a_mapping_is_a_json_object(value: Any, limit: int) -> None:
 def test_texts_and_mappings_note_what_was_done() -> None:
     """With a list of notes, what was cut or mapped stands in it."""
     notes: list[str] = []
-    assert fragments.text("vip", notes) == b'"vip"'
-    assert fragments.mapping({"tier": "gold"}, notes) == b'{"tier":"gold"}'
+    assert items.text("vip", notes) == b'"vip"'
+    assert items.mapping({"tier": "gold"}, notes) == b'{"tier":"gold"}'
     assert notes == []
-    fragments.text(BIG, notes)
-    fragments.text(7, notes)  # type: ignore[arg-type]
-    fragments.text(["\n" * 90_000], notes)  # type: ignore[arg-type]
-    fragments.mapping({"a": BIG}, notes)
-    fragments.mapping([1], notes)  # type: ignore[arg-type]
+    items.text(BIG, notes)
+    items.text(7, notes)  # type: ignore[arg-type]
+    items.text(["\n" * 90_000], notes)  # type: ignore[arg-type]
+    items.mapping({"a": BIG}, notes)
+    items.mapping([1], notes)  # type: ignore[arg-type]
     assert notes == ["cut.text", "mapped.text", "cut.text", "mapped.text", "cut.metadata", "mapped.metadata"]
 
 
@@ -342,8 +342,8 @@ def test_a_value_that_fights_is_recorded_all_the_same() -> None:
 
 
 def test_what_is_recorded_does_not_change_afterwards() -> None:
-    """The fragment is a snapshot."""
+    """The item is a snapshot."""
     output = {"status": "frozen"}
-    data = fragments.tool_call(1, "n", output, output, None, [])
+    data = items.tool_call(1, "n", output, output, None, [])
     output["status"] = "thawed"
     assert data == b'{"start_offset_ms":1,"name":"n","parameters":{"status":"frozen"},"output":{"status":"frozen"}}'

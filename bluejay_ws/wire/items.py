@@ -24,7 +24,7 @@ __all__ = [
     "NAME_LIMIT",
     "OMITTED",
     "OUTPUT_ROOM",
-    "Fragment",
+    "Item",
     "event",
     "mapping",
     "text",
@@ -33,7 +33,7 @@ __all__ = [
     "with_output",
 ]
 
-Fragment: TypeAlias = bytes
+Item: TypeAlias = bytes
 """One JSON value, compact, UTF-8, without line end."""
 
 CALL_LIMIT = 4 * 1024 * 1024
@@ -70,7 +70,7 @@ def tool_call(
     notes: list[str],
     *,
     limit: int = ITEM_LIMIT,
-) -> Fragment:
+) -> Item:
     """Return one of the report's ``tool_calls``.
 
     Over the limit, the output is cut first, then the parameters, then the description; the name never.
@@ -113,7 +113,7 @@ def tool_call(
     return _careful_tool_call(item, limit, notes)
 
 
-def _careful_tool_call(item: dict[str, object], limit: int, notes: list[str]) -> Fragment:
+def _careful_tool_call(item: dict[str, object], limit: int, notes: list[str]) -> Item:
     builder = _Builder(limit, notes)
     builder.put_offset("start_offset_ms", item["start_offset_ms"])
     builder.put_name("name", item["name"])
@@ -121,10 +121,10 @@ def _careful_tool_call(item: dict[str, object], limit: int, notes: list[str]) ->
     builder.put_object("parameters", item.get("parameters"), later=1)
     if "output" in item:
         builder.put_value("output", item["output"])
-    return builder.fragment()
+    return builder.item()
 
 
-def with_output(opened: Fragment, output: object, notes: list[str], *, limit: int = ITEM_LIMIT) -> Fragment:
+def with_output(opened: Item, output: object, notes: list[str], *, limit: int = ITEM_LIMIT) -> Item:
     """Return a tool call that was encoded without output, with it: name and parameters stay as they were then.
 
     Args:
@@ -148,7 +148,7 @@ def event(
     notes: list[str],
     *,
     limit: int = ITEM_LIMIT,
-) -> Fragment:
+) -> Item:
     """Return one of the report's ``events``.
 
     Over the limit, the metadata are cut first, then the description, then the tags; the title never.
@@ -186,7 +186,7 @@ def event(
     return _careful_event(item, limit, notes) if data is None else data
 
 
-def _careful_event(item: dict[str, object], limit: int, notes: list[str]) -> Fragment:
+def _careful_event(item: dict[str, object], limit: int, notes: list[str]) -> Item:
     builder = _Builder(limit, notes)
     start = builder.put_offset("start_offset_ms", item["start_offset_ms"])
     if "end_offset_ms" in item:
@@ -195,7 +195,7 @@ def _careful_event(item: dict[str, object], limit: int, notes: list[str]) -> Fra
     builder.put_texts("tags", item.get("tags"), later=2)
     builder.put_text("description", item.get("description"), later=1)
     builder.put_object("metadata", item.get("metadata"))
-    return builder.fragment()
+    return builder.item()
 
 
 def utterance(
@@ -207,7 +207,7 @@ def utterance(
     notes: list[str],
     *,
     limit: int = ITEM_LIMIT,
-) -> Fragment:
+) -> Item:
     """Return one of the report's ``recorded_transcript``.
 
     Args:
@@ -240,7 +240,7 @@ def _is_utterance(item: dict[str, Any]) -> bool:
     )
 
 
-def _careful_utterance(item: dict[str, Any], limit: int, notes: list[str]) -> Fragment:
+def _careful_utterance(item: dict[str, Any], limit: int, notes: list[str]) -> Item:
     builder = _Builder(limit, notes)
     start = builder.put_offset("start_offset_ms", item["start_offset_ms"])
     builder.put_offset("end_offset_ms", item["end_offset_ms"], least=start)
@@ -250,10 +250,10 @@ def _careful_utterance(item: dict[str, Any], limit: int, notes: list[str]) -> Fr
         notes.append("mapped.utterance")
     builder.put_text("utterance", "" if words is None else words, later=1)
     builder.put_flag("filler_utterance", item.get("filler_utterance"))
-    return builder.fragment()
+    return builder.item()
 
 
-def text(value: str, notes: list[str] | None = None, *, limit: int = ITEM_LIMIT) -> Fragment:
+def text(value: str, notes: list[str] | None = None, *, limit: int = ITEM_LIMIT) -> Item:
     """Return a JSON string: a tag, a trace id, a simulation result id.
 
     Args:
@@ -266,7 +266,7 @@ def text(value: str, notes: list[str] | None = None, *, limit: int = ITEM_LIMIT)
     return found.json
 
 
-def mapping(value: Mapping[str, Any], notes: list[str] | None = None, *, limit: int = ITEM_LIMIT) -> Fragment:
+def mapping(value: Mapping[str, Any], notes: list[str] | None = None, *, limit: int = ITEM_LIMIT) -> Item:
     """Return a JSON object: metadata of the call.
 
     Args:
@@ -289,7 +289,7 @@ class _Builder:
         self._room = limit - 2
         self._notes = notes
 
-    def fragment(self) -> Fragment:
+    def item(self) -> Item:
         return b"{" + b",".join(self._parts) + b"}"
 
     def put_offset(self, key: str, value: object, least: int = 0) -> int:
