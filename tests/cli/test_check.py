@@ -166,7 +166,12 @@ def test_a_running_agent_is_called_at_its_url(
     """It must report to the platform whose variables are printed; one that does not is said to report nothing."""
     monkeypatch.setattr(check, "REPORT_SECONDS", 0.01)
     scenario.write_text("{name: x, steps: [silence: 0.05], caller: {greeting: 0}}")
-    with serve(list, "127.0.0.1", 0) as server:  # it takes what comes
+
+    def silent(connection: Any) -> None:
+        for _ in connection:
+            pass
+
+    with serve(silent, "127.0.0.1", 0) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         url = f"ws://127.0.0.1:{server.socket.getsockname()[1]}"

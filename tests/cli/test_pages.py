@@ -105,7 +105,7 @@ def test_a_live_page_stays_for_a_person_until_ctrl_c(
             raise KeyboardInterrupt
 
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    monkeypatch.setattr(pages.threading, "Event", Pressed)
+    monkeypatch.setattr("bluejay_ws.cli.pages.threading.Event", Pressed)
     monkeypatch.setattr(pages, "LivePage", lambda: contextlib.nullcontext(SimpleNamespace(url="http://127.0.0.1:1")))
     args = argparse.Namespace(html=None, live=True, audio=False)
     with watching(args, Terminal.of(sys.stdout, {})) as watch:
