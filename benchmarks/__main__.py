@@ -22,6 +22,7 @@ NAMES = (
     "taps",
     "lateness",
     "throughput",
+    "check",
     "fleet",
     "suite",
 )

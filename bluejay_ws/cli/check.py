@@ -17,6 +17,7 @@ from bluejay_ws.cli.agentprocess import started
 from bluejay_ws.cli.arguments import count, new_parser, port
 from bluejay_ws.cli.conversation import new_id
 from bluejay_ws.cli.dialling import check_url
+from bluejay_ws.cli.inprocess import hosted, served
 from bluejay_ws.cli.pages import write_report_page
 from bluejay_ws.cli.terminal import Problem, Terminal, clean, plural
 from bluejay_ws.testing.judging import judge, latencies_of, percentile
@@ -27,8 +28,11 @@ from bluejay_ws.testing.scenarios import Scenario, ScenarioError, load
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
 
     from bluejay_ws.cli.arguments import Commands
+
+    Serving = AbstractAsyncContextManager[str]
 
 __all__ = ["HOLDS", "UNTRUSTED", "Run", "add_parser", "junit", "run", "verdict_of", "worse"]
 
@@ -116,7 +120,10 @@ def add_parser(commands: Commands[argparse.ArgumentParser]) -> None:
     add("scenarios", nargs="*", metavar="FILE", type=Path, help="scenarios, YAML")
     add("--url", metavar="URL", help="of a running agent that reports to the local platform")
     add("--run", metavar="COMMAND", dest="command", help='start the agent: --run "python agent.py"')
+    add("--app", metavar="MODULE:OBJECT", help="run the agent in this process: --app agent:handler")
+    add("--time", choices=("virtual", "real"), help="virtual: nobody waits; for --app, and its default")
     add("--port", metavar="N", type=port, help="of the agent that --run starts; default: the one that it opens")
+    add("--path", metavar="PATH", default="", help="of the agent that --run or --app starts, such as /media")
     add(
         "--platform-port",
         metavar="N",
@@ -147,8 +154,8 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
         return HOLDS
     runs = _runs(args)
     before = _baseline(args.baseline)
-    with _agent(args, terminal) as (url, platform):
-        asyncio.run(_make_all(runs, url, platform, args.calls, terminal))
+    with _agent(args, terminal) as (runner, serving, platform):
+        runner.run(_make_all(runs, serving, platform, args, terminal))
     faults = worse(runs, before)
     code = verdict_of(runs, faults)
     _write(args, runs, faults, terminal)
@@ -160,8 +167,14 @@ def _runs(args: argparse.Namespace) -> list[Run]:
     """Read the scenarios and prepare every call, so that nothing but calls is left to do."""
     if not args.scenarios:
         raise Problem("which scenarios?", "give one YAML file or several", exit_code=UNUSABLE)
-    if (args.url is None) == (args.command is None):
-        raise Problem("which agent?", 'give either --url or --run "python agent.py"', exit_code=UNUSABLE)
+    if [args.url, args.command, args.app].count(None) != 2:
+        how = 'give one of --url, --run "python agent.py" and --app agent:handler'
+        raise Problem("which agent?", how, exit_code=UNUSABLE)
+    if args.time == "virtual" and args.app is None:
+        reason = "virtual time cannot be had with an agent in another process: that has a time of its own"
+        raise Problem(reason, "give the agent as --app agent:handler", exit_code=UNUSABLE)
+    if args.url is not None and args.path:
+        raise Problem("both --url and --path are given", "write the path into the URL", exit_code=UNUSABLE)
     try:
         return [
             Run(scenario, path, voice, seed, repetition, new_id(), prepare(scenario, path.parent, voice))
@@ -190,38 +203,64 @@ def _baseline(path: Path | None) -> Mapping[str, float]:
 
 
 @contextlib.contextmanager
-def _agent(args: argparse.Namespace, terminal: Terminal) -> Iterator[tuple[str, FakePlatform]]:
-    """Give the agent's URL and the platform that it reports to."""
-    if args.command is None:
-        try:
-            platform = FakePlatform(port=args.platform_port).start()
-        except OSError as error:
-            raise Problem(f"no platform on port {args.platform_port}: {error.strerror}", exit_code=UNUSABLE) from None
-        with contextlib.closing(platform):
-            terminal.say(f"The agent must have BLUEJAY_API_URL={platform.url} BLUEJAY_API_KEY={platform.api_key}")
-            yield check_url(args.url), platform
+def _agent(args: argparse.Namespace, terminal: Terminal) -> Iterator[tuple[asyncio.Runner, Serving, FakePlatform]]:
+    """Give the loop in which to make the calls, what gives the agent's URL in it, and the agent's platform."""
+    if args.url is not None:
+        with _platform_for_others(args.platform_port, terminal) as platform, asyncio.Runner() as runner:
+            yield runner, contextlib.nullcontext(check_url(args.url)), platform
         return
     with FakePlatform() as platform:
         variables = {"BLUEJAY_API_URL": platform.url, "BLUEJAY_API_KEY": platform.api_key}
-        variables |= {"PORT": str(args.port)} if args.port is not None else {}
-        try:
-            with started(args.command, variables, stop_seconds=STOP_SECONDS) as agent:
-                found = agent.wait_for_port(args.port, START_SECONDS, terminal)
-                yield f"ws://127.0.0.1:{found}", platform
-        except Problem as problem:
-            problem.exit_code = UNUSABLE
-            raise
+        if args.app is not None:
+            with hosted(variables, virtual=args.time != "real") as runner:
+                yield runner, served(args.app), platform
+        else:
+            with _started(args, variables, terminal) as url, asyncio.Runner() as runner:
+                yield runner, contextlib.nullcontext(url), platform
 
 
-async def _make_all(runs: Sequence[Run], url: str, platform: FakePlatform, at_once: int, terminal: Terminal) -> None:
-    free = asyncio.Semaphore(at_once)
+@contextlib.contextmanager
+def _platform_for_others(number: int, terminal: Terminal) -> Iterator[FakePlatform]:
+    try:
+        platform = FakePlatform(port=number).start()
+    except OSError as error:
+        raise Problem(f"no platform on port {number}: {error.strerror}", exit_code=UNUSABLE) from None
+    with contextlib.closing(platform):
+        terminal.say(f"The agent must have BLUEJAY_API_URL={platform.url} BLUEJAY_API_KEY={platform.api_key}")
+        yield platform
 
-    async def make(one: Run) -> None:
+
+@contextlib.contextmanager
+def _started(args: argparse.Namespace, variables: dict[str, str], terminal: Terminal) -> Iterator[str]:
+    """Start the agent's process and give its URL."""
+    variables |= {"PORT": str(args.port)} if args.port is not None else {}
+    try:
+        with started(args.command, variables, stop_seconds=STOP_SECONDS) as agent:
+            found = agent.wait_for_port(args.port, START_SECONDS, terminal)
+            yield f"ws://127.0.0.1:{found}"
+    except Problem as problem:
+        problem.exit_code = UNUSABLE
+        raise
+
+
+async def _make_all(
+    runs: Sequence[Run], serving: Serving, platform: FakePlatform, args: argparse.Namespace, terminal: Terminal
+) -> None:
+    free = asyncio.Semaphore(args.calls)
+
+    async def make(one: Run, url: str) -> None:
         async with free:
             await _make(one, url, platform)
         _show(one, terminal)
 
-    await asyncio.gather(*map(make, runs))
+    async with serving as base:
+        url = f"{base}/{args.path.lstrip('/')}" if args.path else base
+        try:
+            async with asyncio.TaskGroup() as calls:
+                for one in runs:
+                    calls.create_task(make(one, url))
+        except ExceptionGroup as group:  # what is unusable once is so for all
+            raise group.exceptions[0] from None
 
 
 async def _make(one: Run, url: str, platform: FakePlatform) -> None:
