@@ -23,6 +23,7 @@ NAMES = (
     "lateness",
     "throughput",
     "check",
+    "timeline",
     "fleet",
     "suite",
 )

@@ -214,8 +214,17 @@ class Line:
             while not self.closed and self._clock() < until and not (until_heard and self._in_turn()):
                 await self._wait(until)
             return
+        await self.sound(silence(duration_ms), until_heard=until_heard)
+
+    async def sound(self, pcm: bytes, *, until_heard: bool = False) -> None:
+        """Send audio that is no speech, such as noise: without speech events, in the place of the line's own.
+
+        Args:
+            pcm: what to send.
+            until_heard: no longer than until the agent speaks.
+        """
         async with self._microphone:
-            for piece in frames(silence(duration_ms)):
+            for piece in frames(pcm):
                 await self._slot()
                 if self.closed or (until_heard and self._in_turn()):
                     return
