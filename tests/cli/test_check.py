@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -11,10 +12,12 @@ from typing import Any
 import jsonschema
 import pytest
 
-from bluejay_ws.cli import main
+from bluejay_ws.cli import check, main
 from bluejay_ws.cli.check import Run, junit, verdict_of, worse
-from bluejay_ws.testing.audio import caller_pcm, split_utterances, write_wav
+from bluejay_ws.testing import rehearsal
+from bluejay_ws.testing.audio import voice, write_wav
 from bluejay_ws.testing.scenarios import Scenario
+from tests.testing import scenario_agent
 
 AGENT = Path(__file__).parents[1] / "testing" / "scenario_agent.py"
 SCENARIO = """\
@@ -32,7 +35,7 @@ caller: {greeting: 3, patience: 4}
 @pytest.fixture
 def scenario(tmp_path: Path) -> Path:
     """Return the file of a scenario that needs no espeak-ng."""
-    write_wav(tmp_path / "order.wav", split_utterances(caller_pcm())[-1])
+    write_wav(tmp_path / "order.wav", voice(800))
     path = tmp_path / "books.yaml"
     path.write_text(SCENARIO)
     return path
@@ -56,11 +59,75 @@ def test_an_agent_that_books_passes_and_leaves_its_results(
     assert "Books a table" in json.loads(saved.read_text())["latency_p95_ms"]
 
 
-def test_an_agent_that_forgets_its_tool_fails(scenario: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Exit code 1, and the reason; as JSON for scripts."""
-    assert main(["check", str(scenario), "--run", command("forgetful"), "--json"]) == 1
-    (run,) = json.loads(capsys.readouterr().out.splitlines()[-1])["runs"]
-    assert run["faults"] == ["book_table was not called (called: no tool)"]
+def in_process(monkeypatch: pytest.MonkeyPatch, manner: str) -> list[str]:
+    """Return the arguments for the same agent in this process, in virtual time."""
+    monkeypatch.setattr(scenario_agent, "MANNER", manner)
+    return ["--app", "tests.testing.scenario_agent:agent"]
+
+
+@pytest.mark.parametrize(
+    ("manner", "fault"),
+    [
+        ("forgetful", "book_table was not called (called: no tool)"),
+        ("failing", "there were 1 errors: book_table failed with TimeoutError"),
+        ("slow", "the answers took 2."),
+    ],
+)
+def test_an_agent_that_has_become_worse_fails_every_time(
+    scenario: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, manner: str, fault: str
+) -> None:
+    """Exit code 1, and the reason; as JSON for scripts. In virtual time no call of many is different."""
+    scenario.write_text(SCENARIO.replace("outcome: completed", "outcome: completed\n  latency_p95: 2"))
+    often = ["--repeat", "5", "-n", "5", "--json"]
+    assert main(["check", str(scenario), *in_process(monkeypatch, "good"), *often]) == 0
+    assert main(["check", str(scenario), *in_process(monkeypatch, manner), *often]) == 1
+    runs = json.loads(capsys.readouterr().out.splitlines()[-1])["runs"]
+    assert len(runs) == 5
+    assert all(fault in run["faults"][0] for run in runs)
+
+
+def test_an_agent_slower_than_last_time_fails(
+    scenario: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against the baseline that it left; what is not in that baseline is named."""
+    saved = tmp_path / "last.json"
+    assert main(["check", str(scenario), *in_process(monkeypatch, "good"), "--save", str(saved)]) == 0
+    against = ["--baseline", str(saved)]
+    assert main(["check", str(scenario), *in_process(monkeypatch, "good"), *against]) == 0
+    assert main(["check", str(scenario), *in_process(monkeypatch, "slow"), *against]) == 1
+    assert "slower" in capsys.readouterr().out
+    scenario.write_text(SCENARIO.replace("Books a table", "Another"))
+    assert main(["check", str(scenario), *in_process(monkeypatch, "slow"), *against]) == 0
+    assert "not in the baseline, so not compared: Another" in capsys.readouterr().out
+
+
+def test_an_agent_that_reports_nothing_says_what_to_do(
+    scenario: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A carrier's id stands elsewhere than in the header, and so the advice differs."""
+    monkeypatch.setattr(check, "REPORT_SECONDS", 0.01)
+    silent = ["--app", "tests.testing.scenario_agent:unrecorded"]
+    assert main(["check", str(scenario), *silent]) == 1
+    assert "is the agent's handler under @record?" in capsys.readouterr().out
+    scenario.write_text(SCENARIO + "protocol: twilio")
+    assert main(["check", str(scenario), *silent]) == 1
+    assert 'id_from=("header", "message")' in " ".join(capsys.readouterr().out.split())
+
+
+def test_what_this_machine_could_not_measure_is_unclear(
+    scenario: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit code 3: skipped in JUnit, and kept out of the next baseline."""
+    scenario.write_text(SCENARIO.replace("outcome: completed", "outcome: completed\n  silence: 0.01"))
+    monkeypatch.setattr(rehearsal, "TRUSTED_MS", -1.0)
+    saved, xml = tmp_path / "last.json", tmp_path / "junit.xml"
+    files = ["--save", str(saved), "--junit", str(xml)]
+    assert main(["check", str(scenario), *in_process(monkeypatch, "good"), *files]) == 3
+    said = " ".join(capsys.readouterr().out.split())
+    assert "unclear" in said
+    assert "this machine was too slow to measure" in said
+    assert json.loads(saved.read_text()) == {"latency_p95_ms": {}}
+    assert (ET.parse(xml).getroot().attrib["failures"], len(list(ET.parse(xml).iter("skipped")))) == ("0", 1)
 
 
 @pytest.mark.parametrize(
@@ -71,6 +138,9 @@ def test_an_agent_that_forgets_its_tool_fails(scenario: Path, capsys: pytest.Cap
         (["{scenario}", "--url", "ws://x", "--run", "y"], "which agent?"),
         (["none.yaml", "--run", "y"], "cannot read a scenario"),
         (["{bad}", "--run", "y"], "bad.yaml:1: "),
+        (["{scenario}", "{scenario}", "--run", "y"], "two scenarios are called 'Books a table'"),
+        (["{scenario}", "--run", "{python} -c pass"], "the agent ended before it listened"),
+        (["{scenario}", "--url", "ws://127.0.0.1:9", "--platform-port", "{taken}"], "no platform on port"),
         (["{scenario}", "--run", "y", "--baseline", "{bad}"], "no baseline in"),
         (["{scenario}", "--run", "/none/agent"], ""),
         (["{scenario}", "--url", "ws://127.0.0.1:9", "--platform-port", "0"], "cannot be called"),
@@ -81,8 +151,10 @@ def test_what_cannot_be_used_is_exit_code_two(
 ) -> None:
     """A scenario, an agent or a baseline that is unusable is no failure of the agent."""
     (tmp_path / "bad.yaml").write_text("nothing: here")
-    given = [word.format(scenario=scenario, bad=tmp_path / "bad.yaml") for word in arguments]
-    assert main(["check", *given]) == 2
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        words_for = {"taken": listener.getsockname()[1], "python": sys.executable}
+        given = [word.format(scenario=scenario, bad=tmp_path / "bad.yaml", **words_for) for word in arguments]
+        assert main(["check", *given]) == 2
     assert words in " ".join(capsys.readouterr().err.split()).replace("bad.yaml: 1", "bad.yaml:1")
 
 

@@ -87,7 +87,8 @@ def test_the_caller_interrupts_in_the_middle_of_an_answer() -> None:
 
 def test_the_caller_interrupts_the_greeting() -> None:
     """The first step may; and so may one after listening. Without it the greeting is heard out."""
-    for steps in ([{"say": "b", "interrupt_after": 0.4}], [{"listen": 3}, {"say": "b", "interrupt_after": 0.4}]):
+    interrupts: dict[str, Any] = {"say": "b", "interrupt_after": 0.4}
+    for steps in ([interrupts], [{"listen": 3}, interrupts]):
         caller = {"greeting": 3.0 if len(steps) == 1 else 0.0}
         log, _ = call(steps, greets=True, caller=caller)
         (barge_in,) = log.of("barge_in")
