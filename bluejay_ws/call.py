@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import sys
 import threading
 import time
 import uuid
@@ -123,7 +124,7 @@ class Call:
         started_ns = self.clock()
         self.started = started_ns / 1e9
         self._client = client
-        self.server = server
+        self.server = sys.intern(server)  # adapters make the same few words again for each call
         self.ended = False
         self.aliases: tuple[str, ...] = ()  # names beside the id; an empty tuple takes no memory
         self._id_names = id_names  # in the caller's messages; None: they are not looked at
@@ -150,7 +151,7 @@ class Call:
             self._open_file(simulation_result_id)
         elif client.spool is not None:
             self._waiting = _Waiting()
-            self.recorder.write_to(self._waiting.append)
+            self.recorder.write_to(self._waiting)
 
     # -- told by the server adapter -----------------------------------------------------------------------------
 
@@ -437,8 +438,8 @@ class Call:
         except Exception as error:  # noqa: BLE001 - the call goes on, and is kept in memory
             self.failed("spool", error)
         if self._file is not None and waiting is not None:
-            waiting.release(self._file.append)
-        self.recorder.write_to(None if self._file is None else self._file.append)
+            waiting.release(self._file)
+        self.recorder.write_to(self._file)
 
     def _new_file(self, simulation_result_id: str) -> LiveReport | None:
         if self._client.spool is None:
@@ -462,24 +463,24 @@ class Call:
 class _Waiting:
     """The lines of a call whose file cannot be opened before its id is known, from whichever thread they come."""
 
-    __slots__ = ("_lines", "_lock", "_write")
+    __slots__ = ("_file", "_lines", "_lock")
 
     def __init__(self) -> None:
         self._lines: list[bytes] = []
         self._lock = threading.Lock()
-        self._write: Callable[[bytes], None] | None = None
+        self._file: LiveReport | None = None
 
     def append(self, body: bytes) -> None:
         with self._lock:
-            (self._write or self._lines.append)(body)
+            (self._file or self._lines).append(body)
 
-    def release(self, write: Callable[[bytes], None]) -> None:
+    def release(self, file: LiveReport) -> None:
         """Pass all lines on, and from now on each at once: none is lost, doubled or out of order."""
         with self._lock:
             for body in self._lines:
-                write(body)
+                file.append(body)
             self._lines.clear()
-            self._write = write
+            self._file = file
 
 
 class Handling:

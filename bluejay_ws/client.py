@@ -22,7 +22,7 @@ from bluejay_ws.exceptions import ConfigurationError, DeliveryError, SpoolError
 from bluejay_ws.log import say, say_seldom
 from bluejay_ws.settings import Retry, Secret, Settings
 from bluejay_ws.stats import Counters
-from bluejay_ws.wire.ids import NAMES, header_values, usable_id
+from bluejay_ws.wire.ids import NAMES, as_list, header_values, usable_id
 from bluejay_ws.wire.platform import ID_HEADER
 
 if TYPE_CHECKING:
@@ -252,7 +252,7 @@ class Bluejay:
     def _open_call(
         self, values: tuple[str, ...], server: str, *, late_id: bool, names: frozenset[str] | None
     ) -> Call | None:
-        identity = usable_id(values)
+        identity = usable_id(as_list(values))
         if identity is None and values:
             self._warn_unusable(len(values))
         if identity is None and not late_id:

@@ -22,9 +22,7 @@ class InertRecorder(Recorder):
     __slots__ = ()
 
     def __init__(self) -> None:
-        super().__init__(
-            clock=lambda: 0, started_ns=0, report_id="", simulation_result_id=None, counters=Counters(), write=None
-        )
+        super().__init__(clock=lambda: 0, started_ns=0, report_id="", simulation_result_id=None, counters=Counters())
         self.abandon()
 
     def __repr__(self) -> str:

@@ -42,6 +42,7 @@ _ADAPTERS = {
     "aiohttp.web_request": "bluejay_ws.servers.aiohttp",
     "aiohttp.web_urldispatcher": "bluejay_ws.servers.aiohttp",  # a View, which has the request
     "sanic.request": "bluejay_ws.servers.sanic",
+    "starlette.endpoints": "bluejay_ws.servers.unsupported",  # whose methods each serve a part of a call
 }
 
 
@@ -147,20 +148,13 @@ def _check_environment() -> None:
         preload()
 
 
-def _function(handler: Any) -> Any:
-    """Return the function behind partials and callable objects."""
-    while isinstance(handler, functools.partial):
-        handler = handler.func
-    return handler if inspect.isroutine(handler) else getattr(handler, "__call__", handler)  # noqa: B004
-
-
 def _is_async(handler: Callable[..., Any]) -> bool:
-    return inspect.iscoroutinefunction(_function(handler))
+    return inspect.iscoroutinefunction(unsupported.function_of(handler))
 
 
 def _like(handler: Callable[..., Any], wrapper: FunctionType) -> Any:
     """Return the wrapper with the handler's looks: also its globals, where FastAPI before 0.124 finds annotations."""
-    own = getattr(inspect.unwrap(_function(handler)), "__globals__", wrapper.__globals__)
+    own = getattr(inspect.unwrap(unsupported.function_of(handler)), "__globals__", wrapper.__globals__)
     name = getattr(handler, "__name__", type(handler).__name__)  # of a partial or an object, as routers name it
     like = FunctionType(wrapper.__code__, own, name, None, wrapper.__closure__)
     functools.update_wrapper(like, handler)
@@ -230,8 +224,9 @@ def _find_call(opener: Opener, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
     """Return the call of the first argument that is a connection; None if there is none, or no id. Never raises."""
     known = False
     for value in (*args, *kwargs.values()):
-        kind: Any = type(value)
-        adapter = _adapter(kind)
+        adapter = _adapter_of(value)
+        if adapter is unsupported:
+            break
         if adapter is not None:
             known = True
             call = opener.guarded(adapter.open_call, value)
@@ -240,6 +235,14 @@ def _find_call(opener: Opener, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
     if not known:
         unsupported.say(opener, args, kwargs)
     return None
+
+
+def _adapter_of(value: Any) -> Any:
+    kind: Any = type(value)
+    try:
+        return _adapter(kind)
+    except Exception:  # noqa: BLE001 - a class that cannot be looked at or hashed is no connection's
+        return None
 
 
 @functools.lru_cache(maxsize=256)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from bluejay_ws.hearing.utterances import Heard, Placed, Speaker, Stretch
     from bluejay_ws.stats import Counters
 
-__all__ = ["DECORATED_TOOLS", "Owner", "Recorder"]
+__all__ = ["DECORATED_TOOLS", "Lines", "Owner", "Recorder"]
 
 
 # Names of the functions under @record_tool, so that a call which ends without any tool call can be told apart.
@@ -50,6 +50,13 @@ _FULL = CALL_LIMIT + CALL_LIMIT // 4  # what names and times may take when nothi
 _TOOL_CALL = b'["tool_calls",'
 # One count for all calls: `next` is atomic, so blocks opened by two threads at once never share a number.
 _numbers = itertools.count(1)
+
+
+class Lines(Protocol):
+    """Where the lines of a journal go, one after the other: a call's file, or a list."""
+
+    def append(self, body: bytes, /) -> None:
+        """Take one line's body."""
 
 
 class Owner(Protocol):
@@ -79,7 +86,7 @@ class Recorder:
         report_id: what tells this report apart from any other.
         simulation_result_id: the platform's id of the call; None while it is not known.
         counters: where cuts, mappings and drops are counted.
-        write: given each line's body at once; None keeps it in memory only.
+        lines: what takes each line's body at once, by its ``append``; None keeps it in memory only.
         owner: told of a late id, an alias and a discard.
         heard: places utterances that come without offsets.
         redact: called as ``redact(kind, value)`` before anything is kept, kind being one of ``parameters``,
@@ -102,6 +109,7 @@ class Recorder:
         "_clock",
         "_counters",
         "_items",
+        "_lines",
         "_over",
         "_redact",
         "_size",
@@ -109,7 +117,6 @@ class Recorder:
         "_started",
         "_started_at",
         "_unplaced",
-        "_write_line",
         "closed",
         "heard",
         "owner",
@@ -126,7 +133,7 @@ class Recorder:
         report_id: str,
         simulation_result_id: str | None,
         counters: Counters,
-        write: Callable[[bytes], None] | None = None,
+        lines: Lines | None = None,
         owner: Owner | None = None,
         heard: Heard | None = None,
         redact: Callable[[str, Any], Any] | None = None,
@@ -137,7 +144,7 @@ class Recorder:
         self.report_id = report_id
         self.simulation_result_id = simulation_result_id
         self._counters = counters
-        self._write_line = write
+        self._lines = lines  # not its bound `append`: that would be an object more for each idle call
         self.owner = owner
         self.heard = heard
         self._redact = redact
@@ -196,9 +203,9 @@ class Recorder:
         """Place utterances without offsets by ``heard`` from now on; for the library itself."""
         self.heard = heard
 
-    def write_to(self, write: Callable[[bytes], None] | None) -> None:
-        """Hand each line's body to ``write`` from now on, None: to nobody; for the library itself."""
-        self._write_line = write
+    def write_to(self, lines: Lines | None) -> None:
+        """Append each line's body to ``lines`` from now on, None: to nothing; for the library itself."""
+        self._lines = lines
 
     # -- what was said ------------------------------------------------------------------------------------------
 
@@ -512,7 +519,7 @@ class Recorder:
 
     def release(self) -> None:
         """Let go of everything after the end: whoever still holds the recorder keeps no call, no words, no cycle."""
-        self.owner = self.heard = self._write_line = None
+        self.owner = self.heard = self._lines = None
         self._bodies = []
         self._at_end = self._blocks = self._unplaced = None
 
@@ -867,9 +874,9 @@ class Recorder:
         self._items += 1
         self._bodies.append(body)  # `_put`, spelled out: this is the path of every tool call
         self._size += len(body)
-        write_line = self._write_line  # read once: another thread may let go of it
-        if write_line is not None:
-            write_line(body)
+        lines = self._lines  # read once: another thread may let go of it
+        if lines is not None:
+            lines.append(body)
         return None
 
     def _begins_an_item(self) -> bool:
@@ -889,9 +896,9 @@ class Recorder:
     def _put(self, body: bytes) -> None:
         self._bodies.append(body)
         self._size += len(body)
-        write_line = self._write_line  # read once: another thread may let go of it
-        if write_line is not None:
-            write_line(body)
+        lines = self._lines  # read once: another thread may let go of it
+        if lines is not None:
+            lines.append(body)
 
     def _count(self, notes: list[str]) -> None:
         for note in notes:

@@ -84,8 +84,8 @@ class Retry:
         ceiling: upper bound of any wait between two tries.
         retry_after_ceiling: the longest ``Retry-After`` of the platform that is believed.
         read_back: seconds after an unknown outcome at which the platform is looked at, rising.
-        resend_first: seconds before a report is sent again whose outcome stayed unknown more than once, after another
-            look; doubles each time.
+        resend_first: seconds after the last of these looks until a report that did not show is looked for once more,
+            and sent again; doubles each time.
         resend_ceiling: upper bound of that wait.
     """
 

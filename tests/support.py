@@ -124,7 +124,7 @@ class Call:
             report_id="0" * 32,
             simulation_result_id="720488",
             counters=self.counters,
-            write=self.journal.append,
+            lines=self.journal,
             owner=self.owner,
             heard=heard,
             redact=redact,

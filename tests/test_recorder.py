@@ -475,9 +475,7 @@ def test_an_alias_is_passed_on(call: Call) -> None:
 
 def test_a_recorder_without_owner_and_journal_works() -> None:
     """Everything that is handed in is optional but the clock."""
-    recorder = Recorder(
-        clock=Clock(), started_ns=0, report_id="r", simulation_result_id=None, counters=Counters(), write=None
-    )
+    recorder = Recorder(clock=Clock(), started_ns=0, report_id="r", simulation_result_id=None, counters=Counters())
     recorder.add_alias("a")
     recorder.bind("720488")
     recorder.add_event("e")
@@ -492,13 +490,13 @@ class _Released(Recorder):
     looks = 0
 
     @property
-    def _write_line(self) -> Any:
+    def _lines(self) -> Any:
         """Answer with the journal once, and with None from then on."""
         self.looks += 1
-        return None if self.looks > 1 else (lambda _body: None)
+        return None if self.looks > 1 else []
 
-    @_write_line.setter
-    def _write_line(self, value: Any) -> None:
+    @_lines.setter
+    def _lines(self, value: Any) -> None:
         self.looks = 0
 
 
@@ -506,9 +504,7 @@ class _Released(Recorder):
 def test_a_journal_that_is_released_meanwhile_costs_no_fact(record: Any) -> None:
     """Looked at twice, it is there and then gone, and what memory holds would be counted as dropped."""
     counters = Counters()
-    recorder = _Released(
-        clock=Clock(), started_ns=0, report_id="r", simulation_result_id="720488", counters=counters, write=None
-    )
+    recorder = _Released(clock=Clock(), started_ns=0, report_id="r", simulation_result_id="720488", counters=counters)
     record(recorder)
     assert len(recorder.bodies) == 1
     assert counters.snapshot() == {}
@@ -601,11 +597,12 @@ def test_no_error_of_the_journal_reaches_the_agent(caplog: pytest.LogCaptureFixt
     """Whatever breaks below the recorder is counted and logged by type only."""
     call = Call()
 
-    def broken(body: bytes) -> None:
-        message = "quotes the caller"
-        raise OSError(message)
+    class Broken(list[bytes]):
+        def append(self, body: bytes) -> None:
+            message = "quotes the caller"
+            raise OSError(message)
 
-    call.recorder.write_to(broken)
+    call.recorder.write_to(Broken())
     call.recorder.add_tool_call("t")
     call.recorder.add_event("e")
     call.recorder.agent_said("a")
@@ -649,7 +646,7 @@ def test_a_call_near_its_share_of_memory_cuts_outputs_but_keeps_names(call: Call
 
 
 def test_many_threads_may_record_at_once(call: Call) -> None:
-    """Nothing recorded from several threads is lost."""
+    """Nothing recorded from several threads is lost, in memory or in the journal, and each thread's is in its order."""
 
     def work(thread: int) -> None:
         for number in range(50):
@@ -662,7 +659,13 @@ def test_many_threads_may_record_at_once(call: Call) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    tools = call.report().tool_calls or []
+    call.recorder.close({}, {})
+    assert sorted(call.journal) == sorted(call.recorder.bodies)
+    for lines in (call.journal, call.recorder.bodies):  # the order between threads is anybody's guess, in each
+        for number in range(8):
+            mine = [line for line in lines if b'"name":"t%d"' % number in line]
+            assert [b'"n":%d}' % count in line for count, line in enumerate(mine)] == [True] * 50
+    tools = call.unclosed().tool_calls or []
     assert len(tools) == 8 * 50 * 2
     assert all(tool.output is None for tool in tools)
 

@@ -180,7 +180,12 @@ def test_whatever_redaction_answers_the_report_is_sound(answer: Any) -> None:
 def test_an_error_of_ours_is_logged_with_the_call_and_without_its_text(caplog: pytest.LogCaptureFixture) -> None:
     """The log says which call and what kind of error; the error's text may quote the caller."""
     call = Call()
-    call.recorder.write_to(lambda body: _refuse("", body))
+
+    class Refusing(list[bytes]):
+        def append(self, body: bytes) -> None:
+            _refuse("", body)
+
+    call.recorder.write_to(Refusing())
     call.recorder.add_tags("secret")
     (record,) = caplog.records
     assert (record.levelno, record.name) == (logging.ERROR, "bluejay_ws")

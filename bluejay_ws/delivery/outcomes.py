@@ -371,9 +371,9 @@ def _absent(history: History, retry: Retry, jitter: float, *, due: bool) -> Deci
     if not due and history.looks < len(waits):
         wait = max(0.0, waits[history.looks] - waits[history.looks - 1])
         return Decision(State.UNKNOWN, wait, Platform.READABLE, "read_back", pinned=True)
-    if due or not history.resends:
+    if due:
         return Decision(State.WAITING, 0.0, Platform.READABLE, "not_found")
-    wait = min(retry.resend_ceiling, retry.resend_first * 2.0 ** min(history.resends - 1, 16)) * (0.9 + 0.2 * jitter)
+    wait = min(retry.resend_ceiling, retry.resend_first * 2.0 ** min(history.resends, 16)) * (0.9 + 0.2 * jitter)
     return Decision(State.UNKNOWN, wait, Platform.READABLE, "not_found")
 
 

@@ -152,7 +152,7 @@ class Sender:
     # -- waiting and ending -------------------------------------------------------------------------------------
 
     def flush(self, timeout: float) -> bool:
-        """Wait until nothing is undelivered; what waits for another attempt gets one now.
+        """Wait until nothing is undelivered; what waits without need gets its next attempt within a second.
 
         Returns early where waiting is of no use: the key is missing or refused, or the configuration is wrong.
 
@@ -171,15 +171,20 @@ class Sender:
     def _flush(self, until: float) -> bool:
         if not self._queue.pending:
             return True
-        self._start_threads()
-        self._queue.pull_in()
-        tried_at = self._clock()
-        while self._queue.pending and self._clock() < until and not self._queue.blocked:
-            time.sleep(POLL)
+        self._hurry(until, lambda: self._queue.blocked is not None, first=self._start_threads)
+        return not self._queue.pending
+
+    def _hurry(self, until: float, useless: Callable[[], bool], *, first: Callable[[], object] = lambda: None) -> None:
+        """Wait until nothing is undelivered, or waiting is of no use; what can be tried again is, each second."""
+        tried_at = float("-inf")
+        while self._queue.pending and self._clock() < until:
             if self._clock() - tried_at >= TRY_AGAIN:
                 tried_at = self._clock()
-                self._start_threads()
-        return not self._queue.pending
+                first()
+                self._queue.pull_in()
+            if useless():
+                return
+            time.sleep(POLL)
 
     def close(self, timeout: float) -> bool:
         """Flush, then end the threads. A later report starts them again; twice is allowed.
@@ -348,9 +353,7 @@ class Sender:
         """Wait for the workers at the end of the process, as long as it can be of use."""
         until = self._until(self._settings.flush_timeout)
         self._endings.drain(max(0.0, until - self._clock()))
-        self._queue.pull_in()
-        while self._queue.pending and self._clock() + self._queue.next_due() < until:
-            time.sleep(POLL)
+        self._hurry(until, lambda: self._clock() + self._queue.next_due() >= until)
 
     def _say_what_is_left(self) -> None:
         left = self._queue.pending

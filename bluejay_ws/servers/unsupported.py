@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
+import itertools
 import linecache
 import logging
 import re
@@ -14,11 +16,11 @@ from bluejay_ws.wire.platform import ID_HEADER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import FrameType
+    from types import CodeType, FrameType
 
     from bluejay_ws.servers.base import Opener
 
-__all__ = ["check", "kind_of_class", "say"]
+__all__ = ["check", "function_of", "kind_of_class", "say"]
 
 logger = logging.getLogger("bluejay_ws")
 
@@ -37,15 +39,24 @@ _WAYS = {
     "django": _MIDDLEWARE,
     "sanic": _MIDDLEWARE,
     "tornado": _CALL.format("self.request.headers"),
+    "starlette.endpoints": "decorate the class: each of its methods serves a part of the call only",
     "simple_websocket": _CALL.format("request.headers"),
     "flask": _CALL.format("request.headers"),
     "granian": _CALL.format("scope.headers"),
-    "robyn": _CALL.format("the connect request's headers"),
+    "robyn": (
+        "let the platform put the id into the URL, and use in the handler: with bluejay.call("
+        '{"X-Simulation-Result-Id": websocket.query_params.get("simulation_result_id", None)}) as recorder'
+    ),
 }
+# Connections that keep nothing of the connect request's headers: nobody can know which of them is a simulated call.
+_WITHOUT_HEADERS = ("robyn.ws", "litestar.handlers.websocket_handlers.listener")
 _ANY = _CALL.format("headers")
+_OF_CLASSES = "decorate its method that is called with the connection, or " + _ANY
+_PER_MESSAGE = re.compile(r"\s*@(?:\w+\.)*(websocket_listener|websocket_stream|send_websocket_stream)\(")
 _ROUTE = re.compile(r"\s*@[\w.]+\.(websocket|websocket_route|ws|route|get|view)\(")
 _SAID: set[object] = set()
 _FEW_LINES = 40
+_GENERATORS = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 
 
 # -- where it is decorated -----------------------------------------------------------------------------------------
@@ -60,19 +71,42 @@ def check(handler: object) -> None:
         if kind_of_class(handler) is None:
             raise TypeError(f"record() cannot record the class {handler.__name__}: {_way(handler) or _OF_CLASSES}")
         return
-    module = type(handler).__module__
-    if module.startswith("litestar.handlers"):
+    if type(handler).__module__.startswith("litestar.handlers"):
         raise TypeError("@record stands above the route's decorator, and would record nothing: put it below, "
                         "directly above the function")  # fmt: skip
-    route = _route_below(handler)
+    code: CodeType | None = getattr(function_of(handler), "__code__", None)
+    if code is not None:
+        _check_code(code, handler)
+
+
+def _check_code(code: CodeType, handler: object) -> None:
+    if code.co_flags & _GENERATORS and not code.co_flags & inspect.CO_ITERABLE_COROUTINE:
+        raise TypeError(
+            f"record() cannot record the generator function {code.co_name}: it returns before it serves. "
+            f"Instead, {_MIDDLEWARE}; or {_ANY}"
+        )
+    if code is not getattr(handler, "__code__", None):
+        return
+    above, below = _decorators(code)
+    route = next(filter(_ROUTE.match, below), None)
     if route:
         raise TypeError(
-            f"@record stands above {route}, so that the route has the bare function and nothing would be recorded: "
-            "put @record below it, directly above the function"
+            f"@record stands above {_name(route)}, so that the route has the bare function and nothing would be "
+            "recorded: put @record below it, directly above the function"
+        )
+    per_message = next(filter(_PER_MESSAGE.match, above), None)
+    if per_message:
+        raise TypeError(
+            f"record() cannot record a function of {_name(per_message)}: it is called for each message, without the "
+            f"connection. Instead, {_MIDDLEWARE}"
         )
 
 
-_OF_CLASSES = "decorate its method that is called with the connection, or " + _ANY
+def function_of(handler: Any) -> Any:
+    """Return the function behind partials and callable objects."""
+    while isinstance(handler, functools.partial):
+        handler = handler.func
+    return handler if inspect.isroutine(handler) else getattr(handler, "__call__", handler)  # noqa: B004
 
 
 def kind_of_class(handler: type[Any]) -> str | None:
@@ -88,26 +122,31 @@ def kind_of_class(handler: type[Any]) -> str | None:
     return None
 
 
-def _route_below(handler: object) -> str | None:
-    """Return the decorator between ``@record`` and the function if it gives the function to a route; from the source.
+def _decorators(code: CodeType) -> tuple[list[str], list[str]]:
+    """Return the source lines above and below ``@record`` down to the function; none where it is no decorator.
 
-    Such a decorator returns the function itself: neither its code nor its name shows that a route has it.
+    A route's decorator returns the function itself: neither its code nor its name shows that a route has it.
     """
-    code = getattr(handler, "__code__", None)
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - the way to the code that decorates
     while frame is not None and frame.f_globals.get("__name__") in {__name__, "bluejay_ws.decorator"}:
         frame = frame.f_back
-    if code is None or frame is None or frame.f_code.co_filename != code.co_filename:
-        return None
+    if frame is None or frame.f_code.co_filename != code.co_filename:
+        return [], []
     if not code.co_firstlineno <= frame.f_lineno < code.co_firstlineno + _FEW_LINES:
-        return None  # not used as a decorator of this function
-    for number in range(frame.f_lineno + 1, frame.f_lineno + _FEW_LINES):
-        line = linecache.getline(code.co_filename, number)
-        if re.match(r"\s*(async\s+)?def\s", line) or not line:
-            return None
-        if _ROUTE.match(line):
-            return line.strip().partition("(")[0]
-    return None
+        return [], []
+    line = functools.partial(linecache.getline, code.co_filename)
+    here = frame.f_lineno
+    above = map(line, range(code.co_firstlineno, here))
+    below = itertools.takewhile(_no_def, map(line, range(here + 1, here + _FEW_LINES)))
+    return list(above), list(below)
+
+
+def _no_def(line: str) -> bool:
+    return bool(line) and not re.match(r"\s*(async\s+)?def\s", line)
+
+
+def _name(decorator: str) -> str:
+    return decorator.strip().partition("(")[0]
 
 
 # -- at the first simulated call -----------------------------------------------------------------------------------
@@ -123,15 +162,28 @@ def say(opener: Opener, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
 
 def _say(opener: Opener, values: list[Any]) -> None:
     for value in values:
-        if _has_id(value):
-            kind = type(value)
+        kind = type(value)
+        if any(base.__module__ in _WITHOUT_HEADERS for base in kind.__mro__):
+            return _say_once(kind, "any call: its {} has no headers", _way(kind))
+        if not _is_stand_in(value) and _has_id(value):
             opener.client().counters.add("dropped.unknown_server")
-            if kind not in _SAID:
-                _SAID.add(kind)
-                way = _MIDDLEWARE if isinstance(value, dict) and "headers" in value else _way(kind) or _ANY
-                text = "@record cannot record this call: it does not know %s.%s. Instead, %s"
-                logger.error(text, kind.__module__, kind.__qualname__, way)
-            return
+            way = _MIDDLEWARE if isinstance(value, dict) and "headers" in value else _way(kind) or _ANY
+            return _say_once(kind, "this call: it does not know {}", way)
+    return None
+
+
+def _say_once(kind: type[Any], what: str, way: str | None) -> None:
+    if kind not in _SAID:
+        _SAID.add(kind)
+        logger.error(
+            "@record cannot record %s. Instead, %s", what.format(f"{kind.__module__}.{kind.__qualname__}"), way
+        )
+
+
+def _is_stand_in(value: Any) -> bool:
+    """Return whether this is a mock of a user's own test: it would note every question."""
+    mock = sys.modules.get("unittest.mock")
+    return mock is not None and isinstance(value, mock.NonCallableMock)
 
 
 def _way(kind: type[Any]) -> str | None:
@@ -153,7 +205,7 @@ def _of_context() -> Iterator[Any]:
 
 def _has_id(value: Any) -> bool:
     """Return whether the connect request of a connection has the id header, wherever its framework keeps headers."""
-    return any(headers is not None and header_values(headers, ID_HEADER) for headers in _headers_of(value))
+    return any(header_values(headers, ID_HEADER) for headers in _headers_of(value) if not _is_stand_in(headers))
 
 
 def _headers_of(value: Any) -> Iterator[Any]:
@@ -163,6 +215,7 @@ def _headers_of(value: Any) -> Iterator[Any]:
         return
     for name in ("headers", "request_headers", "environ"):
         yield getattr(value, name, None)
-    yield getattr(getattr(value, "request", None), "headers", None)
+    for name in ("request", "websocket", "ws", "socket", "connection"):  # the last are of a user's own objects
+        yield getattr(getattr(value, name, None), "headers", None)
     scope = getattr(value, "scope", None)
     yield scope.get("headers") if isinstance(scope, dict) else getattr(scope, "headers", None)

@@ -26,6 +26,7 @@ __all__ = [
     "NAMES",
     "IdPlaces",
     "IdSource",
+    "as_list",
     "begins_stream",
     "checked_sources",
     "header_values",
@@ -82,31 +83,52 @@ def header_values(headers: Any, name: str) -> list[str]:
     """Return all values of the header ``name``, whatever its case; an empty list when there is none.
 
     Args:
-        headers: an object with ``get_all`` (websockets, email, Robyn, Granian), ``getlist`` (Starlette, Werkzeug),
-            ``get_list`` (Tornado, httpx) or ``getall`` (aiohttp, Sanic, Litestar), a mapping of names to values or
-            lists of values, a WSGI environ, pairs of text or bytes (ASGI), or None.
+        headers: an object with ``get_list`` (Tornado, httpx), ``getlist`` (Starlette, Werkzeug), ``get_all``
+            (websockets, email, Robyn, Granian) or ``getall`` (aiohttp, Sanic, Litestar), a mapping of names to values
+            or lists of values, a WSGI environ, pairs of text or bytes (ASGI), what has such ``headers`` (an ASGI
+            scope, a request), or None.
         name: the header's name.
+
+    Raises:
+        Exception: of any kind, where this is nothing of all that.
     """
-    if headers is None:
-        return []
-    for method in ("get_all", "getlist", "get_list"):
+    inside = headers.get("headers") if isinstance(headers, dict) else getattr(headers, "headers", None)
+    if inside is None or isinstance(inside, str | bytes):
+        inside = headers
+    return [] if inside is None else _asked(inside, name) or _scanned(inside, name)
+
+
+def _asked(headers: Any, name: str) -> list[str]:
+    for method in ("get_list", "getlist", "get_all"):  # Tornado has a get_all too, of all headers
         if hasattr(headers, method):
-            return _texts(getattr(headers, method)(name) or ())
-    if hasattr(headers, "getall"):
-        return _texts(headers.getall(name, ()))
-    pairs: Iterable[Any] = headers.items() if hasattr(headers, "items") else headers
+            return _texts(getattr(headers, method)(name))
+    return _texts(headers.getall(name, ())) if hasattr(headers, "getall") else []
+
+
+def _scanned(headers: Any, name: str) -> list[str]:
+    pairs: Iterable[Any] = headers
+    for method in ("multi_items", "raw_items", "lists", "items"):  # `items` of some knows one value of each name only
+        if hasattr(headers, method):
+            pairs = getattr(headers, method)()
+            break
     wanted = {name.lower(), "http_" + name.lower().replace("-", "_")}
-    return [text for key, value in pairs if _text(key).lower() in wanted for text in _texts(value)]
+    return [
+        text for key, value in pairs if not wanted.isdisjoint(map(str.lower, _texts(key))) for text in _texts(value)
+    ]
 
 
-def _texts(values: Any) -> list[str]:
-    """Return one value or several as text; None is no value."""
-    several = values if isinstance(values, list | tuple) else (values,)
-    return [_text(value) for value in several if value is not None]
+def _texts(value: Any) -> list[str]:
+    """Return one value or several as text; None, and what is no value of a header, is none."""
+    if isinstance(value, list | tuple | set | frozenset):
+        return [text for one in value for text in _texts(one)]
+    if isinstance(value, bytes | bytearray | memoryview):
+        return [bytes(value).decode("latin-1")]
+    return [str(value)] if isinstance(value, str | int) else []
 
 
-def _text(value: object) -> str:
-    return value.decode("latin-1") if isinstance(value, bytes | bytearray) else str(value)
+def as_list(values: Iterable[object]) -> list[object]:
+    """Return header values one by one, as they were sent: WSGI, Tornado and proxies join equal ones with commas."""
+    return [one.strip(" \t") for value in values if isinstance(value, str) for one in value.split(",")]
 
 
 class IdPlaces(tuple[IdSource, ...]):  # noqa: SLOT001 - a tuple cannot have any

@@ -179,3 +179,15 @@ def test_a_look_that_is_put_off_waits_as_long_as_it_is_asked_to() -> None:
         Sight.UNREADABLE, Answer(429, retry_after=40.0), History(), RETRY, wall=NOW, jitter=0.5, due=False
     )
     assert (decision.state, decision.wait, decision.pinned) == (UNKNOWN, 40.0, True)
+
+
+def test_a_report_that_no_look_showed_is_looked_for_once_more_before_it_is_sent_again() -> None:
+    """A slow platform has the time to show it: the waits before another POST grow from the first, each with a look."""
+    history = History(attempts=1)
+    waits = []
+    for resends in range(3):
+        history.resends, history.looks = resends, len(RETRY.read_back) - 1
+        after = decide_look(Sight.ABSENT, Answer(404, OWN), history, RETRY, wall=NOW, jitter=0.5, due=False)
+        assert after.state is UNKNOWN
+        waits.append(after.wait)
+    assert waits == pytest.approx([RETRY.resend_first, 2 * RETRY.resend_first, 4 * RETRY.resend_first])

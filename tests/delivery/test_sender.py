@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Self
 
 import pytest
 
-from bluejay_ws.delivery import breaker
+from bluejay_ws.delivery import breaker, outcomes
+from bluejay_ws.delivery import queue as queues
 from bluejay_ws.delivery import sender as senders
 from bluejay_ws.delivery.outcomes import Answer, Failure, Phase
 from bluejay_ws.delivery.sender import Sender
@@ -167,6 +168,7 @@ def test_after_any_fault_one_report_is_accepted(
 ) -> None:
     """Neither none nor two, and no more tries than needed; with a platform that echoes metadata or does not."""
     monkeypatch.setattr(breaker, "FIRST_PROBE", 0.05)
+    monkeypatch.setattr(outcomes, "NOT_FOUND_WAITS", (0.02, 0.1, 0.6, 6.0))
     platform.read_back.echo_metadata = echo
     platform.plan(*steps)  # type: ignore[arg-type]
     with Station(platform.url, tmp_path, timeout=0.15) as station:
@@ -178,14 +180,14 @@ def test_after_any_fault_one_report_is_accepted(
 
 
 def test_a_platform_that_lags_gets_no_second_report(platform: FakePlatform, tmp_path: Path) -> None:
-    """The report shows at the third look."""
-    platform.read_back.lag_reads = 2
+    """The report shows at the fourth look only, which is the one before it would be sent again."""
+    platform.read_back.lag_reads = 3
     platform.plan(Close(at="answer", accept=True))
     with Station(platform.url, tmp_path) as station:
         station.submit("720488")
         assert station.sender.flush(10.0)
         assert len(platform.accepted) == 1
-        assert station.counters["read_back.absent"] == 2
+        assert station.counters["read_back.absent"] == 3
         assert station.counters["read_back.found"] == 1
 
 
@@ -298,12 +300,15 @@ def test_an_error_of_our_own_ends_nothing(platform: FakePlatform, tmp_path: Path
         assert station.counters["errors.delivery.ZeroDivisionError"] == 1
 
 
-def test_too_many_reports_in_memory_cost_the_oldest(platform: FakePlatform, caplog: pytest.LogCaptureFixture) -> None:
+def test_too_many_reports_in_memory_cost_the_oldest(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Memory is bounded; what is given up is counted and told."""
+    monkeypatch.setattr(queues, "MEMORY_LIMIT", 64_000)
     script = Script()
     script.post = lambda body: Failure(Phase.NOT_SENT, "down")  # type: ignore[method-assign]
-    with Station(platform.url, None, client=lambda: script) as station:
-        big = b'["metadata",{"x":"' + b"x" * 9_000_000 + b'"}'
+    with Station("http://127.0.0.1:1", None, client=lambda: script) as station:
+        big = b'["metadata",{"x":"' + b"x" * 9_000 + b'"}'
         for number in range(9):
             report_id = new_id()
             station.sender.submit(Report.from_memory(report_id, str(number), [*bodies(report_id, str(number)), big]))

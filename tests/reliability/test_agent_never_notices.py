@@ -171,7 +171,7 @@ def fill_the_disk(call: Call) -> None:
 
 def break_the_journal(call: Call) -> None:
     """Break what a recorder writes to, which by its contract never raises."""
-    call.recorder.write_to(broken)
+    call.recorder.write_to(Broken())
 
 
 def break_the_file(call: Call) -> None:
@@ -204,7 +204,7 @@ def slow(action: Any) -> Callable[..., Any]:
 
 def slow_journal(call: Call) -> None:
     """Let the disk take its time for each line."""
-    call.recorder.write_to(slow(call.recorder._write_line))
+    call.recorder.write_to(Slow(call.recorder._lines))
 
 
 def slow_observer(call: Call) -> None:

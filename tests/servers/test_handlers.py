@@ -8,6 +8,7 @@ import logging
 import sys
 import types
 from typing import TYPE_CHECKING, Annotated, Any
+from unittest import mock
 
 import pytest
 from aiohttp import web
@@ -200,6 +201,32 @@ class Unknown:
     def __init__(self, websocket: object) -> None: ...
 
 
+def yields(websocket: object) -> Any:
+    """Return before it serves."""
+    yield websocket
+
+
+async def yields_asynchronously(websocket: object) -> Any:
+    """Return before it serves."""
+    yield websocket
+
+
+@types.coroutine
+def old_style(websocket: object) -> Any:
+    """Be awaited, as a coroutine of old."""
+    yield
+    return websocket
+
+
+def test_a_coroutine_of_old_is_no_generator() -> None:
+    """It serves while it is awaited."""
+
+    async def main() -> object:
+        return await record(old_style)("ws")
+
+    assert asyncio.run(main()) == "ws"
+
+
 def of_module(name: str, module: str) -> type[Any]:
     """Return a class as a framework that is not installed would define it."""
     return type(name, (), {"__module__": module})
@@ -213,6 +240,9 @@ def of_module(name: str, module: str) -> type[Any]:
         (of_module("WebsocketListener", "litestar.handlers.websocket_handlers.listener"), "BluejayMiddleware"),
         (functools.partialmethod(print), "got partialmethod"),
         (property(print), "got property"),
+        (yields, "generator function yields"),
+        (yields_asynchronously, "generator function yields_async"),
+        (functools.partial(yields_asynchronously, 1), "generator function yields_async"),
     ],
 )
 def test_what_cannot_be_recorded_is_refused_where_it_is_decorated(handler: Any, way: str) -> None:
@@ -341,6 +371,16 @@ def test_a_route_below_record_is_refused(tmp_path: Path, module: str, kind: str,
                 exec(code, {"__name__": "agent"})
 
 
+def test_a_function_that_is_called_for_each_message_is_refused(tmp_path: Path) -> None:
+    """Litestar's listeners never see the connection."""
+    path = tmp_path / "agent.py"
+    first = "app.websocket_listener = lambda path: print\n@app.websocket_listener('/')"
+    source = ROUTE.format(module="fastapi", kind="FastAPI", first=first, second="@record")
+    path.write_text(source)
+    with pytest.raises(TypeError, match=r"a function of @app\.websocket_listener.* BluejayMiddleware"):
+        exec(compile(source, str(path), "exec"), {"__name__": "agent"})
+
+
 def test_where_the_source_is_not_to_be_had_nothing_is_refused() -> None:
     """As in a REPL."""
     code = compile(
@@ -371,6 +411,7 @@ SIMULATED = [
     (connection("_granian", headers=ID), "bluejay.call(scope.headers)"),
     (connection("quart.wrappers", headers=ID), "app.asgi_app = BluejayMiddleware"),
     (connection("channels.generic", scope={"headers": ASGI}), "BluejayMiddleware"),
+    (connection("own", websocket=types.SimpleNamespace(headers=ID)), "bluejay.call(headers)"),
     (connection("own", scope=types.SimpleNamespace(headers=ID)), "bluejay.call(headers)"),
     ({"type": "websocket", "headers": ASGI}, "BluejayMiddleware"),
     ({"REQUEST_METHOD": "GET", "HTTP_X_SIMULATION_RESULT_ID": "1"}, "bluejay.call(headers)"),
@@ -391,6 +432,66 @@ def test_a_simulated_call_that_cannot_be_recorded_is_said_once(
     assert line.startswith("@record cannot record this call")
     assert way in line
     assert client.stats()["dropped.unknown_server"] == 2
+
+
+class NotHashable(type):
+    """The class of a class that cannot be asked for in a dictionary."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class OddClass(metaclass=NotHashable):
+    """What a user's own test hands over."""
+
+
+@pytest.mark.parametrize("given", [OddClass(), type("NoModule", (), {"__module__": None})()])
+def test_an_argument_of_an_odd_class_reaches_the_handler(client: Bluejay, given: Any) -> None:
+    """A call never fails because its arguments cannot be looked at."""
+    assert record(lambda one: one, client=client)(given) is given
+
+
+@pytest.mark.usefixtures("_unsaid")
+@pytest.mark.parametrize("kind", [mock.MagicMock, mock.AsyncMock])
+def test_the_mocks_of_a_user_s_own_test_are_not_touched(
+    client: Bluejay, caplog: pytest.LogCaptureFixture, kind: Any
+) -> None:
+    """They would note each question, and a coroutine of theirs would never be awaited."""
+    given = kind()
+    for one in (given, types.SimpleNamespace(headers=given)):
+        assert record(lambda one: one, client=client)(one) is one
+    assert (given.mock_calls, caplog.records) == ([], [])
+
+
+@pytest.mark.usefixtures("_unsaid")
+def test_a_connection_without_headers_is_said_at_its_first_call(
+    client: Bluejay, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of Robyn's nobody can know which is simulated, so any call is said, once."""
+    handler, given = record(lambda one: one, client=client), connection("robyn.ws")
+    for _ in range(2):
+        assert handler(given) is given
+    (line,) = caplog.records
+    assert "cannot record any call" in line.getMessage()
+    assert "query_params" in line.getMessage()
+
+
+@pytest.mark.usefixtures("_unsaid")
+def test_a_method_of_an_endpoint_is_said_and_not_recorded_in_part(
+    client: Bluejay, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its report would leave when the first of its methods returns."""
+
+    class Agent(WebSocketEndpoint):
+        encoding = "text"
+
+        @record(client=client)
+        async def on_connect(self, websocket: WebSocket) -> None:
+            await websocket.accept()
+
+    with TestClient(Starlette(routes=[WebSocketRoute("/", Agent)])).websocket_connect("/", headers=HEADERS):
+        pass
+    assert "decorate the class" in caplog.text
+    assert (client.stats()["recorded"], client.stats()["dropped.unknown_server"]) == (0, 1)
 
 
 class Raises:

@@ -246,6 +246,8 @@ def test_two_calls_at_once_keep_their_facts_apart(client: Bluejay, platform: Fak
         ([("X-Simulation-Result-Id", "a b")], 0),
         ([("X-Simulation-Result-Id", "x" * 5000)], 0),
         ([("X-SIMULATION-RESULT-ID", "1")], 1),
+        ([("X-Simulation-Result-Id", "1, 1")], 1),
+        ([("X-Simulation-Result-Id", "1, 2")], 0),
     ],
 )
 def test_header_values_name_a_call_only_when_they_agree(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from email.message import Message
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from websockets.datastructures import Headers
 
-from bluejay_ws.wire.ids import header_values
+from bluejay_ws.wire.ids import as_list, header_values
 from bluejay_ws.wire.platform import ID_HEADER
 
 if TYPE_CHECKING:
@@ -90,9 +90,68 @@ class Listing(dict[str, str]):
         (Listing({ID_HEADER: "720488"}), ["720488"]),
         (Listing(), []),
         ([("X-Simulation-Result-Id", ["720488"])], ["720488"]),
+        ({"X-Simulation-Result-Id": {"720488"}}, ["720488"]),
+        ([(memoryview(b"x-simulation-result-id"), memoryview(b"720488"))], ["720488"]),
+        ({"type": "websocket", "headers": [(b"x-simulation-result-id", b"720488")]}, ["720488"]),
+        (SimpleNamespace(headers={"x-simulation-result-id": "720488"}), ["720488"]),
+        ({"headers": "not ours", "x-simulation-result-id": "720488"}, ["720488"]),
+        ({None: "1", 7: "2", "X-Simulation-Result-Id": object()}, []),
     ],
-    ids=["lists", "tuples", "None", "environ", "get_list", "get_list without", "pairs of lists"],
+    ids=[
+        *(
+            "lists",
+            "tuples",
+            "None",
+            "environ",
+            "get_list",
+            "get_list without",
+            "pairs of lists",
+            "sets",
+            "memoryviews",
+        ),
+        *("ASGI scope", "request", "header of that name", "no values"),
+    ],
 )
 def test_headers_of_any_server_are_understood(headers: Any, expected: list[str]) -> None:
     """`bluejay.call(headers)` takes what the server has; a missing value is no id called None."""
     assert header_values(headers, ID_HEADER) == expected
+
+
+class Tornado(dict[str, str]):
+    """Its ``get_all`` takes no name, and yields all headers."""
+
+    def get_all(self) -> Any:
+        return self.items()
+
+    def get_list(self, name: str) -> list[str]:
+        return [value for key, value in self.items() if key.lower() == name.lower()]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        Tornado({"x-simulation-result-id": "720488"}),
+        pytest.importorskip("multidict").MultiDict([("x-simulation-result-id", "720488")]),
+        pytest.importorskip("starlette.datastructures").ImmutableMultiDict([("x-simulation-result-id", "720488")]),
+    ],
+    ids=["Tornado", "multidict", "Starlette's multidict"],
+)
+def test_methods_that_take_the_name_as_it_is_written_are_not_believed(headers: Any) -> None:
+    """Dictionaries of several values mind the case, headers must not."""
+    assert header_values(headers, ID_HEADER) == ["720488"]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (["720488"], ["720488"]),
+        ([" 720488\t"], ["720488"]),
+        (["720488, 720488"], ["720488", "720488"]),
+        (["720488,720489", "1"], ["720488", "720489", "1"]),
+        ([""], [""]),
+        ([None, 7], []),
+    ],
+)
+def test_values_are_read_one_by_one(values: list[object], expected: list[str]) -> None:
+    """WSGI, Tornado and proxies join what was sent twice, and blanks around a value are not part of it."""
+    assert as_list(values) == expected
