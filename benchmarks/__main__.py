@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import logging
 import sys
 from pathlib import Path
 from time import perf_counter
@@ -21,9 +22,12 @@ NAMES = (
     "hearing",
     "taps",
     "lateness",
+    "delivering",
     "throughput",
     "check",
     "timeline",
+    "backlog",
+    "outages",
     "fleet",
     "suite",
 )
@@ -46,6 +50,7 @@ def _arguments() -> argparse.Namespace:
 def main() -> int:
     """Run the benchmarks and print one table; fail when a figure is not reached."""
     arguments = _arguments()
+    logging.getLogger("bluejay_ws").setLevel(logging.CRITICAL)  # outages are part of it
     effort = Effort.quick() if arguments.quick else Effort()
     results: list[Result] = []
     for name in arguments.names or NAMES:

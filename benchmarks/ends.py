@@ -63,6 +63,6 @@ def run(effort: Effort) -> list[Result]:
     times = median(one / other for one, other in found)
     against = f"{times:.0f} times less than alone; the rest is done beside the loop, later"
     return [
-        Result("end of a call, on the event loop", median(alone), "us", spread(alone)),
+        Result("end of a call, on the event loop", median(alone), "us", spread(alone), "alone", 60.0),
         Result(f"the same where {effort.crowd:,} end at once, each", median(crowd), "us", spread(crowd), against),
     ]

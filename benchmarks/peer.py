@@ -61,8 +61,10 @@ def peer(kind: str, *words: object) -> Iterator[Peer]:
 def _platform() -> None:
     with FakePlatform() as platform:
         print(platform.url, platform.api_key, flush=True)
-        for _ in sys.stdin:
-            print(len(platform.accepted), flush=True)
+        for line in sys.stdin:
+            accepted = platform.accepted
+            times = [one.received_at for one in accepted] if line.strip() == "times" else []
+            print(*(f"{at:.6f}" for at in (min(times), max(times))) if times else (len(accepted),), flush=True)
 
 
 class _Callers:

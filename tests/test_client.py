@@ -938,7 +938,8 @@ def test_the_default_client_can_be_reached(monkeypatch: pytest.MonkeyPatch, tmp_
 def test_the_http_client_is_imported_before_the_first_call(where: str) -> None:
     """A thread that imports it during a call holds the interpreter for milliseconds at a time."""
     made = "bluejay_ws.Bluejay('k')" if where == "at configuration" else "bluejay_ws.record(lambda websocket: None)"
-    code = f"import sys, bluejay_ws; print('httpx' in sys.modules); {made}; print('httpx' in sys.modules)"
+    loaded = "print({'httpx', 'httpcore'} <= set(sys.modules))"
+    code = f"import sys, bluejay_ws; print('httpx' in sys.modules); {made}; {loaded}"
     environment = os.environ | {"BLUEJAY_API_KEY": "made-up", "BLUEJAY_SPOOL": os.devnull}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert done.stdout.split() == ["False", "True"]

@@ -1,6 +1,6 @@
-"""A platform that is away for an hour or a day: the real desk, courier and spool on a clock that is moved by hand.
+"""A platform that is away for an hour or a day: the real queue, attempts and spool on a clock that is moved by hand.
 
-The sender's threads only carry what `Desk` decides; here one thread does what the keeper and a worker do, and where
+The threads only carry what `Queue` decides; here one thread does what the scheduler and a worker do, and where
 they would sleep the clock is moved. So a day passes in seconds, and each request has an exact time.
 """
 
@@ -14,8 +14,10 @@ import tempfile
 import tracemalloc
 from bisect import bisect_right
 from collections import Counter
+from collections.abc import Callable
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from itertools import cycle
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -31,13 +33,13 @@ from bluejay_ws.delivery.spool import Spool
 from bluejay_ws.testing.platform import AcceptedReport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from bluejay_ws.delivery.store import Report, Store
     from bluejay_ws.settings import Settings
     from bluejay_ws.stats import Counters
 
-__all__ = ["HOUR", "Outage", "Seen", "run"]
+__all__ = ["BUSY", "HOUR", "KINDS", "REFUSED", "Outage", "Seen", "run"]
 
 HOUR = 3600.0
 EXCHANGE = 0.02  # seconds that an exchange takes while all is well
@@ -82,35 +84,52 @@ class Seen:
         return self.accepted_at[-1] - self.back_at if self.accepted_at else 0.0
 
 
+@dataclass(frozen=True)
+class Taken:
+    """The platform takes the report in, and the client hears something else."""
+
+    answer: Failure | Answer
+
+
+Trouble = Failure | Answer | Taken
+Away = Callable[[float, bool], Trouble | None]
+
+
 class _Line:
     """An exchange with a platform that is away when ``away`` says so."""
 
-    def __init__(self, outage: Outage, away: Callable[[float], Failure | Answer | None]) -> None:
+    def __init__(self, outage: Outage, away: Away) -> None:
         self._outage = outage
         self._away = away
         self.accepted: list[AcceptedReport] = []
 
     def post(self, body: bytes) -> Answer | Failure:
-        trouble = self._trouble()
+        trouble = self._trouble(read=False)
+        if isinstance(trouble, Taken):
+            self._take(body)
+            return trouble.answer
         if trouble is not None:
             return trouble
+        self._take(body)
+        return Answer(200, b'{"status": "success", "message": null}')
+
+    def _take(self, body: bytes) -> None:
         now = self._outage.now
         identity = json.loads(body)["simulation_result_id"]
         self.accepted.append(AcceptedReport(identity, body, now))
         self._outage.seen.accepted_at.append(now)
-        return Answer(200, b'{"status": "success", "message": null}')
 
     def look(self, simulation_result_id: str) -> Answer | Failure:
-        trouble = self._trouble()
+        trouble = self._trouble(read=True)
         if trouble is not None:
-            return trouble
+            return trouble.answer if isinstance(trouble, Taken) else trouble
         found = [json.loads(one.body) for one in self.accepted if one.simulation_result_id == simulation_result_id]
         events = [event for report in found for event in report["events"]]
         return Answer(200, json.dumps({"simulation_result": {"events": events, "tool_calls": []}}).encode())
 
-    def _trouble(self) -> Answer | Failure | None:
+    def _trouble(self, *, read: bool) -> Trouble | None:
         self._outage.now += EXCHANGE
-        trouble = self._away(self._outage.now)
+        trouble = self._away(self._outage.now, read)
         if trouble is not None:
             self._outage.seen.attempts.append(self._outage.now)
         return trouble
@@ -122,10 +141,10 @@ class Outage:
     Args:
         directory: of its spool.
         seed: of the jitter.
-        away: the trouble that a request meets at that time; None: all is well.
+        away: the trouble that a request meets at that time, told whether it only reads; None: all is well.
     """
 
-    def __init__(self, directory: Path, seed: int, away: Callable[[float], Failure | Answer | None]) -> None:
+    def __init__(self, directory: Path, seed: int, away: Away) -> None:
         self.now = 1000.0
         self.seen = Seen()
         self.line = _Line(self, away)
@@ -218,14 +237,47 @@ class _Hands:
 
 REFUSED = Failure(Phase.NOT_SENT, "connect_error")
 BUSY = Answer(503, b"", None)
+LOST = Failure(Phase.UNKNOWN, "read_timeout")
+_PAGE = b"<html>Bad gateway</html>"
+_WELL = (None,)
+
+KINDS: dict[str, tuple[Sequence[Trouble | None], Sequence[Trouble | None]]] = {
+    "refuses connections": ((REFUSED,), (REFUSED,)),
+    "no name, no route": ((Failure(Phase.NOT_SENT, "dns_error"),), (Failure(Phase.NOT_SENT, "dns_error"),)),
+    "cuts the request off": ((Failure(Phase.BODY_INCOMPLETE, "write_error"),), (LOST,)),
+    "hangs": ((LOST,), (LOST,)),
+    "takes reports in and hangs": ((Taken(LOST),), (LOST,)),
+    "takes reports in, answers 502": ((Taken(Answer(502, _PAGE)),), (Answer(502, _PAGE),)),
+    "answers 500": ((Answer(500),), (Answer(500),)),
+    "answers 503": ((BUSY,), (BUSY,)),
+    "answers 503, results can be read": ((BUSY,), _WELL),
+    "answers 504 to half of all": ((Answer(504, _PAGE), None), _WELL),
+    "takes half of those in that it answers with 504": ((Answer(504), Taken(Answer(504)), None), _WELL),
+    "answers 200 with a page": ((Answer(200, _PAGE),), (Answer(200, _PAGE),)),
+    "redirects": ((Answer(302),), (Answer(302),)),
+    "answers 400 with a page": ((Answer(400, _PAGE),), (Answer(400, _PAGE),)),
+    "answers 404 with a page": ((Answer(404, _PAGE),), (Answer(404, _PAGE),)),
+    "answers 405": ((Answer(405),), (Answer(405),)),
+    "answers 501": ((Answer(501),), (Answer(501),)),
+    "refuses the key, 401": ((Answer(401),), (Answer(401),)),
+    "refuses the key, 403": ((Answer(403),), (Answer(403),)),
+    "lets no result be read, 403": ((BUSY,), (Answer(403),)),
+    "asks to wait, 429": ((Answer(429, retry_after=5.0),), (Answer(429, retry_after=5.0),)),
+    "has a bad certificate": (
+        (Failure(Phase.CERTIFICATE, "certificate"),),
+        (Failure(Phase.CERTIFICATE, "certificate"),),
+    ),
+}
+"""Kinds of outage: what a POST meets, in turns, and what reading a result meets."""
 
 
 def run(
     seconds: float,
     calls: int,
     seed: int,
-    troubles: Sequence[Failure | Answer | None] = (REFUSED,),
+    troubles: Sequence[Trouble | None] = (REFUSED,),
     *,
+    reads: Sequence[Trouble | None] | None = None,
     traced: bool = False,
 ) -> tuple[Account, Seen]:
     """Let so many calls end during the first half of an outage; then let the platform come back for good.
@@ -235,6 +287,7 @@ def run(
         calls: how many calls end meanwhile.
         seed: of the jitter.
         troubles: what requests meet, in turns; a flapping platform has a None among them.
+        reads: what reading a result meets, in turns; default: the same.
         traced: whether memory is that of Python objects, which takes long; else that of the process.
 
     Returns:
@@ -242,11 +295,12 @@ def run(
     """
     with tempfile.TemporaryDirectory(prefix="bluejay_ws-") as directory:
         back_at = 1000.0 + seconds
-        turn = iter(range(10**9))
+        turns = cycle(troubles)
+        read_turns = turns if reads is None else cycle(reads)
         outage = Outage(
             Path(directory, "spool"),
             seed,
-            lambda now: None if now >= back_at else troubles[next(turn) % len(troubles)],
+            lambda now, read: None if now >= back_at else next(read_turns if read else turns),
         )
         with _tracing() if traced else nullcontext():
             _ends_while_away(outage, calls, seconds, back_at)

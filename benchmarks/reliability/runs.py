@@ -147,6 +147,10 @@ def _outages(size: Size, seed: int) -> Iterator[Line]:
     for name, seconds in (("an hour", outage.HOUR), ("a day", 24 * outage.HOUR)):
         account, seen = outage.run(seconds, size.waiting, seed)
         yield Line(f"platform away for {name} (clock moved by hand)", account, _seen(seen))
+    for name, (posts, reads) in outage.KINDS.items():
+        account, seen = outage.run(30.0, min(200, size.waiting), seed, posts, reads=reads)
+        what = f"platform {name} for half a minute (clock moved by hand)"
+        yield Line(what, account, f"all after {seen.drained_after:.0f} s", failed=bool(account.kept))
     for hung in size.hung:
         account = hanging.run(size.sockets, hung)
         yield Line(f"platform hangs for {hung:.0f} s (real time) with {size.sockets} calls", account, account.notes[0])
