@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import socket
 import sys
+import threading
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
+from websockets.sync.server import serve
 
+from bluejay_ws import Bluejay
 from bluejay_ws.cli import check, main
 from bluejay_ws.cli.check import Run, junit, verdict_of, worse
 from bluejay_ws.testing import rehearsal
@@ -157,6 +160,52 @@ def test_what_cannot_be_used_is_exit_code_two(
     assert words in " ".join(capsys.readouterr().err.split()).replace("bad.yaml: 1", "bad.yaml:1")
 
 
+def test_a_running_agent_is_called_at_its_url(
+    scenario: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It must report to the platform whose variables are printed; one that does not is said to report nothing."""
+    monkeypatch.setattr(check, "REPORT_SECONDS", 0.01)
+    scenario.write_text("{name: x, steps: [silence: 0.05], caller: {greeting: 0}}")
+
+    def silent(connection: Any) -> None:
+        for _ in connection:
+            pass
+
+    with serve(silent, "127.0.0.1", 0) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        url = f"ws://127.0.0.1:{server.socket.getsockname()[1]}"
+        assert main(["check", str(scenario), "--url", url, "--platform-port", "0"]) == 1
+        server.shutdown()
+        thread.join()
+    said = capsys.readouterr().out
+    assert "The agent must have BLUEJAY_API_URL=http://127.0.0.1:" in said
+    assert "no report came" in said
+
+
+def test_results_that_cannot_be_written_are_said(
+    scenario: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a call without a report has no page."""
+    agent = in_process(monkeypatch, "good")
+    assert main(["check", str(scenario), *agent, "--junit", str(tmp_path / "no" / "junit.xml")]) == 2
+    assert "cannot write" in capsys.readouterr().err
+    monkeypatch.setattr(check, "REPORT_SECONDS", 0.01)
+    silent = ["--app", "tests.testing.scenario_agent:unrecorded"]
+    assert main(["check", str(scenario), *silent, "--html", str(tmp_path / "pages")]) == 1
+    assert list((tmp_path / "pages").iterdir()) == []
+
+
+def test_yaml_is_an_extra(
+    scenario: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it is missing both commands say how to get it."""
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    assert main(["check", str(scenario), "--run", "x"]) == 2
+    assert main(["scenario", "from-report", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.count("pip install 'bluejay_ws[check]'") == 2
+
+
 def test_the_schema_is_one(capsys: pytest.CaptureFixture[str]) -> None:
     """For editors: it takes what the model takes."""
     assert main(["check", "--schema"]) == 0
@@ -216,3 +265,13 @@ def test_a_report_becomes_a_scenario_file(tmp_path: Path, capsys: pytest.Capture
     assert main(["scenario", "from-report", str(report)]) == 0
     assert "name: Call 7 again" in capsys.readouterr().out
     assert main(["scenario", "from-report", "999", "--spool", str(tmp_path)]) == 2
+
+
+def test_a_report_in_the_spool_becomes_a_scenario_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By its id, while it waits there."""
+    client = Bluejay("key", base_url="http://127.0.0.1:9", spool=tmp_path, flush_timeout=0.01)
+    with client.call({"X-Simulation-Result-Id": "local-5"}) as recorder:
+        recorder.add_tool_call("book_table", parameters={"people": 4})
+    client.close()
+    assert main(["scenario", "from-report", "local-5", "--spool", str(tmp_path)]) == 0
+    assert "name: Call local-5 again" in capsys.readouterr().out

@@ -58,6 +58,8 @@ def test_a_file_holds_one_scenario_or_several(tmp_path: Path) -> None:
         ("name: x\nsteps:\n  - say: a\nexpect:\n  tools:\n    - name: ''\n", ":6: expect.tools.0"),
         ("- name: x\n  steps: [{drop: true}]\n- steps: []\n", ":3: name: Field required"),
         ("name: [", ": no YAML"),
+        ("name: x\nsteps: 3\n", ":2: steps: Input should be a valid list"),
+        ("name: x\nsteps: [{drop: true}]\nnetwork:\n  - loss: 1\n", ":3: network: Input should be"),
         ("name: x\nsteps:\n  - drop: true\nname: y\n", ":4: name is given twice"),
         ("- name: x\n  steps:\n    - say: a\n      say: b\n", ":4: say is given twice"),
         ("name: x\nsteps:\n  - drop: true\n  - hang_up: 1006\n", ":4: steps.1: 1006 cannot be sent as a close code"),
