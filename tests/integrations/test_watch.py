@@ -439,3 +439,26 @@ def test_a_deepgram_connection_is_iterated_as_before(threads: bool) -> None:
     assert async_test(body) == told
     assert isinstance(connection, InThreads if threads else Awaited)
     assert [one.utterance for one in call.report().recorded_transcript or []] == ["Hello."]
+
+
+def test_what_opens_a_connection_in_a_thread_is_watched_as_it_opens() -> None:
+    """What it has beside stays; so does what it does with an error."""
+    call, opened = Call(), []
+
+    class Opener:
+        url = "x"
+
+        def __enter__(self) -> Any:
+            opened.append(sdk("openai.resources.realtime"))
+            return opened[0]
+
+        def __exit__(self, *_: object) -> bool:
+            return True
+
+    opener = watch(Opener())
+    assert opener.url == "x"
+    with current(call), opener as connection:
+        assert connection is opened[0]
+        async_test(connection.recv_bytes)
+        raise RuntimeError
+    assert told(call) == (["Hello."], [])
