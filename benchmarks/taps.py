@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
+import sys
 import tempfile
 from statistics import median
 from time import thread_time_ns
 from typing import TYPE_CHECKING, Any
 
+from benchmarks import recordings
 from benchmarks.measure import Effort, Result, spread
 from bluejay_ws import Bluejay
 from bluejay_ws.integrations.deepgram import DeepgramTap
@@ -116,4 +118,26 @@ def run(effort: Effort) -> list[Result]:
             compared = f"{ratio:.2f} times json.loads of the same events ({median(parsed):.1f} us)"
             what = f"CPU of one event, {name}"
             results.append(Result(what, median(tapped), "us", spread(tapped), compared, limit=5.0))
+        results += _over_the_recordings(client, effort)
     return results
+
+
+def _over_the_recordings(client: Bluejay, effort: Effort) -> list[Result]:
+    """Measure what was recorded of real providers, if it is here: each session in calls of its own."""
+    sessions: dict[str, tuple[type[Tap], list[Step]]] = {}
+    for name in recordings.names():
+        steps = [(direction == "sent", event) for _, direction, event in recordings.recorded(name)]
+        sessions[name] = recordings.tap_of(name), steps
+    if not sessions:
+        return []
+    runs = [_all_of(client, sessions) for _ in range(effort.few)]
+    for name in sessions:
+        print(f"  {median(run[name] for run in runs):6.2f} us an event of {name}", file=sys.stderr)
+    events = sum(len(steps) for _, steps in sessions.values())
+    whole = [sum(run[name] * len(steps) for name, (_, steps) in sessions.items()) / events for run in runs]
+    what = f"CPU of one event, {len(sessions)} recorded sessions"
+    return [Result(what, median(whole), "us", spread(whole), f"{events} events", limit=5.0)]
+
+
+def _all_of(client: Bluejay, sessions: dict[str, tuple[type[Tap], list[Step]]]) -> dict[str, float]:
+    return {name: median(_tapped(client, *session) for _ in range(5)) for name, session in sessions.items()}

@@ -9,15 +9,20 @@
         current_recorder().agent_said("Hello, how can I help?")
 """
 
-from bluejay_ws.client import Bluejay
-from bluejay_ws.current import current_recorder
-from bluejay_ws.decorator import record
-from bluejay_ws.exceptions import BluejayError, DeliveryError
-from bluejay_ws.recorder import Recorder
-from bluejay_ws.settings import Retry
-from bluejay_ws.simulated import simulated_tools
-from bluejay_ws.tools import record_tool
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from bluejay_ws.version import VERSION
+
+if TYPE_CHECKING:
+    from bluejay_ws.client import Bluejay
+    from bluejay_ws.current import current_recorder
+    from bluejay_ws.decorator import record
+    from bluejay_ws.exceptions import BluejayError, DeliveryError
+    from bluejay_ws.recorder import Recorder
+    from bluejay_ws.settings import Retry
+    from bluejay_ws.simulated import simulated_tools
+    from bluejay_ws.tools import record_tool
 
 __all__ = [
     "Bluejay",
@@ -32,3 +37,28 @@ __all__ = [
 ]
 
 __version__ = VERSION
+
+# Each name is imported when it is first asked for: the command line pays for what a command uses, and no more.
+_MODULES = {
+    "Bluejay": "client",
+    "BluejayError": "exceptions",
+    "DeliveryError": "exceptions",
+    "Recorder": "recorder",
+    "Retry": "settings",
+    "current_recorder": "current",
+    "record": "decorator",
+    "record_tool": "tools",
+    "simulated_tools": "simulated",
+}
+
+
+def __getattr__(name: str) -> Any:
+    module = _MODULES.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"{__name__}.{module}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

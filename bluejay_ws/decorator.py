@@ -32,7 +32,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 
-# The connection types that can be told at a glance, by the module that defines them or one of their bases.
+# The connection types that are known by the module that defines them or one of their bases.
 _ADAPTERS = {
     "websockets.asyncio.": "bluejay_ws.servers.websockets",
     "websockets.sync.": "bluejay_ws.servers.websockets",

@@ -7,7 +7,7 @@ import functools
 import inspect
 import re
 from collections.abc import AsyncIterator, Iterable, Iterator
-from types import CoroutineType
+from types import CoroutineType, FunctionType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
 
 from pydantic_core import from_json
@@ -189,9 +189,9 @@ def _is_context(annotation: object) -> bool:
 def _wrapper(tool: _Tool, function: Callable[..., Any]) -> Any:
     kind = getattr(function, "__func__", function)
     if inspect.isasyncgenfunction(kind):
-        return _of_kind(inspect.CO_ASYNC_GENERATOR, functools.wraps(function)(_async_generator(tool, function)))
+        return functools.wraps(function)(_of_kind(inspect.CO_ASYNC_GENERATOR, _async_generator(tool, function)))
     if inspect.isgeneratorfunction(kind):
-        return _of_kind(inspect.CO_GENERATOR, functools.wraps(function)(_generator(tool, function)))
+        return functools.wraps(function)(_of_kind(inspect.CO_GENERATOR, _generator(tool, function)))
     if inspect.iscoroutinefunction(kind) or inspect.iscoroutinefunction(getattr(kind, "__call__", None)):  # noqa: B004
         make = _coroutine
     else:
@@ -279,19 +279,19 @@ def _of_kind(flag: int, wrapper: Callable[..., Any]) -> Callable[..., Any]:
 
     A real one would run nothing until it is iterated, perhaps in another context, where the call is not known any more.
     """
-    if _KINDS_CAN_BE_TOLD:
-        wrapper.__code__ = wrapper.__code__.replace(co_flags=wrapper.__code__.co_flags | flag)
-    return wrapper
+    return _flagged(wrapper, flag) if _KINDS_CAN_BE_TOLD else wrapper
+
+
+def _flagged(function: Callable[..., Any], flag: int) -> Callable[..., Any]:
+    """Return the same function with one more flag on its code; a new object, as Python 3.13 warns of a changed one."""
+    code = function.__code__.replace(co_flags=function.__code__.co_flags | flag)
+    return FunctionType(code, function.__globals__, function.__name__, function.__defaults__, function.__closure__)
 
 
 def _kinds_can_be_told() -> bool:
     """Return whether this interpreter takes a code's flag for what it says, and makes its generators otherwise."""
-
-    def probe() -> int:
-        return 1
-
     try:
-        probe.__code__ = probe.__code__.replace(co_flags=probe.__code__.co_flags | inspect.CO_GENERATOR)
+        probe = _flagged(lambda: 1, inspect.CO_GENERATOR)
         return probe() == 1 and inspect.isgeneratorfunction(probe)
     except Exception:  # noqa: BLE001 - then tools that are generators are plain functions that return one
         return False

@@ -45,6 +45,13 @@ def test_the_package_exports_these_names_and_no_others() -> None:
 def test_every_exported_name_exists() -> None:
     """``from bluejay_ws import *`` works."""
     assert [name for name in bluejay_ws.__all__ if not hasattr(bluejay_ws, name)] == []
+    assert set(bluejay_ws.__all__) <= set(dir(bluejay_ws))
+
+
+def test_a_name_that_is_not_exported_is_named() -> None:
+    """As by any module."""
+    with pytest.raises(AttributeError, match="module 'bluejay_ws' has no attribute 'recorder_of'"):
+        bluejay_ws.recorder_of  # noqa: B018
 
 
 Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
@@ -97,13 +104,13 @@ def _run(code: str) -> str:
 def test_importing_the_package_leaves_the_heavy_libraries_alone() -> None:
     """An agent pays for pydantic, httpx and anyio when it records its first call, not when it starts."""
     heavy = ("pydantic", "httpx", "anyio", "trio", "websockets.asyncio.client", "starlette", "aiohttp", "opentelemetry")
-    code = f"import bluejay_ws, sys; print(sorted(name for name in {heavy!r} if name in sys.modules))"
+    code = f"from bluejay_ws import *; import sys; print(sorted(name for name in {heavy!r} if name in sys.modules))"
     assert _run(code) == "[]"
 
 
 def test_importing_the_package_starts_nothing() -> None:
     """No thread, no file, no exit hook that writes: ``gunicorn --preload`` and forks see a plain module."""
-    code = "import bluejay_ws, threading; print(threading.active_count())"
+    code = "from bluejay_ws import *; import threading; print(threading.active_count())"
     assert _run(code) == "1"
 
 

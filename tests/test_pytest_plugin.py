@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 pytest_plugins = ["pytester"]
 
 CONFTEST = """
-    import contextlib, json, os, threading, urllib.request
+    import contextlib, json, os, threading, urllib.error, urllib.request
     import pytest
     from websockets.exceptions import ConnectionClosed
     from websockets.sync.server import serve
@@ -29,8 +29,12 @@ CONFTEST = """
         body = json.dumps({"simulation_result_id": name, **fields}).encode()
         headers = {"X-API-Key": os.environ["BLUEJAY_API_KEY"], "Content-Type": "application/json"}
         url = os.environ["BLUEJAY_API_URL"] + "/v1/update-simulation-result"
-        with contextlib.suppress(OSError):
+        try:
             urllib.request.urlopen(urllib.request.Request(url, body, headers)).close()
+        except urllib.error.HTTPError as refused:
+            refused.close()
+        except OSError:
+            pass
 
     def agent(connection):
         with contextlib.suppress(ConnectionClosed):

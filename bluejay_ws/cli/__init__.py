@@ -2,30 +2,19 @@
 
 One command is one module with two functions: ``add_parser(commands)`` describes it (`arguments.new_parser` makes the
 parser and gives it ``--json``), and ``run(args, terminal)`` does it and returns the exit code. A command stops early by
-raising `terminal.Problem`. To add a command, write its module and add it to `COMMANDS`.
+raising `terminal.Problem`. To add a command, write its module and add it to `COMMANDS`. Only the module of the command
+that runs is imported.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
+from importlib import import_module
 from typing import TYPE_CHECKING
 
-from bluejay_ws.cli import (
-    call,
-    check,
-    completion,
-    deliver,
-    demo,
-    doctor,
-    migrate,
-    outbox,
-    platform,
-    result,
-    scenario,
-    show,
-)
 from bluejay_ws.cli.terminal import Problem, ReaderLeftError, Terminal
 from bluejay_ws.version import VERSION
 
@@ -34,23 +23,26 @@ if TYPE_CHECKING:
 
 __all__ = ["COMMANDS", "main", "new_argument_parser"]
 
-COMMANDS = (
-    demo,
-    call,
-    platform,
-    check,
-    scenario,
-    outbox,
-    result,
-    show,
-    deliver,
-    migrate,
-    doctor,
-    completion,
-)
-"""Every command, in the order of the help."""
+COMMANDS = {
+    "demo": "show a simulated call and its report; needs no account",
+    "call": "call an agent as Bluejay does",
+    "platform": "run a local platform that takes the reports of your agents",
+    "check": "try an agent with scenarios; fail when it gets worse",
+    "scenario": "make a scenario for `check` from a report",
+    "outbox": "look after the reports that wait in a spool",
+    "result": "what the platform shows for a call",
+    "results": "what the platform shows for a whole run, with a verdict",
+    "show": "show a report as a page that you can open, and what went wrong in it",
+    "deliver": "deliver the reports of a fleet from its database",
+    "migrate": "make or update a fleet's outbox in PostgreSQL",
+    "doctor": "check whether this machine can record and deliver",
+    "completion": "print a script that completes commands in your shell",
+}
+"""Every command and what it does, in the order of the help; each module says the same of its own."""
 
-STOPPED = 130
+_SAME_MODULE = {"results": "result"}
+
+STOPPED, TERMINATED = 130, 143
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -62,14 +54,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: the arguments were wrong, or asked for help.
     """
-    args = new_argument_parser().parse_args(argv)
-    out = Terminal.of(sys.stdout, os.environ, json_only=getattr(args, "json", False))
     problems = Terminal.of(sys.stderr, os.environ)
+    if argv is None:  # a process of its own
+        signal.signal(signal.SIGTERM, _terminated)
     try:
-        code: int = args.run(args, out)
-    except Problem as problem:
-        out.document({"error": problem.message, "remedy": problem.remedy, "exit_code": problem.exit_code})
-        return _explain(problem, problems)
+        return _run(sys.argv[1:] if argv is None else argv, problems)
     except KeyboardInterrupt:
         problems.say()
         problems.say("stopped")
@@ -77,11 +66,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ReaderLeftError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes at exit
         return 1
+
+
+def _terminated(*_: object) -> None:
+    sys.exit(TERMINATED)  # in order: an agent that was started here is stopped
+
+
+def _run(argv: Sequence[str], problems: Terminal) -> int:
+    args = new_argument_parser(_named(argv)).parse_args(argv)
+    out = Terminal.of(sys.stdout, os.environ, json_only=getattr(args, "json", False))
+    try:
+        code: int = args.run(args, out)
+    except Problem as problem:
+        out.document({"error": problem.message, "remedy": problem.remedy, "exit_code": problem.exit_code})
+        return _explain(problem, problems)
     return code
 
 
-def new_argument_parser() -> argparse.ArgumentParser:
-    """Return the parser of the whole command line."""
+def _named(argv: Sequence[str]) -> str:
+    """Return the command that the arguments name; completion knows them all."""
+    name = next((word for word in argv if not word.startswith("-")), "")
+    return "" if name == "completion" else name if name in COMMANDS else "none"
+
+
+def new_argument_parser(only: str = "") -> argparse.ArgumentParser:
+    """Return the parser of the command line.
+
+    Args:
+        only: the one command whose own arguments are wanted; of the others it has the names. Default: all of them.
+    """
     parser = argparse.ArgumentParser(
         prog="bluejay-ws",
         description="Call voice agents on this machine as Bluejay does, and look after the reports of real calls.",
@@ -89,8 +102,13 @@ def new_argument_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"bluejay-ws {VERSION}")
     parser.set_defaults(root=parser)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in COMMANDS:
-        command.add_parser(commands)
+    for name, summary in COMMANDS.items():
+        if name in commands.choices:
+            continue  # a module may have two
+        if only and name != only and _SAME_MODULE.get(only) != name:
+            commands.add_parser(name, help=summary)
+        else:
+            import_module(f"{__name__}.{_SAME_MODULE.get(name, name)}").add_parser(commands)
     return parser
 
 

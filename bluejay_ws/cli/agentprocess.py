@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -98,12 +99,18 @@ class AgentProcess:
         return Problem(message, f"it said: {words[-1]}" if words else "it wrote nothing", exit_code=3)
 
     def stop(self, seconds: float) -> None:
-        """Ask the agent and its children to end, and kill what is left after so many seconds."""
-        for number, patience in ((signal.SIGTERM, seconds), (signal.SIGKILL, None)):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.process.pid, number)
+        """Ask the agent and its children to end, and kill what is left after so many seconds, or at another Ctrl-C."""
+        try:
+            self._signal(signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(patience)
+                self.process.wait(seconds)
+        finally:
+            self._signal(signal.SIGKILL)
+            self.process.wait()
+
+    def _signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, number)
 
 
 @contextlib.contextmanager
@@ -120,13 +127,35 @@ def started(command: str, environment: Mapping[str, str], *, stop_seconds: float
     """
     with tempfile.TemporaryDirectory(prefix="bluejay-ws-") as name:
         directory = Path(name)
-        with (directory / "agent.log").open("wb") as log:
-            process = _start(command, {**environment, "BLUEJAY_SPOOL": str(directory / "spool")}, log.fileno())
-        agent = AgentProcess(process, directory)
+        variables = {**environment, "BLUEJAY_SPOOL": str(directory / "spool")}
+        agent = None
         try:
+            with (directory / "agent.log").open("wb") as log, _signals_later():
+                agent = AgentProcess(_start(command, variables, log.fileno()), directory)
             yield agent
         finally:
-            agent.stop(stop_seconds)
+            if agent is not None:
+                agent.stop(stop_seconds)
+
+
+@contextlib.contextmanager
+def _signals_later() -> Iterator[None]:
+    """Put Ctrl-C and a termination off until the process that is being started is known, and can be stopped."""
+    if threading.current_thread() is not threading.main_thread():  # has no signal handlers
+        yield
+        return
+    came: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, _: came.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)  # None: it was not Python's
+        for late in came:
+            signal.raise_signal(late)
 
 
 def _start(command: str, environment: Mapping[str, str], log: int) -> subprocess.Popen[bytes]:

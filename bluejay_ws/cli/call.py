@@ -103,7 +103,8 @@ def add_parser(commands: Commands[argparse.ArgumentParser]) -> None:
     add("--greeting", metavar="S", type=seconds, default=2.0, help="wait so long for the agent to speak first (2)")
     add("--barge-in", action="store_true", help="interrupt each answer but the last after one second")
     add("--pace", metavar="N", type=pace, default=1.0, help="seconds that one second of audio takes (1)")
-    add("--protocol", choices=PROTOCOLS, default="chirp", help="how the call is carried (chirp)")
+    carriers = f"how the call is carried: {', '.join(PROTOCOLS)} (chirp)"
+    add("--protocol", choices=PROTOCOLS, default="chirp", metavar="NAME", help=carriers)
     add_page_options(parser)
     parser.set_defaults(run=run)
 

@@ -54,7 +54,7 @@ def add_parser(commands: Commands[argparse.ArgumentParser]) -> None:
 
 
 def run(args: argparse.Namespace, terminal: Terminal) -> int:
-    """Deliver until told to stop; return the exit code."""
+    """Deliver until a signal stops it; return the exit code."""
     url = database_of(args.spool).reveal()
     settings = _settings(args)
     counters = Counters()

@@ -1,4 +1,4 @@
-"""Why no report came: the cases are told apart by what the platform, the spool and the agent's process show."""
+"""Why no report came: the cases differ in what the platform, the spool and the agent's process show."""
 
 from __future__ import annotations
 

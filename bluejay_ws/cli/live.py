@@ -1,4 +1,4 @@
-"""A call as it goes on, one line for each event; what repeats is one line with a count."""
+"""A call while it lasts, one line for each event; what repeats is one line with a count."""
 
 from __future__ import annotations
 

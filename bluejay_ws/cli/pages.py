@@ -32,7 +32,7 @@ def add_page_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of a command that makes or takes calls."""
     parser.add_argument("--html", metavar="FILE", type=Path, help="write the call's page to this file")
     parser.add_argument("--audio", action="store_true", help="keep the call's sound in the page, to be played there")
-    parser.add_argument("--live", action="store_true", help="serve the page on this machine while the call goes on")
+    parser.add_argument("--live", action="store_true", help="serve the page on this machine while the call lasts")
 
 
 class Watch:

@@ -114,7 +114,7 @@ def find(directory: Path, wanted: str) -> list[Name]:
     found = [name for _, _, name in _all(directory) if wanted in {name.identity, name.report_id, str(name)}]
     if not found:
         raise SpoolError(
-            str(directory), f"holds no call or report {wanted!r}", "list what it holds, tombstones included"
+            str(directory), f"holds no call or report {wanted!r}", "bluejay-ws outbox list --all shows what it holds"
         )
     return sorted(found)
 

@@ -162,7 +162,8 @@ class Turns:
     def _take_user(self, user: Segment) -> None:
         agent, current = self._agent, self._interruption
         self._user = user
-        if agent is not None and agent.heard_end > user.start + STILL_MS:
+        still = 0.0 if self._claimed("user", user.start, user.heard_end) else STILL_MS  # the agent may stop at once
+        if agent is not None and agent.heard_end > user.start + still:
             if current is not None and agent.start < current.user_end and user.start - current.user_end < SAME_MS:
                 current.add(user, agent)
             else:

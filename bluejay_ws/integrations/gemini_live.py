@@ -38,7 +38,7 @@ class GeminiLiveTap(Tap):
         self._joins = True  # late pieces of the caller's belong to what was said before
         self._background: set[str] = set()
         self._calls = 0
-        self._kind_sent = ""
+        self._kind_sent = self._kind_received = ""
 
     def _received(self, message: dict[str, Any]) -> None:
         for key, value in message.items():
@@ -88,9 +88,9 @@ class GeminiLiveTap(Tap):
 
     def _chunk(self, chunk: dict[str, Any]) -> None:
         kind = chunk.get("mimeType") or chunk.get("mime_type") or ""
-        if kind and not kind.startswith("audio/"):
-            return
         if kind != self._kind_sent:
+            if kind and not kind.startswith("audio/"):
+                return
             self._kind_sent, self.input_bytes_per_ms = kind, _rate(kind, self.input_bytes_per_ms)
         if self._activity:
             self._user_audio(chunk.get("data"))
@@ -152,13 +152,17 @@ class GeminiLiveTap(Tap):
     # -- the agent ---------------------------------------------------------------------------------------------
 
     def _content(self, content: dict[str, Any]) -> None:
+        turn = content.get("modelTurn")
+        if turn and len(content) == 1:  # most are so
+            for part in turn.get("parts") or ():
+                self._part(part)
+            return
         if content.get("interrupted"):
             self._was_interrupted()
         if content.get("inputTranscription"):
             self._user_piece(content["inputTranscription"])
         if content.get("outputTranscription"):
             self._agent_piece(content["outputTranscription"])
-        turn = content.get("modelTurn")
         if turn:
             for part in turn.get("parts") or ():
                 self._part(part)
@@ -188,9 +192,11 @@ class GeminiLiveTap(Tap):
         audio = part.get("inlineData")
         if audio is not None:
             kind = audio.get("mimeType") or ""
-            if not kind or kind.startswith("audio/"):
-                self.output_bytes_per_ms = _rate(kind, self.output_bytes_per_ms)
-                self._agent_audio(self._current(), audio_bytes(audio.get("data")) / self.output_bytes_per_ms)
+            if kind != self._kind_received:
+                if kind and not kind.startswith("audio/"):
+                    return
+                self._kind_received, self.output_bytes_per_ms = kind, _rate(kind, self.output_bytes_per_ms)
+            self._agent_audio(self._agent or self._current(), audio_bytes(audio.get("data")) / self.output_bytes_per_ms)
         elif part.get("executableCode") is not None:
             self._calls += 1
             self._tool((_CODE, self._calls), _CODE, part["executableCode"])

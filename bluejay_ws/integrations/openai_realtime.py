@@ -48,6 +48,7 @@ class OpenAIRealtimeTap(Tap):
         self._tool_responses: dict[Any, Any] = {}
         self._texts: dict[Any, None] = {}
         self._withdrawn: dict[Any, Any] = {}  # tools of cancelled replies, which may be answered all the same
+        self._least_delay = float("inf")  # of pings, in which xAI tells the time
         self._plays_elsewhere = False  # WebRTC and SIP: the audio is not in the events
         self.live = Live(self)
 
@@ -391,6 +392,26 @@ class OpenAIRealtimeTap(Tap):
         facts = _facts(error if isinstance(error, dict) else {"message": str(error)})
         self.recorder.add_event("Error of the model's service", tags=(self.provider,), metadata=facts)
 
+    def _ping(self, event: dict[str, Any]) -> None:
+        """xAI: what came before a ping was sent before it, however late it was read here.
+
+        The server's clock is not ours: the ping that was read soonest tells how they differ.
+        """
+        sent, now = event.get("timestamp"), self._now()
+        if type(sent) not in {int, float}:
+            return
+        self._least_delay = min(self._least_delay, now - sent)  # type: ignore[operator]
+        latest = sent + self._least_delay  # type: ignore[operator]
+        for speech in self._speeches.values():
+            if speech.said is None:
+                self._not_after(speech, latest)
+
+    def _not_after(self, speech: Speech, latest: float) -> None:
+        if speech.start is not None and speech.start_position is None:
+            speech.start = min(speech.start, max(0, round(latest)))
+        if speech.end is not None and speech.end_position is None:
+            speech.end = min(speech.end, latest)
+
     def _dtmf(self, event: dict[str, Any]) -> None:
         self._note("DTMF", key=event.get("event"))
 
@@ -438,6 +459,7 @@ class OpenAIRealtimeTap(Tap):
         "response.mcp_call_arguments.done": _mcp_arguments,
         "response.mcp_call.failed": _mcp_failed,
         "error": _error,
+        "ping": _ping,
         **LIVE_RECEIVED,
     }
     outgoing: ClassVar[Mapping[str, Callable[[Any, Any], None]]] = {
@@ -456,7 +478,7 @@ class OpenAIRealtimeTap(Tap):
         *("response.web_search_call.completed", "response.file_search_call.in_progress"),
         *("response.file_search_call.searching", "response.file_search_call.completed"),
         *("conversation.created", "conversation.item.deleted", "conversation.item.retrieved", "rate_limits.updated"),
-        *("input_audio_buffer.cleared", "ping"),
+        *("input_audio_buffer.cleared",),
         *("response.animation_viseme.delta", "response.animation_viseme.done", "session.avatar.connecting", "warning"),
         *("response.animation_blendshapes.delta", "response.animation_blendshapes.done", "session.end"),
         *("conversation.item.ambient_audio_transcription.completed",),

@@ -45,7 +45,7 @@ else:
     except ImportError:
         BaseObserver = object
 
-__all__ = ["BluejayObserver", "CallKeeper", "MissingPipecatError"]
+__all__ = ["BluejayObserver", "MissingPipecatError", "TransportCalls"]
 
 logger = logging.getLogger("bluejay_ws")
 
@@ -77,13 +77,14 @@ class BluejayObserver(BaseObserver):  # type: ignore[misc, unused-ignore]
         client: a configured client; default one made from the environment at the first simulated call.
         id_from: where a call's id may stand; see `record`. With ``"message"`` the id may also be given late, by
             ``observer.recorder.bind``.
+        id_names: your own names for the id, such as ``("sim_id",)``, beside the platform's; see `record`.
         parameters: what a carrier's first message brought, if it was read before the observer was built: for example
             ``call_data["body"]`` of Pipecat's ``parse_telephony_websocket``. The id is looked for in it as well.
         options: passed on to Pipecat's ``BaseObserver``.
 
     Raises:
         MissingPipecatError: Pipecat is not installed.
-        ValueError: ``id_from`` names an unknown place.
+        ValueError: ``id_from`` names an unknown place, or ``id_names`` cannot be names.
     """
 
     def __init__(
@@ -92,36 +93,40 @@ class BluejayObserver(BaseObserver):  # type: ignore[misc, unused-ignore]
         *,
         client: Bluejay | None = None,
         id_from: tuple[IdSource, ...] = ("header",),
+        id_names: tuple[str, ...] = (),
         parameters: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> None:
         if not TYPE_CHECKING and BaseObserver is object:
             raise MissingPipecatError
         super().__init__(**options)
-        self._keeper = CallKeeper(transport, client=client, id_from=id_from, parameters=parameters)
+        self._calls = TransportCalls(
+            transport, client=client, id_from=id_from, id_names=id_names, parameters=parameters
+        )
 
     @property
     def recorder(self) -> Recorder:
         """The recorder of the call that is going on; the inert one when there is none."""
-        return self._keeper.recorder
+        return self._calls.recorder
 
     async def on_push_frame(self, data: FramePushed) -> None:
         """Take note of a frame; called by Pipecat."""
-        self._keeper.pushed(data)
+        self._calls.pushed(data)
 
     async def cleanup(self) -> None:
         """End what is left of the call; called by Pipecat when the pipeline is over."""
         await super().cleanup()  # type: ignore[no-untyped-call, unused-ignore]
-        self._keeper.end()
+        self._calls.end()
 
 
-class CallKeeper:
+class TransportCalls:
     """The observer without Pipecat: it finds the call of a transport's connection, and hands it the frames.
 
     Args:
         transport: has ``output()`` and ``add_event_handler``.
         client: see `BluejayObserver`, as for the others.
         id_from: where the id may stand.
+        id_names: under which names of the user's own.
         parameters: where it may stand as well.
     """
 
@@ -131,12 +136,14 @@ class CallKeeper:
         *,
         client: Bluejay | None = None,
         id_from: tuple[IdSource, ...] = ("header",),
+        id_names: tuple[str, ...] = (),
         parameters: Mapping[str, Any] | None = None,
     ) -> None:
         self.recorder: Recorder = INERT
         self._transport = transport
         self._clients = default_client if client is None else lambda: client
-        self._id_from = checked_sources(id_from)
+        self._id_from = checked_sources(id_from, id_names)
+        self._id_from_message = checked_sources((*id_from, "message"), id_names)
         self._parameters = parameters
         self._tap: PipecatTap | None = None
         self._call: Call | None = None
@@ -197,10 +204,12 @@ class CallKeeper:
         self._websocket = websocket
         late = usable_id(self._ids()) is not None
         if adapter is None:
-            values = header_values(getattr(websocket, "headers", None), ID_HEADER)
+            headers = getattr(websocket, "headers", None)
+            names = (ID_HEADER, *self._id_from.headers)
+            values = next(filter(None, (header_values(headers, name) for name in names)), [])
             call = self._clients().open_call(values, server="pipecat", late_id=late) if values or late else None
         else:
-            sources = (*self._id_from, "message") if late else self._id_from
+            sources = self._id_from_message if late else self._id_from
             call = import_module(adapter).open_call(websocket, self._clients, sources)
         if call is None or not call.recorder.active:
             return
@@ -211,7 +220,8 @@ class CallKeeper:
     def _ids(self) -> list[str]:
         if self._parameters is None:
             return []
-        return ids_in_message(json.dumps({"parameters": dict(self._parameters)}, default=str))
+        message = json.dumps({"parameters": dict(self._parameters)}, default=str)
+        return ids_in_message(message, self._id_from.names)
 
     def _follow(self, recorder: Recorder) -> None:
         late = usable_id(self._ids())

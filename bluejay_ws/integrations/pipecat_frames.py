@@ -6,12 +6,16 @@ transport lets it go (there it is in step with the audio, and dropped when the a
 only planned), everything else where it is pushed first.
 
 Times are Pipecat's own. The pipeline's clock stamps every push; how long ago that was, is taken off the call's clock.
+Of the caller's speech they are positions in the caller's audio as well: a pipeline that starts late, or that was kept
+from its work, hears all at once what was said before.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Protocol
+
+from bluejay_ws.integrations.tap import InputClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,8 +34,6 @@ SILENCE_MS = 350.0
 """How long Pipecat listens to silent audio of a speaking avatar before it says that the agent has stopped."""
 PIECE_MS = 100.0
 """Audio passes in pieces that are shorter than this."""
-LATE_START_MS, BACKLOG_MS = 400.0, 2_000.0
-"""A pipeline that starts later than this after the handshake has audio waiting for it, up to so much."""
 _SEEN = 256  # frames of interest that may be on their way at once
 
 _AT_OUTPUT = {
@@ -40,6 +42,7 @@ _AT_OUTPUT = {
     "SpeechOutputAudioRawFrame": "_agent_audio",
 }
 _ANYWHERE = {
+    "InputAudioRawFrame": "_user_audio",
     "TranscriptionFrame": "_user_text",
     "TTSSpeakFrame": "_filler_asked_for",
     "VADUserStartedSpeakingFrame": "_user_began",
@@ -77,8 +80,7 @@ class PipecatTap:
     """
 
     __slots__ = (
-        "_agent", "_ending", "_fillers", "_later", "_output", "_placed", "_recorder", "_running_from", "_seen",
-        "_tools",
+        "_agent", "_ears", "_ending", "_fillers", "_input", "_later", "_output", "_recorder", "_seen", "_tools",
         "_user",
     )  # fmt: skip
 
@@ -94,13 +96,16 @@ class PipecatTap:
         self._seen: dict[int, None] = {}
         self._ending = False
         self._fillers: list[str] = []  # what the application has the agent say beside the model
-        self._placed = False  # the caller's first utterance
-        self._running_from = -1.0  # when the pipeline's clock began
+        self._input = InputClock()
+        self._ears: object = None  # where the caller's audio comes in
 
     def pushed(self, push: Push) -> None:
         """Take note of a frame on its way from one processor to the next."""
         action, at_output = _action(push.frame.__class__)
         if action is None or not self._recorder.active:
+            return
+        if action == "_user_audio":
+            self._user_audio(push)
             return
         downstream = push.direction.name == "DOWNSTREAM"
         if at_output:
@@ -134,8 +139,6 @@ class PipecatTap:
             return float(self._recorder.offset_ms())
         time = push.source.get_clock().get_time()
         age: int = time - push.timestamp
-        if self._running_from < 0.0:
-            self._running_from = self._recorder.offset_ms() - time / 1e6
         return self._recorder.offset_ms() - max(age, 0) / 1e6
 
     def _settle(self, action: Callable[[], None]) -> None:
@@ -144,14 +147,24 @@ class PipecatTap:
 
     # -- the caller --------------------------------------------------------------------------------------------
 
+    def _user_audio(self, push: Push) -> None:
+        if self._ears is None:
+            self._ears = push.source
+        if push.source is self._ears:
+            frame = push.frame
+            self._input.appended(_length_ms(frame), self._at(push))
+
+    def _position(self, seconds_ago: float) -> float:
+        return self._input.position_ms - seconds_ago * 1e3
+
     def _user_began(self, frame: Any, at: float) -> None:
         if self._user.over:
             self._flush_user(at)
-        self._user.began(max(0.0, at - frame.start_secs * 1e3))
+        self._user.began(max(0.0, at - frame.start_secs * 1e3), self._position(frame.start_secs))
         self._agent_is_done()
 
     def _user_paused(self, frame: Any, at: float) -> None:
-        self._user.paused(max(0.0, at - frame.stop_secs * 1e3))
+        self._user.paused(max(0.0, at - frame.stop_secs * 1e3), self._position(frame.stop_secs))
         self._settle(self._settle_user)
 
     def _user_took_over(self, _: Any, at: float) -> None:
@@ -174,16 +187,9 @@ class PipecatTap:
         words = self._user.take()
         if not words:
             return
-        bounds = self._user.heard(now) or (None if self._observed() else self._user.ruled(now))
-        if not self._placed and bounds is not None and self._started_late(bounds[0]) and self._observed():
-            bounds = None  # what was said before the pipeline ran was heard late: the call's own frames tell
-        self._placed = True
+        bounds = self._user.heard(now, self._input) or (None if self._observed() else self._user.ruled(now))
         start, end = bounds or (None, None)
         self._recorder.user_said(words, start_offset_ms=_ms(start), end_offset_ms=_ms(end))
-
-    def _started_late(self, at: float) -> bool:
-        """Return whether the pipeline began after the call, and heard this among what had waited for it."""
-        return self._running_from > LATE_START_MS and at < self._running_from + BACKLOG_MS
 
     def _observed(self) -> bool:
         """Return whether the caller's own audio frames are observed: they tell better than late rulings."""
@@ -314,12 +320,15 @@ class _Words:
 class _UserSpeech:
     """What the caller is saying: where voice activity heard it, where Pipecat ruled it, and its text so far."""
 
-    __slots__ = ("_end", "_held_from", "_held_until", "_speaking", "_start", "_words", "over")
+    __slots__ = (
+        "_end", "_ends_at", "_held_from", "_held_until", "_speaking", "_start", "_starts_at", "_words", "over",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self._words = _Words()
         self._start: float | None = None  # heard, by voice activity
         self._end: float | None = None
+        self._starts_at = self._ends_at = 0.0  # in the caller's audio
         self._speaking = False
         self._held_from: float | None = None  # ruled, by Pipecat's turn taking
         self._held_until: float | None = None
@@ -334,13 +343,13 @@ class _UserSpeech:
     def _holds(self) -> bool:
         return self._held_from is not None and self._held_until is None
 
-    def began(self, at: float) -> None:
+    def began(self, at: float, position: float) -> None:
         if self.over or self._start is None or not (self._holds or str(self._words)):
-            self._start = at
+            self._start, self._starts_at = at, position
         self._speaking, self._end, self.over = True, None, False
 
-    def paused(self, at: float) -> None:
-        self._speaking, self._end = False, at
+    def paused(self, at: float, position: float) -> None:
+        self._speaking, self._end, self._ends_at = False, at, position
 
     def took_over(self, at: float) -> None:
         self._held_from, self._held_until = at, None
@@ -358,9 +367,12 @@ class _UserSpeech:
         words, self._words = str(self._words), _Words()
         return words
 
-    def heard(self, now: float) -> tuple[float, float] | None:
+    def heard(self, now: float, audio: InputClock) -> tuple[float, float] | None:
         """Return where voice activity heard the speech; None without voice activity."""
-        return None if self._start is None else (self._start, now if self._end is None else self._end)
+        if self._start is None:
+            return None
+        start = _earlier(self._start, audio.offset(self._starts_at))
+        return start, now if self._end is None else max(start, _earlier(self._end, audio.offset(self._ends_at)))
 
     def ruled(self, now: float) -> tuple[float, float] | None:
         """Return where Pipecat ruled the speech to be; None without a ruling."""
@@ -402,8 +414,7 @@ class _AgentSpeech:
 
     def audio(self, frame: Any, at: float) -> None:
         """Note a piece of audio that begins to play."""
-        size = 2 * frame.sample_rate * frame.num_channels
-        self._audio_until = at + len(frame.audio) * 1e3 / size
+        self._audio_until = at + _length_ms(frame)
         self._by_silence = type(frame).__name__ != "TTSAudioRawFrame"
 
     def stopped(self, at: float) -> None:
@@ -422,6 +433,15 @@ def _action(kind: type[Any]) -> tuple[str | None, bool]:
         if base.__name__ in _ANYWHERE:
             return _ANYWHERE[base.__name__], False
     return None, False
+
+
+def _length_ms(frame: Any) -> float:
+    size: int = 2 * frame.sample_rate * frame.num_channels
+    return len(frame.audio) * 1e3 / size
+
+
+def _earlier(at: float, heard: float | None) -> float:
+    return at if heard is None else min(at, heard)
 
 
 def _ms(at: float | None) -> int | None:

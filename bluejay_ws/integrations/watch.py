@@ -32,7 +32,7 @@ from bluejay_ws.integrations.tap import Tap, plain
 from bluejay_ws.integrations.ultravox import UltravoxTap
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Generator
+    from collections.abc import AsyncIterator, Callable, Generator, Iterator
     from types import TracebackType
 
     from bluejay_ws.recorder import Recorder
@@ -299,10 +299,28 @@ def _observe_google(connection: Any, watcher: _Watcher) -> None:
 
 def _observe_deepgram(connection: Any, watcher: _Watcher) -> None:
     _replace(connection, "recv", _received(connection.recv, watcher.received))
-    connection.on("message", watcher.received)  # of its own listening loop
+    connection.on("message", functools.partial(_quietly, watcher.received))  # of its own listening loop
+    connection.__class__ = _iterates(type(connection))
     for name in dir(connection):
         if name.startswith("send_"):
             _replace(connection, name, _sends(getattr(connection, name), watcher.sent))
+
+
+def _iterates(kind: type[Any]) -> type[Any]:
+    """Return a class of connections that are iterated as before, which is observed too: it does not use ``recv``."""
+
+    async def __aiter__(self: Any) -> AsyncIterator[Any]:  # noqa: N807
+        async for message in kind.__aiter__(self):
+            _quietly(self._bluejay_watcher.received, message)
+            yield message
+
+    def __iter__(self: Any) -> Iterator[Any]:  # noqa: N807
+        for message in kind.__iter__(self):
+            _quietly(self._bluejay_watcher.received, message)
+            yield message
+
+    method = __aiter__ if hasattr(kind, "__aiter__") else __iter__
+    return type(kind.__name__, (kind,), {method.__name__: method, "__module__": kind.__module__})
 
 
 def _replace(connection: Any, name: str, method: Callable[..., Any]) -> None:

@@ -33,14 +33,14 @@ if TYPE_CHECKING:
 __all__ = ["SCOPE_KEY", "AsgiConnection", "BluejayMiddleware", "open_scope", "serve"]
 
 SCOPE_KEY = "bluejay_ws"
-"""Where the connection's `Call` stands in its ASGI scope: whoever finds one there does not record it again."""
+"""Where the connection's `Call` stands in its ASGI scope: who finds one there does not record it again."""
 
 _REFUSALS = frozenset({None, "HTTPException", "WebSocketException"})  # ways of frameworks to say no, and no crash
 _SHUTDOWN = frozenset({"lifespan.shutdown.complete", "lifespan.shutdown.failed"})
 _UNKNOWN = {"close_code": 1005, "close_reason": "", "closed_by": "unknown"}
 _LOST = {"close_code": ABNORMAL, "close_reason": "", "closed_by": "nobody"}
 _CLOSED = frozenset({"LOCAL_CLOSING", "REMOTE_CLOSING", "CLOSED"})  # states of a wsproto connection
-# How long a server that keeps quiet of lost connections is given to tell of one.
+# How long a server that keeps quiet of lost connections is given to say so.
 _ASK = 0.02
 
 
@@ -48,7 +48,7 @@ class BluejayMiddleware:
     """Give each websocket of an ASGI application a recorder, and send its report when it closes.
 
     It passes everything else through. When the server shuts the application down, it waits for the delivery of the
-    reports that are left, before it tells the server that the shutdown is complete. Beside ``@record`` on an endpoint
+    reports that are left, before it says to the server that the shutdown is complete. Beside ``@record`` on an endpoint
     nothing is recorded twice.
 
     Args:
@@ -190,7 +190,7 @@ class AsgiConnection(Watched):
                     self.call.user_text(message["text"], at_ms)
             elif message["type"] == "websocket.disconnect":
                 self.disconnected(message)
-        except Exception as error:  # noqa: BLE001 - no error of ours reaches the agent
+        except Exception as error:  # noqa: BLE001 - an error of the library never reaches the agent
             self.call.failed("frame", error)
         return message
 
@@ -211,7 +211,7 @@ class AsgiConnection(Watched):
                     self.observer.agent_text(message["text"], at_ms)
             else:
                 self.sent(message)
-        except Exception as error:  # noqa: BLE001 - no error of ours reaches the agent
+        except Exception as error:  # noqa: BLE001 - an error of the library never reaches the agent
             self.call.failed("frame", error)
 
     def sent(self, message: Message) -> None:
@@ -231,7 +231,7 @@ class AsgiConnection(Watched):
             self.call.connection_closed(_LOST)
 
     def disconnected(self, message: Message) -> None:
-        """Note that the connection is over, as far as the server tells.
+        """Note that the connection is over, as far as the server says.
 
         A dropped connection: uvicorn says 1005 and gives no reason (of a close without a code it gives an empty
         one), or 1006; Daphne and Granian say 1006 or 1005 without a reason. Hypercorn says 1006 of every end, but
@@ -268,7 +268,7 @@ class AsgiConnection(Watched):
                     self._learn(asking.result())
                 else:
                     asking.cancel()
-        except Exception as error:  # noqa: BLE001 - no error of ours reaches the agent
+        except Exception as error:  # noqa: BLE001 - an error of the library never reaches the agent
             self.call.failed("close", error)
 
     def _learn(self, message: Message) -> None:

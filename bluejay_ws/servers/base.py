@@ -51,7 +51,7 @@ class Opener:
         """Return what an adapter's ``open_call`` makes of a connection; None if it fails, which is counted."""
         try:
             return open_call(connection, self.client, self.id_from, **more)
-        except Exception as error:  # noqa: BLE001 - no error of ours reaches the agent
+        except Exception as error:  # noqa: BLE001 - an error of the library never reaches the agent
             opening_failed(self.client, error)
             return None
 
@@ -60,7 +60,7 @@ class Opener:
         if self._used is not None:
             try:
                 await self._used.aflush(timeout)
-            except Exception as error:  # noqa: BLE001 - no error of ours keeps a server from shutting down
+            except Exception as error:  # noqa: BLE001 - a server shuts down all the same
                 self._used.failed("flush", error, None)
 
 
@@ -109,14 +109,14 @@ class Watched:
         try:
             how()
             self.call.observed_by(self)
-        except Exception as error:  # noqa: BLE001 - the call goes on
+        except Exception as error:  # noqa: BLE001 - the call continues
             self.call.failed("attach", error)
 
     def guarded(self, action: Callable[..., None], *args: Any) -> None:
         """Run what observes; an error of it is counted and reaches nobody."""
         try:
             action(*args)
-        except Exception as error:  # noqa: BLE001 - no error of ours reaches the agent
+        except Exception as error:  # noqa: BLE001 - an error of the library never reaches the agent
             self.call.failed("frame", error)
 
     def now_ms(self) -> float:

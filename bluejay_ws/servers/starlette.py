@@ -62,7 +62,7 @@ class ObjectConnection(AsgiConnection):
         for name, ours in zip(self._names, (self.receive, self.send), strict=True):
             getattr(self._websocket, name)
             setattr(self._websocket, name, ours)
-        task = _current_task()  # None on trio, where nobody tells when the connection's task ends
+        task = _current_task()  # None on trio, where nobody says when the connection's task ends
         if task is not None:
             task.add_done_callback(self._task_ended)
 

@@ -68,7 +68,7 @@ def open_call(
 
 
 class ProtocolTap(base.Watched):
-    """What the frames of one protocol object are told to: the books of `_observed`, outside its class."""
+    """What notes the frames of one protocol object, for `_observed`."""
 
     __slots__ = ("agent_fragments", "clock", "protocol", "started", "user_fragments")
 
@@ -211,7 +211,7 @@ def _observed(original: type[Any]) -> type[Any]:
 
 
 def _make_observed(original: type[Any]) -> type[Any]:  # noqa: C901 - six short methods that share `original`
-    # The originals are looked up on the class at each call: whoever patches them later is still heard.
+    # The originals are looked up on the class at each call: a later patch still works.
     def events_received(self: Any) -> list[Any]:
         events: list[Any] = original.events_received(self)
         if events:
@@ -272,7 +272,7 @@ def _sent(protocol: Any, opcode: int, data: Any, fin: bool) -> None:  # noqa: FB
 
 
 def _failed(protocol: Any, error: Exception) -> None:
-    """Count an error of ours on the frame path; the frame itself has passed already."""
+    """Count an error of the library on the frame path; the frame itself has passed already."""
     tap = getattr(protocol, "bluejay_tap", None)
     if tap is not None:
         tap.call.failed("frame", error)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -38,8 +41,8 @@ def test_a_process_that_listens_is_found() -> None:
 def test_the_variables_of_a_process_are_read() -> None:
     """As it was started; not this process's own, which pytest-xdist writes over with its title."""
     with started('python -c "import time; time.sleep(60)"', {"MINE": "a=b"}, stop_seconds=5) as agent:
-        known = environment_of(agent.process.pid)
-    assert known is not None
+        while (known := environment_of(agent.process.pid)) is None:
+            time.sleep(0.01)  # the kernel has not put them in place yet
     assert known["MINE"] == "a=b"
     assert environment_of(2**22 + 1) is None
 
@@ -100,3 +103,50 @@ def test_without_proc_lsof_is_asked(answer: str | None, monkeypatch: pytest.Monk
     monkeypatch.setattr(agentprocess, "PROC", tmp_path)
     monkeypatch.setattr(subprocess, "run", run)
     assert listening_ports(None) == listening_ports(1) == ({8765, 8766} if answer else set())
+
+
+SLEEP = 'python -c "import time; time.sleep(60)"'
+
+
+def test_a_ctrl_c_while_the_agent_starts_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The moment between the start of a process and knowing it."""
+    processes = []
+    start = agentprocess._start
+
+    def interrupted(*args: Any) -> subprocess.Popen[bytes]:
+        processes.append(start(*args))
+        signal.raise_signal(signal.SIGINT)
+        return processes[0]
+
+    monkeypatch.setattr(agentprocess, "_start", interrupted)
+    with pytest.raises(KeyboardInterrupt), started(SLEEP, {}, stop_seconds=5):
+        pytest.fail("it was interrupted before")
+    assert processes[0].returncode == -signal.SIGTERM
+
+
+def test_a_ctrl_c_while_the_agent_ends_kills_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who presses it twice waits no longer."""
+
+    def impatient(timeout: float | None = None) -> int:
+        if timeout is not None:
+            raise KeyboardInterrupt
+        return waited()
+
+    running = started(SLEEP, {}, stop_seconds=60)
+    agent = running.__enter__()
+    waited = agent.process.wait
+    monkeypatch.setattr(agent.process, "wait", impatient)
+    with pytest.raises(KeyboardInterrupt):
+        running.__exit__(None, None, None)
+    assert agent.process.returncode in {-signal.SIGTERM, -signal.SIGKILL}
+
+
+def test_an_agent_can_be_started_from_a_thread() -> None:
+    """Where no signals arrive."""
+
+    def run() -> int:
+        with started(SLEEP, {}, stop_seconds=5) as agent:
+            return agent.process.pid
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(run).result() > 0

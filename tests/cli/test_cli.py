@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import signal
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
-from bluejay_ws.cli import main, new_argument_parser
+from bluejay_ws.cli import COMMANDS, main, new_argument_parser
 from bluejay_ws.version import VERSION
 from tests.cli.serving import agent_thread
 from tests.testing.agents import silent_agent
@@ -48,6 +50,47 @@ NAMES = [
     if isinstance(action, argparse._SubParsersAction)
     for name in action.choices
 ]
+
+
+# What the import of each command may bring, of what takes long to import.
+HEAVY = ("asyncio", "bluejay_ws.client", "bluejay_ws.testing.schema", "httpx", "pydantic", "rich", "websockets.asyncio")
+NEEDED = {
+    "--version": set(),
+    "--help": set(),
+    "migrate": set(),
+    "deliver": set(),
+    "doctor": {"asyncio", "websockets.asyncio"},
+    "outbox": {"asyncio", "bluejay_ws.client"},
+    "result": {"asyncio", "bluejay_ws.client"},
+    "platform": {"bluejay_ws.testing.schema", "pydantic"},
+}
+IMPORTED = """
+import contextlib, io, sys
+before = set(sys.modules)
+from bluejay_ws.cli import main
+with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
+    main(sys.argv[1:])
+print(len(set(sys.modules) - before), *set(sys.modules))
+"""
+
+
+@pytest.mark.parametrize("name", NEEDED)
+def test_a_command_imports_what_it_uses(name: str, root: Path) -> None:
+    """`--version` and `--help` little more than Python itself; other commands no libraries but their own."""
+    arguments = [name] if name.startswith("-") else [name, "--help"]
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTED, *arguments], cwd=root, capture_output=True, text=True, check=True, timeout=60
+    )
+    count, *modules = done.stdout.split()
+    assert set(HEAVY) & set(modules) <= NEEDED[name]
+    assert name in {"--version", "--help"} or int(count) > 60
+    assert name not in {"--version", "--help"} or int(count) < 60
+
+
+def test_the_list_of_commands_is_what_their_modules_say() -> None:
+    """It is made without them."""
+    assert new_argument_parser("none").format_help() == new_argument_parser().format_help()
+    assert list(COMMANDS) == NAMES
 
 
 @pytest.mark.parametrize("arguments", [(), *((name,) for name in NAMES)])
@@ -91,6 +134,23 @@ def test_ctrl_c_ends_a_call_without_a_traceback(root: Path) -> None:
     assert process.returncode == 130
     assert problems == "\nstopped\n"
     assert codes == [1000]
+
+
+@pytest.mark.usefixtures("measured_children")
+def test_a_terminated_command_stops_the_agent_that_it_started(root: Path, tmp_path: Path) -> None:
+    """As at the end of a job's time: nothing stays behind."""
+    script = tmp_path / "agent.py"
+    script.write_text("import os, time\nprint(os.getpid(), flush=True)\ntime.sleep(60)\n")
+    note = tmp_path / "pid"
+    command = f"sh -c 'echo $$ > {note}; exec {sys.executable} {script}'"
+    with start(root, "call", "--run", command, "--port", "1") as process:
+        while not (note.exists() and note.read_text()):
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        _, problems = process.communicate(timeout=20)
+    assert (process.returncode, "Traceback" in problems) == (143, False)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(note.read_text()), 0)
 
 
 @pytest.mark.usefixtures("measured_children")

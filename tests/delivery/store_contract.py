@@ -1,7 +1,8 @@
 """What every store of reports must do, whatever it is made of: one class of tests, which each store inherits.
 
 `tests/delivery/test_store.py` holds files and memory to it. A store of another kind (such as the outbox in PostgreSQL,
-in `tests/postgres`) imports `DurableStoreContract` from here, writes one `Kept` around itself, and overrides the fixture::
+in `tests/postgres`) imports `DurableStoreContract` from here, writes one `Kept` around itself, and overrides the
+fixture::
 
     class TestPostgres(DurableStoreContract):
         @pytest.fixture

@@ -179,6 +179,17 @@ def test_what_a_provider_says_is_one_with_what_was_heard(early: bool) -> None:
     assert event["metadata"].get("noticed_by") == (["openai", "pipecat"] if early else None)
 
 
+@pytest.mark.parametrize(("noticed", "expected"), [(True, 1), (False, 0)])
+def test_an_agent_that_stops_at_once_was_interrupted_where_its_framework_says_so(noticed: bool, expected: int) -> None:
+    """Both were heard for an instant only: otherwise the agent had simply come to its end."""
+    stage = stage_with_question(1_000, every_ms=None)
+    stage.caller(2_430, speech(1_000, stage.dice))
+    if noticed:
+        stage.at(2_490, lambda now: stage.observer.interruption(now, "user", "pipecat"))
+    stage.play(9_000)
+    assert len(stage.titled(CALLER_INTERRUPTED)) == expected
+
+
 def test_what_a_provider_says_without_any_speech_is_counted() -> None:
     """It heard noise; the audio is the truth."""
     stage = stage_with_question()

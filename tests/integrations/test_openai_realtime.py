@@ -126,6 +126,14 @@ def test_a_pause_that_is_taken_back_takes_the_reply_with_it(stream: Stream) -> N
     assert stream.events() == [INTERRUPTED]
 
 
+def test_the_servers_pings_tell_how_late_an_event_was_read(stream: Stream) -> None:
+    """xAI: the loop was blocked for a second, in which the caller began and ended."""
+    stream.at(1_000).received(event("ping", timestamp=5_000_000), event("ping", timestamp="soon"))
+    stream.at(3_500).received(started("a"), stopped("a"), event("ping", timestamp=5_001_500))
+    stream.at(4_000).received(event("ping", timestamp=5_003_000)).at(4_100).received(heard("a", "Hello."))
+    assert stream.said() == [(2_500, 2_500, "USER", "Hello.")]
+
+
 def test_a_partial_text_is_better_than_none(stream: Stream) -> None:
     """The call ended before the final text came."""
     piece = "conversation.item.input_audio_transcription.delta"

@@ -25,7 +25,7 @@ from tests.servers.asgi_server import HEADERS, uvicorn_server
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # where Pipecat is installed, its imports warn
-    from bluejay_ws.integrations.pipecat import BluejayObserver, CallKeeper, MissingPipecatError
+    from bluejay_ws.integrations.pipecat import BluejayObserver, MissingPipecatError, TransportCalls
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -178,14 +178,14 @@ def test_an_endpoint_that_is_not_recorded_gets_a_call_of_the_observers(client: B
     async def endpoint(websocket: WebSocket) -> None:
         await websocket.accept()
         transport = Transport(websocket)
-        keeper = CallKeeper(transport, client=client)
-        seen.append(current_recorder() is keeper.recorder)
+        calls = TransportCalls(transport, client=client)
+        seen.append(current_recorder() is calls.recorder)
         transport.tell("on_client_connected", websocket)
-        keeper.pushed(Push())
+        calls.pushed(Push())
         await until_closed(websocket)
         transport.tell("on_client_disconnected", websocket)
         await asyncio.sleep(0.1)
-        seen.append(keeper.recorder is INERT)
+        seen.append(calls.recorder is INERT)
 
     asyncio.run(call_endpoint(endpoint))
     client.flush(5.0)
@@ -202,14 +202,14 @@ def test_in_a_recorded_endpoint_the_observer_adds_to_its_call(client: Bluejay, p
     async def endpoint(websocket: WebSocket) -> None:
         await websocket.accept()
         transport = Transport(websocket)
-        keeper = CallKeeper(transport, client=client)
+        calls = TransportCalls(transport, client=client)
         transport.tell("on_client_connected", websocket)
-        assert keeper.recorder is current_recorder()
-        keeper.pushed(Push())
+        assert calls.recorder is current_recorder()
+        calls.pushed(Push())
         await until_closed(websocket)
         transport.tell("on_client_disconnected", websocket)
-        keeper.end()
-        keeper.end()
+        calls.end()
+        calls.end()
         await asyncio.sleep(0.1)
 
     asyncio.run(call_endpoint(endpoint))
@@ -224,9 +224,9 @@ def test_a_discarded_call_is_not_taken_up_again(client: Bluejay, platform: FakeP
     async def endpoint(websocket: WebSocket) -> None:
         await websocket.accept()
         current_recorder().discard()
-        keeper = CallKeeper(Transport(websocket), client=client)
-        assert keeper.recorder is INERT
-        keeper.pushed(Push())
+        calls = TransportCalls(Transport(websocket), client=client)
+        assert calls.recorder is INERT
+        calls.pushed(Push())
         await until_closed(websocket)
 
     asyncio.run(call_endpoint(endpoint))
@@ -240,10 +240,11 @@ def test_parameters_of_a_carrier_name_the_call(recorded: bool, client: Bluejay, 
 
     async def endpoint(websocket: WebSocket) -> None:
         await websocket.accept()
-        keeper = CallKeeper(Transport(websocket), client=client, parameters={"simulation_result_id": "7", "x": {1}})
-        keeper.pushed(Push())
+        parameters = {"my_id": "7", "x": {1}}
+        calls = TransportCalls(Transport(websocket), client=client, id_names=("my_id",), parameters=parameters)
+        calls.pushed(Push())
         await until_closed(websocket)
-        keeper.end()
+        calls.end()
 
     handler = record(client=client, id_from=("header", "message"))(endpoint) if recorded else endpoint
     asyncio.run(call_endpoint(handler, headers=None))
@@ -254,11 +255,11 @@ def test_parameters_of_a_carrier_name_the_call(recorded: bool, client: Bluejay, 
 def test_a_servers_clients_have_calls_of_their_own(client: Bluejay, platform: FakePlatform) -> None:
     """Behind the server transport one observer serves all clients, one after the other."""
     transport = Transport()
-    keeper = CallKeeper(transport, client=client)
+    calls = TransportCalls(transport, client=client)
 
     async def handler(websocket: ServerConnection) -> None:
         transport.tell("on_client_connected", websocket)
-        keeper.pushed(Push())
+        calls.pushed(Push())
         await websocket.send("{}")
         await websocket.wait_closed()
         transport.tell("on_client_disconnected", object())  # somebody else's end is not this one's
@@ -267,7 +268,7 @@ def test_a_servers_clients_have_calls_of_their_own(client: Bluejay, platform: Fa
 
     async def main() -> None:
         await call_server(handler, {"X-Simulation-Result-Id": "1"})
-        keeper.pushed(Push())  # between two calls
+        calls.pushed(Push())  # between two calls
         await call_server(handler, {"X-Simulation-Result-Id": "2"})
 
     asyncio.run(main())
@@ -278,17 +279,17 @@ def test_a_servers_clients_have_calls_of_their_own(client: Bluejay, platform: Fa
 def test_a_client_that_takes_anothers_place_gets_its_own_call(client: Bluejay, platform: FakePlatform) -> None:
     """In older releases the newest client wins; the end of the one before is told after that."""
     transport = Transport()
-    keeper = CallKeeper(transport, client=client)
+    calls = TransportCalls(transport, client=client)
 
     async def main() -> None:
         first, second = (SimpleNamespace(headers={"X-Simulation-Result-Id": one}) for one in "12")
         transport.tell("on_client_connected", first)
         transport.tell("on_client_disconnected", first)
         transport.tell("on_client_connected", second)
-        keeper.pushed(Push())
+        calls.pushed(Push())
         await asyncio.sleep(0.1)
-        assert keeper.recorder.simulation_result_id == "2"
-        keeper.end()
+        assert calls.recorder.simulation_result_id == "2"
+        calls.end()
 
     asyncio.run(main())
     client.flush(5.0)
@@ -298,13 +299,13 @@ def test_a_client_that_takes_anothers_place_gets_its_own_call(client: Bluejay, p
 def test_any_other_websocket_is_recorded_without_its_frames(client: Bluejay, platform: FakePlatform) -> None:
     """Whatever has headers can name a call; without headers, or a name in them, there is none."""
     transport = Transport()
-    keeper = CallKeeper(transport, client=client)
+    calls = TransportCalls(transport, client=client)
 
     async def main() -> None:
         for headers in (None, {}, {"x-simulation-result-id": "3"}):
             transport.tell("on_client_connected", SimpleNamespace(headers=headers))
-        keeper.pushed(Push())
-        keeper.end()
+        calls.pushed(Push())
+        calls.end()
 
     asyncio.run(main())
     client.flush(5.0)
@@ -315,16 +316,16 @@ def test_any_other_websocket_is_recorded_without_its_frames(client: Bluejay, pla
 def test_words_settle_by_the_loops_clock(client: Bluejay, platform: FakePlatform) -> None:
     """What waits for late words is in the journal half a second later, whatever becomes of the process."""
     transport = Transport()
-    keeper = CallKeeper(transport, client=client)
+    calls = TransportCalls(transport, client=client)
 
     async def main() -> None:
         transport.tell("on_client_connected", SimpleNamespace(headers={"X-Simulation-Result-Id": "4"}))
-        keeper.pushed(Push())
-        assert not keeper.recorder.bodies
+        calls.pushed(Push())
+        assert not calls.recorder.bodies
         async with asyncio.timeout(5.0):
-            while not keeper.recorder.bodies:
+            while not calls.recorder.bodies:
                 await asyncio.sleep(0.02)
-        keeper.end()
+        calls.end()
 
     asyncio.run(main())
 
@@ -332,18 +333,18 @@ def test_words_settle_by_the_loops_clock(client: Bluejay, platform: FakePlatform
 def test_an_error_of_ours_is_counted_and_reaches_nobody(client: Bluejay, caplog: pytest.LogCaptureFixture) -> None:
     """Whatever goes wrong in the observer, Pipecat is not told; the log names its type only."""
     transport = Transport()
-    keeper = CallKeeper(transport, client=client)
+    calls = TransportCalls(transport, client=client)
     transport.tell("on_client_connected", SimpleNamespace(headers={"X-Simulation-Result-Id": "5"}))
     with caplog.at_level(logging.ERROR, "bluejay_ws"):
-        keeper.pushed(Broken())
-    keeper.end()
+        calls.pushed(Broken())
+    calls.end()
     assert client.stats()["internal_error.pipecat"] == 1
     assert "AttributeError" in caplog.text
 
 
 def test_a_transport_that_is_none_is_counted(client: Bluejay) -> None:
     """The pipeline is built and runs without a report."""
-    CallKeeper(object(), client=client).pushed(Push())
+    TransportCalls(object(), client=client).pushed(Push())
     assert client.stats()["internal_error.pipecat"] == 1
 
 
@@ -356,14 +357,14 @@ def test_without_a_usable_client_the_pipeline_goes_on(
     monkeypatch.setattr(clients, "_default", None)
     monkeypatch.setenv("BLUEJAY_API_URL", "http://elsewhere.example")
     transport = Transport()
-    keeper = CallKeeper(transport)
+    calls = TransportCalls(transport)
     with caplog.at_level(logging.ERROR, "bluejay_ws"):
         transport.tell("on_client_connected", SimpleNamespace(headers={"X-Simulation-Result-Id": "6"}))
-    assert keeper.recorder is INERT
+    assert calls.recorder is INERT
     assert "calls are not recorded (ConfigurationError)" in caplog.text
 
 
 def test_an_unknown_place_for_the_id_is_refused() -> None:
     """A mistake in the agent's own code is told at once."""
     with pytest.raises(ValueError, match="id_from"):
-        CallKeeper(Transport(), id_from=("cookie",))  # type: ignore[arg-type]
+        TransportCalls(Transport(), id_from=("cookie",))  # type: ignore[arg-type]

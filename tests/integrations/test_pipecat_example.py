@@ -23,8 +23,8 @@ def test_the_pipecat_example_reports_its_call(root: Path, tmp_path: Path) -> Non
     with running(root, tmp_path, "pipecat_agent.py") as example:
         human = DigitalHuman(f"ws://localhost:{example.port}/agent", "720488", skew_ms=0)
         assert asyncio.run(human.call([tone(200)])).heard_ms > 0
+        (report,) = example.platform.wait_for(1)
         example.process.send_signal(signal.SIGTERM)
         example.process.communicate(timeout=30)
-        (report,) = example.platform.accepted
     assert [(call["name"], call["output"]) for call in report.tool_calls] == [("track", "on its way")]
     assert [said["utterance"] for said in report.transcript] == ["Where is my parcel?", "Your parcel is on its way."]

@@ -33,6 +33,7 @@ def _kind(name: str, base: type[Frame] = Frame) -> type[Frame]:
 
 TranscriptionFrame = _kind("TranscriptionFrame")
 InterimTranscriptionFrame = _kind("InterimTranscriptionFrame")
+InputAudio = _kind("InputAudioRawFrame")
 VADUserStarted = _kind("VADUserStartedSpeakingFrame")
 VADUserStopped = _kind("VADUserStoppedSpeakingFrame")
 UserStarted = _kind("UserStartedSpeakingFrame")
@@ -159,6 +160,28 @@ def test_text_that_comes_after_the_ruling_belongs_to_the_speech_before_it(pipeli
     pipeline.wait(400).push(TranscriptionFrame(text="Hello"))
     pipeline.wait(500).settle()
     assert pipeline.transcript() == [(0, 500, "USER", "Hello")]
+
+
+def test_what_was_said_before_the_pipeline_ran_stands_where_it_was_heard(pipeline: Pipeline) -> None:
+    """It started 800 ms late: all audio until then comes at once, and then as it is spoken."""
+
+    def hear(ms: float) -> None:
+        frame = InputAudio(audio=bytes(int(ms * 32)), sample_rate=16_000, num_channels=1)
+        pipeline.push(frame)
+        pipeline.push(frame, source=pipeline.output)  # and on to the next processor
+
+    pipeline.wait(800)
+    hear(300)
+    pipeline.push(VADUserStarted(start_secs=0.2))
+    hear(400)
+    pipeline.push(VADUserStopped(stop_secs=0.2))
+    hear(100)
+    pipeline.push(TranscriptionFrame(text="Hello."))
+    for _ in range(10):
+        pipeline.wait(20)
+        hear(20)
+    pipeline.settle()
+    assert pipeline.transcript() == [(100, 500, "USER", "Hello.")]
 
 
 def test_late_text_does_not_lengthen_into_the_next_speech(pipeline: Pipeline) -> None:

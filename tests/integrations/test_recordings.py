@@ -1,28 +1,14 @@
-"""Recorded sessions of real providers, where there are some: text, order, tools and interruptions as they were.
-
-``BLUEJAY_RECORDINGS`` names the directory. One file for each session, one JSON object a line: ``direction``, ``event``
-and perhaps ``at_ms``; audio is replaced by an object with its size, where that is known.
-"""
+"""Recorded sessions of real providers, where there are some: text, order, tools and interruptions as they were."""
 
 from __future__ import annotations
 
-import base64
-import json
-import os
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-from bluejay_ws.integrations.elevenlabs import ElevenLabsTap
-from bluejay_ws.integrations.gemini_live import GeminiLiveTap
-from bluejay_ws.integrations.openai_realtime import OpenAIRealtimeTap
+from benchmarks.recordings import DIRECTORY, recorded, tap_of
 from tests.integrations.streams import Stream
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-DIRECTORY = Path(os.environ.get("BLUEJAY_RECORDINGS") or "/nowhere")
 CLIP = ("USER", "Hello, my name is Marcelo.")
 FOGGY = ("get_weather", {"city": "London"}, "It is foggy and 12 degrees in London.")
 TRUTH: dict[str, tuple[list[tuple[str, str]], list[tuple[str, Any, Any]], int]] = {
@@ -84,28 +70,6 @@ TRUTH: dict[str, tuple[list[tuple[str, str]], list[tuple[str, Any, Any]], int]] 
         1,
     ),
 }
-TAPS: dict[str, Any] = {"openai": OpenAIRealtimeTap, "azure": OpenAIRealtimeTap, "xai": OpenAIRealtimeTap}
-TAPS |= {"gemini": GeminiLiveTap, "elevenlabs": ElevenLabsTap}
-
-
-def _with_audio(value: Any, rate: int) -> Any:
-    """Return an event with audio in place of what says that there was some."""
-    if isinstance(value, list):
-        return [_with_audio(one, rate) for one in value]
-    if not isinstance(value, dict):
-        return value
-    if "audio_bytes" not in value:
-        return {key: _with_audio(one, rate) for key, one in value.items()}
-    samples = (value["audio_bytes"] or rate // 10 * 2) // 2
-    return base64.b64encode((b"\x00\x00" if value.get("head") == "zero" else b"\x00\x10") * samples).decode()
-
-
-def recorded(name: str) -> Iterator[tuple[float | None, str, Any]]:
-    """Return the lines of a session."""
-    for line in (DIRECTORY / f"{name}.jsonl").read_text("utf-8").splitlines():
-        one = json.loads(line)
-        narrow = name.startswith("elevenlabs") or (name.startswith("gemini") and one["direction"] == "sent")
-        yield one["at_ms"], one["direction"], _with_audio(one["event"], 16_000 if narrow else 24_000)
 
 
 @pytest.mark.parametrize("step_ms", [0, 20])
@@ -114,7 +78,7 @@ def test_a_recorded_session_becomes_what_happened_in_it(name: str, step_ms: int)
     """However fast it is played: where a recording has no times, the order is all that is real."""
     if not DIRECTORY.is_dir():
         pytest.skip("BLUEJAY_RECORDINGS names no directory")
-    stream = Stream(TAPS[name.partition("-")[0]])
+    stream = Stream(tap_of(name))
     for at, direction, event in recorded(name):
         stream.at(stream.call.recorder.offset_ms() + step_ms if at is None else at)
         (stream.sent if direction == "sent" else stream.received)(event)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import struct
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,7 +16,7 @@ from bluejay_ws.testing.speech import resample, speak, utterance_pcm
 if TYPE_CHECKING:
     from pathlib import Path
 
-FAKE = """#!/usr/bin/env python3
+FAKE = """\
 import struct, sys, wave
 assert sys.argv[3:5] == ["--stdout", "--"]
 if sys.argv[2] == "unknown":
@@ -32,7 +33,7 @@ with wave.open(sys.stdout.buffer, "wb") as wav:
 def espeak(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Put a program in the place of espeak-ng that speaks a tenth of a second at 8,000 Hz."""
     program = tmp_path / "espeak-ng"
-    program.write_text(FAKE)
+    program.write_text(f"#!{sys.executable}\n{FAKE}")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     speak.cache_clear()
