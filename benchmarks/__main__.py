@@ -24,6 +24,8 @@ NAMES = (
     "lateness",
     "delivering",
     "throughput",
+    "check",
+    "timeline",
     "backlog",
     "outages",
     "fleet",

@@ -342,7 +342,7 @@ class Attempts:
     def _since(self, delivery: Delivery, parts: Sequence[Part]) -> str:
         together = f"{len(parts)} connections in one report, " if len(parts) > 1 else ""
         if not delivery.reports:
-            return f"{together}left by a process that ended"
+            return f"{together}{'left by a process that ended' if delivery.adopted else 'from another process'}"
         sealed_at = max(report.sealed_at for report in delivery.reports.values())
         return f"{together}{max(0.0, self._clock() - sealed_at) * 1e3:.0f} ms after the close"
 

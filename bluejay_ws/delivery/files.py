@@ -256,7 +256,7 @@ def _keep_damaged(directory: str, report: str, data: bytes) -> bool:
         place.mkdir(mode=0o700, exist_ok=True)
         fd = os.open(place / f"{report}.{zlib.crc32(data):08x}", _NEW, 0o600)
     except FileExistsError:
-        return False
+        return not place.is_dir()
     except OSError:
         return True
     with os.fdopen(fd, "wb", buffering=0) as file, contextlib.suppress(OSError):

@@ -93,7 +93,8 @@ class OpenAIRealtimeTap(Tap):
         if speech.start is not None:
             return
         speech.position = position = event.get("audio_start_ms")
-        self._place_start(speech, None if position is None else position + self._prefix_ms)
+        padding = self._prefix_ms if position else 0.0  # at the very beginning of the audio there is none
+        self._place_start(speech, None if position is None else position + padding)
 
     def _taken_back(self, speech: Speech) -> None:
         reply = next(reversed(self._replies.values()), None)

@@ -88,6 +88,14 @@ def test_audio_that_was_sent_in_a_burst_stands_where_it_was_heard(stream: Stream
     assert stream.said() == [(1_000, 2_000, "USER", "Hello.")]
 
 
+def test_a_short_utterance_at_the_beginning_has_a_length(stream: Stream) -> None:
+    """Where the audio begins with it, the server cannot add its padding before it."""
+    for number in range(10):
+        stream.at(100 + number * 100).sent(append(100))
+    stream.received(started("a", 0), stopped("a", 800), heard("a", "Hi."))
+    assert stream.said() == [(0, 300, "USER", "Hi.")]
+
+
 def test_without_the_clients_side_speech_is_placed_by_its_length(stream: Stream) -> None:
     """The arrival of the end anchors it."""
     stream.at(5_340).received(started("a", 1_460)).at(7_000).received(stopped("a", 3_460), heard("a", "Where?"))
