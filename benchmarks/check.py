@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import os
 import resource
 import subprocess
@@ -22,6 +23,12 @@ __all__ = ["run"]
 
 CALLS = 20
 TURNS = 3
+GOOD = "a good agent"
+CHANGES = {
+    GOOD: "=>",
+    "one that forgets its tool": "    await book_table(people=4)\n=>",
+    "one that has become slow": "sleep(0.9)=>sleep(2.9)",
+}
 MINUTE = """\
 name: A minute
 steps: [{steps}]
@@ -94,6 +101,20 @@ async def _crowd(url: str) -> list[float]:
     return [one for call in jitter for one in call]
 
 
+def _in_a_row(directory: Path, change: str) -> tuple[int, int]:
+    """Return how many of twenty calls held, and the command's exit code, for an agent that was changed so."""
+    before, _, after = change.partition("=>")
+    (directory / "changed_agent.py").write_text(AGENT.replace(before, after) if before else AGENT, "utf-8")
+    text = "name: Books\nsteps: [{play: order.wav}]\nexpect: {tools: [book_table], latency_p95: 1.5}\n"
+    (directory / "books.yaml").write_text(text, "utf-8")
+    command = [sys.executable, "-m", "bluejay_ws", "check", "books.yaml", "--app", "changed_agent:agent"]
+    done = subprocess.run(
+        [*command, "--repeat", str(CALLS), "--json"], cwd=directory, check=False, capture_output=True, text=True
+    )
+    runs = json.loads(done.stdout.splitlines()[-1])["runs"]
+    return sum(one["holds"] for one in runs), done.returncode
+
+
 def _jitter(directory: Path) -> list[float]:
     """Return the jitter of 20 calls at once, to an agent in a process of its own."""
     with FakePlatform() as platform:
@@ -117,6 +138,7 @@ def run(effort: Effort) -> list[Result]:
         (directory / "check_agent.py").write_text(AGENT, "utf-8")
         write_wav(directory / "order.wav", voice(1_500))
         minutes, cpu = zip(*(_minute(directory) for _ in range(effort.few)), strict=True)
+        held = {name: _in_a_row(directory, change) for name, change in CHANGES.items()}
         jitter = _jitter(directory)
     load = f"load of the machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
     return [
@@ -135,5 +157,18 @@ def run(effort: Effort) -> list[Result]:
             f"median {median(jitter):.2f}, longest {max(jitter):.1f}",
             load,
             5.0,
+        ),
+        *(
+            Result(
+                f"{CALLS} calls in a row to {name}: judged rightly",
+                right,
+                "calls",
+                f"exit code {code}",
+                "",
+                CALLS,
+                at_least=True,
+            )
+            for name, (count, code) in held.items()
+            for right in [count if name == GOOD else CALLS - count]
         ),
     ]

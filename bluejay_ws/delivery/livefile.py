@@ -202,11 +202,6 @@ class LiveFile:
                         os.unlink(self._path)
                 raise
 
-    @property
-    def closed(self) -> bool:
-        """Whether the file has been let go of."""
-        return self._fd == _CLOSED
-
     def append(self, body: bytes) -> None:
         """Write one line. After the first failure, counted and told loudly once, nothing is written any more."""
         line = journal.line(body)

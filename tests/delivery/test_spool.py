@@ -310,7 +310,6 @@ def test_damaged_lines_are_set_aside_once_and_the_sound_ones_go_out(tmp_path: Pa
     path.write_bytes(b"".join([broken, *lines[1:], b'["half']))
     for _ in range(2):
         with locked(spool, Name("1", report.report_id, READY)) as file:
-            assert file.identity == "1"
             assert file.bodies[0].startswith(b'["call"')
             assert len(file.bodies) == len(lines)
     assert counters["spool.damaged_lines"] == 1
@@ -374,8 +373,9 @@ def test_a_note_that_the_disk_refuses_is_counted(tmp_path: Path) -> None:
         report = finished_call(spool, "1")
         filler = fill(disk)
         with locked(spool, Name("1", report.report_id, READY)) as file:
-            assert not file.note(outcome="x" * 8192)
-            assert file.mark(SENDING, {"outcome": "sending"})
+            for _ in range(2):  # the last page may have room for a part
+                assert not file.note(outcome="x" * 8192)
+            assert file.move(SENDING)
             assert file.bury({"outcome": "delivered"})
             filler.unlink()
             assert file.remove()

@@ -411,6 +411,21 @@ def test_a_turn_is_over_only_when_its_marks_are_out() -> None:
     assert [json.loads(message)["data"]["name"] for message in agent.received] == list("01234")
 
 
+def test_both_voices_can_be_followed_as_they_are_heard() -> None:
+    """The agent's frames at the time at which they play, not at which they come."""
+    heard: list[tuple[str, float]] = []
+
+    async def act(line: Line) -> None:
+        await line.listen()
+        await line.say(tone(40))
+
+    agent = Scripted(tone(400), tone(400))
+    make_timed_call(agent, act, background="pauses", on_audio=lambda who, at_ms, _frame: heard.append((who, at_ms)))
+    times = [at_ms for who, at_ms in heard if who == "agent"]
+    assert times[1] - times[0] == pytest.approx(400, abs=1)
+    assert [who for who, _ in heard[2:]] == ["caller", "caller"]
+
+
 # Over each other
 
 
