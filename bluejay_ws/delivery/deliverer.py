@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Deliverer"]
 
+_random = random.SystemRandom().random  # the process's own generator is not disturbed
+
 LEASE = 45.0  # longer than an exchange can take
 POD_LEASE = 15.0
 RENEW_EVERY = 5.0
@@ -217,7 +219,7 @@ class Deliverer:
         except BluejayError as error:
             self._counters.add("errors.outbox")
             say_seldom(self._counters, logging.WARNING, "%s; trying again", error)
-            self._stop.wait(SETTLE_PAUSE * (0.5 + random.random()))  # noqa: S311
+            self._stop.wait(SETTLE_PAUSE * (0.5 + _random()))
         except Exception as error:  # noqa: BLE001 - a worker must not end: it is counted, and the lease runs out
             self._counters.add(f"errors.deliverer.{type(error).__name__}")
             self._stop.wait(SETTLE_PAUSE)
@@ -335,7 +337,7 @@ class _Step:
             history,
             self._retry,
             now=time.time(),
-            jitter=random.random(),  # noqa: S311 - to spread waits
+            jitter=_random(),  # to spread waits
             others_accepted=False,  # a refusal by a gateway is never held against one report here
         )
         self.history |= {"attempts": history.attempts, "not_found": history.not_found}
