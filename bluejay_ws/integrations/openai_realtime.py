@@ -80,9 +80,7 @@ class OpenAIRealtimeTap(Tap):
     # -- the caller --------------------------------------------------------------------------------------------
 
     def _appended(self, event: dict[str, Any]) -> None:
-        ms = audio_bytes(event["audio"]) / self.input_bytes_per_ms
-        if ms:
-            self.input.appended(ms, self.recorder.offset_ms())
+        self._user_audio(event["audio"])
 
     def _user_began(self, event: dict[str, Any]) -> None:
         speech = self._speech(event["item_id"])
