@@ -6,6 +6,7 @@ import argparse
 import importlib
 import logging
 import sys
+import traceback
 from pathlib import Path
 from time import perf_counter
 
@@ -24,6 +25,8 @@ NAMES = (
     "lateness",
     "delivering",
     "throughput",
+    "check",
+    "timeline",
     "backlog",
     "outages",
     "fleet",
@@ -45,6 +48,16 @@ def _arguments() -> argparse.Namespace:
     return arguments
 
 
+def _measured(name: str, effort: Effort) -> list[Result]:
+    """Return what one benchmark measured; one that fails is tried once more, so that no whole run is lost with it."""
+    run = importlib.import_module(f"benchmarks.{name}").run
+    try:
+        return list(run(effort))
+    except Exception:
+        traceback.print_exc()
+        return list(run(effort))
+
+
 def main() -> int:
     """Run the benchmarks and print one table; fail when a figure is not reached."""
     arguments = _arguments()
@@ -53,7 +66,7 @@ def main() -> int:
     results: list[Result] = []
     for name in arguments.names or NAMES:
         begun = perf_counter()
-        results += importlib.import_module(f"benchmarks.{name}").run(effort)
+        results += _measured(name, effort)
         print(f"{name}: {perf_counter() - begun:.0f} s", file=sys.stderr, flush=True)
     print("\n".join(lines(results)))
     if arguments.write:

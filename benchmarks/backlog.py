@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 WAITING = 1_500
-APART = 5.0
+APART = 3.0
 """Seconds between two starts. Each mostly waits for its share of the ramp, so several may go on at once."""
 
 _AGENT = """

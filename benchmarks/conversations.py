@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal, TypeAlias
 
-from bluejay_ws.testing.audio import BYTES_PER_MS, hold_noise, voice
-from bluejay_ws.testing.spans import Span, barge_ins, latencies
+from bluejay_ws.testing.audio import BYTES_PER_MS, caller_pcm, hold_noise, split_utterances, voice
+from bluejay_ws.testing.spans import Span, barge_ins, is_loud, latencies
 
 __all__ = ["BACKGROUNDS", "EVENTS", "SENDINGS", "Cell", "Conversation", "Item", "Kind", "Truth", "make"]
 
@@ -46,6 +46,7 @@ class Cell:
         agent_frame_ms: length of the agent's frames where it is another; providers hand over long ones.
         comfort_rms: noise in the agent's stream where it says nothing.
         clears: an agent that stops empties the caller's queue, as it can on a carrier.
+        real: both speak with a real voice, with pauses of 120 and 240 ms inside what they say.
     """
 
     background: Background = "noise"
@@ -59,10 +60,12 @@ class Cell:
     agent_frame_ms: int | None = None
     comfort_rms: float = 0.0
     clears: bool = False
+    real: bool = False
 
     def __str__(self) -> str:
         more = [f"{self.frame_ms} ms frames"] * (self.frame_ms != 20) + ["a quiet voice"] * (self.user_rms < 1_000)
         more += ["echo"] * self.echo + ["marks"] * self.marks + ["a late network"] * (self.jitter_ms > 10)
+        more += ["a real voice"] * self.real
         more += ["comfort noise"] * (self.comfort_rms > 0)
         more += [f"the agent's frames of {self.agent_frame_ms} ms"] * (self.agent_frame_ms is not None)
         return ", ".join((self.background, f"events {self.events}", self.sending, *more))
@@ -175,11 +178,22 @@ class _Maker:
 
     def _user_speech(self, start: float, end: float) -> None:
         step = self.cell.frame_ms
-        for number, frame in enumerate(_voice(self.cell.user_rms, step)[: round((end - start) / step)]):
+        spoken = self._spoken(self.cell.user_rms, step, end - start)
+        for number, frame in enumerate(spoken):
             self._add(start + number * step + self.chance.uniform(0, self.cell.jitter_ms), "user_audio", frame)
+        end = start + len(spoken) * step
         self.truth.user.append(Span(start, end))
         self._add(end + self.chance.uniform(250, 340), "user_said", "")
         self._speech_events(start, end, f"u{len(self.truth.user)}")
+
+    def _spoken(self, rms: float, step: int, duration: float) -> list[bytes]:
+        """Return frames of speech, of which the first and the last two are loud."""
+        count = round(duration / step)
+        if not self.cell.real:
+            return _voice(rms, step)[:count]
+        source = _real_voice(step)
+        loud = [is_loud(frame) for frame in source[:count]]
+        return source[: max(number for number in range(1, count) if loud[number - 1] and loud[number]) + 1]
 
     def _speech_events(self, start: float, end: float, name: str) -> None:
         if self.cell.events == "none":
@@ -210,13 +224,13 @@ class _Maker:
             self._speak_in_stream(start, duration, stop)
             return
         step, first, last, at = self.agent_step, None, 0.0, start
-        for number, frame in enumerate(_voice(3_000.0, step)[: round(duration / step)]):
+        for number, frame in enumerate(self._spoken(3_000.0, step, duration)):
             ahead = number * 0.5 if self.cell.sending == "burst" else max(0.0, number * step - self.lead_ms)
             at = start + ahead + self.chance.uniform(0, 3 if self.cell.sending == "pacing" else 0.4)
             if at > stop:
                 break
             begins = self._sent(at, frame)
-            first, last = begins if first is None else first, begins + step
+            first, last = begins if first is None else first, begins + step if is_loud(frame) else last
         if self.cell.clears and last > stop:
             last = self.played_until = stop
             self._add(stop, "clear", "")
@@ -241,7 +255,7 @@ class _Maker:
         """Note where the stream of the agent's audio is loud; `_stream` sends it."""
         step = self.cell.frame_ms
         begins = -(-start // step) * step
-        ends = min(begins + duration, -(-stop // step) * step)
+        ends = begins + len(self._spoken(3_000.0, step, min(duration, -(-stop // step) * step - begins))) * step
         self.speech.append((begins, ends, stop))
         self.played_until = ends
         self.truth.agent.append(Span(begins, ends))
@@ -250,8 +264,8 @@ class _Maker:
         step = self.cell.frame_ms
         sounds: dict[int, bytes] = {}
         for begins, ends, _ in self.speech:
-            frames = _voice(3_000.0, step)
-            sounds |= {round(begins / step) + n: frames[n] for n in range(round((ends - begins) / step))}
+            frames = self._spoken(3_000.0, step, ends - begins)
+            sounds |= {round(begins / step) + n: frame for n, frame in enumerate(frames)}
         played, spans = 0.0, dict[int, float]()
         quiet = _quiet(self.cell.comfort_rms, step)
         for number in range(round(end / step)):
@@ -289,6 +303,15 @@ def _range(start: float, end: float, step: int) -> list[float]:
 @lru_cache(maxsize=32)
 def _voice(rms: float, frame_ms: int) -> list[bytes]:
     return _cut(voice(LONGEST_MS, rms=rms), frame_ms)
+
+
+@lru_cache(maxsize=8)
+def _real_voice(frame_ms: int) -> list[bytes]:
+    """Return the words of the shipped caller, "Hi, I lost my card." and "Yes, please freeze it.", 240 ms apart."""
+    first, second = split_utterances(caller_pcm())
+    spoken = first[: 1_400 * BYTES_PER_MS] + bytes(240 * BYTES_PER_MS) + second[: 1_310 * BYTES_PER_MS]
+    whole = spoken + bytes(240 * BYTES_PER_MS) + spoken + bytes(240 * BYTES_PER_MS)
+    return _cut(whole[: LONGEST_MS * BYTES_PER_MS], frame_ms)
 
 
 @lru_cache(maxsize=256)

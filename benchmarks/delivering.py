@@ -112,7 +112,7 @@ def _in_a_process(function: str, *words: object) -> Callable[[], float]:
 def run(effort: Effort) -> list[Result]:
     """Measure all three in turns."""
     count = max(10, effort.crowd // 4)
-    waiting = WAITING if effort.crowd >= 1_000 else effort.crowd
+    waiting = min(WAITING, 25 * effort.crowd)  # far more than leave while it is measured
     with peer("platform") as platform, tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
         url, key = platform.answer().split()
         empty, full = Path(directory, "empty"), Path(directory, "full")

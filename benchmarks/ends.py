@@ -46,7 +46,7 @@ def _round(number: int, count: int) -> tuple[float, float]:
     """Return the microseconds of one end on this thread, alone and in a crowd."""
     with (
         tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory,
-        undelivered_client("benchmark", base_url="http://127.0.0.1:9", spool=directory, flush_timeout=3.0) as client,
+        undelivered_client("benchmark", base_url="http://127.0.0.1:9", spool=directory, flush_timeout=0.0) as client,
     ):
         alone = []
         for call in _calls(client, f"alone{number}", ALONE):

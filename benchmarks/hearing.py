@@ -40,6 +40,10 @@ MORE = [
     Cell(echo=True, sending="burst"),
     Cell(echo=True, events="exact"),
     Cell(echo=True, sending="continuous", background="silence"),
+    *(
+        Cell(real=True, background=background, sending=sending)
+        for background, sending in zip(BACKGROUNDS, SENDINGS, strict=True)
+    ),
     Cell(marks=True),
     Cell(marks=True, sending="burst", background="pauses"),
     Cell(marks=True, sending="continuous", background="silence"),

@@ -25,7 +25,7 @@ class Effort:
     """
 
     rounds: int = 60
-    few: int = 7
+    few: int = 5
     crowd: int = 1_000
 
     @classmethod

@@ -1,4 +1,4 @@
-"""How fast the timeline page is, in headless Chromium: python -m benchmarks.timeline.
+"""How fast the timeline page is, in headless Chromium.
 
 For each size of call: the file's size, the first paint, and the longest task while the picture is zoomed and dragged,
 the list is scrolled to its end and searched. A task of more than 100 ms is felt.
@@ -6,16 +6,19 @@ the list is scrolled to its end and searched. A task of more than 100 ms is felt
 
 from __future__ import annotations
 
+import os
 import shutil
 import statistics
+import sys
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from benchmarks.measure import Effort, Result, spread
 from bluejay_ws.timeline.page import render
 
 SIZES = (500, 5_000, 20_000)
-RUNS = 3
 WATCH = """
 window.longest = 0;
 new PerformanceObserver((list) => {
@@ -79,22 +82,32 @@ def _use(page: Any) -> None:
     page.wait_for_timeout(300)
 
 
-def main() -> None:
-    """Print the table."""
+def run(effort: Effort) -> list[Result]:
+    """Measure pages of each size; nothing where there is no Chromium, or nothing to drive it."""
+    chromium = shutil.which("chromium")
+    if chromium is None or find_spec("playwright") is None:
+        print("timeline: not measured, it needs chromium and playwright", file=sys.stderr)
+        return []
     from playwright.sync_api import sync_playwright
 
-    print("| items | file, kB | first paint, ms | longest task opening, ms | longest task using, ms |")
-    print("|---|---|---|---|---|")
+    found: list[Result] = []
     with sync_playwright() as started, tempfile.TemporaryDirectory() as directory:
-        browser = started.chromium.launch(executable_path=shutil.which("chromium"), args=ARGUMENTS)
+        browser = started.chromium.launch(executable_path=chromium, args=ARGUMENTS)
         for items in SIZES:
             path = Path(directory, f"{items}.html")
             path.write_text(render(report(items)), "utf-8")
-            runs = [measure(browser, path) for _ in range(RUNS)]
-            medians = " | ".join(f"{statistics.median(column):.0f}" for column in zip(*runs, strict=True))
-            print(f"| {items:,} | {path.stat().st_size / 1000:.0f} | {medians} |", flush=True)
+            runs = [measure(browser, path) for _ in range(effort.few)]
+            found += _results(items, path.stat().st_size, runs)
         browser.close()
+    return found
 
 
-if __name__ == "__main__":
-    main()
+def _results(items: int, size: int, runs: list[tuple[float, float, float]]) -> list[Result]:
+    """Return the lines of one size; only the page of 500 items has figures to reach."""
+    load = f"file: {size / 1000:.0f} kB; load of the machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
+    names = ("first paint", "longest task of opening", "longest task of zooming, scrolling and searching")
+    limits: tuple[float | None, ...] = (1_000.0, 100.0, 100.0) if items == SIZES[0] else (None, None, None)
+    return [
+        Result(f"page of {items:,} items: {name}", statistics.median(column), "ms", spread(column), load, limit)
+        for name, limit, column in zip(names, limits, zip(*runs, strict=True), strict=True)
+    ]

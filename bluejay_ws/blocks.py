@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
+from bluejay_ws.wire.encode import of_a_value
 from bluejay_ws.wire.items import OMITTED
 
 if TYPE_CHECKING:
@@ -34,7 +35,9 @@ def failure(error: BaseException) -> dict[str, object]:
 def _message(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception:  # noqa: BLE001 - a broken __str__ is the tool's affair; the type's name is still told
+    except BaseException as worse:  # a broken __str__ is the tool's affair; the type's name is still told
+        if not of_a_value(worse):
+            raise
         return "(its message could not be read)"
 
 

@@ -39,6 +39,11 @@ GRACE = 0.05
 # How long the peer may take to answer the agent's close frame before the report leaves without its answer.
 CLOSE_WAIT = 0.5
 
+ALIAS_LIMIT = 1_024
+"""Characters that an alias may have."""
+ALIASES_LIMIT = 100
+"""Names that one call may have beside its id."""
+
 _REFUSED = -1  # a second id has been seen, and told
 
 _TOOL_CALL = re.compile(rb'\["(?:tool_calls"|open",\d+,"tool_calls")')
@@ -320,13 +325,13 @@ class Call:
             return self.recorder.release()
         at_ms = self.recorder.offset_ms()
         self.recorder.stop()
-        return self._client.sender.end(self.recorder.report_id, partial(self._finish, at_ms, self._all_facts(facts)))
+        return self._client.sender.end(self.recorder.report_id, partial(self._finish, at_ms, facts, self._left))
 
-    def _finish(self, at_ms: int, facts: dict[str, Any]) -> None:
+    def _finish(self, at_ms: int, facts: dict[str, Any], left: Left | None) -> None:
         """Write the last lines of the call, which ended at ``at_ms``, and hand its report over. Never raises."""
         sender, report_id = self._client.sender, self.recorder.report_id
         try:
-            self.recorder.close(facts, self._summary(at_ms), at_ms)
+            self.recorder.close(self._all_facts(facts, left), self._summary(at_ms), at_ms)
             identity = self.recorder.simulation_result_id
             if identity is None:
                 self._client.counters.add("dropped.never_bound")
@@ -348,8 +353,7 @@ class Call:
             self.failed("observer", error)
             return {}
 
-    def _all_facts(self, facts: dict[str, Any]) -> dict[str, Any]:
-        left = self._left
+    def _all_facts(self, facts: dict[str, Any], left: Left | None) -> dict[str, Any]:
         if not facts and left is not None:
             facts = left.facts
         return {
@@ -386,8 +390,12 @@ class Call:
         self._open_file(simulation_result_id, waiting)
 
     def aliased(self, alias: str) -> None:
-        """Let the client find this call by ``alias`` too."""
-        self._client.remember(alias, self)
+        """Let the client find this call by ``alias`` too, if it is of a sane length and one of not too many."""
+        name = str(alias)
+        if len(name) > ALIAS_LIMIT or (len(self.aliases) >= ALIASES_LIMIT and name not in self.aliases):
+            self._client.counters.add("dropped.alias")
+        else:
+            self._client.remember(name, self)
 
     def discarded(self) -> None:
         """Remove the call's file: its user wants nothing sent."""

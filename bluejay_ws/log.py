@@ -33,10 +33,24 @@ def say(counters: Counters, level: int, text: str, *args: object, simulation_res
 
 
 def say_seldom(
-    counters: Counters, level: int, text: str, *args: object, simulation_result_id: str | None = None
+    counters: Counters,
+    level: int,
+    text: str,
+    *args: object,
+    key: tuple[object, ...] | None = None,
+    simulation_result_id: str | None = None,
 ) -> None:
-    """Do what `say` does, but the same once a minute only: what goes wrong may do so with every frame of every call."""
-    left_out = counters.unsaid((text, args))
+    """Do what `say` does, but the same once a minute only: what goes wrong may do so with every frame of every call.
+
+    Args:
+        counters: see `say`.
+        level: see `say`.
+        text: see `say`.
+        args: see `say`.
+        key: what makes two lines the same; default text and arguments.
+        simulation_result_id: see `say`.
+    """
+    left_out = counters.unsaid(key or (text, args))
     if left_out is None:
         return
     more = f" (and {left_out} more like it)" if left_out else ""

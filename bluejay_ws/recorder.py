@@ -15,10 +15,13 @@ import logging
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
+from pydantic_core import from_json
+
 from bluejay_ws.blocks import Block, EventBlock, ToolCallBlock, UtteranceBlock
 from bluejay_ws.hearing.utterances import NOTHING, Utterance, cut_text, place
 from bluejay_ws.log import say_seldom
 from bluejay_ws.wire import items, journal
+from bluejay_ws.wire.encode import finite, of_a_value
 from bluejay_ws.wire.ids import usable_id
 from bluejay_ws.wire.items import CALL_LIMIT, ITEM_LIMIT, ITEMS_LIMIT, tool_call
 
@@ -46,6 +49,8 @@ _REDACTION_FAILED = "[redaction failed]"
 SLOW_REDACTION_NS = 10_000_000
 _SMALLEST_ALLOWANCE = 512
 _AMPLE = CALL_LIMIT // 2
+_WORDS_LIMIT = ITEM_LIMIT - 1024  # an utterance with its times and speaker is one item
+_EMPTIES = frozenset({type(None), str, bytes, int, bool, float, list, tuple, dict})  # no code of their own is asked
 _FULL = CALL_LIMIT + CALL_LIMIT // 4  # what names and times may take when nothing else fits
 _TOOL_CALL = b'["tool_calls",'
 # One count for all calls: `next` is atomic, so blocks opened by two threads at once never share a number.
@@ -117,6 +122,7 @@ class Recorder:
         "_started",
         "_started_at",
         "_unplaced",
+        "_unwritten",
         "closed",
         "heard",
         "owner",
@@ -155,6 +161,7 @@ class Recorder:
         self._at_end: list[Callable[[], None]] | None = None
         self._blocks: dict[int, Block] | None = None
         self._unplaced: list[Stretch] | None = None
+        self._unwritten: dict[int, Utterance] | None = None  # changed since their last line
         self.closed = False
         self._over = False  # nothing more is kept at all: the last line is written, or the call is left out
 
@@ -182,16 +189,19 @@ class Recorder:
 
         Args:
             at: a `datetime` (one without a zone is local time) or Unix time in seconds, of this machine's clock or of a
-                provider's; default now.
+                provider's; default now, and so is what is no number, counted as ``mapped.offset``.
         """
         try:
             now = (self._clock() - self._started) // 1_000_000
             if at is not None:
-                seconds = at.timestamp() if isinstance(at, datetime) else float(at)
-                now = round((seconds - self._started_at) * 1e3)
+                seconds = at.timestamp() if isinstance(at, datetime) else finite(at)
+                if seconds is None:
+                    self._counters.add("mapped.offset")
+                else:
+                    now = round((seconds - self._started_at) * 1e3)
             return min(max(0, now), 2**53)
-        except Exception as error:  # noqa: BLE001 - no error of ours reaches the agent
-            self.failed("offset", error)
+        except BaseException as error:  # noqa: BLE001 - no error of ours or of a value reaches the agent
+            self._contain("offset", error)
             return 0
 
     def restart(self, started_ns: int) -> None:
@@ -275,8 +285,8 @@ class Recorder:
         """
         try:
             return self._utterance(speaker, text, start_offset_ms, end_offset_ms, audio_ms, filler=filler)
-        except Exception as error:  # noqa: BLE001 - no error of ours reaches the agent
-            self.failed("utterance", error)
+        except BaseException as error:  # noqa: BLE001 - no error of ours or of a value reaches the agent
+            self._contain("utterance", error)
             return NOTHING
 
     def utterance(self, speaker: str, *, filler: bool | None = None) -> UtteranceBlock:
@@ -313,8 +323,8 @@ class Recorder:
             now = (self._clock() - self._started) // 1_000_000
             start = now if start_offset_ms is None else self._at(start_offset_ms)
             self._keep(_TOOL_CALL + self._tool_call(start, name, parameters, output, description))
-        except Exception as error:  # noqa: BLE001 - no error of ours reaches the agent
-            self.failed("tool_call", error)
+        except BaseException as error:  # noqa: BLE001 - no error of ours or of a value reaches the agent
+            self._contain("tool_call", error)
         return None
 
     def tool_call(
@@ -374,8 +384,8 @@ class Recorder:
             start = self._at(start_offset_ms)
             end = None if end_offset_ms is None else max(start, self._at(end_offset_ms))
             self._keep(journal.item("events", self._event(start, end, title, description, tags, metadata)))
-        except Exception as error:  # noqa: BLE001 - no error of ours reaches the agent
-            self.failed("event", error)
+        except BaseException as error:  # noqa: BLE001 - no error of ours or of a value reaches the agent
+            self._contain("event", error)
 
     def event(
         self,
@@ -503,6 +513,7 @@ class Recorder:
         if self._over:
             return
         self._guarded("utterance", self._place_all)
+        self._guarded("utterance", self._write_rest)
         self._over = True
         self._guarded("close", self._closing_lines, dict(facts), dict(summary), self._at(offset_ms))
 
@@ -521,11 +532,11 @@ class Recorder:
         """Let go of everything after the end: whoever still holds the recorder keeps no call, no words, no cycle."""
         self.owner = self.heard = self._lines = None
         self._bodies = []
-        self._at_end = self._blocks = self._unplaced = None
+        self._at_end = self._blocks = self._unplaced = self._unwritten = None
 
     # -- for the library itself ---------------------------------------------------------------------------------
 
-    def failed(self, what: str, error: Exception) -> None:
+    def failed(self, what: str, error: BaseException) -> None:
         """Count what could not be recorded; of the error only the type is told: its text may quote the caller.
 
         For the library itself, like the adapters that listen to a framework for this call.
@@ -554,8 +565,9 @@ class Recorder:
             self._late()
 
     def _open_block(self, block: Block) -> None:
-        if block.number >= 0 or block.start_offset_ms < 0:  # else its start was given beforehand
-            block.start_offset_ms = self.offset_ms()
+        start = block.start_offset_ms
+        given = block.number < 0 and not (type(start) is int and start < 0)  # beforehand
+        block.start_offset_ms = self._at(start) if given else self.offset_ms()
         block.number = next(_numbers)
         if self._blocks is None:
             self._blocks = {}
@@ -599,7 +611,8 @@ class Recorder:
         self._append(journal.done(block.number, "tool_calls", opened))
 
     def _event_block(self, block: EventBlock, end: int | None) -> bytes:
-        return self._event(block.start_offset_ms, end, block.title, block.description, block.tags, block.metadata)
+        start = self._at(block.start_offset_ms)
+        return self._event(start, end, block.title, block.description, block.tags, block.metadata)
 
     def _end_block(self, block: Block, error: BaseException | None) -> None:
         now = self.offset_ms()
@@ -616,8 +629,9 @@ class Recorder:
         if self._blocks is None or self._blocks.pop(block.number, None) is None:
             return
         if isinstance(block, EventBlock):
-            metadata = {**(block.metadata or {}), "bluejay_ws": {"interrupted": True}}
-            block.metadata = metadata
+            known = {} if block.metadata is None else block.metadata
+            known = known if type(known) is dict else from_json(items.mapping(known))  # plain, and of a bounded size
+            block.metadata = {**known, "bluejay_ws": {"interrupted": True}}
         if not isinstance(block, ToolCallBlock) or block.output is not items.OMITTED:
             self._end_interrupted(block)
 
@@ -646,7 +660,7 @@ class Recorder:
         if role is None:
             self._drop("speaker", "an utterance was dropped: its speaker is neither 'agent' nor 'user'")
             return NOTHING
-        words = self._redacted("utterance", text)
+        words = self._words_of(text)
         if not words:
             self._counters.add("dropped.empty_utterance")
             return NOTHING
@@ -681,7 +695,7 @@ class Recorder:
         one._start_ms, one._end_ms, one._placed = start, end, True
         if one._heard_ms is not None:
             self._cut_to(one, one._heard_ms)
-        if one._recorder is not None:
+        if one._recorder is not None:  # else it was withdrawn meanwhile
             self._write(one, journal.done)
 
     def _write(self, one: Utterance, line: Callable[[int, str, bytes], bytes]) -> None:
@@ -693,11 +707,38 @@ class Recorder:
         self._unless_closed("utterance", self._corrected, one, text)
 
     def _corrected(self, one: Utterance, text: str) -> None:
-        words = self._redacted("utterance", text)
+        words = self._words_of(text)
         if not words:
             return self._withdrawn(one, "empty_utterance")
         one._words, one._heard_ms = words, None
-        return self._write(one, journal.done)
+        return self._rewrite(one)
+
+    def _words_of(self, text: object) -> str:
+        """Return words as they stand now, as text of a bounded size; "" for none."""
+        found = self._redacted("utterance", text)
+        if type(found) is str and len(found) <= _WORDS_LIMIT:
+            return found
+        if type(found) in _EMPTIES and not found:
+            return ""
+        notes: list[str] = []
+        words: str = from_json(items.text(found, notes, limit=_WORDS_LIMIT, key="utterance"))
+        self._count(notes)
+        return words
+
+    def _rewrite(self, one: Utterance) -> None:
+        """Write a changed utterance again; in a call that has taken half its share, once for all at its end."""
+        if self._size < _AMPLE:
+            return self._write(one, journal.done)
+        self._counters.add("deferred.corrections")
+        self._unwritten = self._unwritten or {}
+        self._unwritten[one._number] = one
+        return None
+
+    def _write_rest(self) -> None:
+        waiting, self._unwritten = self._unwritten, None
+        for one in (waiting or {}).values():
+            if one._recorder is not None:
+                self._write(one, journal.done)
 
     def _cut(self, one: Utterance, ms: float) -> None:
         """Keep of an utterance what was heard; part of `utterances.Keeper`."""
@@ -710,7 +751,7 @@ class Recorder:
         elif not one._placed:
             one._heard_ms = heard
         elif self._cut_to(one, heard):
-            self._write(one, journal.done)
+            self._rewrite(one)
 
     def _cut_to(self, one: Utterance, heard: float) -> bool:
         """Cut an utterance that is placed; return whether that changed it."""
@@ -724,8 +765,7 @@ class Recorder:
 
     def _keep_share(self, one: Utterance, share: float) -> None:
         self._counters.add("cut.unheard")
-        if isinstance(one._words, str):
-            one._words = cut_text(one._words, share)
+        one._words = cut_text(one._words, share)
 
     def _last(self, one: Utterance, ms: float) -> None:
         """Take an utterance's length; part of `utterances.Keeper`."""
@@ -734,7 +774,8 @@ class Recorder:
     def _lasting(self, one: Utterance, ms: float) -> None:
         one._audio_ms = float(self._at(ms))
         if one._placed:
-            self._stand(one, one._start_ms, one._start_ms + self._at(ms))
+            one._end_ms = one._start_ms + self._at(ms)
+            self._rewrite(one)
 
     def _withdraw(self, one: Utterance, reason: str) -> None:
         """Take an utterance out of the report; part of `utterances.Keeper`."""
@@ -782,7 +823,7 @@ class Recorder:
         self._keep(journal.item("metadata", encoded))
 
     def _bind(self, simulation_result_id: str) -> None:
-        found = usable_id((simulation_result_id,))
+        found = usable_id((simulation_result_id,)) if type(simulation_result_id) is str else None
         if found is None:
             return self._drop("no_usable_id", "a late id was refused: it is not 1 to 64 letters or digits")
         if self.simulation_result_id is not None:
@@ -835,7 +876,9 @@ class Recorder:
             began = self._clock()
             kept = self._redact(kind, value)
             slow = self._clock() - began > SLOW_REDACTION_NS
-        except Exception:  # noqa: BLE001 - the hook's failure must neither leak the value nor reach the agent
+        except BaseException as error:  # the hook's failure must neither leak the value nor reach the agent
+            if not of_a_value(error):
+                raise
             self._counters.add("redaction_failed")
             return (_REDACTION_FAILED,) if kind == "tags" else _REDACTION_FAILED
         if slow:
@@ -852,13 +895,11 @@ class Recorder:
         """Return a given offset as the wire has it: whole, not negative, now if it is no number."""
         if offset_ms is None:
             return self.offset_ms()
-        try:
-            if type(offset_ms) is not int:  # `int` of a huge Decimal takes minutes
-                offset_ms = int(float(offset_ms))
-            return min(max(0, offset_ms), 2**53)
-        except (TypeError, ValueError, OverflowError):
+        whole = offset_ms if type(offset_ms) is int else finite(offset_ms)
+        if whole is None:
             self._counters.add("mapped.offset")
             return self.offset_ms()
+        return int(min(max(0, whole), 2**53))
 
     def _allowance(self) -> int:
         """Return the bytes that the next item may take: less and less in the second half of the call's share."""
@@ -920,5 +961,11 @@ class Recorder:
     def _guarded(self, what: str, action: Callable[..., None], *args: object) -> None:
         try:
             action(*args)
-        except Exception as error:  # noqa: BLE001 - no error of ours reaches the agent
-            self.failed(what, error)
+        except BaseException as error:  # noqa: BLE001 - no error of ours or of a value reaches the agent
+            self._contain(what, error)
+
+    def _contain(self, what: str, error: BaseException) -> None:
+        """Keep from the agent what went wrong here: an error of ours, or whatever a value's own code raises."""
+        if not of_a_value(error):
+            raise error
+        self.failed(what, error)

@@ -10,9 +10,12 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from types import CoroutineType, FunctionType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
 
+from pydantic_core import from_json
+
 from bluejay_ws.current import current_recorder
 from bluejay_ws.recorder import DECORATED_TOOLS
 from bluejay_ws.simulated import stand_in
+from bluejay_ws.wire.encode import ITEM_LIMIT, encode
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping
@@ -24,7 +27,8 @@ __all__ = ["record_tool"]
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# What a tool's generator yielded is its output; beyond this many items only the count goes on.
+# What a tool's generator yielded is its output; what comes after so many items, or beyond the size of one item of a
+# report, is only counted.
 YIELDED_LIMIT = 1_000
 # The description of a tool call that a stand-in answered begins so: the platform's schema has no field for it.
 MOCKED = "mocked:"
@@ -247,21 +251,25 @@ def _coroutine(tool: _Tool, function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class _Yielded:
-    """The first items of a generator, and how many there were."""
+    """The first items of a generator, each as it stood when it was yielded, and how many there were."""
 
-    __slots__ = ("count", "items")
+    __slots__ = ("count", "items", "room")
 
     def __init__(self) -> None:
         self.count = 0
         self.items: list[Any] = []
+        self.room = ITEM_LIMIT
 
     def add(self, item: object) -> None:
         self.count += 1
-        if self.count <= YIELDED_LIMIT:
-            self.items.append(item)
+        if self.room > 0 and len(self.items) < YIELDED_LIMIT:
+            # A tool may yield one object again and again, or many that are large: neither is held.
+            data = encode(item, limit=self.room).json
+            self.room -= len(data)
+            self.items.append(from_json(data))
 
     def output(self) -> object:
-        if self.count <= YIELDED_LIMIT:
+        if self.count == len(self.items):
             return self.items
         return [*self.items, f"...[cut: {self.count} items]"]
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from bluejay_ws.call import CLOSE_WAIT, GRACE, Call
+from bluejay_ws.call import ALIAS_LIMIT, ALIASES_LIMIT, CLOSE_WAIT, GRACE, Call
 from bluejay_ws.client import Bluejay, Seam
 from bluejay_ws.current import INERT, current_recorder
 from bluejay_ws.delivery.livefile import LiveFile
@@ -793,6 +793,17 @@ def test_an_alias_leads_to_the_call(client: Bluejay) -> None:
     assert client.find("CA123") is call.recorder
     call.connection_closed({})
     assert client.find("CA123") is INERT
+
+
+def test_a_call_has_a_bounded_number_of_names(client: Bluejay) -> None:
+    """An agent that names its call with every message, or by whole documents, fills no memory; it is counted."""
+    call = connected(client)
+    for number in range(ALIASES_LIMIT + 3):
+        call.recorder.add_alias(f"alias-{number}")
+    call.recorder.add_alias("alias-0")
+    call.recorder.add_alias("x" * (ALIAS_LIMIT + 1))
+    assert len(call.aliases) == ALIASES_LIMIT
+    assert client.stats()["dropped.alias"] == 4
 
 
 @pytest.mark.parametrize("discard", [False, True])

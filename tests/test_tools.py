@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import inspect
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -114,6 +115,36 @@ def test_a_generator_tool_yields_as_before_and_its_items_are_the_output(call: Ca
     assert stop.value.value == "a,b"
     (tool,) = tools_of(call)
     assert (tool.name, tool.output, tool.description) == ("count_up", [0, 1], "Counts")
+
+
+def test_what_a_generator_yields_is_recorded_as_it_was_then_and_not_held(call: Call) -> None:
+    """One that yields the same object each time, changed, has all its states; large pieces are free to go."""
+    held: list[weakref.ref[Any]] = []
+
+    class Piece(bytearray):
+        """Audio or the like."""
+
+    @record_tool
+    def grows() -> Generator[Any, None, None]:
+        progress = {"done": 0}
+        for _ in range(2):
+            progress["done"] += 1
+            yield progress
+        for _ in range(6):
+            yield Piece(b"x" * 100_000)
+
+    def pass_on(generator: Generator[Any, None, None]) -> None:
+        for item in generator:
+            if isinstance(item, Piece):
+                assert len([one for one in held if one() is not None]) <= 1
+                held.append(weakref.ref(item))
+
+    pass_on(grows())
+    (tool,) = tools_of(call)
+    text = str(tool.output)
+    assert text.startswith('[{"done":1},{"done":2},"xxx')
+    assert len(text) <= 256 * 1024
+    assert len(held) == 6
 
 
 def test_a_generator_tool_that_is_closed_early_is_kept(call: Call) -> None:

@@ -114,7 +114,8 @@ def new_argument_parser(only: str = "") -> argparse.ArgumentParser:
 
 def _explain(problem: Problem, terminal: Terminal) -> int:
     label = "bluejay-ws: "
-    terminal.wrapped(label, problem.message, style="red", whole_words=True)
+    for number, line in enumerate(problem.message.splitlines()):
+        terminal.wrapped(" " * len(label) if number else label, line, style="red", whole_words=True)
     if problem.remedy:
         terminal.wrapped(" " * len(label), problem.remedy, whole_words=True)
     return problem.exit_code

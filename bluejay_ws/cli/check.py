@@ -17,18 +17,24 @@ from bluejay_ws.cli.agentprocess import started
 from bluejay_ws.cli.arguments import count, new_parser, port
 from bluejay_ws.cli.conversation import new_id
 from bluejay_ws.cli.dialling import check_url
+from bluejay_ws.cli.inprocess import hosted, served
 from bluejay_ws.cli.pages import write_report_page
 from bluejay_ws.cli.terminal import Problem, Terminal, clean, plural
 from bluejay_ws.testing.judging import judge, latencies_of, percentile
 from bluejay_ws.testing.platform import FakePlatform
 from bluejay_ws.testing.rehearsal import Lateness, prepare, rehearse
 from bluejay_ws.testing.scenarios import Scenario, ScenarioError, load
+from bluejay_ws.testing.virtual_time import VirtualTimeLoop
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
 
     from bluejay_ws.cli.arguments import Commands
+    from bluejay_ws.testing.platform import AcceptedReport
+
+    Serving = AbstractAsyncContextManager[str]
 
 __all__ = ["HOLDS", "UNTRUSTED", "Run", "add_parser", "junit", "run", "verdict_of", "worse"]
 
@@ -36,7 +42,8 @@ HOLDS, FAILED, UNUSABLE, UNTRUSTED = 0, 1, 2, 3
 PLATFORM_PORT = 8766
 START_SECONDS = 60.0
 STOP_SECONDS = 15.0
-REPORT_SECONDS = 15.0
+REPORT_SECONDS, LOOKS = 15.0, 100
+TOO_SLOW = "this machine was too slow to measure"
 NO_REPORT = {
     True: "no report came: is the agent's handler under @record?",
     False: 'no report came: is the agent\'s handler under @record(id_from=("header", "message"))?',
@@ -89,6 +96,11 @@ class Run:
     report: dict[str, Any] | None = None
 
     @property
+    def is_unknown(self) -> bool:
+        """Return whether only times are wrong, and this machine could not measure them."""
+        return bool(self.faults) and self.timed_only and not self.trusted
+
+    @property
     def name(self) -> str:
         """Return the scenario's name, with what tells this run from others of it."""
         extra = [word for word, shown in (
@@ -116,7 +128,15 @@ def add_parser(commands: Commands[argparse.ArgumentParser]) -> None:
     add("scenarios", nargs="*", metavar="FILE", type=Path, help="scenarios, YAML")
     add("--url", metavar="URL", help="of a running agent that reports to the local platform")
     add("--run", metavar="COMMAND", dest="command", help='start the agent: --run "python agent.py"')
+    add("--app", metavar="MODULE:OBJECT", help="run the agent in this process: --app agent:handler")
+    add(
+        "--time",
+        metavar="WHICH",
+        choices=("virtual", "real"),
+        help="virtual (with --app, and its default): nobody waits; real",
+    )
     add("--port", metavar="N", type=port, help="of the agent that --run starts; default: the one that it opens")
+    add("--path", metavar="PATH", default="", help="of the agent that --run or --app starts, such as /media")
     add(
         "--platform-port",
         metavar="N",
@@ -147,11 +167,13 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
         return HOLDS
     runs = _runs(args)
     before = _baseline(args.baseline)
-    with _agent(args, terminal) as (url, platform):
-        asyncio.run(_make_all(runs, url, platform, args.calls, terminal))
+    with _agent(args, terminal) as (runner, serving, platform):
+        runner.run(_make_all(runs, serving, platform, args, terminal))
     faults = worse(runs, before)
     code = verdict_of(runs, faults)
     _write(args, runs, faults, terminal)
+    if args.baseline and (new := sorted(_p95s(runs).keys() - before.keys())):
+        terminal.wrapped("      new  ", f"not in the baseline, so not compared: {', '.join(new)}")
     _sum_up(runs, faults, code, terminal)
     return code
 
@@ -160,13 +182,20 @@ def _runs(args: argparse.Namespace) -> list[Run]:
     """Read the scenarios and prepare every call, so that nothing but calls is left to do."""
     if not args.scenarios:
         raise Problem("which scenarios?", "give one YAML file or several", exit_code=UNUSABLE)
-    if (args.url is None) == (args.command is None):
-        raise Problem("which agent?", 'give either --url or --run "python agent.py"', exit_code=UNUSABLE)
+    if [args.url, args.command, args.app].count(None) != 2:
+        how = 'give one of --url, --run "python agent.py" and --app agent:handler'
+        raise Problem("which agent?", how, exit_code=UNUSABLE)
+    if args.time == "virtual" and args.app is None:
+        reason = "virtual time cannot be had with an agent in another process: that has a time of its own"
+        raise Problem(reason, "give the agent as --app agent:handler", exit_code=UNUSABLE)
+    if args.url is not None and args.path:
+        raise Problem("both --url and --path are given", "write the path into the URL", exit_code=UNUSABLE)
     try:
+        scenarios = [(path, scenario) for path in args.scenarios for scenario in load(path)]
+        _refuse_equal_names(scenarios)
         return [
             Run(scenario, path, voice, seed, repetition, new_id(), prepare(scenario, path.parent, voice))
-            for path in args.scenarios
-            for scenario in load(path)
+            for path, scenario in scenarios
             for voice in scenario.caller.voices
             for seed in scenario.caller.seeds
             for repetition in range(1, args.repeat + 1)
@@ -177,6 +206,16 @@ def _runs(args: argparse.Namespace) -> list[Run]:
         raise Problem(str(error), exit_code=UNUSABLE) from None
     except (OSError, UnicodeDecodeError) as error:
         raise Problem(f"cannot read a scenario: {error}", exit_code=UNUSABLE) from None
+
+
+def _refuse_equal_names(scenarios: Sequence[tuple[Path, Scenario]]) -> None:
+    known: dict[str, Path] = {}
+    for path, scenario in scenarios:
+        if scenario.name in known:
+            where = f"in {known[scenario.name]} and in {path}"
+            reason = f"two scenarios are called {scenario.name!r}, {where}: baselines and JUnit go by the name"
+            raise Problem(reason, "give each a name of its own", exit_code=UNUSABLE)
+        known[scenario.name] = path
 
 
 def _baseline(path: Path | None) -> Mapping[str, float]:
@@ -190,38 +229,64 @@ def _baseline(path: Path | None) -> Mapping[str, float]:
 
 
 @contextlib.contextmanager
-def _agent(args: argparse.Namespace, terminal: Terminal) -> Iterator[tuple[str, FakePlatform]]:
-    """Give the agent's URL and the platform that it reports to."""
-    if args.command is None:
-        try:
-            platform = FakePlatform(port=args.platform_port).start()
-        except OSError as error:
-            raise Problem(f"no platform on port {args.platform_port}: {error.strerror}", exit_code=UNUSABLE) from None
-        with contextlib.closing(platform):
-            terminal.say(f"The agent must have BLUEJAY_API_URL={platform.url} BLUEJAY_API_KEY={platform.api_key}")
-            yield check_url(args.url), platform
+def _agent(args: argparse.Namespace, terminal: Terminal) -> Iterator[tuple[asyncio.Runner, Serving, FakePlatform]]:
+    """Give the loop in which to make the calls, what gives the agent's URL in it, and the agent's platform."""
+    if args.url is not None:
+        with _platform_for_others(args.platform_port, terminal) as platform, asyncio.Runner() as runner:
+            yield runner, contextlib.nullcontext(check_url(args.url)), platform
         return
     with FakePlatform() as platform:
         variables = {"BLUEJAY_API_URL": platform.url, "BLUEJAY_API_KEY": platform.api_key}
-        variables |= {"PORT": str(args.port)} if args.port is not None else {}
-        try:
-            with started(args.command, variables, stop_seconds=STOP_SECONDS) as agent:
-                found = agent.wait_for_port(args.port, START_SECONDS, terminal)
-                yield f"ws://127.0.0.1:{found}", platform
-        except Problem as problem:
-            problem.exit_code = UNUSABLE
-            raise
+        if args.app is not None:
+            with hosted(variables, virtual=args.time != "real") as runner:
+                yield runner, served(args.app), platform
+        else:
+            with _started(args, variables, terminal) as url, asyncio.Runner() as runner:
+                yield runner, contextlib.nullcontext(url), platform
 
 
-async def _make_all(runs: Sequence[Run], url: str, platform: FakePlatform, at_once: int, terminal: Terminal) -> None:
-    free = asyncio.Semaphore(at_once)
+@contextlib.contextmanager
+def _platform_for_others(number: int, terminal: Terminal) -> Iterator[FakePlatform]:
+    try:
+        platform = FakePlatform(port=number).start()
+    except OSError as error:
+        raise Problem(f"no platform on port {number}: {error.strerror}", exit_code=UNUSABLE) from None
+    with contextlib.closing(platform):
+        terminal.say(f"The agent must have BLUEJAY_API_URL={platform.url} BLUEJAY_API_KEY={platform.api_key}")
+        yield platform
 
-    async def make(one: Run) -> None:
+
+@contextlib.contextmanager
+def _started(args: argparse.Namespace, variables: dict[str, str], terminal: Terminal) -> Iterator[str]:
+    """Start the agent's process and give its URL."""
+    variables |= {"PORT": str(args.port)} if args.port is not None else {}
+    try:
+        with started(args.command, variables, stop_seconds=STOP_SECONDS) as agent:
+            found = agent.wait_for_port(args.port, START_SECONDS, terminal)
+            yield f"ws://127.0.0.1:{found}"
+    except Problem as problem:
+        problem.exit_code = UNUSABLE
+        raise
+
+
+async def _make_all(
+    runs: Sequence[Run], serving: Serving, platform: FakePlatform, args: argparse.Namespace, terminal: Terminal
+) -> None:
+    free = asyncio.Semaphore(args.calls)
+
+    async def make(one: Run, url: str) -> None:
         async with free:
             await _make(one, url, platform)
         _show(one, terminal)
 
-    await asyncio.gather(*map(make, runs))
+    async with serving as base:
+        url = f"{base}/{args.path.lstrip('/')}" if args.path else base
+        try:
+            async with asyncio.TaskGroup() as calls:
+                for one in runs:
+                    calls.create_task(make(one, url))
+        except ExceptionGroup as group:  # what is unusable once is so for all
+            raise group.exceptions[0] from None
 
 
 async def _make(one: Run, url: str, platform: FakePlatform) -> None:
@@ -236,8 +301,7 @@ async def _make(one: Run, url: str, platform: FakePlatform) -> None:
         watch.cancel()
     one.late_ms, one.trusted, one.duration_ms = lateness.p99_ms, lateness.is_trusted, log.duration_ms
     try:
-        wait = asyncio.to_thread(platform.wait_for, 1, REPORT_SECONDS, simulation_result_id=one.call)
-        accepted = (await wait)[0]
+        accepted = await _report_of(one.call, platform)
     except TimeoutError:
         one.faults, one.timed_only = [NO_REPORT[one.scenario.protocol == "chirp"]], False
         return
@@ -246,6 +310,24 @@ async def _make(one: Run, url: str, platform: FakePlatform) -> None:
     found = judge(one.scenario.expect, one.report, log)
     one.faults = [fault.text for fault in found]
     one.timed_only = all(fault.timed for fault in found)
+
+
+async def _report_of(call: str, platform: FakePlatform) -> AcceptedReport:
+    """Wait for a call's report.
+
+    In virtual time the wait holds everything up, in turns with what the agent still has to do: a thread would make time
+    real for the other calls.
+
+    Raises:
+        TimeoutError: none came.
+    """
+    if not isinstance(asyncio.get_running_loop(), VirtualTimeLoop):
+        return (await asyncio.to_thread(platform.wait_for, 1, REPORT_SECONDS, simulation_result_id=call))[0]
+    for _ in range(LOOKS):
+        await asyncio.sleep(0.1)
+        with contextlib.suppress(TimeoutError):
+            return platform.wait_for(1, REPORT_SECONDS / LOOKS, simulation_result_id=call)[0]
+    raise TimeoutError
 
 
 def worse(runs: Sequence[Run], before: Mapping[str, float]) -> list[str]:
@@ -269,7 +351,7 @@ def _p95s(runs: Sequence[Run]) -> dict[str, float]:
 def verdict_of(runs: Sequence[Run], slower: Sequence[str]) -> int:
     """Return the exit code: what failed for sure, before what could not be measured."""
     failed = [one for one in runs if one.faults]
-    if any(one.trusted or not one.timed_only for one in failed):
+    if not all(one.is_unknown for one in failed):
         return FAILED
     trusted = all(one.trusted for one in runs)
     if slower and trusted:
@@ -279,19 +361,20 @@ def verdict_of(runs: Sequence[Run], slower: Sequence[str]) -> int:
 
 def _show(one: Run, terminal: Terminal) -> None:
     mark, style = ("fails", "red") if one.faults else ("holds", "green")
+    mark, style = ("unclear", "yellow") if one.is_unknown else (mark, style)
     terminal.wrapped(f"  {mark}  ", f"{one.name}  [{one.duration_ms / 1000:.1f} s]", style=style)
     for fault in one.faults:
         terminal.wrapped("           ", fault)
     if not one.trusted:
-        terminal.wrapped(
-            "           ", f"this machine woke the caller {one.late_ms:.0f} ms late (p99): its times say nothing"
-        )
+        words = f"{TOO_SLOW}: it woke the caller {one.late_ms:.0f} ms late (p99). This call's times say nothing"
+        terminal.wrapped("           ", words)
 
 
 def _write(args: argparse.Namespace, runs: Sequence[Run], slower: Sequence[str], terminal: Terminal) -> None:
     try:
         if args.save:
-            args.save.write_text(json.dumps({"latency_p95_ms": _p95s(runs)}, indent=1) + "\n", "utf-8")
+            measured = _p95s([one for one in runs if one.trusted])
+            args.save.write_text(json.dumps({"latency_p95_ms": measured}, indent=1) + "\n", "utf-8")
         if args.junit:
             args.junit.write_bytes(junit(runs, slower))
         if args.html:
@@ -314,14 +397,16 @@ def _expected(scenario: Scenario) -> dict[str, list[dict[str, Any]]]:
 
 def junit(runs: Sequence[Run], slower: Sequence[str]) -> bytes:
     """Return the results as JUnit XML."""
-    failures = sum(bool(one.faults) for one in runs) + len(slower)
+    failures = sum(bool(one.faults) and not one.is_unknown for one in runs) + len(slower)
     suite = ET.Element("testsuite", name="bluejay-ws check", tests=str(len(runs) + len(slower)), failures=str(failures))
     for one in runs:
         seconds = f"{one.duration_ms / 1000:.3f}"
         case = ET.SubElement(
             suite, "testcase", classname=_xml(one.path), name=_xml(f"{one.name} #{one.repetition}"), time=seconds
         )
-        if one.faults:
+        if one.is_unknown:
+            ET.SubElement(case, "skipped", message=_xml(f"{TOO_SLOW}: {one.faults[0]}"))
+        elif one.faults:
             ET.SubElement(case, "failure", message=_xml(one.faults[0])).text = _xml("\n".join(one.faults))
     for fault in slower:
         case = ET.SubElement(suite, "testcase", classname="baseline", name=_xml(fault.partition(":")[0]))
@@ -338,9 +423,10 @@ def _xml(value: object) -> str:
 def _sum_up(runs: Sequence[Run], slower: Sequence[str], code: int, terminal: Terminal) -> None:
     for fault in slower:
         terminal.wrapped("  slower  ", fault, style="red")
-    failed = sum(bool(one.faults) for one in runs)
+    unclear = sum(one.is_unknown for one in runs)
+    failed = sum(bool(one.faults) for one in runs) - unclear
     terminal.say()
-    terminal.say(f"{plural(len(runs), 'call')}, {failed} failed.")
+    terminal.say(f"{plural(len(runs), 'call')}, {failed} failed{f', {unclear} unclear' if unclear else ''}.")
     if code == UNTRUSTED:
         terminal.say("Only times are wrong, and this machine was too slow to measure them: try again on a quiet one.")
     terminal.document({"exit_code": code, "slower": list(slower), "runs": [one.to_json() for one in runs]})

@@ -36,12 +36,14 @@ __all__ = ["add_parser", "run"]
 AGENT = ("-m", "bluejay_ws.cli.demo_agent", "0")
 START_SECONDS = 30.0
 GREETING_SECONDS = 5.0
+BARGE_IN_MS = 2_000.0  # of the agent's first answer: the caller does not hear it out
 STOP_SECONDS = 15.0  # more than the agent's budget for delivering what is left
 TEXT = """\
 Nothing leaves this machine, and no account is needed. The
 agent is a process of its own with @record on its handler.
-The caller speaks real audio. The platform checks the
-report against the published schema.
+The caller speaks real audio and interrupts the agent
+once. The platform checks the report against the
+published schema.
 
 Exit code 0 means that the platform accepted exactly one
 report for the call.
@@ -70,21 +72,23 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
         Problem: the agent did not start, or its report did not come in exactly once.
     """
     identity = new_id()
+    real_time = args.pace == 1.0  # at any other pace nobody can tell when to stop
     with (
         watching(args, terminal) as watch,
         FakePlatform(on_report=watch.accepted if watch else None) as platform,
     ):
-        with _agent(args.agent, platform, args.stop_seconds) as url:
+        with _agent((*args.agent, "1" if real_time else "0"), platform, args.stop_seconds) as url:
             for what, name, words in (
                 ("platform", platform.url, "takes the report and checks it"),
                 ("agent", url, "an example with @record on its handler"),
-                ("caller", identity, "says two sentences"),
+                ("caller", identity, "says two sentences, and interrupts once" if real_time else "says two sentences"),
             ):
                 terminal.wrapped(f"  {what:<8}  {name:<22}  ", words)
             conversation = Conversation(
                 url=url,
                 simulation_result_id=identity,
                 greeting=args.greeting,
+                barge_in_ms=BARGE_IN_MS if real_time else None,
                 pace=args.pace,
                 frames=False,
                 watch=watch,

@@ -10,12 +10,14 @@ import os
 import socket
 import sys
 import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from websockets.asyncio.server import serve
 
 from bluejay_ws import client
 from bluejay_ws.cli.terminal import Problem
+from bluejay_ws.testing.own_time import own_time
 from bluejay_ws.testing.virtual_time import VirtualTimeLoop
 
 if TYPE_CHECKING:
@@ -67,10 +69,10 @@ async def served(name: str) -> AsyncIterator[str]:
     Raises:
         Problem: it cannot be imported or served.
     """
-    agent = _found(name)
-    with socket.create_server((HERE, 0)) as listener:
-        server = _server_for(agent, name, listener)
-        async with server:
+    agent, loop = _found(name), asyncio.get_running_loop()
+    clocks = own_time(loop, Path.cwd()) if isinstance(loop, VirtualTimeLoop) else contextlib.nullcontext()
+    with clocks, socket.create_server((HERE, 0)) as listener:
+        async with _server_for(agent, name, listener):
             yield f"ws://{HERE}:{listener.getsockname()[1]}"
 
 
@@ -78,7 +80,7 @@ def _found(name: str) -> Any:
     module, colon, path = name.partition(":")
     if not (module and colon and path):
         raise Problem(f"--app is {name!r}", f"give module:object, such as agent:handler: {FORMS}", exit_code=2)
-    if (here := os.getcwd()) not in sys.path:  # noqa: PTH109 - as `python -m` does
+    if (here := str(Path.cwd())) not in sys.path:  # as `python -m` does
         sys.path.insert(0, here)
     try:
         found: Any = importlib.import_module(module)
@@ -101,7 +103,7 @@ def _server_for(agent: Any, name: str, listener: socket.socket) -> contextlib.Ab
     if takes == 3:  # scope, receive, send
         return _on_uvicorn(agent, listener)
     if takes == 1:
-        return serve(agent, sock=listener)
+        return serve(agent, sock=listener, compression=None)
     raise Problem(f"{name!r} cannot be served", f"give {FORMS}", exit_code=2)
 
 
@@ -111,12 +113,19 @@ async def _on_uvicorn(agent: Any, listener: socket.socket) -> AsyncIterator[None
         import uvicorn  # noqa: PLC0415 - the user's own
     except ImportError:
         raise Problem("an ASGI application needs uvicorn", "pip install uvicorn", exit_code=2) from None
-    server = uvicorn.Server(uvicorn.Config(agent, log_config=None, timeout_graceful_shutdown=STOP_SECONDS))
+    server = uvicorn.Server(
+        uvicorn.Config(agent, log_config=None, ws_per_message_deflate=False, timeout_graceful_shutdown=STOP_SECONDS)
+    )
     server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign, assignment] # Ctrl-C is for this command
-    task = asyncio.create_task(server.serve(sockets=[listener]))
+
+    async def serving() -> None:
+        with contextlib.suppress(SystemExit):  # how it says that its start failed
+            await server.serve(sockets=[listener])
+
+    task = asyncio.create_task(serving())
     while not server.started:
         if task.done():
-            raise Problem("the agent did not start", "its lifespan failed: see above", exit_code=2)
+            raise Problem("the agent did not start", "its lifespan failed", exit_code=2)
         await asyncio.sleep(0.01)
     try:
         yield

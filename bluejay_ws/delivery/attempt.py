@@ -21,7 +21,7 @@ from bluejay_ws.delivery.outcomes import (
     read_result,
 )
 from bluejay_ws.delivery.store import NoLease, Report
-from bluejay_ws.log import say
+from bluejay_ws.log import say, say_seldom
 from bluejay_ws.wire import journal
 
 if TYPE_CHECKING:
@@ -243,9 +243,9 @@ class Attempts:
         for part in parts:
             self._mark(delivery, part, lease, decision.state, note)
         if decision.platform is not Platform.MISCONFIGURED:  # said once for all when the breaker opens
-            text = "call %s: report not delivered yet (%s), trying again"
-            key = (f"again.{decision.reason}",)
-            self._say_seldom(logging.WARNING, key, text, delivery.simulation_result_id, decision.reason)
+            text, name = "call %s: report not delivered yet (%s), trying again", delivery.simulation_result_id
+            key = ("again", decision.reason)
+            say_seldom(self._counters, logging.WARNING, text, name, decision.reason, key=key, simulation_result_id=name)
 
     def _deliver(self, delivery: Delivery, parts: Sequence[Part], lease: Lease, how: str) -> None:
         report_ids = [part.report_id for part in parts]
@@ -342,19 +342,13 @@ class Attempts:
     def _since(self, delivery: Delivery, parts: Sequence[Part]) -> str:
         together = f"{len(parts)} connections in one report, " if len(parts) > 1 else ""
         if not delivery.reports:
-            return f"{together}left by a process that ended"
+            return f"{together}{'left by a process that ended' if delivery.adopted else 'from another process'}"
         sealed_at = max(report.sealed_at for report in delivery.reports.values())
         return f"{together}{max(0.0, self._clock() - sealed_at) * 1e3:.0f} ms after the close"
 
     def _say(self, level: int, delivery: Delivery, text: str) -> None:
         name = delivery.simulation_result_id
         say(self._counters, level, "call %s: %s", name, text, simulation_result_id=name)
-
-    def _say_seldom(self, level: int, key: tuple[str, ...], text: str, name: str, reason: str) -> None:
-        left_out = self._counters.unsaid(key)
-        if left_out is not None:
-            more = f" (and {left_out} more like it)" if left_out else ""
-            say(self._counters, level, f"{text}{more}", name, reason, simulation_result_id=name)
 
 
 def _wait(seconds: float, reason: str) -> Decision:

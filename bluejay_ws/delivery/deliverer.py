@@ -14,16 +14,18 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from bluejay_ws.delivery.outcomes import Decision, Failure, History, Platform, Sight, State, decide, read_result
-from bluejay_ws.delivery.postgres import ClaimedCall, ClaimedReport, Outbox, listen
+from bluejay_ws.delivery.attempt import Attempts
+from bluejay_ws.delivery.claimed import ClaimedLease, ClaimedStore, Settlement, TimelyExchange
+from bluejay_ws.delivery.outcomes import Platform, State
+from bluejay_ws.delivery.postgres import ClaimedCall, Listener, Outbox, shown
 from bluejay_ws.delivery.verify import Verifier
 from bluejay_ws.exceptions import BluejayError
-from bluejay_ws.log import say, say_seldom
-from bluejay_ws.wire import journal
+from bluejay_ws.log import say_seldom
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
+    from bluejay_ws.delivery.outcomes import Decision
     from bluejay_ws.settings import Settings
     from bluejay_ws.stats import Counters
 
@@ -38,8 +40,6 @@ WORKERS = 8
 MISCONFIGURED_PAUSE = 15.0
 BREAKER_WAIT = 1.0
 DELIVERED_DAYS, PARKED_DAYS = 7.0, 30.0
-CUT_OUTPUT = 4096
-RESEND_FIRST, RESEND_CEILING = 15.0, 300.0
 SETTLE_PAUSE = 0.5
 
 
@@ -54,6 +54,7 @@ class Deliverer:
         make_client: makes an HTTP client; each worker has its own.
         lease: seconds for which a call is this process's, renewed while it is sent.
         pod_lease: seconds after which an agent's process that was not heard of is taken for dead.
+        look_every: seconds after which it is looked anyway whether something is due.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Deliverer:
         make_client: Callable[[], Any] | None = None,
         lease: float = LEASE,
         pod_lease: float = POD_LEASE,
+        look_every: float = LOOK_EVERY,
     ) -> None:
         self._url = url
         self._settings = settings
@@ -74,6 +76,8 @@ class Deliverer:
         self._make_client = make_client or self._http_client
         self._lease = lease
         self._pod_lease = pod_lease
+        self._look_every = look_every
+        self._listener = Listener(url, self._woken)
         self._holder = uuid.uuid4()
         self._stop = threading.Event()
         self._ready = threading.Condition()
@@ -84,7 +88,20 @@ class Deliverer:
         self._lock = threading.Lock()
         self._context: Any = None
         self._paused_until = 0.0
+        self._accepted_at = float("-inf")
+        self._ahead = 0.0
         self._verifier = self._make_verifier()
+        self._store = ClaimedStore(shown(url))
+        self._attempts = Attempts(
+            settings,
+            self._store,
+            counters=counters,
+            accepted_since=lambda moment: self._accepted_at > moment,
+            clock=self._now,
+            wall=self._now,
+            random=random.random,
+            delivered=None if self._verifier is None else self._verifier.expect,
+        )
 
     def start(self) -> None:
         """Start the threads.
@@ -96,7 +113,8 @@ class Deliverer:
             outbox = self._outbox()
             outbox.link = link
             outbox.check()
-        targets: list[Callable[[], None]] = [self._mind, self._listen, *([self._work] * self._workers)]
+            self._ahead = outbox.now() - time.time()
+        targets: list[Callable[[], None]] = [self._mind, self._listener.run, *([self._work] * self._workers)]
         for target in targets:
             thread = threading.Thread(target=target, name="bluejay_ws-deliverer", daemon=True)
             self._threads.append(thread)
@@ -105,6 +123,7 @@ class Deliverer:
     def stop(self, seconds: float = 10.0) -> None:
         """Take no more calls, and wait for those that are being sent."""
         self._stop.set()
+        self._listener.stop()
         with self._ready:
             self._ready.notify_all()
         until = time.monotonic() + seconds
@@ -136,6 +155,10 @@ class Deliverer:
         self._watched.append(verifier)
         return verifier
 
+    def _now(self) -> float:
+        """Return the database's time: histories go from one deliverer to another, whose clocks differ."""
+        return time.time() + self._ahead
+
     # -- threads ------------------------------------------------------------------------------------------------
 
     def _outbox(self) -> Outbox:
@@ -154,15 +177,12 @@ class Deliverer:
             self._calls += 1
             self._ready.notify()
 
-    def _listen(self) -> None:
-        listen(self._url, self._stop, self._woken)
-
     def _mind(self) -> None:
         """Wake a worker each second, keep leases, seal what dead processes left, remove what is old."""
         outbox = self._outbox()
         self._watched.append(outbox.link)
         renewed = tidied = time.monotonic()
-        while not self._stop.wait(LOOK_EVERY):
+        while not self._stop.wait(self._look_every):
             self._woken()
             now = time.monotonic()
             for each in list(self._watched):
@@ -227,28 +247,43 @@ class Deliverer:
     def _deliver(self, outbox: Outbox, client: Any, call: ClaimedCall, claimed_at: float) -> None:
         self._in_flight[call.identity] = 1
         try:
-            step = _Step(self, call)
-            step.run(client, claimed_at)
-            self._settle(outbox, step)
+            self._settle(outbox, call, self._attempt(client, call, claimed_at))
         finally:
             self._in_flight.pop(call.identity, None)
 
-    def _settle(self, outbox: Outbox, step: _Step) -> None:
+    def _attempt(self, client: Any, call: ClaimedCall, claimed_at: float) -> Settlement:
+        """Look, or send, once; return what is to be written down of it."""
+        lease = ClaimedLease(call, self._counters)
+        if not lease.reports:
+            return Settlement("parked", 0.0, "empty", "", call.history, [], None)
+        self._store.claimed[call.identity] = lease
+        try:
+            delivery = lease.delivery()
+            decision = self._attempts.attempt(delivery, TimelyExchange(client, claimed_at + self._lease / 3))
+        finally:
+            del self._store.claimed[call.identity]
+        if decision.platform is Platform.UP and decision.state is State.DELIVERED:
+            self._accepted_at = self._now()
+        if decision.platform is Platform.MISCONFIGURED:
+            self._misconfigured(decision)
+        return lease.settlement(delivery, decision)
+
+    def _settle(self, outbox: Outbox, call: ClaimedCall, found: Settlement) -> None:
         """Write down what came of it, however long the database is away; only the end of the process ends that."""
         counted = False
         while True:
             try:
                 counted |= outbox.settle(
-                    step.call,
-                    step.state,
-                    wait=step.wait,
-                    history=step.history,
-                    reason=step.reason,
-                    detail=step.detail,
-                    report_ids=step.delivered,
+                    call,
+                    found.state,
+                    wait=found.wait,
+                    history=found.history,
+                    reason=found.reason,
+                    detail=found.detail,
+                    report_ids=found.report_ids,
                 )
-                if step.down is not None and (step.down or step.call.failures):
-                    outbox.hear(down=step.down, probe=step.call.probe, wait=BREAKER_WAIT)
+                if found.down is not None and (found.down or call.failures):
+                    outbox.hear(down=found.down, probe=call.probe, wait=BREAKER_WAIT)
             except BluejayError as error:
                 self._counters.add("errors.outbox")
                 say_seldom(self._counters, logging.WARNING, "%s; trying again", error)
@@ -257,155 +292,11 @@ class Deliverer:
                     return
             else:
                 break
-        if step.state in {"delivered", "held", "parked"}:
-            self._counters.add(step.state if counted else "outbox.lease_lost")
-        if counted and step.state == "delivered" and self._verifier is not None:
-            self._verifier.expect(step.call.identity, step.body(step.delivered))
+        if not counted:
+            self._counters.add("outbox.lease_lost")
 
-    def misconfigured(self, reason: str, detail: str) -> None:
+    def _misconfigured(self, decision: Decision) -> None:
         """Take no calls for a while: this process cannot deliver, others perhaps can."""
         self._paused_until = time.monotonic() + MISCONFIGURED_PAUSE
         text = "this deliverer cannot deliver (%s %s); it tries again in %d s"
-        say_seldom(self._counters, logging.ERROR, text, reason, detail, MISCONFIGURED_PAUSE)
-
-    @property
-    def settings(self) -> Settings:
-        """Return the settings."""
-        return self._settings
-
-    @property
-    def counters(self) -> Counters:
-        """Return the counters."""
-        return self._counters
-
-    @property
-    def lease(self) -> float:
-        """Return the seconds of a lease."""
-        return self._lease
-
-
-_ORDER = (Sight.FOUND, Sight.REFUSED, Sight.UNREADABLE, Sight.UNCLEAR)
-
-
-class _Step:
-    """One attempt at one call, and what is to be written down of it."""
-
-    def __init__(self, owner: Deliverer, call: ClaimedCall) -> None:
-        self.call = call
-        self.state = "waiting"
-        self.wait = 0.0
-        self.reason = ""
-        self.detail = ""
-        self.history = {"attempts": 0, "looks": 0, "resends": 0, **call.history}
-        self.delivered: list[str] | None = None
-        self.down: bool | None = None
-        self._owner = owner
-        self._retry = owner.settings.retry
-        self._counters = owner.counters
-        self._parts = [journal.parse(each.journal) for each in call.reports]
-
-    def run(self, client: Any, claimed_at: float) -> None:
-        if not self.call.reports or not any(part.bodies for part in self._parts):
-            self._put("parked", "empty")
-            return
-        damaged = sum(len(part.damaged) for part in self._parts)
-        if damaged:
-            self._counters.add("spool.damaged_lines", damaged)
-        if (self.call.unsure or self.history.get("unsure")) and not self._look(client):
-            return
-        if time.monotonic() - claimed_at > self._owner.lease / 3:
-            self._put("waiting", "slow")  # suspended, or a database that took its time: the lease may be over
-            return
-        self._post(client)
-
-    def body(self, report_ids: Sequence[str] | None = None) -> bytes:
-        """Return the report as it is sent; of some connections only, if they are given."""
-        parts = zip(self.call.reports, self._parts, strict=True)
-        return journal.assemble(
-            [part.bodies for report, part in parts if report_ids is None or report.report_id in report_ids],
-            simulation_result_id=self.call.identity,
-            output_limit=CUT_OUTPUT if self.history.get("cut") else None,
-        )
-
-    def _post(self, client: Any) -> None:
-        history = History(attempts=self.history["attempts"] + 1, cut=bool(self.history.get("cut")))
-        history.not_found = self.history.get("not_found", 0)
-        decision = decide(
-            client.post(self.body()),
-            history,
-            self._retry,
-            now=time.time(),
-            jitter=random.random(),  # noqa: S311 - to spread waits
-            others_accepted=False,  # a refusal by a gateway is never held against one report here
-        )
-        self.history |= {"attempts": history.attempts, "not_found": history.not_found}
-        if decision.state is not State.DELIVERED:
-            self._counters.add(f"attempts.{decision.reason}")
-            self._counters.add("retried")
-        self._note(decision)
-
-    def _note(self, decision: Decision) -> None:
-        wait = decision.wait or 0.0
-        if decision.state is State.UNKNOWN:
-            self.history |= {"unsure": True, "looks": 0}
-        if decision.cut:
-            self.history["cut"] = True
-        if decision.platform is Platform.MISCONFIGURED:
-            self._owner.misconfigured(decision.reason, decision.detail)
-            wait = 1.0
-        down = {Platform.UP: False, Platform.DOWN: True}.get(decision.platform)
-        self._put(decision.state.value, decision.reason, wait=wait, detail=decision.detail, down=down)
-
-    def _look(self, client: Any) -> bool:
-        """Look whether the report is there; return whether it may be sent now."""
-        outcome = client.look(self.call.identity)
-        sights = read_result(outcome, [self._alone(*pair) for pair in zip(self.call.reports, self._parts, strict=True)])
-        found = [report_id for report_id, sight in sights.items() if sight is Sight.FOUND]
-        sight = next((one for one in _ORDER if one in sights.values()), Sight.ABSENT)
-        self._counters.add(f"read_back.{sight.value}")
-        if found:
-            self.delivered = found
-            self._put("delivered", "read_back", down=False)
-        elif sight is Sight.UNREADABLE:
-            failed = isinstance(outcome, Failure) or outcome.status >= 500
-            self.history["unsure"] = True
-            self._put("sending", "unreadable", wait=5.0, down=failed or None)
-        elif sight is Sight.REFUSED:
-            self.history["unsure"] = True
-            self._owner.misconfigured("read_back_refused", "this key cannot read results")
-            self._put("sending", "read_back_refused", wait=60.0)
-        elif sight is Sight.UNCLEAR:
-            self._put("held", "in_part_or_unclear", down=False)
-        else:
-            return self._absent()
-        return False
-
-    def _alone(self, report: ClaimedReport, part: journal.Parsed) -> tuple[str, bytes]:
-        return report.report_id, journal.assemble([part.bodies], simulation_result_id=self.call.identity)
-
-    def _absent(self) -> bool:
-        """Look again after a while; when it was absent often enough, send it again, ever more seldom."""
-        if not self.call.history.get("unsure"):
-            return True  # its deliverer died a whole lease ago: had it arrived, it would be there
-        self.history |= {"unsure": True, "looks": self.history["looks"] + 1}
-        waits: Sequence[float] = self._retry.read_back
-        if self.history["looks"] < len(waits):
-            earlier, later = waits[self.history["looks"] - 1 : self.history["looks"] + 1]
-            self._put("sending", "read_back", wait=max(0.0, later - earlier), down=False)
-            return False
-        self.history |= {"unsure": False, "looks": 0, "resends": self.history["resends"] + 1}
-        resends = self.history["resends"]
-        if resends > 1 and not self.history.get("waited"):
-            self.history |= {"unsure": True, "looks": len(waits) - 1, "resends": resends - 1, "waited": True}
-            pause = min(RESEND_CEILING, RESEND_FIRST * 2.0 ** min(resends - 2, 8))
-            self._put("sending", "not_found", wait=pause, down=False)
-            return False
-        self.history["waited"] = False
-        return True
-
-    def _put(self, state: str, reason: str, *, wait: float = 0.0, detail: str = "", down: bool | None = None) -> None:
-        self.state, self.reason, self.wait, self.detail, self.down = state, reason, wait, detail, down
-        if state in {"held", "parked"}:
-            text = "call %s: report %s (%s); see bluejay-ws outbox"
-            identity = self.call.identity
-            say(self._counters, logging.ERROR, text, identity, state, reason, simulation_result_id=identity)
+        say_seldom(self._counters, logging.ERROR, text, decision.reason, decision.detail, MISCONFIGURED_PAUSE)

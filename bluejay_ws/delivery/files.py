@@ -75,11 +75,6 @@ class LockedFile:
             raise
 
     @property
-    def identity(self) -> str:
-        """The simulation result id."""
-        return self.name.identity
-
-    @property
     def noted(self) -> dict[str, Any]:
         """What was noted last about its delivery."""
         return self.facts.delivery or {}
@@ -120,10 +115,7 @@ class LockedFile:
 
     def move(self, state: str) -> bool:
         """Give the file its next state by renaming it; return whether that worked."""
-        return self.rename(self.name.become(state))
-
-    def rename(self, name: Name) -> bool:
-        """Give the file another name; return whether that worked."""
+        name = self.name.become(state)
         if name == self.name:
             return True
         try:
@@ -133,16 +125,6 @@ class LockedFile:
             return False
         self.name = name
         return True
-
-    def mark(self, state: str, facts: Mapping[str, object]) -> bool:
-        """Give the file its next state, by its name and by a note; return whether the name could be changed.
-
-        Where it could not, the note tells whoever comes next.
-        """
-        moved = self.move(state)
-        if facts or not moved:
-            self.note(**facts)
-        return moved
 
     def bury(self, facts: Mapping[str, object]) -> bool:
         """Mark the report as delivered, and keep no more of it than that; return whether the mark was made.
@@ -256,7 +238,7 @@ def _keep_damaged(directory: str, report: str, data: bytes) -> bool:
         place.mkdir(mode=0o700, exist_ok=True)
         fd = os.open(place / f"{report}.{zlib.crc32(data):08x}", _NEW, 0o600)
     except FileExistsError:
-        return False
+        return not place.is_dir()
     except OSError:
         return True
     with os.fdopen(fd, "wb", buffering=0) as file, contextlib.suppress(OSError):

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bluejay_ws.delivery.names import LIVE, Name
+from bluejay_ws.delivery.names import LIVE, READY, Name
 from bluejay_ws.delivery.postgres import Outbox, Piece, shown
 from bluejay_ws.delivery.spool import Spool
 from bluejay_ws.delivery.workers import Endings
@@ -39,6 +39,7 @@ __all__ = ["FleetSender", "Handover", "LocalSpool"]
 ROUND = 0.5
 LEFTOVERS_EVERY = 5.0
 UNTOUCHED = 5.0
+GATHER = 0.02
 POLL = 0.01
 GUARD_POLL = 0.5
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 5.0
@@ -56,6 +57,10 @@ class LocalSpool(Spool):
         if file is not None:
             self.own.add(report_id)
         return file
+
+    def place_of(self, simulation_result_id: str) -> str:
+        """Return the directory of a call's files."""
+        return self._directory_of(simulation_result_id)
 
     @property
     def own(self) -> set[str]:
@@ -98,6 +103,8 @@ class Handover:
         self._memory: dict[str, tuple[str, bytes]] = {}
         self._left: set[str] = set()
         self._left_at = float("-inf")
+        self._looked_at = float("-inf")
+        self._sealed: dict[str, str] = {}
         self._lock = threading.Lock()
         self.waiting: set[str] = set()
         """Report ids of calls that have ended and are not in the database yet."""
@@ -109,6 +116,8 @@ class Handover:
             data = b"".join(map(journal.line, parcel.bodies))
             with self._lock:
                 self._memory[parcel.report_id] = (parcel.simulation_result_id, data)
+        else:
+            self._sealed[parcel.report_id] = parcel.simulation_result_id
         self.waiting.add(parcel.report_id)
 
     def drop(self, report_id: str) -> None:
@@ -118,22 +127,28 @@ class Handover:
     def round(self) -> None:
         """Hand in everything that is new, in as many transactions as it takes.
 
+        Calls that go on are looked at twice a second; between that, only those that have ended.
+
         Raises:
             SpoolError: the database took only some of it, or nothing.
         """
         if not self.checked:
             self._outbox.check()
             self.checked = True
-        self._look_for_leftovers()
+        now = time.monotonic()
+        everything = now - self._looked_at >= ROUND
+        if everything:
+            self._looked_at = now
+            self._look_for_leftovers()
         batch: list[Piece] = []
         size = 0
-        for piece in self._pieces():
+        for piece in self._pieces(everything=everything):
             batch.append(piece)
             size += len(piece.body)
             if size >= BATCH_LIMIT or len(batch) >= BATCH_PIECES:
                 self._push(batch)
                 batch, size = [], 0
-        if batch or self._own:  # calls go on: say that this process lives
+        if batch or (everything and self._own):  # calls go on: say that this process lives
             self._push(batch)
 
     # -- what is new --------------------------------------------------------------------------------------------
@@ -147,15 +162,40 @@ class Handover:
         self._left_at = now
         self._left = {name.report_id for name in spool.recover(untouched=untouched)} - self._own
 
-    def _pieces(self) -> Iterator[Piece]:
+    def _pieces(self, *, everything: bool) -> Iterator[Piece]:
         with self._lock:
             memory = dict(self._memory)
         for report_id, (identity, data) in memory.items():
             yield from self._from_memory(report_id, identity, data)
-        seen = set(memory)
+        sealed = list(self._sealed.items())
+        for report_id, identity in sealed:
+            yield from self._from_sealed(report_id, identity)
+        if everything:
+            yield from self._all_others({*memory, *dict(sealed)})
+
+    def _from_sealed(self, report_id: str, identity: str) -> Iterator[Piece]:
+        """Read the file of a call that has ended; its place is known."""
+        if self._spool is None:
+            return
+        directory, name = self._spool.place_of(identity), Name(identity, report_id, READY)
+        pieces = list(self._from_file(directory, name))
+        if not pieces and not os.path.lexists(f"{directory}/{name}"):
+            pieces = self._removed(report_id, identity)
+        yield from pieces
+
+    def _removed(self, report_id: str, identity: str) -> list[Piece]:
+        """Give up a report whose file somebody has removed."""
+        self._counters.add("dropped.file_removed")
+        text = "call %s: report %s is lost: it was removed from %s"
+        say(self._counters, logging.ERROR, text, identity, report_id, self._directory, simulation_result_id=identity)
+        sent = self._forget(report_id)
+        return [Piece(report_id, "", sent.acknowledged, b"", "gone")] if sent and sent.acknowledged else []
+
+    def _all_others(self, seen: set[str]) -> Iterator[Piece]:
+        """Look at every other file of this process, wherever it is by now."""
         for directory, name in self._names():
-            seen.add(name.report_id)
-            if name.report_id not in memory:
+            if name.report_id not in seen:
+                seen.add(name.report_id)
                 yield from self._from_file(directory, name)
         yield from self._gone(self._own - seen)
 
@@ -248,13 +288,17 @@ class Handover:
         if sent.path:
             with contextlib.suppress(OSError):
                 os.unlink(sent.path)
+        self._forget(report_id)
+        self._counters.add("handed_over")
+
+    def _forget(self, report_id: str) -> _Sent | None:
         with self._lock:
             self._memory.pop(report_id, None)
         self._own.discard(report_id)
         self._left.discard(report_id)
-        self._sent.pop(report_id, None)
+        self._sealed.pop(report_id, None)
         self.waiting.discard(report_id)
-        self._counters.add("handed_over")
+        return self._sent.pop(report_id, None)
 
     def _tell_late(self, piece: Piece) -> None:
         self._counters.add("outbox.late_pieces")
@@ -408,6 +452,8 @@ class FleetSender:
                 break
             self._wake.clear()
             pause = self._round(pause)
+            if not pause:
+                self._stop.wait(GATHER)  # many that end at once go in together
             if self._let_go and not self._handover.waiting:
                 break
         with contextlib.suppress(BluejayError):

@@ -87,21 +87,21 @@ class OpenFiles:
         return asked[name.token]
 
     def open(self, path: str, flags: int) -> int:
-        """Open a file; where no descriptors are left, close those that can be opened again, and try once more.
+        """Open a file; where no descriptors are left, or its directory is missing, mend that first and try again.
 
         Raises:
             OSError: it cannot be opened.
         """
-        try:
-            return os.open(path, flags, 0o600)
-        except FileNotFoundError:
-            if not flags & os.O_CREAT:
-                raise
-            os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)  # noqa: PTH120 - also where somebody removed it
-        except OSError as error:
-            if error.errno not in NO_ROOM:
-                raise
-            self._close_down_to(0)
+        for _ in range(2):  # both may be in the way of one file
+            try:
+                return os.open(path, flags, 0o600)
+            except OSError as error:
+                if error.errno in NO_ROOM:
+                    self._close_down_to(0)
+                elif error.errno == errno.ENOENT and flags & os.O_CREAT:
+                    os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)  # noqa: PTH120 - or somebody removed it
+                else:
+                    raise
         return os.open(path, flags, 0o600)
 
     def opened(self, file: LiveFile) -> None:
@@ -201,11 +201,6 @@ class LiveFile:
                     with contextlib.suppress(OSError):
                         os.unlink(self._path)
                 raise
-
-    @property
-    def closed(self) -> bool:
-        """Whether the file has been let go of."""
-        return self._fd == _CLOSED
 
     def append(self, body: bytes) -> None:
         """Write one line. After the first failure, counted and told loudly once, nothing is written any more."""

@@ -16,6 +16,7 @@ import os
 import platform
 import re
 import socket
+import threading
 import time
 import uuid
 from dataclasses import dataclass, field
@@ -27,8 +28,7 @@ from bluejay_ws.exceptions import ConfigurationError, SpoolError
 from bluejay_ws.version import VERSION
 
 if TYPE_CHECKING:
-    import threading
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import psycopg
 
@@ -37,6 +37,7 @@ __all__ = [
     "ClaimedCall",
     "ClaimedReport",
     "Link",
+    "Listener",
     "Outbox",
     "Piece",
     "connect",
@@ -202,10 +203,8 @@ class Link:
     def abort_if_late(self, now: float) -> None:
         """End a statement that takes far too long, such as one behind a proxy that hangs; for another thread."""
         late_at, connection = self._late_at, self._connection
-        if late_at is None or connection is None or now < late_at:
-            return
-        with contextlib.suppress(Exception), socket.socket(fileno=os.dup(connection.fileno())) as twin:
-            twin.shutdown(socket.SHUT_RDWR)
+        if late_at is not None and connection is not None and now >= late_at:
+            _cut_off(connection)
 
     def close(self) -> None:
         """Close the connection, if there is one; twice is allowed."""
@@ -230,20 +229,45 @@ class Link:
 _inherited: list[Any] = []  # kept alive in forked children: their collection would speak on the parent's socket
 
 
-def listen(url: str, stop: threading.Event, wake: Any) -> None:
-    """Call ``wake`` whenever a report is ready somewhere in the fleet, until ``stop``. Never raises.
+def _cut_off(connection: psycopg.Connection[Any]) -> None:
+    """End a connection under the thread that uses it."""
+    with contextlib.suppress(Exception), socket.socket(fileno=os.dup(connection.fileno())) as twin:
+        twin.shutdown(socket.SHUT_RDWR)
+
+
+class Listener:
+    """Hear whenever a report is ready somewhere in the fleet.
 
     Where notifications do not come through (PgBouncer in transaction mode), nothing is lost but a second.
+
+    Args:
+        url: of the database.
+        wake: called for each notification.
     """
-    while not stop.is_set():
-        try:
-            with connect(url) as connection:
-                connection.execute(f"listen {CHANNEL}")
-                while not stop.is_set():
-                    for _ in connection.notifies(timeout=1.0, stop_after=1):
-                        wake()
-        except Exception:  # noqa: BLE001 - the deliverer looks each second anyway, and says what is wrong
-            stop.wait(1.0)
+
+    def __init__(self, url: str, wake: Callable[[], object]) -> None:
+        self._url = url
+        self._wake = wake
+        self._stop = threading.Event()
+        self._connection: psycopg.Connection[Any] | None = None
+
+    def run(self) -> None:
+        """Listen until `stop`. Never raises."""
+        while not self._stop.is_set():
+            try:
+                with connect(self._url) as self._connection:
+                    self._connection.execute(f"listen {CHANNEL}")
+                    while not self._stop.is_set():
+                        for _ in self._connection.notifies(timeout=1.0, stop_after=1):
+                            self._wake()
+            except Exception:  # noqa: BLE001 - the deliverer looks each second anyway, and says what is wrong
+                self._stop.wait(1.0)
+
+    def stop(self) -> None:
+        """End `run`, from another thread, at once."""
+        self._stop.set()
+        if self._connection is not None:
+            _cut_off(self._connection)
 
 
 # -- the schema ---------------------------------------------------------------------------------------------------
@@ -403,6 +427,11 @@ class Outbox:
         if number < SCHEMA:
             reason = f"has an outbox of an older version ({number}, this one needs {SCHEMA})"
             raise SpoolError(shown(self._url), reason, "bring it up to date: bluejay-ws migrate --spool URL")
+
+    def now(self) -> float:
+        """Return the database's Unix time, in seconds."""
+        ((now,),) = self.link.rows("select extract(epoch from clock_timestamp())::float8")
+        return float(now)
 
     def push(self, pieces: Sequence[Piece]) -> dict[str, tuple[int, str]]:
         """Hand in what was recorded, all or nothing; also says that this process lives.

@@ -155,8 +155,8 @@ class PostgresAdmin:
             "with report as (update bluejay_ws.reports set state = case state when 'lost' then 'lost' else 'sealed' end"
             " where report_id = %s and state in ('held', 'late', 'sealed', 'lost') and identity is not null"
             " returning destination, identity)"
-            " update bluejay_ws.calls as call set state = 'waiting', history = '{}', next_at = clock_timestamp(),"
-            " holder = null from report where call.destination = report.destination"
+            " update bluejay_ws.calls as call set state = 'waiting', history = '{\"released\": true}',"
+            " next_at = clock_timestamp(), holder = null from report where call.destination = report.destination"
             " and call.identity = report.identity and call.state <> 'sending' returning call.identity",
             name.report_id,
         )

@@ -15,7 +15,7 @@ from bluejay_ws.delivery.breaker import Breaker
 from bluejay_ws.delivery.delivery import Delivery
 from bluejay_ws.delivery.outcomes import Decision, Platform, State
 from bluejay_ws.delivery.store import Report
-from bluejay_ws.log import say
+from bluejay_ws.log import say, say_seldom
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -142,9 +142,9 @@ class Queue:
     def _failed(self, delivery: Delivery, error: Exception) -> Decision:
         kind, name = type(error).__name__, delivery.simulation_result_id
         self._counters.add(f"errors.delivery.{kind}")
-        if self._counters.unsaid(("delivery", kind)) is not None:
-            text = "call %s: delivery failed by an error of its own (%s), trying again"
-            say(self._counters, logging.ERROR, text, name, kind, simulation_result_id=name)
+        text = "call %s: delivery failed by an error of its own (%s), trying again"
+        key = ("delivery", kind)
+        say_seldom(self._counters, logging.ERROR, text, name, kind, key=key, simulation_result_id=name)
         return Decision(State.WAITING, AFTER_ERROR, Platform.UNHEARD, "error", pinned=True)
 
     def due(self, limit: int) -> tuple[list[Delivery], float]:

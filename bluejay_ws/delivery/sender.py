@@ -298,12 +298,9 @@ class Sender:
             *always,
             Chore(self._start_endings, SYNC_EVERY),
             Chore(self._recover, RECOVER_EVERY),
-            Chore(lambda: self._done(self._store.sync()), SYNC_EVERY),
-            Chore(lambda: self._done(self._store.tidy()), TIDY_EVERY),
+            Chore(self._store.sync, SYNC_EVERY),
+            Chore(self._store.tidy, TIDY_EVERY),
         ]
-
-    def _done(self, _: object) -> None:
-        return None
 
     def _start_endings(self) -> None:
         if self._workers is not None:  # not closed in this very round

@@ -185,12 +185,12 @@ class FileLease:
         file = self._files.get(report_id)
         if file is None:
             return False
-        facts = {"state": state.value, **note} if note else {}
+        facts = {"state": state.value, "outcome": state.value, **note}
         if state is State.DELIVERED:
-            return file.bury({"state": state.value, **note})
-        moved = file.mark(_SUFFIXES[state], facts or {})
-        if not moved and not facts:
-            file.note(state=state.value, outcome=state.value)
+            return file.bury(facts)
+        moved = file.move(_SUFFIXES[state])
+        if note or not moved:  # what the name cannot tell, the note does
+            file.note(**facts)
         if state is State.WAITING:
             file.sync()  # it is going to wait
         return moved

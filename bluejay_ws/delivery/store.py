@@ -197,10 +197,10 @@ class Store(Protocol):
         """
         ...
 
-    def sync(self) -> object:
+    def sync(self) -> None:
         """Bring what calls have written to stable storage; called each second."""
 
-    def tidy(self) -> object:
+    def tidy(self) -> None:
         """Keep the bounds: remove what is delivered or parked and old."""
 
     def reset_after_fork(self) -> None:

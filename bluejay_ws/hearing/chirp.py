@@ -17,7 +17,7 @@ from bluejay_ws.hearing import carriers
 from bluejay_ws.hearing.level import BYTES_PER_MS, shape, shapes, size_of
 from bluejay_ws.hearing.turns import Turns
 from bluejay_ws.hearing.utterances import AgentTexts, CallerTexts, Stretch
-from bluejay_ws.hearing.voices import Voice
+from bluejay_ws.hearing.voices import HASTE, Voice
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +32,7 @@ ERROR_FROM_AGENT = "Session error from the agent"
 
 PIECE = 20 * BYTES_PER_MS
 """Frames are listened to in pieces of 20 ms: a long one may hold a pause."""
+PIECE_MS = 20.0
 PIECES_MOST = 500
 LATEST_MS = 1e10
 FIRST_TEXTS = 8
@@ -42,8 +43,13 @@ MESSAGE_LIMIT = 1_000
 MARKS_LIMIT = 64
 EARLY_MS = 100.0
 """A mark that comes back this long before its audio can have been played confirms nothing."""
+LEAST_HASTE_MS = 1_000.0
+"""So much audio at least has come before it can be said that it came too fast for a caller who speaks."""
 FRESH_MS = 250.0
 """An agent's ``speech.started`` this soon after its first audio is about that audio."""
+
+_piece_shape, _piece_scale = shape(PIECE)
+_unpack_piece = _piece_shape.unpack_from  # most frames are one piece
 
 Text: TypeAlias = "bytes | bytearray | memoryview | str"
 
@@ -78,42 +84,47 @@ class ChirpObserver:
         """Note a binary frame from Bluejay: 16 bit little-endian samples, mono, 16,000 a second."""
         heard = self._heard or self._open()
         size = len(frame) if type(frame) is bytes else size_of(frame)
-        if size != PIECE:
-            if not size or size & 1:
-                heard.invalid += 1
-                return
-            if size > PIECE:
-                heard.pieces(heard.user, frame, size, at_ms)
-                self._user_frames += 1
-                self._user_bytes += size
-                return
+        if size == PIECE:
+            level, ms = hypot(*_unpack_piece(frame)) * _piece_scale, PIECE_MS
+        elif size & 1 or not size:
+            heard.invalid += 1
+            return
+        elif size < PIECE:
+            read, scale = shapes.get(size) or shape(size)
+            level, ms = hypot(*read.unpack_from(frame)) * scale, size / BYTES_PER_MS
+        else:
+            heard.pieces(heard.user, frame, size, at_ms)
+            self._user_frames += 1
+            self._user_bytes += size
+            return
         self._user_frames += 1
         self._user_bytes += size
-        read, scale = shapes.get(size) or shape(size)
-        if heard.user.hear(hypot(*read.unpack_from(frame)) * scale, at_ms, size / BYTES_PER_MS, at_ms):
+        if heard.user.hear(level, at_ms, ms, at_ms):
             heard.user_changed(at_ms)
 
     def agent_audio(self, frame: Frame, at_ms: float) -> None:
         """Note a binary frame to Bluejay: what the caller hears when all that was sent before has been played."""
         heard = self._heard or self._open()
         size = len(frame) if type(frame) is bytes else size_of(frame)
-        if size != PIECE:
-            if not size or size & 1:
-                heard.invalid += 1
-                return
-            if size > PIECE:
-                heard.pieces(heard.agent, frame, size, at_ms)
-                self._agent_frames += 1
-                self._agent_bytes += size
-                return
+        if size == PIECE:
+            level, ms = hypot(*_unpack_piece(frame)) * _piece_scale, PIECE_MS
+        elif size & 1 or not size:
+            heard.invalid += 1
+            return
+        elif size < PIECE:
+            read, scale = shapes.get(size) or shape(size)
+            level, ms = hypot(*read.unpack_from(frame)) * scale, size / BYTES_PER_MS
+        else:
+            heard.pieces(heard.agent, frame, size, at_ms)
+            self._agent_frames += 1
+            self._agent_bytes += size
+            return
         self._agent_frames += 1
         self._agent_bytes += size
         voice = heard.agent
-        start = max(at_ms, voice.until)
-        ms = size / BYTES_PER_MS
+        start = at_ms if at_ms > voice.until else voice.until  # noqa: FURB136 - a call for each frame
         voice.until = start + ms
-        read, scale = shapes.get(size) or shape(size)
-        if voice.hear(hypot(*read.unpack_from(frame)) * scale, start, ms, at_ms):
+        if voice.hear(level, start, ms, at_ms):
             heard.agent_changed(at_ms)
 
     def user_heard(self, level: float, ms: float, at_ms: float) -> None:
@@ -176,16 +187,17 @@ class ChirpObserver:
         if heard.closed is None:
             heard.marks_sent += 1
             if len(heard.marks) < MARKS_LIMIT:
-                heard.marks[name] = heard.agent.until
+                heard.marks.append((name, heard.agent.until))
 
     def mark_echoed(self, name: str, at_ms: float) -> None:
         """Note that a mark came back. It confirms what was heard; it shortens nothing that cannot have been played."""
         heard, at = self._enter(at_ms)
         if heard.closed is None:
             heard.marks_echoed += 1
-            due = heard.marks.pop(name, 0.0)
-            heard.confirmed = max(heard.confirmed, due)
-            heard.marks_early += due - at > EARLY_MS
+            due = heard.pop_mark(name)
+            early = due - at > EARLY_MS
+            heard.marks_early += early
+            heard.confirmed = max(heard.confirmed, 0.0 if early else due)
 
     def interruption(self, at_ms: float, by: str, source: str) -> None:
         """Note what a provider or a framework says: one side broke in on the other.
@@ -254,7 +266,8 @@ class ChirpObserver:
         """End the call: what is queued beyond ``at_ms`` is not heard, and later frames have no effect. Idempotent."""
         heard, at = self._enter(at_ms)
         if heard.closed is None:
-            if heard.user.hasty:
+            spoken_ms = self._user_bytes / BYTES_PER_MS
+            if heard.user.hasty or spoken_ms > max(LEAST_HASTE_MS, HASTE * at):
                 heard.confirmed = LATEST_MS  # a rehearsal, many times as fast as life: its queue has been played
             heard.close(at, observed=self._observed)
             heard.closed = self._summary(heard)
@@ -339,7 +352,7 @@ class _Hearing:
         self.agent_texts = AgentTexts()
         self.piece_at = -1.0
         self.confirmed = 0.0  # so much of the agent's queue has been played, as a mark says
-        self.marks: dict[str, float] = {}
+        self.marks: list[tuple[str, float]] = []  # names may come again: each echo is the oldest one's
         self.marks_sent = self.marks_echoed = self.marks_early = 0
         self.invalid = self.texts = self.unreadable = self.oversized = self.errors = 0
         self.closed: dict[str, object] | None = None
@@ -384,8 +397,8 @@ class _Hearing:
         if self.closed is not None or not 0.0 <= at <= LATEST_MS:
             return
         agent = self.agent
-        if agent.resumed:
-            if self.user.began_at > agent.sent_until:
+        if agent.resumed and (segment := agent.segment) is not None:
+            if self.user.began_at > segment.sent_from:
                 agent.end()  # an answer to what the caller said, behind what was sent before that
             else:
                 agent.go_on()
@@ -439,6 +452,14 @@ class _Hearing:
             return message
         self.unreadable += 1
         return {}
+
+    def pop_mark(self, name: str) -> float:
+        """Return when the queue has reached the oldest mark of that name; 0 if there is none."""
+        for number, (one, due) in enumerate(self.marks):
+            if one == name:
+                del self.marks[number]
+                return due
+        return 0.0
 
     def agent_started(self, at: float) -> None:
         """Note the agent's own ``speech.started``: what it sends now is another utterance."""

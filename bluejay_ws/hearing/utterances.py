@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
 
-from bluejay_ws.hearing.voices import NEVER
+from bluejay_ws.hearing.voices import NEVER, RESUME_MS
 
 if TYPE_CHECKING:
     from bluejay_ws.hearing.voices import Segment
@@ -35,6 +35,8 @@ MS_PER_LETTER = 65.0
 """How long speech takes, roughly, where nothing is known about it."""
 HUNGRY = 0.6
 """Texts with less audio than this share of what they should take may get more."""
+ENOUGH = 0.6
+"""A text that has had this share of what it should take is spoken when the next text comes before its own audio."""
 SNAP = 0.35
 """A pause this near to where a sentence should end, as a share of the sentence, is where it ends."""
 JOIN_MS = 400.0
@@ -204,17 +206,17 @@ class Stretch:
         cut: what lies after this time was not heard.
         interrupted: whether the other side broke in.
         over: whether nothing more joins it.
+        played: whether all of it is known to have been played, though its times end at the cut.
     """
 
-    __slots__ = ("at", "cut", "interrupted", "over", "segments", "texts")
+    __slots__ = ("at", "cut", "interrupted", "over", "played", "segments", "texts")
 
     def __init__(self, at: float, segment: Segment | None = None) -> None:
         self.at = at
         self.segments = [] if segment is None else [segment]
         self.texts: list[tuple[Utterance, float]] = []
         self.cut = NEVER
-        self.interrupted = False
-        self.over = False
+        self.interrupted = self.over = self.played = False
 
     @property
     def end(self) -> float:
@@ -259,10 +261,9 @@ def place(stretch: Stretch) -> list[Placed]:
         return [Placed(one, one._at_ms, one._at_ms, 0.0) for one, _ in stretch.texts]  # noqa: SLF001
     weights = [_weight(one) for one, _ in stretch.texts]
     ends = list(accumulate(one.end - one.start for one in stretch.segments))
-    scale = _scale(stretch, weights, ends[-1])
-    wanted = [scale * before for before in accumulate(weights, initial=0.0)]
+    wanted = _wanted(stretch, weights, ends[-1])
     bounds = _snapped([min(one, ends[-1]) for one in wanted], stretch, ends)
-    heard = sum(max(0.0, min(one.end, stretch.cut) - one.start) for one in stretch.segments)
+    heard = ends[-1] if stretch.played else _until(stretch, stretch.cut)
     found = []
     for number, (one, _) in enumerate(stretch.texts):
         start, end = bounds[number], min(bounds[number + 1], heard)
@@ -271,6 +272,10 @@ def place(stretch: Stretch) -> list[Placed]:
         stops = max(begins, int(min(_time_of(stretch, ends, end, first=False), stretch.cut) + EPSILON_MS))
         found.append(Placed(one, begins, stops, _share(end - start, whole)))
     return found
+
+
+def _until(stretch: Stretch, cut: float) -> float:
+    return sum(max(0.0, min(one.end, cut) - one.start) for one in stretch.segments)
 
 
 def _share(heard: float, whole: float) -> float:
@@ -293,6 +298,26 @@ def _scale(stretch: Stretch, weights: list[float], spoken: float) -> float:
     ahead = len(weights) > 1 and not any(at for _, at in stretch.texts)
     broken = ahead and stretch.interrupted and spoken < HUNGRY * expected
     return 1.0 if spoken < expected and (known or broken) else spoken / expected
+
+
+def _wanted(stretch: Stretch, weights: list[float], spoken: float) -> list[float]:
+    """Return how much speech there is before each text and after the last one, by the length of the texts.
+
+    Where texts come before their audio, one after the other, a text begins where the audio stood when it came.
+    """
+    scale, begins = _scale(stretch, weights, spoken), [0]
+    for number, (_, at) in enumerate(stretch.texts):
+        since = at - stretch.texts[begins[-1]][1]
+        if not stretch.texts[0][1] and at < spoken and since >= ENOUGH * sum(weights[begins[-1] : number]) > 0.0:
+            begins.append(number)
+    if len(begins) == 1 or any(one._audio_ms is not None for one, _ in stretch.texts):  # noqa: SLF001
+        return [scale * before for before in accumulate(weights, initial=0.0)]
+    found = [0.0]
+    for first, last in pairwise([*begins, len(weights)]):
+        until = spoken if last == len(weights) else stretch.texts[last][1]
+        share = (until - found[-1]) / (sum(weights[first:last]) or 1.0)
+        found += [found[-1] + share * before for before in accumulate(weights[first:last])]
+    return found
 
 
 def _snapped(bounds: list[float], stretch: Stretch, ends: list[float]) -> list[float]:
@@ -369,9 +394,7 @@ class AgentTexts:
     def close(self, now: float, confirmed: float) -> None:
         """End the call at ``now``: what is queued beyond was not heard, unless it is known to have been played."""
         for one in self._recent:
-            if one.end <= confirmed:
-                for segment in one.segments:
-                    segment.start, segment.end = min(segment.start, now), min(segment.end, now)
+            one.played = one.end <= confirmed
         self.cut(now)
 
     def add(self, utterance: Utterance, at: float, *, caller_began: float) -> Stretch:
@@ -393,10 +416,9 @@ class AgentTexts:
         if self._ahead is not None and at - self._ahead.at <= WAITS_MS:
             return self._ahead
         last = self._recent[-1] if self._recent else None
-        answers = last is not None and last.segments[-1].sent_until < caller_began
-        if last is not None and last.cut > at and at - last.end <= SOUNDS_MS and not answers:
-            return last
-        return self._next(at)
+        if last is None or last.cut <= at or at - last.end > SOUNDS_MS or _answers(last.segments[-1], at, caller_began):
+            return self._next(at)
+        return last
 
     def _next(self, at: float) -> Stretch:
         """Return the stretch of the texts that wait for their audio."""
@@ -405,6 +427,12 @@ class AgentTexts:
                 self._ahead.over = True
             self._ahead = Stretch(at)
         return self._ahead
+
+
+def _answers(segment: Segment, at: float, caller_began: float) -> bool:
+    """Return whether what comes at ``at`` answers a caller who spoke after a segment was sent, or broke in on it."""
+    broke_in = caller_began > segment.sent_from and at - segment.sent_until > RESUME_MS
+    return broke_in or caller_began > segment.sent_until
 
 
 def _goes_on(last: Stretch, segment: Segment, *, caller_since: bool) -> bool:

@@ -5,13 +5,13 @@ Pure, like everything in this room: times are float milliseconds since the hands
 
 from __future__ import annotations
 
-__all__ = ["PAUSE_MS", "Segment", "Voice"]
+__all__ = ["HASTE", "NEVER", "PAUSE_MS", "RESUME_MS", "Segment", "Voice"]
 
 ONSET_MS = 40.0
 """Sound shorter than this is no speech: a click, a pop."""
 BRIDGE_MS = 60.0
 """The sound of an onset may be quiet for less than this in between."""
-PAUSE_MS = 250.0
+PAUSE_MS = 300.0
 """Speech that is quiet for this long has ended with its last loud piece."""
 LEAST_LEVEL = 220.0
 """Nothing below this is speech: hold noise has levels of 60 to 150, breathing little more."""
@@ -24,7 +24,9 @@ HASTE = 1.3
 RESUME_MS = 400.0
 """Audio that is sent after a longer wait may be something new, though it is heard without a pause."""
 FLOOR_PIECES = 10
-"""The floor is learnt from so many quiet pieces at a time."""
+"""The floor is learnt from so many quiet pieces in a row; for the first time, half as many will do."""
+IN_A_ROW = 1.5
+"""Pieces that took this many times their length are no noise, but the soft parts of a quiet voice."""
 NEVER = float("inf")
 
 
@@ -73,8 +75,9 @@ class Voice:
     """
 
     __slots__ = (
-        "_floor", "_hasty", "_noise", "_onsets", "_pieces", "_run_at", "_run_from", "_run_ms", "_run_until", "_sent_at",
-        "began_at", "ended_at", "loud_until", "resumed", "segment", "sent_until", "threshold", "until", "user",
+        "_enough", "_floor", "_hasty", "_noise", "_onsets", "_pieces", "_quiet_from", "_run_at", "_run_from",
+        "_run_ms", "_run_until", "_sent_at", "began_at", "ended_at", "loud_until", "resumed", "segment", "sent_until",
+        "threshold", "until", "user",
     )  # fmt: skip
 
     def __init__(self, *, user: bool) -> None:
@@ -88,8 +91,8 @@ class Voice:
         self.resumed = False
         self._floor: float | None = None
         self._hasty = self._onsets = 0
-        self._noise = 0.0
-        self._pieces = FLOOR_PIECES // 2  # for the first time, half as many will do
+        self._noise = self._quiet_from = 0.0
+        self._pieces, self._enough = 0, FLOOR_PIECES // 2
         self._run_from = self._run_until = self._run_at = -NEVER
         self._run_ms = self._sent_at = 0.0
 
@@ -113,8 +116,8 @@ class Voice:
                 return end - self.loud_until >= PAUSE_MS
             self._noise += level
             self._pieces += 1
-            if self._pieces >= FLOOR_PIECES:
-                self._adapt()
+            if self._pieces >= self._enough:
+                self._adapt(end, ms)
             return False
         if self.segment is not None and start - self.loud_until < PAUSE_MS:
             if at - self.sent_until > RESUME_MS:
@@ -174,9 +177,11 @@ class Voice:
             segment.end, segment.sent_until = self.loud_until, max(segment.sent_until, self.sent_until)
         return segment
 
-    def _adapt(self) -> None:
-        first = self._floor is None
-        heard = self._noise / (self._pieces - FLOOR_PIECES // 2 if first else self._pieces)
-        self._floor = heard if self._floor is None else (self._floor + heard) / 2
-        self.threshold = max(LEAST_LEVEL, ABOVE_FLOOR * self._floor + 20.0)
-        self._noise, self._pieces = 0.0, 0
+    def _adapt(self, now: float, piece_ms: float) -> None:
+        """Learn the floor from pieces that were quiet in a row."""
+        if now - self._quiet_from < IN_A_ROW * self._pieces * piece_ms:
+            heard = self._noise / self._pieces
+            self._floor = heard if self._floor is None else (self._floor + heard) / 2
+            self._enough = FLOOR_PIECES
+            self.threshold = max(LEAST_LEVEL, ABOVE_FLOOR * self._floor + 20.0)
+        self._noise, self._pieces, self._quiet_from = 0.0, 0, now

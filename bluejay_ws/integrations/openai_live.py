@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bluejay_ws.integrations.tap import audio_bytes
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -141,9 +139,7 @@ def _started(tap: Any, event: dict[str, Any]) -> None:
 
 
 def _appended(tap: Any, event: dict[str, Any]) -> None:
-    ms = audio_bytes(event["audio"]) / tap.input_bytes_per_ms
-    if ms:
-        tap.input.appended(ms, tap.recorder.offset_ms())
+    tap._user_audio(event["audio"])  # noqa: SLF001
 
 
 def _nested(tap: Any, event: dict[str, Any]) -> None:

@@ -80,9 +80,7 @@ class OpenAIRealtimeTap(Tap):
     # -- the caller --------------------------------------------------------------------------------------------
 
     def _appended(self, event: dict[str, Any]) -> None:
-        ms = audio_bytes(event["audio"]) / self.input_bytes_per_ms
-        if ms:
-            self.input.appended(ms, self.recorder.offset_ms())
+        self._user_audio(event["audio"])
 
     def _user_began(self, event: dict[str, Any]) -> None:
         speech = self._speech(event["item_id"])
@@ -93,7 +91,8 @@ class OpenAIRealtimeTap(Tap):
         if speech.start is not None:
             return
         speech.position = position = event.get("audio_start_ms")
-        self._place_start(speech, None if position is None else position + self._prefix_ms)
+        padding = self._prefix_ms if position else 0.0  # at the very beginning of the audio there is none
+        self._place_start(speech, None if position is None else position + padding)
 
     def _taken_back(self, speech: Speech) -> None:
         reply = next(reversed(self._replies.values()), None)

@@ -131,14 +131,14 @@ class _Watcher:
         address: where the connection leads, "" if that is not known.
     """
 
-    __slots__ = ("_address", "_first", "_kind", "_recorder", "_tap")
+    __slots__ = ("_first", "_kind", "_recorder", "_tap", "_unread")
 
     def __init__(self, address: str) -> None:
-        self._address = address
         self._kind: Any = tap_for_address(address)
         self._recorder: Recorder | None = None
         self._tap: Tap | None = None
-        self._first: list[tuple[bool, Any]] = []  # until the provider is known
+        self._first: list[tuple[bool, Any]] = []  # of the connection, for calls that come later
+        self._unread: list[tuple[bool, Any]] = []  # of the call, until the provider is known
 
     def belongs_to(self, recorder: Recorder, tap: Tap | _Watchable | None = None) -> None:
         """Let the connection's messages go to a call from now on."""
@@ -148,7 +148,9 @@ class _Watcher:
         if tap is not None:
             self._kind = tap
         if recorder.active and (recorder is not self._recorder or tap is not None):
-            self._recorder = recorder
+            self._recorder, self._unread = recorder, []
+            if self._kind is None:
+                self._kind = next(filter(None, (tap_for_message(one) for _, one in self._first)), None)
             self._tap = None if self._kind is None else self._kind(recorder)
             self._settings_again()
 
@@ -177,7 +179,7 @@ class _Watcher:
             self.belongs_to(current)
         tap = self._tap
         if tap is None:
-            self._recognise(self._recorder or current_recorder(), message, sent=sent)
+            self._recognise(cast("Recorder", self._recorder), message, sent=sent)
             return
         if len(self._first) < HELD:
             self._first.append((sent, message))
@@ -188,15 +190,17 @@ class _Watcher:
 
     def _recognise(self, recorder: Recorder, message: Any, *, sent: bool) -> None:
         """Find out who the provider is, and give the tap what has passed meanwhile."""
-        if len(self._first) >= HELD:
+        if len(self._unread) >= HELD:
             return
-        self._first.append((sent, message))
+        self._unread.append((sent, message))
         self._kind = tap_for_message(message)
         if self._kind is not None:
             self._tap = tap = self._kind(recorder)
-            for was_sent, one in self._first:
+            self._settings_again()
+            for was_sent, one in self._unread:
                 (tap.sent if was_sent else tap.event)(one)
-        elif len(self._first) == HELD:
+            self._first = [*self._first, *self._unread][:HELD]
+        elif len(self._unread) == HELD:
             recorder.count("watch.unrecognised")
             logger.warning(
                 "watch does not know whose messages these are: they are not recorded; say watch(..., tap=...)"

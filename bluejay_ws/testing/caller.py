@@ -61,6 +61,7 @@ class DigitalHuman:
             handshake (an agent's frame is heard when those before it have been played), and the PCM.
         protocol: how the call is carried: ``chirp``, ``twilio``, ``plivo``, ``telnyx`` or ``vonage``.
         coding: of a carrier's audio, such as ``l16/16000``; default: the carrier's usual one.
+        compression: offer to compress messages. Without it a caller takes less of the machine; no agent sees it.
         headers: further headers of the connect request.
         ssl: for ``wss://``; default: the system's trust store.
         open_timeout: seconds for connecting and the handshake.
@@ -90,6 +91,7 @@ class DigitalHuman:
         on_audio: Callable[[str, float, bytes], None] | None = None,
         protocol: str = "chirp",
         coding: str | None = None,
+        compression: bool = True,
         headers: Sequence[tuple[str, str]] = (),
         ssl: ssl.SSLContext | None = None,
         open_timeout: float = 10.0,
@@ -118,6 +120,8 @@ class DigitalHuman:
             credentials = base64.b64encode(f"{user}:{password}".encode()).decode()
             self._headers.append(("Authorization", f"Basic {credentials}"))
         self._options: dict[str, Any] = {"open_timeout": open_timeout, "close_timeout": close_timeout}
+        if not compression:
+            self._options["compression"] = None
         if not in_header:
             pass  # the carrier's first message has it
         elif all(value.isprintable() for value in ids):

@@ -39,7 +39,8 @@ def judge(expect: Expect, report: dict[str, Any], log: CallLog) -> list[Fault]:
     return [
         *_tools(expect, _items(report, "tool_calls")),
         *_words(expect, _items(report, "recorded_transcript")),
-        *_times(expect, report),
+        *_steps(expect, log),
+        *_times(expect, report, log),
         *_end(expect, report, log),
         *_errors(expect, report, log),
     ]
@@ -112,7 +113,13 @@ def _words(expect: Expect, lines: list[dict[str, Any]]) -> Iterator[Fault]:
                 yield Fault(f"{who} did not say {phrase!r} (said: {words[:200]!r})")
 
 
-def _times(expect: Expect, report: dict[str, Any]) -> Iterator[Fault]:
+def _steps(expect: Expect, log: CallLog) -> Iterator[Fault]:
+    for event in log.of("step.missed") if expect.all_steps else ():
+        ended = f", closed by {log.closed_by} with {log.close_code}" if log.closed_by != "caller" else ""
+        yield Fault("{reason} before step {number} ({step})".format(**event.detail) + ended)
+
+
+def _times(expect: Expect, report: dict[str, Any], log: CallLog) -> Iterator[Fault]:
     waits = latencies_of(report)
     if expect.latency_p95 is not None:
         if not waits:
@@ -126,13 +133,16 @@ def _times(expect: Expect, report: dict[str, Any]) -> Iterator[Fault]:
         if over > expect.interruptions:
             yield Fault(f"the agent talked over the caller {over} times, more than {expect.interruptions}", timed=True)
     if expect.silence is not None:
-        longest = max((_length(event) for event in events if event.get("title") == "Long silence"), default=0.0)
+        longest = _longest_silence(log)
         if longest > expect.silence * 1000:
             yield Fault(f"nobody was heard for {longest / 1000:.1f} s, more than {expect.silence:g} s", timed=True)
 
 
-def _length(event: dict[str, Any]) -> float:
-    return float((event.get("end_offset_ms") or 0) - (event.get("start_offset_ms") or 0))
+def _longest_silence(log: CallLog) -> float:
+    longest = until = 0.0
+    for start, end in [*sorted([*log.user_spans, *log.agent_spans]), (log.duration_ms, log.duration_ms)]:
+        longest, until = max(longest, start - until), max(until, end)
+    return longest
 
 
 def _end(expect: Expect, report: dict[str, Any], log: CallLog) -> Iterator[Fault]:

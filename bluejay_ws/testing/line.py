@@ -8,7 +8,6 @@ import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-import anyio
 from websockets.exceptions import ConnectionClosed
 
 from bluejay_ws.testing.audio import BYTES_PER_MS, FRAME_BYTES, frames, hold_noise, silence
@@ -129,8 +128,9 @@ class Line:
         self.protocol: Protocol = protocol or Chirp()
         self.closed = False
         self._habits = habits
-        self._began = anyio.current_time()
-        self._over = anyio.Event()
+        self._clock = asyncio.get_running_loop().time
+        self._began = self._clock()
+        self._over = asyncio.Event()
         self._news = asyncio.Event()
         self._playhead = Playhead(habits.pace)
         self._agent = Loudness(habits.pace)
@@ -210,12 +210,21 @@ class Line:
         A caller whose audio pauses between utterances sends frames of silence here; any other goes on with its noise.
         """
         if self._habits.background != "pauses":
-            until = anyio.current_time() + duration_ms / 1000 * self._habits.pace
-            while not self.closed and anyio.current_time() < until and not (until_heard and self._in_turn()):
+            until = self._clock() + duration_ms / 1000 * self._habits.pace
+            while not self.closed and self._clock() < until and not (until_heard and self._in_turn()):
                 await self._wait(until)
             return
+        await self.sound(silence(duration_ms), until_heard=until_heard)
+
+    async def sound(self, pcm: bytes, *, until_heard: bool = False) -> None:
+        """Send audio that is no speech, such as noise: without speech events, in the place of the line's own.
+
+        Args:
+            pcm: what to send.
+            until_heard: no longer than until the agent speaks.
+        """
         async with self._microphone:
-            for piece in frames(silence(duration_ms)):
+            for piece in frames(pcm):
                 await self._slot()
                 if self.closed or (until_heard and self._in_turn()):
                     return
@@ -232,9 +241,9 @@ class Line:
         Returns:
             False when the agent said nothing, or the call ended.
         """
-        limit = anyio.current_time() + (self._habits.patience if patience is None else patience)
+        limit = self._clock() + (self._habits.patience if patience is None else patience)
         while not self.closed:
-            now = anyio.current_time()
+            now = self._clock()
             due = self._turn_over_at(heard_ms, now)
             mark = self._playhead.next_mark()
             if mark is not None and mark <= now:
@@ -310,14 +319,14 @@ class Line:
 
     async def _play(self) -> None:
         while not self.closed:
-            for name in self._playhead.reached(anyio.current_time()):
+            for name in self._playhead.reached(self._clock()):
                 await self._echo(name)
                 self._tell()
             quiet_at = self._quiet_from() + LULL if self._audible else None
-            if quiet_at is not None and quiet_at <= anyio.current_time():
+            if quiet_at is not None and quiet_at <= self._clock():
                 await self._fall_quiet(self._quiet_from())
                 continue
-            if self._echo_at is not None and self._echo_at <= anyio.current_time():
+            if self._echo_at is not None and self._echo_at <= self._clock():
                 await self._hear_echo()
                 continue
             times = [time for time in (self._playhead.next_mark(), quiet_at, self._echo_at) if time is not None]
@@ -326,7 +335,7 @@ class Line:
     # Speaking
 
     def _begin_speaking(self, utterance_id: str) -> None:
-        now = anyio.current_time()
+        now = self._clock()
         in_mid_turn = self._audible and not self._turn_completed and now < self._quiet_from() + LULL
         self._barging = self._agent.sounding(now) or in_mid_turn
         if self._barging:
@@ -354,13 +363,13 @@ class Line:
 
     async def _slot(self) -> None:
         """Wait until the next frame is due: 20 ms after the one before, however long that took to send."""
-        now = anyio.current_time()
+        now = self._clock()
         if self._next_frame < now - LATE or not self._habits.pace:
             self._next_frame = now
-        await anyio.sleep(max(0.0, self._next_frame - now))
+        await asyncio.sleep(max(0.0, self._next_frame - now))
 
     async def _speak(self, frame: bytes) -> None:
-        now = anyio.current_time()
+        now = self._clock()
         self._user.add(frame, now)
         self._pass_on("caller", now, frame)
         self._next_frame += len(frame) / BYTES_PER_MS / 1000 * self._habits.pace
@@ -410,7 +419,7 @@ class Line:
 
     async def _clear(self) -> None:
         """Empty the queue, as the agent asks a carrier to."""
-        now = anyio.current_time()
+        now = self._clock()
         before_ms = self._playhead.dropped_ms
         names = self._playhead.clear(now)
         self._agent.cut(now)
@@ -426,7 +435,7 @@ class Line:
 
     def _take_audio(self, frame: bytes) -> None:
         before_ms = self._playhead.received_ms - self._playhead.dropped_ms
-        begins = self._playhead.add(len(frame), anyio.current_time())
+        begins = self._playhead.add(len(frame), self._clock())
         loud_from = self._agent.add(frame, begins)
         self._pass_on("agent", begins, frame)
         if loud_from is None:
@@ -444,7 +453,7 @@ class Line:
     def _take_text(self, heard: Heard) -> None:
         frame_type, data = heard.kind, heard.detail
         if frame_type == "mark":
-            self._playhead.mark(data["name"], anyio.current_time())
+            self._playhead.mark(data["name"], self._clock())
             self._note("mark.received", {"name": data["name"]})
         elif frame_type == "session.error":
             self._note("error.received", {"code": data["code"], "message": data.get("message")})
@@ -503,7 +512,7 @@ class Line:
     # Keeping track
 
     def _note(self, kind: str, detail: Mapping[str, Any] | None = None, *, at: float | None = None) -> None:
-        time = anyio.current_time() if at is None else at
+        time = self._clock() if at is None else at
         event = CallEvent(at_ms=(time - self._began) * 1000, kind=kind, detail=detail or {})
         self.log.events.append(event)
         if self._habits.on_event is not None:
@@ -528,7 +537,7 @@ class Line:
             timer.cancel()
 
     def _end(self) -> None:
-        now = anyio.current_time()
+        now = self._clock()
         self.closed = True
         self._over.set()  # first: what is noted below may raise in the caller's own callback
         self._tell()

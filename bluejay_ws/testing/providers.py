@@ -19,6 +19,7 @@ import itertools
 import json
 import math
 import struct
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -74,7 +75,7 @@ class FakeProvider:
     def __init__(self, protocol: str, turns: Sequence[Turn]) -> None:
         self._protocol = PROTOCOLS[protocol]
         self._turns = tuple(turns)
-        self._server: Server | None = None
+        self._server: Server
         self.url = ""
         self.results: list[Any] = []
         self.opened = 0
@@ -86,9 +87,8 @@ class FakeProvider:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._server is not None:
-            self._server.close()
-            await self._server.wait_closed()
+        self._server.close()
+        await self._server.wait_closed()
 
     async def _serve(self, websocket: ServerConnection) -> None:
         self.opened += 1
@@ -127,7 +127,7 @@ class _Conversation:
     async def _take(self, message: str | bytes) -> None:
         kind, content = self._protocol.read(message)
         if kind == "audio":
-            self._heard_ms += len(content) / 2 / self._protocol.hears_at * 1_000
+            self._heard_ms += self._length_ms(content)
             await self._listen(content)
         elif kind == "result":
             self._results.append(content)
@@ -135,14 +135,17 @@ class _Conversation:
             if turn is not None:
                 await self._send(self._protocol.says(turn.says, _voice(turn.says, self._protocol.speaks_at)))
 
+    def _length_ms(self, pcm: bytes) -> float:
+        return len(pcm) / 2 / self._protocol.hears_at * 1_000
+
     async def _listen(self, pcm: bytes) -> None:
         if _is_loud(pcm):
             self._quiet_ms = 0.0
             if not self._speaks:
                 self._speaks = True
-                await self._send(self._protocol.started(self._heard_ms))
+                await self._send(self._protocol.started(self._heard_ms - self._length_ms(pcm)))
         elif self._speaks:
-            self._quiet_ms += len(pcm) / 2 / self._protocol.hears_at * 1_000
+            self._quiet_ms += self._length_ms(pcm)
             if self._quiet_ms >= QUIET_MS:
                 await self._finished()
 
@@ -151,7 +154,7 @@ class _Conversation:
         turn = next(self._turns, None)
         if turn is None:
             return
-        await self._send(self._protocol.heard(turn.heard, self._heard_ms))
+        await self._send(self._protocol.heard(turn.heard, self._heard_ms - self._quiet_ms))
         if turn.tool is not None:
             self._waiting = turn
             await self._send(self._protocol.calls(*turn.tool))
@@ -163,7 +166,7 @@ class _Conversation:
             await self._websocket.send(one if isinstance(one, bytes) else json.dumps(one))
 
 
-class _Protocol:
+class _Protocol(ABC):
     """What goes over the wire. Rates are samples a second."""
 
     path = "v1"
@@ -176,24 +179,29 @@ class _Protocol:
     def number(self, kind: str) -> str:
         return f"{kind}_{next(self._numbers)}"
 
+    @abstractmethod
     def hello(self) -> Iterable[dict[str, Any] | bytes]:
-        return ()
+        """Return what it says first."""
 
+    @abstractmethod
     def read(self, message: str | bytes) -> tuple[str, Any]:
         """Return ``audio`` and its bytes, ``result`` and what a tool answered, or neither."""
-        raise NotImplementedError
 
     def started(self, at_ms: float) -> Iterable[dict[str, Any] | bytes]:
+        """Return what it says as the caller begins to speak; not every provider says so."""
         return ()
 
+    @abstractmethod
     def heard(self, text: str, at_ms: float) -> Iterable[dict[str, Any] | bytes]:
-        raise NotImplementedError
+        """Return what it understood."""
 
+    @abstractmethod
     def calls(self, name: str, arguments: dict[str, Any]) -> Iterable[dict[str, Any] | bytes]:
-        raise NotImplementedError
+        """Return a tool call."""
 
+    @abstractmethod
     def says(self, text: str, pcm: bytes) -> Iterable[dict[str, Any] | bytes]:
-        raise NotImplementedError
+        """Return a reply."""
 
     def chunks(self, pcm: bytes) -> list[bytes]:
         size = self.speaks_at * 2 * CHUNK_MS // 1_000

@@ -14,7 +14,7 @@ import anyio
 from websockets.exceptions import ConnectionClosed
 
 from bluejay_ws.testing.audio import SAMPLE_RATE, hold_noise, read_wav, silence
-from bluejay_ws.testing.caller import DigitalHuman
+from bluejay_ws.testing.caller import CallEvent, DigitalHuman
 from bluejay_ws.testing.scenarios import ScenarioError
 from bluejay_ws.testing.speech import speak
 
@@ -83,10 +83,11 @@ class Lateness:
 
     async def watch(self) -> None:
         """Measure until cancelled."""
+        clock = asyncio.get_running_loop().time
         while True:
-            before = anyio.current_time()
-            await anyio.sleep(0.02)
-            self._late.append((anyio.current_time() - before - 0.02) * 1000)
+            before = clock()
+            await asyncio.sleep(0.02)
+            self._late.append((clock() - before - 0.02) * 1000)
 
     @property
     def p99_ms(self) -> float:
@@ -128,50 +129,71 @@ async def rehearse(
         yields=caller.yields,
         protocol=scenario.protocol,
         coding=scenario.coding,
+        compression=False,
         **options,
     )
     async with human.dial() as line, _bad(line, scenario.network, seed):
-        began = anyio.current_time()
-        with anyio.move_on_after(scenario.seconds):
-            await line.listen(patience=caller.greeting)
-            for number, step in enumerate(scenario.steps):
-                if line.closed or not await _take(step, sounds.get(number), scenario, line, began, number):
-                    break
+        missed = await _take_all(scenario, sounds, line)
         await line.hang_up()
+    line.log.events += missed
     return line.log
+
+
+async def _take_all(scenario: Scenario, sounds: dict[int, bytes], line: Line) -> list[CallEvent]:
+    """Do the steps; return the first that could not be done, with the reason."""
+    clock = asyncio.get_running_loop().time
+    began, steps, number = clock(), scenario.steps, 0
+    with anyio.move_on_after(scenario.seconds):
+        await line.listen(patience=scenario.caller.greeting, heard_ms=_heard_ms(steps[0]))
+        for number, step in enumerate(steps):
+            if line.closed:
+                return [_missed(number, step, began, clock(), "the call was over")]
+            if not await _take(step, sounds.get(number), scenario, line, began, number):
+                left = enumerate(steps[number + 1 : number + 2], number + 1)
+                return [_missed(at, one, began, clock(), "the caller's patience was over") for at, one in left]
+        return []
+    return [_missed(number, steps[number], began, clock(), f"{scenario.seconds:g} s were over")]
+
+
+def _missed(number: int, step: Step, began: float, now: float, reason: str) -> CallEvent:
+    return CallEvent(
+        (now - began) * 1000, "step.missed", {"number": number + 1, "step": step.in_words, "reason": reason}
+    )
+
+
+def _heard_ms(following: Step | None) -> float | None:
+    """Return how much of an answer is heard before the following step begins; None for all of it."""
+    return None if following is None or following.interrupt_after is None else following.interrupt_after * 1000
 
 
 async def _take(step: Step, pcm: bytes | None, scenario: Scenario, line: Line, began: float, number: int) -> bool:
     """Do one step; return whether the caller stays."""
     if step.at is not None:
         await anyio.sleep(max(0.0, began + step.at - anyio.current_time()))
+    following = scenario.steps[number + 1] if number + 1 < len(scenario.steps) else None
     if step.silence is not None:
-        await line.silence(step.silence * 1000)
+        await line.sound(silence(step.silence * 1000))
     elif step.noise is not None:
-        await line.say(pcm or b"")
+        await line.sound(pcm or b"")
     elif step.listen is not None:
-        await line.listen(patience=step.listen)
+        await line.listen(patience=step.listen, heard_ms=_heard_ms(following))
     elif step.hang_up is not None:
         await line.hang_up(step.hang_up)
     elif step.drop:
         await line.drop()
     else:
         await (line.say(pcm or b"") if step.dtmf is None else line.press(step.dtmf, pcm or b""))
-        return await _hear(scenario, line, number)
+        return await _hear(scenario, line, following)
     return True
 
 
-async def _hear(scenario: Scenario, line: Line, number: int) -> bool:
+async def _hear(scenario: Scenario, line: Line, following: Step | None) -> bool:
     """Hear the answer out, or as much of it as the next step wants; return whether the caller stays."""
-    following = scenario.steps[number + 1] if number + 1 < len(scenario.steps) else None
     if following is not None and following.at is not None:
         return True
-    heard_ms = None
-    if following is not None and following.interrupt_after is not None:
-        heard_ms = following.interrupt_after * 1000
     await line.silence(SILENCE_MS, until_heard=True)
-    answered = await line.listen(heard_ms=heard_ms)
-    return answered or not scenario.caller.hangs_up_impatiently
+    answered = await line.listen(heard_ms=_heard_ms(following))
+    return answered or line.closed or not scenario.caller.hangs_up_impatiently
 
 
 @contextlib.asynccontextmanager

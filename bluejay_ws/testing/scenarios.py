@@ -35,12 +35,13 @@ class Step(_Part):
         play: a WAV file (16 kHz, mono, 16 bit), beside the scenario's file.
         silence: seconds of digital silence.
         noise: seconds of hold noise.
-        dtmf: keys pressed, as tones.
+        dtmf: keys pressed: as tones, or as the carrier's messages.
         listen: wait until the agent has spoken, so many seconds at most.
         hang_up: close with this code.
         drop: cut the connection without a close frame.
         at: seconds since the call began; earlier steps that last longer delay it.
-        interrupt_after: begin when so many seconds of the agent's answer have been heard.
+        interrupt_after: begin when so many seconds of the answer to the step before have been heard; of the greeting,
+            for the first step.
         voice: of this step, in place of the scenario's.
     """
 
@@ -63,7 +64,15 @@ class Step(_Part):
             raise ValueError(f"a step does exactly one of {', '.join(ACTIONS)}; this one does {given or 'none'}")
         if self.at is not None and self.interrupt_after is not None:
             raise ValueError("a step begins `at` a time or by `interrupt_after`, not both")
+        if self.hang_up is not None and (1004 <= self.hang_up <= 1006 or 1015 <= self.hang_up <= 2999):
+            raise ValueError(f"{self.hang_up} cannot be sent as a close code: give 1000, 1001, or 3000 to 4999")
         return self
+
+    @property
+    def in_words(self) -> str:
+        """Return what it does, for messages."""
+        name = next(name for name in ACTIONS if getattr(self, name) is not None)
+        return f"{name}: {getattr(self, name)}"[:60]
 
     @property
     def speaks(self) -> bool:
@@ -134,10 +143,11 @@ class Expect(_Part):
         caller_heard_as: each must stand in what the agent heard of the caller.
         latency_p95: seconds that 95 % of the answers may take.
         interruptions: the agent may talk over the caller so often.
-        silence: nobody may be silent for longer, in seconds.
+        silence: both may be silent at once for so long, in seconds, as the caller heard it.
         close: the close code.
         outcome: as the report's closing event has it, such as ``completed``.
         errors: so many session errors and failed tools are borne; None bears any number.
+        all_steps: the caller must come to each of its steps: the agent may not end the call before, nor may the time.
     """
 
     tools: list[str | ToolExpectation] = []
@@ -151,6 +161,7 @@ class Expect(_Part):
     close: int | None = None
     outcome: str | None = None
     errors: int | None = Field(default=0, ge=0)
+    all_steps: bool = True
 
     @property
     def wanted(self) -> list[ToolExpectation]:
@@ -184,6 +195,11 @@ class Scenario(_Part):
     @model_validator(mode="after")
     def _carried(self) -> Self:
         new_protocol(self.protocol, self.coding)
+        for number, (before, step) in enumerate(zip([None, *self.steps], self.steps, strict=False), 1):
+            if step.interrupt_after is not None and before is not None and not (before.speaks or before.listen):
+                raise ValueError(
+                    f"step {number} interrupts an answer, and the step before it, {before.in_words}, has none"
+                )
         return self
 
 
@@ -205,6 +221,7 @@ def load(path: str | os.PathLike[str]) -> list[Scenario]:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         raise ScenarioError(f"{path}{line}: no YAML: {getattr(error, 'problem', None) or error}") from None
+    _refuse_repeated_keys(node, path)
     found = value if isinstance(value, list) else [value]
     if not found:
         raise ScenarioError(f"{path}: holds no scenario")
@@ -218,6 +235,20 @@ def load(path: str | os.PathLike[str]) -> list[Scenario]:
     if faults:
         raise ScenarioError("\n".join(dict.fromkeys(faults)))
     return scenarios
+
+
+def _refuse_repeated_keys(node: Any, path: str | os.PathLike[str]) -> None:
+    """Refuse a mapping that says one thing twice: YAML takes the last, in silence."""
+    import yaml  # noqa: PLC0415 - an extra
+
+    seen: set[str] = set()
+    for one in node.value if isinstance(node, yaml.MappingNode | yaml.SequenceNode) else ():
+        key, inner = one if isinstance(one, tuple) else (None, one)
+        if key is not None and key.value in seen:
+            raise ScenarioError(f"{path}:{key.start_mark.line + 1}: {key.value} is given twice")
+        if key is not None:
+            seen.add(str(key.value))
+        _refuse_repeated_keys(inner, path)
 
 
 def _fault(error: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 import struct
 from typing import TYPE_CHECKING, NamedTuple
@@ -87,6 +88,7 @@ class Loudness:
         return size / BYTES_PER_MS / 1000 * self._pace
 
 
+@functools.lru_cache(maxsize=4_096)  # noise and silence come again and again
 def is_loud(window: bytes) -> bool:
     """Return whether the samples are louder than hold noise."""
     count = len(window) // 2

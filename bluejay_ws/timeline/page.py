@@ -130,20 +130,26 @@ def _finding(finding: Finding) -> dict[str, Any]:
 
 def _item(item: Item) -> dict[str, Any]:
     short = {"k": item.kind, "s": item.start, "e": item.end, "t": item.text, "f": item.facts, "n": item.count}
+    if item.is_mocked:
+        short["m"] = True
     return {**short, "p": item.problem} if item.problem else short
 
 
 def _figures(call: Call, latency: Latency) -> list[list[str]]:
     """Return the numbers that stand in a row at the top."""
     tools = call.of("tool")
-    failed = sum(bool(tool.problem) for tool in tools)
+    counts = {
+        "failed": sum(bool(tool.problem) for tool in tools),
+        "mocked": sum(tool.is_mocked for tool in tools),
+    }
+    marked = [f"{count} {word}" for word, count in counts.items() if count]
     none = "-"
     return [
         ["Length", seconds(call.duration)],
         ["Answers, p50", none if latency.p50 is None else seconds(latency.p50)],
         ["Answers, p95", none if latency.p95 is None else seconds(latency.p95)],
         ["Interruptions", str(len(call.of("interruption")))],
-        ["Tool calls", f"{len(tools)}, {failed} failed" if failed else str(len(tools))],
+        ["Tool calls", ", ".join([str(len(tools)), *marked])],
         ["Errors", str(sum(item.count for item in call.of("error")))],
     ]
 

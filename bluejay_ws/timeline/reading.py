@@ -12,6 +12,8 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from bluejay_ws.tools import MOCKED
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -65,6 +67,11 @@ class Item:
     def until(self) -> float:
         """Return the end, or the start of what takes no time."""
         return self.start if self.end is None else self.end
+
+    @property
+    def is_mocked(self) -> bool:
+        """Return whether a stand-in ran in the place of a tool; see `bluejay_ws.simulated_tools`."""
+        return self.kind == "tool" and str(self.facts.get("description")).startswith(MOCKED)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from pydantic_core import from_json, to_json
 
-__all__ = ["DEPTH_LIMIT", "ITEM_LIMIT", "Encoded", "clean", "cut_json", "cut_text", "encode"]
+__all__ = ["DEPTH_LIMIT", "ITEM_LIMIT", "Encoded", "clean", "cut_json", "cut_text", "encode", "finite", "of_a_value"]
 
 _T = TypeVar("_T")
 _Read = TypeVar("_Read", bound="Callable[..., None]")
@@ -285,10 +285,8 @@ class Writer:
         written, room, around = len(self.parts), self._room, id(value) in self._path
         try:
             _handler(type(value))(self, value, depth)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # a value's own code failed; it must not reach the agent, whatever it is
-            if isinstance(error, SystemExit) and _from_signal_handler(error):
+        except BaseException as error:
+            if not of_a_value(error):
                 raise
             del self.parts[written:]
             self._room = room
@@ -558,6 +556,38 @@ class Writer:
             self._path.discard(id(value))
 
 
+def of_a_value(error: BaseException) -> bool:
+    """Tell whether what was raised while a value was read comes from the value's own code: it must not reach the agent.
+
+    Everything does but a KeyboardInterrupt, and the SystemExit of a signal handler: the process is to end.
+    """
+    if isinstance(error, SystemExit):
+        return not _from_signal_handler(error)
+    return not isinstance(error, KeyboardInterrupt)
+
+
+_NUMBER_TEXT = 64
+"""Characters of a text that may be a number; longer ones are none, and take long to read."""
+
+
+def finite(value: object) -> float | None:
+    """Return any value that says it is a number, or a text of one, as a float; None for others, NaN and infinities.
+
+    Takes no time to speak of, whatever the size of the number: a huge one is an infinity, and so is none.
+    """
+    kind = type(value)
+    try:
+        if issubclass(kind, str):
+            number = float(value) if str.__len__(value) <= _NUMBER_TEXT else None  # type: ignore[arg-type]
+        else:
+            number = float(value) if static(kind, "__float__") or static(kind, "__index__") else None  # type: ignore[arg-type]
+    except BaseException as error:  # an `OverflowError`, or the value's own code
+        if not of_a_value(error):
+            raise
+        return None
+    return number if number is not None and number - number == 0.0 else None
+
+
 def _from_signal_handler(error: BaseException) -> bool:
     """Tell whether a signal handler raised this: it may run between any two lines, and the process is to end."""
     trace = error.__traceback__
@@ -634,7 +664,9 @@ def message(error: BaseException) -> str:
     """Return what a traceback says of ``error``: this one ``str`` is wanted. Empty if it fails."""
     try:
         return str(error)
-    except Exception:  # noqa: BLE001 - an error that cannot say what it is still has a type
+    except BaseException as worse:  # an error that cannot say what it is still has a type
+        if not of_a_value(worse):
+            raise
         return ""
 
 

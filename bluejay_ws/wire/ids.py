@@ -47,7 +47,7 @@ NAMES = frozenset({"simulationresultid"})
 _INSIDE = frozenset(
     {
         "start", "setup", "customparameters", "parameters", "data", "headers", "customheaders", "extraheaders",
-        "inputvariables", "customconfig", "clientstate",
+        "inputvariables", "customconfig", "clientstate", "sipheaders",
     }
 )  # fmt: skip
 _PREFIXES = ("sipheader", "xph", "x")
@@ -57,6 +57,7 @@ _BEGINS_BYTES = re.compile(_BEGINS.pattern.encode())
 _BEGINS_WITHIN = 4_096
 _LIST_MOST = 100
 _PAIRS = re.compile(r"([^\s=:;,&{}]+)\s*[=:]\s*([^;,&{}]*)")
+_STANDARD = str.maketrans("-_", "+/")
 _USABLE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 
 
@@ -204,7 +205,7 @@ def _search(value: Any, names: frozenset[str], depth: int) -> list[str]:
     fields = _fields(value)
     if depth == 0:
         return []
-    found = [str(one) for name, one in fields if _names_it(name, names) and _could_be_id(one)]
+    found = [str(one).strip() for name, one in fields if _names_it(name, names) and _could_be_id(one)]
     for name, inner in fields:
         plain = _plain(name)
         if plain in _INSIDE or _stripped(plain) in _INSIDE:
@@ -219,8 +220,8 @@ def _fields(value: Any) -> list[tuple[str, Any]]:
     if isinstance(value, dict):
         return list(value.items())
     if isinstance(value, list):
-        pairs = [one for one in value[:_LIST_MOST] if isinstance(one, dict) and isinstance(one.get("name"), str)]
-        return [(one["name"], one.get("value")) for one in pairs]
+        pairs = [(one.get("name", one.get("key")), one) for one in value[:_LIST_MOST] if isinstance(one, dict)]
+        return [(name, one.get("value")) for name, one in pairs if isinstance(name, str)]
     return []
 
 
@@ -234,10 +235,10 @@ def _fields_of_text(text: str) -> list[tuple[str, Any]]:
 
 
 def _decoded(value: Any) -> Any:
-    """Return what base64 says, where it is text."""
+    """Return what base64 says, where it is text: of either alphabet, padded or not."""
     try:
-        return binascii.a2b_base64(value).decode()
-    except (TypeError, ValueError):
+        return binascii.a2b_base64(value.translate(_STANDARD) + "==").decode()
+    except (AttributeError, ValueError):
         return value
 
 

@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from pydantic_core import from_json, to_json
 
-from bluejay_ws.wire.encode import DEPTH_LIMIT, ITEM_LIMIT, NUL, Encoded, cut_json, encode, plain_json, room_left
+from bluejay_ws.wire.encode import (
+    DEPTH_LIMIT,
+    ITEM_LIMIT,
+    NUL,
+    Encoded,
+    cut_json,
+    encode,
+    of_a_value,
+    plain_json,
+    room_left,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -253,16 +263,17 @@ def _careful_utterance(item: dict[str, Any], limit: int, notes: list[str]) -> It
     return builder.item()
 
 
-def text(value: str, notes: list[str] | None = None, *, limit: int = ITEM_LIMIT) -> Item:
-    """Return a JSON string: a tag, a trace id, a simulation result id.
+def text(value: object, notes: list[str] | None = None, *, limit: int = ITEM_LIMIT, key: str = "text") -> Item:
+    """Return a JSON string: a tag, a trace id, a simulation result id, words.
 
     Args:
         value: text; anything else becomes the text of its JSON.
         notes: gets what was cut or mapped.
         limit: bytes that it may take.
+        key: what the notes call it.
     """
     found = _text(value, limit)
-    _note(notes, "text", found)
+    _note(notes, key, found)
     return found.json
 
 
@@ -362,7 +373,9 @@ def _whole(value: Any) -> int:
     """Return a number as a whole one; 0 if it is none."""
     try:
         return int(value) if issubclass(type(value), Real) else 0
-    except Exception:  # noqa: BLE001 - NaN, infinity, and numbers that only say they are
+    except BaseException as error:  # NaN, infinity, and numbers that only say they are
+        if not of_a_value(error):
+            raise
         return 0
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pwd
 import shutil
@@ -50,6 +49,7 @@ class Database:
         self._binaries = binaries()
         self._durable = durable
         self._home = Path(tempfile.mkdtemp(prefix="bluejay-pg-"))  # short: a socket's path has 107 characters at most
+        self._cleaner = _clean_up_after_us(self._home)
         self.port = _free_port()
 
     @property
@@ -86,18 +86,24 @@ class Database:
 
     def create(self, database: str, template: str = "template1") -> str:
         """Create a database and return its URL."""
-        self._run("createdb", "-h", str(self._home), "-p", str(self.port), "-U", "bluejay", "-T", template, database)
+        self._execute(f'create database "{database}" template "{template}"')
         return self.url(database)
 
     def drop(self, database: str) -> None:
         """Remove a database, whoever is connected to it."""
-        self._run("dropdb", "-h", str(self._home), "-p", str(self.port), "-U", "bluejay", "--force", database)
+        self._execute(f'drop database "{database}" with (force)')
+
+    def _execute(self, statement: str) -> None:
+        import psycopg  # noqa: PLC0415 - who skips without PostgreSQL need not have it
+
+        with psycopg.connect(self.url(), autocommit=True) as connection:
+            connection.execute(statement.encode())
 
     def close(self) -> None:
         """Stop the server and remove everything; twice is allowed."""
-        with contextlib.suppress(subprocess.CalledProcessError):
-            self.stop()
-        shutil.rmtree(self._home, ignore_errors=True)
+        if self._cleaner.stdin is not None:
+            self._cleaner.stdin.close()
+        self._cleaner.wait()
 
     def __enter__(self) -> Self:
         try:
@@ -126,6 +132,29 @@ class Database:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
+
+
+_CLEANER = """
+cat
+pid=$(head -n 1 "$0/data/postmaster.pid" 2>/dev/null)
+[ -n "$pid" ] && kill -QUIT "$pid" && while kill -0 "$pid" 2>/dev/null; do sleep 0.02; done
+rm -rf "$0"
+"""
+
+
+def _clean_up_after_us(home: Path) -> subprocess.Popen[bytes]:
+    """Start a shell that waits for the end of its input, then stops the server and removes everything.
+
+    The input ends when we close it, and when this process ends, however it does: SIGKILL and Ctrl-C too.
+    """
+    return subprocess.Popen(  # noqa: S603 - the shell's own text, and a directory that we made
+        ["/bin/sh", "-c", _CLEANER, str(home)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd="/",
+        start_new_session=True,
+    )
 
 
 def _free_port() -> int:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import itertools
 import os
 import random
 import shutil
@@ -115,8 +116,12 @@ class Pod:
 class Fleet:
     """All processes of the fleet, and the calls that are made to it."""
 
-    def __init__(self, home: Path, url: str, platform: FakePlatform, chance: random.Random) -> None:
+    def __init__(
+        self, home: Path, url: str, platform: FakePlatform, chance: random.Random, lease: float, pace: float
+    ) -> None:
         self._home = home
+        self._lease = lease
+        self.pace = pace
         self._chance = chance
         self._platform = platform
         names = {name: value for name, value in os.environ.items() if not name.startswith("BLUEJAY_")}
@@ -137,7 +142,7 @@ class Fleet:
 
     def add_deliverer(self) -> None:
         """Start one more deliverer; only these processes have the key."""
-        command = [sys.executable, "-m", "bluejay_ws", "deliver", "--workers", "4", "--lease", str(POD_LEASE)]
+        command = [sys.executable, "-m", "bluejay_ws", "deliver", "--workers", "4", "--lease", str(self._lease)]
         environ = {**self._environ, "BLUEJAY_API_KEY": self._platform.api_key}
         self.deliverers.append(subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL))  # noqa: S603
 
@@ -151,7 +156,7 @@ class Fleet:
                 for number in range(self._chance.randrange(3, 20)):
                     await socket.send(f"{identity} says {number}")
                     call.answered.append((str(await socket.recv()), time.monotonic()))
-                    await asyncio.sleep(self._chance.uniform(0.02, 0.3))
+                    await asyncio.sleep(self._chance.uniform(0.1, 1.0) * self.pace)
 
     async def kill_pods(self, count: int, pause: float) -> None:
         """Kill pods at random moments, each with its disk, and put new ones in their place."""
@@ -178,12 +183,38 @@ class Fleet:
             process.wait()
 
 
-def run(*, calls: int, pods: int, deliverers: int, kills: int, at_once: int, seed: int) -> Account:
-    """Run the whole fleet and return its account."""
-    with tempfile.TemporaryDirectory() as directory, Database() as database, FakePlatform() as platform:
-        url = database.url()
-        postgres.migrate(url)
-        fleet = Fleet(Path(directory), url, platform, random.Random(seed))  # noqa: S311 - not for secrets
+def run(
+    *,
+    calls: int,
+    pods: int,
+    deliverers: int,
+    kills: int,
+    at_once: int,
+    seed: int,
+    lease: float = POD_LEASE,
+    pace: float = 0.3,
+    url: str = "",
+) -> Account:
+    """Run the whole fleet and return its account.
+
+    Args:
+        calls: to be made at least; more are made until the last pod is killed.
+        pods: agents' processes at any time.
+        deliverers: processes that deliver.
+        kills: pods that are killed with their disks; each tenth takes a deliverer with it.
+        at_once: calls at the same time.
+        seed: of what is left to chance.
+        lease: seconds after which a silent pod is taken for dead.
+        pace: seconds between two messages of a call, at most.
+        url: of a database with the schema; default: one of a server of its own.
+    """
+    with contextlib.ExitStack() as stack:
+        directory = stack.enter_context(tempfile.TemporaryDirectory())
+        platform = stack.enter_context(FakePlatform())
+        if not url:
+            url = stack.enter_context(Database()).url()
+            postgres.migrate(url)
+        fleet = Fleet(Path(directory), url, platform, random.Random(seed), lease, pace)  # noqa: S311 - no secrets
         began = time.monotonic()
         try:
             asyncio.run(_calls(fleet, calls, pods, deliverers, kills, at_once))
@@ -198,18 +229,15 @@ async def _calls(fleet: Fleet, calls: int, pods: int, deliverers: int, kills: in
     for _ in range(deliverers):
         fleet.add_deliverer()
     await asyncio.gather(*(fleet.add_pod() for _ in range(pods)))
-    places = asyncio.Semaphore(at_once)
+    numbers = itertools.count()
 
-    async def one(number: int) -> None:
-        async with places:
+    async def caller() -> None:
+        while (number := next(numbers)) < calls or not killing.done():  # a kill without calls shows nothing
             await fleet.call(f"call-{number}")
 
-    pause = max(0.05, calls * 2.0 / at_once / max(1, kills))
+    pause = max(0.05, calls * 6.0 * fleet.pace / at_once / max(1, kills))
     killing = asyncio.create_task(fleet.kill_pods(kills, pause))
-    await asyncio.gather(*(one(number) for number in range(calls)))
-    killing.cancel()  # a kill without calls shows nothing
-    with contextlib.suppress(asyncio.CancelledError):
-        await killing
+    await asyncio.gather(killing, *(caller() for _ in range(at_once)))
 
 
 def _settle(url: str, platform: FakePlatform) -> None:
@@ -271,6 +299,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--at-once", type=int, default=20, help="calls at the same time")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--url", default="", help="a database with the schema; default: a server of its own")
     account = run(**vars(parser.parse_args()))
     print("\n".join(account.lines()))
     return 1 if account.faults else 0

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
+import threading
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
+from websockets.sync.server import serve
 
-from bluejay_ws.cli import main
+from bluejay_ws import Bluejay
+from bluejay_ws.cli import check, main
 from bluejay_ws.cli.check import Run, junit, verdict_of, worse
-from bluejay_ws.testing.audio import caller_pcm, split_utterances, write_wav
+from bluejay_ws.testing import rehearsal
+from bluejay_ws.testing.audio import voice, write_wav
 from bluejay_ws.testing.scenarios import Scenario
+from tests.testing import scenario_agent
 
 AGENT = Path(__file__).parents[1] / "testing" / "scenario_agent.py"
 SCENARIO = """\
@@ -32,7 +38,7 @@ caller: {greeting: 3, patience: 4}
 @pytest.fixture
 def scenario(tmp_path: Path) -> Path:
     """Return the file of a scenario that needs no espeak-ng."""
-    write_wav(tmp_path / "order.wav", split_utterances(caller_pcm())[-1])
+    write_wav(tmp_path / "order.wav", voice(800))
     path = tmp_path / "books.yaml"
     path.write_text(SCENARIO)
     return path
@@ -46,21 +52,84 @@ def command(manner: str) -> str:
 def test_an_agent_that_books_passes_and_leaves_its_results(
     scenario: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Pages, JUnit, and a baseline with which the same agent passes again."""
-    saved, xml, pages = tmp_path / "last.json", tmp_path / "junit.xml", tmp_path / "pages"
-    files = ["--save", str(saved), "--junit", str(xml), "--html", str(pages)]
+    """Pages and JUnit."""
+    xml, pages = tmp_path / "junit.xml", tmp_path / "pages"
+    files = ["--junit", str(xml), "--html", str(pages)]
     assert main(["check", str(scenario), "--run", command("good"), "-n", "2", "--repeat", "2", *files]) == 0
     assert "2 calls, 0 failed." in capsys.readouterr().out
     assert len(list(pages.iterdir())) == 2
     assert ET.parse(xml).getroot().attrib["failures"] == "0"
-    assert "Books a table" in json.loads(saved.read_text())["latency_p95_ms"]
 
 
-def test_an_agent_that_forgets_its_tool_fails(scenario: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Exit code 1, and the reason; as JSON for scripts."""
-    assert main(["check", str(scenario), "--run", command("forgetful"), "--json"]) == 1
-    (run,) = json.loads(capsys.readouterr().out.splitlines()[-1])["runs"]
-    assert run["faults"] == ["book_table was not called (called: no tool)"]
+def in_process(monkeypatch: pytest.MonkeyPatch, manner: str) -> list[str]:
+    """Return the arguments for the same agent in this process, in virtual time."""
+    monkeypatch.setattr(scenario_agent, "MANNER", manner)
+    return ["--app", "tests.testing.scenario_agent:agent"]
+
+
+@pytest.mark.parametrize(
+    ("manner", "fault"),
+    [
+        ("forgetful", "book_table was not called (called: no tool)"),
+        ("failing", "there were 1 errors: book_table failed with TimeoutError"),
+        ("slow", "the answers took 2."),
+    ],
+)
+def test_an_agent_that_has_become_worse_fails_every_time(
+    scenario: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, manner: str, fault: str
+) -> None:
+    """Exit code 1, and the reason; as JSON for scripts. In virtual time no call of many is different."""
+    scenario.write_text(SCENARIO.replace("outcome: completed", "outcome: completed\n  latency_p95: 2"))
+    often = ["--repeat", "5", "-n", "5", "--json"]
+    assert main(["check", str(scenario), *in_process(monkeypatch, "good"), *often]) == 0
+    assert main(["check", str(scenario), *in_process(monkeypatch, manner), *often]) == 1
+    runs = json.loads(capsys.readouterr().out.splitlines()[-1])["runs"]
+    assert len(runs) == 5
+    assert all(fault in run["faults"][0] for run in runs)
+
+
+def test_an_agent_slower_than_last_time_fails(
+    scenario: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against the baseline that it left; what is not in that baseline is named."""
+    saved = tmp_path / "last.json"
+    assert main(["check", str(scenario), *in_process(monkeypatch, "good"), "--save", str(saved)]) == 0
+    against = ["--baseline", str(saved)]
+    assert main(["check", str(scenario), *in_process(monkeypatch, "good"), *against]) == 0
+    assert main(["check", str(scenario), *in_process(monkeypatch, "slow"), *against]) == 1
+    assert "slower" in capsys.readouterr().out
+    scenario.write_text(SCENARIO.replace("Books a table", "Another"))
+    assert main(["check", str(scenario), *in_process(monkeypatch, "slow"), *against]) == 0
+    assert "not in the baseline, so not compared: Another" in capsys.readouterr().out
+
+
+def test_an_agent_that_reports_nothing_says_what_to_do(
+    scenario: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A carrier's id stands elsewhere than in the header, and so the advice differs."""
+    monkeypatch.setattr(check, "REPORT_SECONDS", 0.01)
+    silent = ["--app", "tests.testing.scenario_agent:unrecorded"]
+    assert main(["check", str(scenario), *silent]) == 1
+    assert "is the agent's handler under @record?" in capsys.readouterr().out
+    scenario.write_text(SCENARIO + "protocol: twilio")
+    assert main(["check", str(scenario), *silent]) == 1
+    assert 'id_from=("header", "message")' in " ".join(capsys.readouterr().out.split())
+
+
+def test_what_this_machine_could_not_measure_is_unclear(
+    scenario: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit code 3: skipped in JUnit, and kept out of the next baseline."""
+    scenario.write_text(SCENARIO.replace("outcome: completed", "outcome: completed\n  silence: 0.01"))
+    monkeypatch.setattr(rehearsal, "TRUSTED_MS", -1.0)
+    saved, xml = tmp_path / "last.json", tmp_path / "junit.xml"
+    files = ["--save", str(saved), "--junit", str(xml)]
+    assert main(["check", str(scenario), *in_process(monkeypatch, "good"), *files]) == 3
+    said = " ".join(capsys.readouterr().out.split())
+    assert "unclear" in said
+    assert "this machine was too slow to measure" in said
+    assert json.loads(saved.read_text()) == {"latency_p95_ms": {}}
+    assert (ET.parse(xml).getroot().attrib["failures"], len(list(ET.parse(xml).iter("skipped")))) == ("0", 1)
 
 
 @pytest.mark.parametrize(
@@ -71,6 +140,9 @@ def test_an_agent_that_forgets_its_tool_fails(scenario: Path, capsys: pytest.Cap
         (["{scenario}", "--url", "ws://x", "--run", "y"], "which agent?"),
         (["none.yaml", "--run", "y"], "cannot read a scenario"),
         (["{bad}", "--run", "y"], "bad.yaml:1: "),
+        (["{scenario}", "{scenario}", "--run", "y"], "two scenarios are called 'Books a table'"),
+        (["{scenario}", "--run", "{python} -c pass"], "the agent ended before it listened"),
+        (["{scenario}", "--url", "ws://127.0.0.1:9", "--platform-port", "{taken}"], "no platform on port"),
         (["{scenario}", "--run", "y", "--baseline", "{bad}"], "no baseline in"),
         (["{scenario}", "--run", "/none/agent"], ""),
         (["{scenario}", "--url", "ws://127.0.0.1:9", "--platform-port", "0"], "cannot be called"),
@@ -81,9 +153,57 @@ def test_what_cannot_be_used_is_exit_code_two(
 ) -> None:
     """A scenario, an agent or a baseline that is unusable is no failure of the agent."""
     (tmp_path / "bad.yaml").write_text("nothing: here")
-    given = [word.format(scenario=scenario, bad=tmp_path / "bad.yaml") for word in arguments]
-    assert main(["check", *given]) == 2
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        words_for = {"taken": listener.getsockname()[1], "python": sys.executable}
+        given = [word.format(scenario=scenario, bad=tmp_path / "bad.yaml", **words_for) for word in arguments]
+        assert main(["check", *given]) == 2
     assert words in " ".join(capsys.readouterr().err.split()).replace("bad.yaml: 1", "bad.yaml:1")
+
+
+def test_a_running_agent_is_called_at_its_url(
+    scenario: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It must report to the platform whose variables are printed; one that does not is said to report nothing."""
+    monkeypatch.setattr(check, "REPORT_SECONDS", 0.01)
+    scenario.write_text("{name: x, steps: [silence: 0.05], caller: {greeting: 0}}")
+
+    def silent(connection: Any) -> None:
+        for _ in connection:
+            pass
+
+    with serve(silent, "127.0.0.1", 0) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        url = f"ws://127.0.0.1:{server.socket.getsockname()[1]}"
+        assert main(["check", str(scenario), "--url", url, "--platform-port", "0"]) == 1
+        server.shutdown()
+        thread.join()
+    said = capsys.readouterr().out
+    assert "The agent must have BLUEJAY_API_URL=http://127.0.0.1:" in said
+    assert "no report came" in said
+
+
+def test_results_that_cannot_be_written_are_said(
+    scenario: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a call without a report has no page."""
+    agent = in_process(monkeypatch, "good")
+    assert main(["check", str(scenario), *agent, "--junit", str(tmp_path / "no" / "junit.xml")]) == 2
+    assert "cannot write" in capsys.readouterr().err
+    monkeypatch.setattr(check, "REPORT_SECONDS", 0.01)
+    silent = ["--app", "tests.testing.scenario_agent:unrecorded"]
+    assert main(["check", str(scenario), *silent, "--html", str(tmp_path / "pages")]) == 1
+    assert list((tmp_path / "pages").iterdir()) == []
+
+
+def test_yaml_is_an_extra(
+    scenario: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it is missing both commands say how to get it."""
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    assert main(["check", str(scenario), "--run", "x"]) == 2
+    assert main(["scenario", "from-report", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.count("pip install 'bluejay_ws[check]'") == 2
 
 
 def test_the_schema_is_one(capsys: pytest.CaptureFixture[str]) -> None:
@@ -145,3 +265,13 @@ def test_a_report_becomes_a_scenario_file(tmp_path: Path, capsys: pytest.Capture
     assert main(["scenario", "from-report", str(report)]) == 0
     assert "name: Call 7 again" in capsys.readouterr().out
     assert main(["scenario", "from-report", "999", "--spool", str(tmp_path)]) == 2
+
+
+def test_a_report_in_the_spool_becomes_a_scenario_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By its id, while it waits there."""
+    client = Bluejay("key", base_url="http://127.0.0.1:9", spool=tmp_path, flush_timeout=0.01)
+    with client.call({"X-Simulation-Result-Id": "local-5"}) as recorder:
+        recorder.add_tool_call("book_table", parameters={"people": 4})
+    client.close()
+    assert main(["scenario", "from-report", "local-5", "--spool", str(tmp_path)]) == 0
+    assert "name: Call local-5 again" in capsys.readouterr().out

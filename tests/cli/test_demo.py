@@ -79,7 +79,7 @@ SHOWN = (
     "caller  Hi, I lost my card. It ends in 4242.",
     "caller  Yes, please freeze it.",
     "agent   Good morning, this is the bank. How can I help?",
-    "agent   I found your card ending in 4242. Shall I freeze it?",
+    "agent   I found your card ending in 4242.",
     "agent   Done. Your card is frozen, and a new one is coming.",
     "tool    lookup_card",
     "tool    freeze_card",

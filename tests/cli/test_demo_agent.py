@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from typing import TYPE_CHECKING
 
 from bluejay_ws.cli import demo_agent
@@ -19,7 +20,7 @@ def test_it_greets_and_answers_every_utterance_with_its_whole_voice(monkeypatch:
     monkeypatch.setattr(demo_agent, "THINKING", 0.01)
 
     async def main() -> None:
-        async with serving(demo_agent.agent) as url:
+        async with serving(functools.partial(demo_agent.agent, pace=0.0)) as url:
             human = DigitalHuman(url, None, pace=0)
             log = await human.call([tone(60)] * 3, greeting=10)
         assert len(log.of("agent.speech.completed")) == len(log.of("mark.echoed")) == 4

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import json
+import sys
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from bluejay_ws.cli import main
+from bluejay_ws.cli import main, pages
 from bluejay_ws.cli.pages import Watch, watching
 from bluejay_ws.cli.terminal import Problem, Terminal
 from bluejay_ws.testing.caller import CallEvent
@@ -88,3 +91,23 @@ def test_a_page_that_cannot_be_written_is_a_problem(tmp_path: Path) -> None:
     watch.accepted(accepted(good()))
     with pytest.raises(Problem, match="cannot write the page"):
         watcher.__exit__(None, None, None)
+
+
+def test_a_live_page_stays_for_a_person_until_ctrl_c(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A script does not wait."""
+
+    class Pressed:
+        """Stands for the wait that a person ends."""
+
+        def wait(self) -> None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setattr("bluejay_ws.cli.pages.threading.Event", Pressed)
+    monkeypatch.setattr(pages, "LivePage", lambda: contextlib.nullcontext(SimpleNamespace(url="http://127.0.0.1:1")))
+    args = argparse.Namespace(html=None, live=True, audio=False)
+    with watching(args, Terminal.of(sys.stdout, {})) as watch:
+        assert watch is not None
+    assert "The page stays until you press Ctrl-C." in capsys.readouterr().out

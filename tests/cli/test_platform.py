@@ -16,6 +16,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from bluejay_ws.cli import main
+from bluejay_ws.cli import platform as platform_command
+from bluejay_ws.cli.terminal import Terminal
+from bluejay_ws.testing.platform import AcceptedReport, FakePlatform
+from bluejay_ws.timeline.live import LivePage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -115,3 +119,41 @@ def test_a_port_that_is_taken_is_said(capsys: pytest.CaptureFixture[str]) -> Non
     said = capsys.readouterr().err
     assert "address already in use" in said
     assert "--port" in said
+
+
+def test_reports_and_refusals_are_shown_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each with what is wrong with it; a second look shows what came since, and the page shows each call."""
+    terminal = Terminal.of(sys.stdout, {"COLUMNS": "100"})
+    arrived: list[AcceptedReport] = []
+    with FakePlatform(on_report=arrived.append) as platform, LivePage() as page:
+        platform_command._introduce(platform, page, terminal)
+        platform_command._introduce(platform, None, terminal)
+        for body in (REPORT, {**REPORT, "surprise": 1}, {"simulation_result_id": "local-2", "tool_calls": [{}]}):
+            post(platform.url, platform.api_key or "", body)
+        refused = platform_command._show_refused(platform, 0, terminal)
+        post(platform.url, "another", REPORT)
+        assert platform_command._show_refused(platform, refused, terminal) == 2
+        for one in arrived:
+            platform_command._show(one, page, terminal)
+        platform_command._show(arrived[0], None, terminal)
+        assert [call["id"] for call in page.listing()["calls"]] == ["local-1"]
+    said = capsys.readouterr().out
+    for words in ("export BLUEJAY_API_KEY=", "page       http://127.0.0.1:", "this is report 2", "unknown    surprise"):
+        assert words in said
+    assert said.count("HTTP 422") == said.count("the agent has another API key") == 1
+
+
+def test_it_looks_until_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty look shows nothing, and the end is none of failure."""
+    looks: list[int] = []
+
+    def look(_platform: Any, shown: int, _terminal: Any) -> int:
+        looks.append(shown)
+        if len(looks) == 3:
+            raise KeyboardInterrupt
+        return shown + 1
+
+    monkeypatch.setattr(platform_command, "LOOK_SECONDS", 0.001)
+    monkeypatch.setattr(platform_command, "_show_refused", look)
+    assert main(["platform", "--live"]) == 0
+    assert looks == [0, 1, 2]

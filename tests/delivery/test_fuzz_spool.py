@@ -201,7 +201,7 @@ def test_any_file_can_be_claimed_or_is_refused(text: str, data: bytes) -> None:
         path.write_bytes(data)
         counters = Counters()
         with LockedFile(directory, name, counters=counters) as file:
-            bodies, noted, identity = file.bodies, file.noted, file.identity
+            bodies, noted, identity = file.bodies, file.noted, file.name.identity
             assert file.note(outcome="retry")
         parsed = journal.parse(data)
         assert bodies[-len(parsed.bodies) :] == parsed.bodies or not parsed.bodies

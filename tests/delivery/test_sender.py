@@ -474,7 +474,7 @@ def run(program: str, url: str, directory: Path, budget: float = 5.0) -> str:
         check=True,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=55,
     )
     return process.stderr
 
@@ -491,7 +491,7 @@ def run(program: str, url: str, directory: Path, budget: float = 5.0) -> str:
 )
 def test_a_process_that_ends_delivers_first(platform: FakePlatform, tmp_path: Path, end: str) -> None:
     """At the end of main, from atexit, from a thread that outlives main, and in a forked child."""
-    run("import time\n" + end, platform.url, tmp_path)
+    run("import time\n" + end, platform.url, tmp_path, 25.0)  # a busy machine takes a while to start a process
     assert len(platform.accepted) == 3
     assert set(states(tmp_path)) == {"1.sent", "2.sent", "3.sent"}
 
@@ -565,7 +565,7 @@ def test_the_spool_is_looked_after(tmp_path: Path) -> None:
     for chore in station.sender._chores():
         chore.run()
     assert not file.sync()  # there is nothing left to be done
-    assert not old.exists()
+    assert not list(tmp_path.rglob(old.name))
     file.discard()
 
 

@@ -222,6 +222,27 @@ def test_an_answer_behind_what_was_sent_ahead_is_another_utterance() -> None:
     assert stage.titled(RESPONSE)[-1]["metadata"] == {"latency_ms": 2_000}
 
 
+def test_audio_that_is_sent_later_is_an_answer_if_the_caller_broke_in_meanwhile() -> None:
+    """It waits behind what was sent before. Where nobody broke in, the agent went on."""
+    stage = stage_with_question(4_000)
+    stage.caller(2_500, speech(800, stage.dice))
+    stage.agent(4_000, speech(1_000, stage.dice), every_ms=1.0)
+    stage.play(9_000)
+    assert stage.titled(RESPONSE)[-1]["metadata"] == {"latency_ms": 2_200}
+    alone = stage_with_question(2_000)
+    alone.agent(2_400, speech(1_000, alone.dice), every_ms=1.0)
+    alone.play(9_000)
+    assert alone.span("answer") == (1_500, 4_500)
+
+
+def test_what_is_heard_is_shown_in_a_debugger() -> None:
+    """Whose speech it is, and from when to when; whose words, and never the words."""
+    stage = stage_with_question(2_000)
+    stage.play(5_000)
+    assert repr(stage.stretches["answer"].segments[0]) == "Segment(agent, 1500..3500)"
+    assert repr(stage.placed("answer").utterance) == "<Utterance of the agent>"
+
+
 def test_a_carriers_clear_ends_what_is_heard_there_and_cuts_the_text() -> None:
     """What was not played was not said."""
     stage = stage_with_question(2_000)
@@ -346,6 +367,20 @@ def test_frames_of_any_length_are_heard(level: float, ms: float) -> None:
     assert end == pytest.approx(3_000, abs=25)
 
 
+def test_the_soft_parts_of_a_quiet_voice_do_not_pass_for_noise() -> None:
+    """A line without any noise, and syllables between 240 and 500: the voice does not make the ear deaf to itself."""
+    stage = Stage()
+    syllable = [noise(level, 40, stage.dice) for level in (240.0, 350.0, 500.0, 350.0, 240.0)]
+    for number in range(12):
+        stage.caller(number * 3_000, b"".join(syllable * 8))
+        stage.said("user", f"utterance {number}", number * 3_000 + 1_900)
+    stage.play(36_000)
+    for number in range(12):
+        start, end = stage.span(f"utterance {number}")
+        assert start == pytest.approx(number * 3_000, abs=50)
+        assert end == pytest.approx(number * 3_000 + 1_600, abs=50)
+
+
 def test_a_click_and_noise_that_begins_are_no_speech() -> None:
     """Neither 20 ms of sound, nor hold noise that sets in, nor breath."""
     stage = Stage()
@@ -441,13 +476,45 @@ def test_a_rehearsal_faster_than_life_is_heard_to_its_end() -> None:
     assert stage.placed("one").share == 1.0
 
 
+def test_a_rehearsal_whose_first_frames_were_late_is_one_all_the_same() -> None:
+    """A busy machine holds up a frame of each utterance; so much audio in so little time is no live call."""
+    stage = Stage()
+    audio = speech(1_500, stage.dice)
+    for begin in (0.0, 300.0):
+        for number in range(75):
+            stage.caller(begin + (number and 30 + number), audio[number * 640 :][:640])
+    stage.said("agent", "one", 420, audio_ms=1_000)
+    stage.agent(421, speech(1_000, stage.dice), every_ms=1.0)
+    stage.play(520)
+    assert stage.placed("one").share == 1.0
+
+
 def test_a_mark_that_came_back_confirms_what_was_played() -> None:
     """The end of the call cuts nothing that the platform says it has played."""
     stage = Stage()
     stage.said("agent", "hello", 90)
-    stage.agent(100, speech(1_000, stage.dice), every_ms=1.0)
-    stage.message("agent", "mark", 160, name="m")
-    stage.message("user", "mark", 300, name="m")
-    stage.play(500)
+    stage.agent(100, speech(1_200, stage.dice), every_ms=1.0)
+    stage.message("agent", "mark", 170, name="m")
+    stage.message("user", "mark", 1_205, name="m")
+    stage.message("user", "mark", 1_206, name="m")
+    stage.play(1_190 + 20)
     assert stage.placed("hello").share == 1.0
-    assert stage.span("hello") == (100, 500)
+    assert stage.span("hello") == (100, 1_210)
+
+
+@pytest.mark.parametrize("names", [("first", "second"), ("m", "m")])
+def test_an_early_mark_or_another_s_confirms_nothing(names: tuple[str, str]) -> None:
+    """Two sentences are queued, the first is played when the call ends; marks may have one name, and come twice."""
+    stage = Stage()
+    stage.said("agent", "one", 90)
+    stage.agent(100, speech(1_000, stage.dice), every_ms=1.0)
+    stage.message("agent", "mark", 151, name=names[0])
+    stage.said("agent", "two", 152)
+    stage.agent(153, speech(3_000, stage.dice), every_ms=1.0)
+    stage.message("agent", "mark", 320, name=names[1])
+    stage.message("user", "mark", 1_101, name=names[0])
+    stage.message("user", "mark", 1_102, name=names[1])  # it cannot have been played
+    stage.play(2_100)
+    assert stage.span("one") == (100, 1_100)
+    assert stage.placed("two").share == pytest.approx(1 / 3, abs=0.02)
+    assert stage.observer.summary()["marks_early"] == 1

@@ -79,3 +79,14 @@ def test_tools_and_the_rest(stream: Stream) -> None:
     assert stream.tools() == [("f", {}, {"a": 1}), ("g", {}, failed), ("web", {}, None)]
     assert stream.events() == ["Error of the model's service"]
     assert stream.metadata() == {"assemblyai_model": "m", "assemblyai_usage": {"session_seconds": 9}}
+
+
+def test_what_comes_twice_or_late_changes_nothing(stream: Stream) -> None:
+    """A start while the caller speaks, an end of nobody's, a piece after the whole, another reply's tool."""
+    stream.received(event("input.speech.stopped"), event("input.speech.started"), event("input.speech.started"))
+    stream.received(event("transcript.user", item_id="a", text="Hello."))
+    stream.received(event("transcript.user.delta", item_id="a", text="Hel"))
+    stream.received(event("tool.call", call_id="c", reply_id="r", name="f", arguments={}))
+    stream.received(event("reply.done", reply_id="s", status="interrupted"))
+    assert stream.words() == [("USER", "Hello.")]
+    assert stream.tools() == [("f", {}, {"status": "interrupted"})]

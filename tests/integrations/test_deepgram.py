@@ -8,6 +8,7 @@ import pytest
 
 from bluejay_ws.integrations.deepgram import DeepgramTap
 from tests.integrations.streams import Stream, pcm
+from tests.integrations.test_tap import observed_call
 
 CUT = "…"
 INTERRUPTED = "Caller interrupted the agent"
@@ -127,3 +128,32 @@ def test_what_is_injected_was_not_said_by_the_caller(stream: Stream) -> None:
     assert stream.said() == []
     assert len(stream.events()) == 6
     assert stream.call.counters["tap.unknown.deepgram"] == 1
+
+
+def test_where_the_calls_frames_are_observed_sentences_are_cut_all_the_same() -> None:
+    """They are told as they come; a barge-in takes back what had not been played."""
+    call = observed_call()
+    tap = DeepgramTap(call.recorder)
+    tap.sent({"type": "Settings", "audio": "x", "agent": {"think": []}})
+    call.recorder.received(pcm(20, 16_000))
+    call.clock.sleep(500)
+    for words, ms in (("One two three four.", 1_900), ("Never.", 700)):
+        tap.event(text("assistant", words))
+        tap.event(pcm(ms))
+    for _ in range(50):
+        call.recorder.sent(pcm(20, 16_000))
+        call.clock.sleep(20)
+    tap.event(STARTED)
+    tap.event({"type": "LatencyReport", "total_latency": 0.5})
+    (cut,) = [one.utterance for one in call.report().recorded_transcript or [] if one.speaker == "AGENT"]
+    assert cut.startswith("One two")
+
+
+def test_what_is_said_in_the_wrong_order_is_still_said(stream: Stream) -> None:
+    """A text of nobody's, an end without a beginning, a call of a function that nobody asked for."""
+    stream.received(DONE, text("system", "x"), text("assistant", ""), {"type": "FunctionCallResponse", "name": "f"})
+    stream.sent({"type": "InjectUserMessage"}, {"type": "KeepAlive"})
+    stream.received(STARTED, text("user", "Hi."), {"type": "LatencyReport"})
+    stream.at(1_000).received(text("assistant", "Hello."), DONE).at(1_100).received(STARTED)
+    assert [words for _, words in stream.words()] == ["Hi.", "Hello."]
+    assert stream.tools() == []

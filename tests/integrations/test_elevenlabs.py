@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from bluejay_ws.integrations.elevenlabs import ElevenLabsTap
-from tests.integrations.streams import Stream, audio
+from tests.integrations.streams import Stream, audio, pcm
+from tests.integrations.test_tap import observed_call
 
 CUT = "…"
 INTERRUPTED = "Caller interrupted the agent"
@@ -188,3 +189,14 @@ def test_a_chat_is_not_spoken(stream: Stream) -> None:
     assert stream.events() == ["Text sent to the model", "Text reply of the model", *errors]
     assert stream.metadata() == {"elevenlabs_model": "m", "elevenlabs_usage": {"context_tokens": 5}}
     assert stream.call.counters["tap.unknown.elevenlabs"] == 1
+
+
+def test_an_interruption_of_nobody_and_a_text_where_frames_are_observed() -> None:
+    """The agent had not spoken; the call's own frames place what the caller said."""
+    call = observed_call()
+    tap = ElevenLabsTap(call.recorder)
+    tap.event(event("interruption", event_id=1))
+    call.recorder.received(pcm(100, 16_000))
+    call.clock.sleep(500)
+    tap.event(heard("Hello.", 1))
+    assert [one.utterance for one in call.report().recorded_transcript or []] == ["Hello."]

@@ -199,3 +199,31 @@ def test_the_sdks_own_objects_are_read(stream: Stream) -> None:
     stream.received(message(voice_activity=signal), message(server_content={"input_transcription": {"text": "Hi"}}))
     stream.received(message(voice_activity={"type": "ACTIVITY_END", "audio_offset": 0.75}))
     assert stream.said()[0][0] == 500
+
+
+def test_input_of_every_kind(stream: Stream) -> None:
+    """Pictures are not heard; the caller's voice may be told by the client; an end without a beginning is nothing."""
+    picture = {"data": "AAAA", "mimeType": "image/jpeg"}
+    stream.sent({"realtimeInput": {"activityEnd": {}, "text": "", "video": picture}})
+    stream.sent({"realtimeInput": {"mediaChunks": [picture, {"data": audio(100, 16_000)}]}})
+    stream.received(activity("START", "0s")).sent(microphone(100)).received(activity("PAUSE", None))
+    stream.received(activity("START", None), activity("END", None), heard(""), heard("", finished=True), spoke(""))
+    stream.received(heard("Hi.", finished=True), content(modelTurn={"parts": [{"inlineData": picture}, {}]}))
+    stream.sent({"clientContent": {"turns": [{"role": "user", "parts": [{}]}]}}, {"clientContent": {}}, {"new": 1})
+    assert (stream.words(), stream.events()) == ([("USER", "Hi.")], [])
+
+
+def test_a_barge_in_after_the_turn_cuts_what_still_plays(stream: Stream) -> None:
+    """All of the reply came long before it was heard; when nothing plays any more there is nothing to cut."""
+    stream.at(100).received(spoke("One two three four"), content(modelTurn=sound(4_000)), content(turnComplete=True))
+    stream.at(1_100).received(content(interrupted=True)).at(9_000).received(content(interrupted=True))
+    stream.received({"voiceActivity": {"voiceActivityType": "ACTIVITY_START", "audioOffset": timedelta(seconds=1)}})
+    stream.received(content(interrupted=True, turnComplete=True))
+    assert stream.words() == [("AGENT", f"One{CUT}")]
+
+
+def test_a_text_with_a_reply_is_not_said_twice(stream: Stream) -> None:
+    """Sentences without spaces between them are put together with one."""
+    stream.received(spoke("Hello.", modelTurn={"parts": [{"text": "Hello."}]}), spoke("Nice."))
+    stream.received(content(turnComplete=True), {"toolCall": {}}, {"toolCallCancellation": {}}, {"setup_complete": {}})
+    assert (stream.words(), stream.events()) == ([("AGENT", "Hello. Nice.")], [])

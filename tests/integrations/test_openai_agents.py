@@ -79,6 +79,18 @@ def test_a_listener_records_the_servers_events() -> None:
     assert model.listeners == []
 
 
+def test_a_listener_works_with_async_with() -> None:
+    """One statement opens the session and listens to it."""
+    call, model = Call(), Model()
+
+    async def main() -> None:
+        async with observe(SimpleNamespace(model=model), call.recorder) as listener:
+            assert model.listeners == [listener]
+
+    asyncio.run(main())
+    assert model.listeners == []
+
+
 def test_outside_a_simulation_nothing_listens() -> None:
     """Production traffic gets no listener."""
     model = Model()

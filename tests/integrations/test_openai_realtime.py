@@ -88,6 +88,14 @@ def test_audio_that_was_sent_in_a_burst_stands_where_it_was_heard(stream: Stream
     assert stream.said() == [(1_000, 2_000, "USER", "Hello.")]
 
 
+def test_a_short_utterance_at_the_beginning_has_a_length(stream: Stream) -> None:
+    """Where the audio begins with it, the server cannot add its padding before it."""
+    for number in range(10):
+        stream.at(100 + number * 100).sent(append(100))
+    stream.received(started("a", 0), stopped("a", 800), heard("a", "Hi."))
+    assert stream.said() == [(0, 300, "USER", "Hi.")]
+
+
 def test_without_the_clients_side_speech_is_placed_by_its_length(stream: Stream) -> None:
     """The arrival of the end anchors it."""
     stream.at(5_340).received(started("a", 1_460)).at(7_000).received(stopped("a", 3_460), heard("a", "Where?"))
@@ -482,3 +490,86 @@ def test_a_live_session_has_words_and_no_turns(stream: Stream) -> None:
     assert stream.tools() == [("forecast", {"a": 1}, "rain")]
     assert stream.events() == ["Response failed", "The model closed the session"]
     assert stream.metadata() == {"openai_model": "gpt-live-1", "openai_usage": {"total_tokens": 3, "seconds": 9}}
+
+
+# -- variations of what services send
+
+
+def test_words_with_times_cut_exactly(stream: Stream) -> None:
+    """Azure tells each word's place in the audio where it is asked to."""
+    for word, at in (("One", 0), (" two", 400), (" three", 1_500)):
+        facts = {"text": word, "audio_offset_ms": at, "audio_duration_ms": 400}
+        stream.received(event("response.audio_timestamp.delta", item_id="a", response_id="r", **facts))
+    stream.received(sound("a", 2_000), said("a", "One two three"))
+    stream.received(event("response.output_audio_transcript.delta", item_id="a", response_id="r", delta="again"))
+    stream.received(event("conversation.item.truncated", item_id="a", audio_end_ms=900))
+    assert stream.words() == [("AGENT", f"One two{CUT}")]
+
+
+def test_a_pause_that_is_taken_back_before_any_reply_takes_nothing_with_it(stream: Stream) -> None:
+    """Nor a reply to what was said before, nor one that was cut already."""
+    stream.received(started("a"), stopped("a"), started("a"), stopped("zz"))
+    stream.at(500).received(stopped("a"), heard("a", "One."))
+    kind = "conversation.item.input_audio_transcription"
+    stream.received(event(f"{kind}.updated", item_id="a", transcript="On"), event(f"{kind}.delta", item_id="a"))
+    stream.received(event(f"{kind}.segment", item_id="a", text="One."))
+    stream.received(sound("r1", 3_000), said("r1", "Yes, of course, I will")).at(1_000).received(started("b"))
+    stream.received(stopped("b"), started("b"))
+    stream.received(event("conversation.item.truncated", item_id="r1", audio_end_ms=500))
+    stream.at(1_500).received(stopped("b"), started("a"), heard("b", "Two."))
+    assert [text for _, text in stream.words()] == ["One.", f"Yes,{CUT}", "Two."]
+    assert stream.events() == [INTERRUPTED]
+
+
+def test_play_out_that_is_told_of_audio_in_the_events_changes_nothing(stream: Stream) -> None:
+    """Its beginning and length are known already; nor does that of a reply of which nothing is known."""
+    stream.at(100).received(sound("a", 1_000), event("output_audio_buffer.started", response_id="r"))
+    stream.received(said("a", "Hello."), event("output_audio_buffer.started", response_id="z"))
+    stream.at(5_000).received(event("output_audio_buffer.stopped", response_id="r"), said("b", "Bye.", "s"))
+    stream.received(event("output_audio_buffer.stopped", response_id="s"))
+    assert stream.said() == [(100, 1_100, "AGENT", "Hello."), (5_000, 5_000, "AGENT", "Bye.")]
+
+
+def test_settings_and_errors_in_every_shape(stream: Stream) -> None:
+    """A rate beside the format, a format without one, an error that is a text."""
+    stream.received(event("session.updated", session={"input_audio_format": "pcm16", "turn_detection": "x"}))
+    rate = {"audio": {"output": {"format": {"type": "audio/pcm", "rate": 16_000}}}}
+    stream.received(event("session.updated", session=rate), event("session.updated", session={"tools": [{}]}))
+    stream.received(event("session.updated", session={"audio": {"output": {"format": {"type": "audio/pcm"}}}}))
+    stream.received(event("error", error="broken"), done("r", "failed", status_details={"error": "x"}))
+    stream.received(event("conversation.item.input_audio_transcription.failed", item_id="z", error="x"))
+    stream.received(event("response.output_item.added"), event("response.cancelled", response_id="x"))
+    stream.at(100).received(sound("a", 200), said("a", "Hello."))
+    assert stream.said() == [(100, 400, "AGENT", "Hello.")]  # 200 ms of 24,000 Hz
+    assert stream.events() == [
+        "Error of the model's service",
+        "Response failed",
+        "Transcription failed",
+        "Response cancelled before it was spoken",
+    ]
+
+
+def test_items_that_tell_nothing_new_are_passed_over(stream: Stream) -> None:
+    """The caller's audio, replies that are being written, calls without arguments, outputs of nothing."""
+    part = {"type": "input_audio", "transcript": None}
+    for item in (
+        {"id": "u", "type": "message", "role": "user", "content": [part]},
+        {"id": "a", "type": "message", "role": "assistant", "status": "in_progress", "content": []},
+        {"id": "b", "type": "message", "role": "assistant", "status": "completed", "content": [{"type": "audio"}]},
+        {"type": "function_call", "call_id": "c", "status": "completed", "arguments": ""},
+        {"type": "function_call_output", "call_id": "nobody", "output": "x"},
+        {"type": "mcp_approval_request", "id": "m"},
+        {"type": None},
+    ):
+        stream.received(event("conversation.item.created", item=item), event("response.output_item.done", item=item))
+        stream.sent(event("conversation.item.create", item={**item, "type": "message"}))
+    stream.received(event("response.output_text.done", item_id="a", text=""))
+    assert (stream.words(), stream.tools(), stream.events()) == ([], [], [])
+
+
+def test_two_parts_of_one_item_are_one_utterance(stream: Stream) -> None:
+    """The same part again is not."""
+    kind = "response.output_audio_transcript.done"
+    second = event(kind, item_id="a", response_id="r", content_index=1, transcript="Well then.")
+    stream.received(sound("a", 1_000), said("a", "Hello."), second, second)
+    assert stream.words() == [("AGENT", "Hello. Well then.")]

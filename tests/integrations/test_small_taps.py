@@ -112,3 +112,29 @@ def test_ultravox() -> None:
     assert stream.words() == [("USER", "Hello."), ("AGENT", "One two three…"), ("AGENT", "Bye.")]
     assert stream.tools() == [("f", {}, 1), ("g", {}, FAILED)]
     assert stream.events() == [INTERRUPTED, INTERRUPTED, *["Text sent to the model"] * 2]
+
+
+def test_cartesia_in_the_wrong_order() -> None:
+    """A text without a state, a state told twice, a turn of nobody's."""
+    stream = Stream(CartesiaLineTap).received(event("user_state", value="idle"), event("agent_state", value="idle"))
+    stream.received(event("agent_state", value="speaking"), event("user_state", value="speaking"))
+    stream.received(event("user_state", value="speaking"), event("turn_ended", turn_ended={"role": "user"}))
+    stream.at(500).received(event("agent_state", value="speaking"), event("agent_speech", content="One"))
+    stream.received(event("agent_state", value="speaking"), event("agent_speech", content="Two"))
+    stream.sent(event("message", content="not counted"), event("tool_call", name="f", arguments={}))
+    stream.received(event("turn_ended", turn_ended={"role": "user", "text": "Hi."}))
+    assert {words for _, words in stream.words()} == {"One", "Two", "Hi."}
+    assert stream.events() == [INTERRUPTED]
+    assert stream.tools() == [("f", {}, {"status": "interrupted"})]
+
+
+def test_ultravox_and_hume_without_the_usual() -> None:
+    """A text-only reply, an empty text, audio without a number, a tool that nobody asked for."""
+    stream = Stream(UltravoxTap).received(event("transcript", role="agent", medium="voice", ordinal=1))
+    stream.received(event("transcript", role="agent", medium="text", ordinal=2, final=True, text="Written."))
+    stream.received(event("transcript", role="user", medium="text", ordinal=3))
+    stream.sent(event("input_text_message"))
+    assert (stream.words(), stream.events()) == ([], ["Text reply of the model"])
+    hume = Stream(HumeTap).sent(event("session_settings", audio={}, tools=[{}]))
+    hume.received(event("audio_output", data=audio(100, 48_000)), event("audio_output", data=audio(100, 48_000)))
+    assert hume.words() == []

@@ -368,3 +368,97 @@ def test_deepgrams_connection() -> None:
     with current(call):
         async_test(body)
     assert told(call)[1] == [("f", {"status": "interrupted"})]
+
+
+def test_what_is_used_outside_of_any_call_keeps_its_first_messages_only() -> None:
+    """A pool of connections may be open for days."""
+    call, other = Call(), Call()
+
+    class Quiet(Sdk):
+        async def recv(self) -> str:
+            return json.dumps({"type": "session.created", "session": {"model": "m"}})
+
+    connection = Quiet()
+    watch(connection)
+
+    async def body() -> None:
+        for _ in range(HELD + 2):
+            await connection.recv()
+        with current(call):
+            await connection.recv()
+            await connection.send()  # type: ignore[call-arg]
+
+    with pytest.raises(TypeError):
+        async_test(body)  # as it would be without us
+    with current(other):
+        watch(connection, recorder=call.recorder)
+    assert call.report().metadata == {"openai_model": "m"}
+
+
+def test_an_error_in_what_notes_a_message_does_not_reach_the_agent() -> None:
+    """A tap of the user's own may have a fault."""
+    call = Call()
+
+    class Broken(OpenAIRealtimeTap):
+        def event(self, message: Any) -> None:
+            raise RuntimeError
+
+        sent = event
+
+    connection = Sdk()
+    with current(call):
+        watch(connection, tap=Broken)
+        async_test(connection.recv)
+    assert call.counters["dropped.failed_watch"] == 1
+
+
+@pytest.mark.parametrize("threads", [False, True])
+def test_a_deepgram_connection_is_iterated_as_before(threads: bool) -> None:
+    """Its iteration does not go through ``recv``."""
+    call = Call()
+    told = [{"type": "ConversationText", "role": "user", "content": "Hello."}, b"\x00\x00"]
+
+    class InThreads(Sdk):
+        def __iter__(self) -> Iterator[Any]:
+            return iter(told)
+
+    class Awaited(Sdk):
+        async def __aiter__(self) -> AsyncIterator[Any]:
+            for one in told:
+                yield one
+
+    for kind in (InThreads, Awaited):
+        kind.__module__ = "deepgram.agent.v1.socket_client"
+    connection: Any = InThreads() if threads else Awaited()
+
+    async def body() -> list[Any]:
+        with current(call):
+            watch(connection)
+            return list(connection) if threads else [one async for one in connection]
+
+    assert async_test(body) == told
+    assert isinstance(connection, InThreads if threads else Awaited)
+    assert [one.utterance for one in call.report().recorded_transcript or []] == ["Hello."]
+
+
+def test_what_opens_a_connection_in_a_thread_is_watched_as_it_opens() -> None:
+    """What it has beside stays; so does what it does with an error."""
+    call, opened = Call(), []
+
+    class Opener:
+        url = "x"
+
+        def __enter__(self) -> Any:
+            opened.append(sdk("openai.resources.realtime"))
+            return opened[0]
+
+        def __exit__(self, *_: object) -> bool:
+            return True
+
+    opener = watch(Opener())
+    assert opener.url == "x"
+    with current(call), opener as connection:
+        assert connection is opened[0]
+        async_test(connection.recv_bytes)
+        raise RuntimeError
+    assert told(call) == (["Hello."], [])

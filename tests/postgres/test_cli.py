@@ -146,7 +146,7 @@ def test_a_deliverer_finishes_what_it_sends_when_it_is_stopped(platform: FakePla
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=dict(os.environ)) as deliverer:
         assert deliverer.stdout is not None
         assert "delivering from" in deliverer.stdout.readline()
-        platform.plan(Answer(delay=1.0))
+        platform.plan(Answer(delay=0.3))
         record("720488")
         until = time.monotonic() + 20
         while not platform.requests and time.monotonic() < until:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bluejay_ws.client import Bluejay
+from bluejay_ws.delivery import outcomes
 from bluejay_ws.delivery.deliverer import Deliverer
 from bluejay_ws.delivery.livefile import LiveFile
 from bluejay_ws.delivery.postgres import Outbox
@@ -55,7 +56,7 @@ def delivering(url: str, platform: FakePlatform, *, verify: float | None = None,
     settings = Settings.load(
         api_key=platform.api_key, base_url=platform.url, spool=False, redial_wait=0.2, retry=retry, verify=verify
     )
-    deliverer = Deliverer(url, settings, counters=Counters(), **{"workers": 4, **options})
+    deliverer = Deliverer(url, settings, counters=Counters(), **{"workers": 4, "look_every": 0.1, **options})
     deliverer.start()
     try:
         yield deliverer
@@ -289,9 +290,16 @@ def test_a_deliverer_that_dies_while_it_sends_is_followed_by_one_that_looks(
     ],
 )
 def test_outcomes_lead_to_one_report_or_to_a_reason(
-    url: str, platform: FakePlatform, agent: Bluejay, steps: list[Any], state: str, accepted: int
+    url: str,
+    platform: FakePlatform,
+    agent: Bluejay,
+    steps: list[Any],
+    state: str,
+    accepted: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Whatever the platform does, a call is delivered once, or kept with its reason."""
+    monkeypatch.setattr(outcomes, "NOT_FOUND_WAITS", (0.05, 0.1))
     platform.plan(*steps)
     call(agent, "720488")
     assert agent.flush(5)
@@ -354,7 +362,7 @@ def test_a_deliverer_with_a_refused_key_leaves_the_work_to_others(
     settings = Settings.load(api_key="wrong", base_url=platform.url, spool=False)
     wrong = Deliverer(url, settings, counters=Counters(), workers=1)
     wrong.start()
-    eventually(lambda: wrong._counters["attempts.http.401"])
+    eventually(lambda: wrong._counters["http.401"])
     with delivering(url, platform):
         platform.wait_for(1, 20)
     wrong.stop()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import logging
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,10 +12,10 @@ import pytest
 from benchmarks.reliability.__main__ import PAGE, main
 from benchmarks.reliability.account import Account
 from benchmarks.reliability.page import BEGIN, END, lines, tables, with_tables
-from benchmarks.reliability.runs import RUNS, Line
+from benchmarks.reliability.runs import RUNS, Line, Size
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
 SOUND = Line("kill", Account(runs=2, calls=3, records=4, delivered=2, kept=Counter(held=1), slowest=0.5), "seen")
 BROKEN = Line("kill", Account(calls=2, lost_calls=["a"], lost_records=3, altered=["b"], doubled=["c"]))
@@ -55,12 +55,27 @@ def test_the_page_has_a_place_for_the_tables() -> None:
         with_tables("a page without them", "new tables")
 
 
-def test_the_command_runs_and_prints_its_seed(root: Path) -> None:
-    """One run by name, in the smallest size; its exit code says that all was sound."""
-    command = [sys.executable, "-m", "benchmarks.reliability", "kills", "--quick", "--seed", "5"]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.startswith(f"seed 5\n-- {RUNS['kills'][0]}\nok ")
+def _runs(found: list[Line], size: Size, seed: int) -> Iterator[Line]:
+    assert (size, seed) == (Size.quick(), 5)
+    yield from found
+
+
+def test_the_command_prints_its_seed_and_what_it_found(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One run by name; the exit code says whether all was sound."""
+    monkeypatch.setattr("benchmarks.reliability.__main__.more_descriptors", lambda: None)
+    logger = logging.getLogger("bluejay_ws")
+    level = logger.level
+    try:
+        for found, code in (([SOUND], 0), ([SOUND, BROKEN], 1)):
+            monkeypatch.setitem(RUNS, "kills", ("Sudden death", partial(_runs, found)))
+            assert main(["kills", "--quick", "--seed", "5"]) == code
+            printed = capsys.readouterr().out
+            assert printed.startswith("seed 5\n-- Sudden death\nok   kill")
+            assert ("BAD  kill" in printed) == bool(code)
+    finally:
+        logger.setLevel(level)
 
 
 @pytest.mark.parametrize("words", [["nothing"], ["--write", "kills"], ["--write", "--quick"]])

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from bluejay_ws.testing.judging import judge, latencies_of, percentile
-from bluejay_ws.testing.line import CallLog
+from bluejay_ws.testing.line import CallEvent, CallLog
 from bluejay_ws.testing.scenarios import Expect
+from bluejay_ws.testing.spans import Span
 from tests.timeline.samples import closed, event, good, never_answers, slow_tool, talks_over
 
 LOG = CallLog(close_code=1000, closed_by="caller")
@@ -51,7 +52,6 @@ def test_a_good_call_holds_everything() -> None:
         (slow_tool(), {"latency_p95": 2}, "the answers took 9.30 s (p95), more than 2 s"),
         ({}, {"latency_p95": 2}, "the latency is not known"),
         (talks_over(), {"interruptions": 1}, "the agent talked over the caller 2 times, more than 1"),
-        (never_answers(), {"silence": 5}, "nobody was heard for 15.0 s, more than 5 s"),
         (good(), {"close": 1011}, "the call was closed with 1000 by caller, not with 1011"),
         (slow_tool(), {"outcome": "completed"}, "the outcome was connection_lost, not completed"),
         ({}, {"outcome": "completed"}, "the outcome was not reported, not completed"),
@@ -63,6 +63,27 @@ def test_what_does_not_hold_is_said(report: dict[str, Any], expect: dict[str, An
     """One sentence, with what was found."""
     (found,) = faults(report, **expect)
     assert fault in found
+
+
+def test_silence_is_what_the_caller_heard() -> None:
+    """Between the two voices, before the first word and after the last; one voice over another ends none."""
+    log = CallLog(
+        user_spans=[Span(1_000, 2_000), Span(3_000, 3_500)], agent_spans=[Span(1_500, 9_000)], duration_ms=12_000
+    )
+    assert judge(Expect(silence=3), {}, log) == []
+    (fault,) = judge(Expect(silence=2.5), {}, log)
+    assert (fault.text, fault.timed) == ("nobody was heard for 3.0 s, more than 2.5 s", True)
+
+
+def test_steps_that_were_not_taken_are_faults() -> None:
+    """Unless the scenario says that the call may end before."""
+    missed = CallEvent(9.0, "step.missed", {"number": 2, "step": "say: x", "reason": "the call was over"})
+    log = CallLog(events=[missed], closed_by="agent", close_code=1000)
+    (fault,) = judge(Expect(), {}, log)
+    assert fault.text == "the call was over before step 2 (say: x), closed by agent with 1000"
+    assert judge(Expect(all_steps=False), {}, log) == []
+    log.closed_by = "caller"
+    assert judge(Expect(), {}, log)[0].text == "the call was over before step 2 (say: x)"
 
 
 def test_reports_of_any_shape_are_borne() -> None:

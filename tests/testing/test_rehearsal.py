@@ -14,6 +14,7 @@ from websockets.asyncio.server import serve
 from bluejay_ws.testing.audio import caller_pcm, frames, tone, write_wav
 from bluejay_ws.testing.rehearsal import Lateness, prepare, rehearse
 from bluejay_ws.testing.scenarios import Scenario, ScenarioError
+from bluejay_ws.testing.virtual_time import VirtualTimeLoop
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -21,15 +22,15 @@ if TYPE_CHECKING:
 
     from bluejay_ws.testing.line import CallLog
 
-QUICK = 0.05
-
 
 @contextlib.asynccontextmanager
-async def agent(*, answers: bool = True) -> AsyncIterator[tuple[str, list[Any]]]:
+async def agent(*, answers: bool = True, greets: bool = False) -> AsyncIterator[tuple[str, list[Any]]]:
     """Give the URL of an agent that answers each utterance with a second of sound, and what it got."""
     got: list[Any] = []
 
     async def handler(websocket: Any) -> None:
+        for frame in frames(tone(2_000)) if greets else ():
+            await websocket.send(frame)
         async for message in websocket:
             got.append(message)
             if answers and isinstance(message, str) and json.loads(message)["type"] == "speech.completed":
@@ -40,8 +41,10 @@ async def agent(*, answers: bool = True) -> AsyncIterator[tuple[str, list[Any]]]
         yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}", got
 
 
-def call(steps: list[dict[str, Any]], *, answers: bool = True, seed: int = 0, **more: Any) -> tuple[CallLog, list[Any]]:
-    """Make the call of these steps, twenty times faster than in real time."""
+def call(
+    steps: list[dict[str, Any]], *, answers: bool = True, greets: bool = False, seed: int = 0, **more: Any
+) -> tuple[CallLog, list[Any]]:
+    """Make the call of these steps in virtual time."""
     caller = {"greeting": 0.0, "patience": 0.3, "background": "pauses", **more.pop("caller", {})}
     scenario = Scenario.model_validate({"name": "x", "steps": steps, "caller": caller, **more})
     sounds = {
@@ -51,16 +54,18 @@ def call(steps: list[dict[str, Any]], *, answers: bool = True, seed: int = 0, **
     }
 
     async def make() -> tuple[CallLog, list[Any]]:
-        async with agent(answers=answers) as (url, got):
-            return await rehearse(scenario, sounds, url, "local-1", seed=seed, pace=QUICK), got
+        async with agent(answers=answers, greets=greets) as (url, got):
+            return await rehearse(scenario, sounds, url, "local-1", seed=seed), got
 
-    return asyncio.run(make())
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        return runner.run(make())
 
 
 def test_the_caller_takes_each_step_in_order() -> None:
     """It speaks, waits, presses keys, and hangs up at the end."""
     log, _ = call([{"say": "a"}, {"silence": 0.1}, {"noise": 0.1}, {"listen": 0.1}, {"dtmf": "1"}, {"hang_up": 1000}])
-    assert len(log.of("user.audio")) == 3
+    assert len(log.of("user.audio")) == 2  # noise is no speech
+    assert log.of("step.missed") == []
     assert (log.close_code, log.closed_by) == (1000, "caller")
 
 
@@ -68,6 +73,8 @@ def test_the_caller_can_drop_the_line_and_close_with_a_code() -> None:
     """What comes after that is not done."""
     log, _ = call([{"drop": True}, {"say": "a"}])
     assert (log.close_code, log.of("user.audio")) == (1006, [])
+    (missed,) = log.of("step.missed")
+    assert missed.detail == {"number": 2, "step": "say: a", "reason": "the call was over"}
     log, _ = call([{"say": "a"}, {"hang_up": 4000}])
     assert log.close_code == 4000
 
@@ -78,10 +85,22 @@ def test_the_caller_interrupts_in_the_middle_of_an_answer() -> None:
     assert len(log.of("barge_in")) == 1
 
 
+def test_the_caller_interrupts_the_greeting() -> None:
+    """The first step may; and so may one after listening. Without it the greeting is heard out."""
+    interrupts: dict[str, Any] = {"say": "b", "interrupt_after": 0.4}
+    for steps in ([interrupts], [{"listen": 3}, interrupts]):
+        caller = {"greeting": 3.0 if len(steps) == 1 else 0.0}
+        log, _ = call(steps, greets=True, caller=caller)
+        (barge_in,) = log.of("barge_in")
+        assert 400 <= barge_in.at_ms <= 460
+    log, _ = call([{"say": "b"}], greets=True, caller={"greeting": 3.0})
+    assert log.of("barge_in") == []
+
+
 def test_the_caller_speaks_at_a_time() -> None:
     """Seconds since the call began, whatever the agent does."""
     log, _ = call([{"say": "a"}, {"say": "b", "at": 0.5}])
-    assert log.of("user.audio")[1].at_ms >= 499
+    assert log.of("user.audio")[1].at_ms == pytest.approx(500, abs=21)
 
 
 def test_an_impatient_caller_hangs_up() -> None:
@@ -89,6 +108,7 @@ def test_an_impatient_caller_hangs_up() -> None:
     steps = [{"say": "a"}, {"say": "b"}]
     log, _ = call(steps, answers=False, caller={"hangs_up_impatiently": True})
     assert len(log.of("user.audio")) == 1
+    assert log.of("step.missed")[0].detail["reason"] == "the caller's patience was over"
     log, _ = call(steps, answers=False)
     assert len(log.of("user.audio")) == 2
 
@@ -97,6 +117,7 @@ def test_the_call_ends_after_its_time() -> None:
     """Whatever has been said."""
     log, _ = call([{"say": "a"}] * 50, answers=False, seconds=0.2)
     assert len(log.of("user.audio")) < 50
+    assert log.of("step.missed")[0].detail["reason"] == "0.2 s were over"
 
 
 def test_a_bad_line_loses_the_same_frames_with_the_same_seed() -> None:

@@ -19,6 +19,7 @@ from tests.testing.raw_client import RETRIEVE, UPDATE, report
 if TYPE_CHECKING:
     from bluejay_ws.testing.faults import Step
 
+RUN = "/v1/retrieve-simulation-results/"
 HEADERS = [("X-API-Key", "test-key"), ("Content-Type", "application/json")]
 
 
@@ -113,11 +114,20 @@ def test_a_report_can_be_read_back() -> None:
     assert judged.payload["simulation_result"]["trace_ids"] == ["x"]
 
 
+def test_a_run_can_be_read_back() -> None:
+    """With the results of all its calls; a run that nobody knows is not found."""
+    desk = Desk()
+    desk.oracle.read_back.runs["r/1"] = ["1", "2"]
+    judged = desk.ask("GET", RUN + "r%2F1")
+    assert [one["id"] for one in judged.payload["simulation_results"]] == [1, 2]
+    assert desk.ask("GET", RUN + "r2").status == 404
+
+
 def test_reading_can_be_impossible() -> None:
     """Every read is answered with the given status."""
     desk = Desk()
     desk.oracle.read_back.unreadable = 599
-    assert desk.ask("GET", RETRIEVE + "1").status == 599
+    assert desk.ask("GET", RETRIEVE + "1").status == desk.ask("GET", RUN + "1").status == 599
     assert desk.ask(body=report()).status == 200
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bluejay_ws.testing import virtual_time
 from bluejay_ws.testing.audio import frames, voice
 from bluejay_ws.testing.caller import DigitalHuman
 from bluejay_ws.testing.spans import latencies
@@ -132,3 +133,53 @@ def test_a_call_of_a_minute_has_the_latencies_of_a_minute() -> None:
     assert [wait.end_ms - wait.start_ms for wait in latencies(log.user_spans, log.agent_spans)] == [
         pytest.approx(700, abs=20.5)
     ] * 10
+
+
+def test_time_does_not_jump_over_what_is_on_its_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel counts what has left one end and come to the other; where it cannot, one more look must do."""
+    wire = virtual_time._Wire()
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        socket.create_connection(listener.getsockname()) as ours,
+        listener.accept()[0] as theirs,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams,
+    ):
+        for one in (listener, ours, theirs, datagrams):
+            wire.add(one.fileno())
+        assert wire.carries()  # nobody has looked yet
+        assert not wire.carries()
+        ours.sendall(b"x" * 1_000)
+        theirs.recv(1_000, socket.MSG_WAITALL)
+        assert not wire.carries()
+        counts = virtual_time._counts
+        monkeypatch.setattr(virtual_time, "_counts", lambda end: (counts(end)[0] + 1, counts(end)[1]))
+        assert wire.carries()
+        monkeypatch.setattr(virtual_time, "COUNTED", False)
+        monkeypatch.setattr(virtual_time, "_counts", counts)
+        assert wire.carries()
+        wire.remove(theirs.fileno())
+        wire.remove(datagrams.fileno())
+        wire.close()
+
+
+def test_what_never_arrives_does_not_stop_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After so many looks time goes on; what arrives meanwhile is taken first."""
+    monkeypatch.setattr(virtual_time._Wire, "carries", lambda _wire: True)
+    looks: list[int] = []
+    arrives = [False] * (virtual_time.LOOKS + 2) + [True]
+
+    class Selector:
+        """Finds something at its last look."""
+
+        def select(self, _timeout: float | None) -> list[Any]:
+            looks.append(1)
+            return ["it"] if arrives[len(looks) - 1] else []
+
+    jumping = virtual_time._JumpingSelector()
+    jumping._real.close()
+    jumping._real = Selector()  # type: ignore[assignment]
+    before = jumping.now
+    assert jumping.select(5.0) == []
+    assert jumping.now == before + 5.0
+    assert jumping.select(5.0) == ["it"]  # type: ignore[comparison-overlap]
+    assert jumping.now == before + 5.0

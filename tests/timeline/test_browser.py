@@ -30,7 +30,6 @@ RESULT = {
     "tool_calls": [{"name": HOSTILE, "kind": "missing", "expected": {"parameters": {"to": HOSTILE}}}],
     "evaluations": [{"goal_success": False, "goal_reasoning": HOSTILE}],
 }
-THEMES_AND_WIDTHS = [("light", 1440), ("dark", 1440), ("light", 360), ("dark", 360)]
 
 
 @pytest.fixture(scope="module")
@@ -76,24 +75,39 @@ def until(page: Any, expression: str) -> None:
         page.wait_for_timeout(10)
 
 
-def violations(page: Any) -> list[str]:
-    """Return what axe-core finds wrong with a page, in short."""
+def violations(page: Any, part: str = "html") -> list[str]:
+    """Return what axe-core finds wrong with a part of a page, in short."""
     script = next(Path(axe.__file__).parent.rglob("axe.min.js"))
     page.evaluate(script.read_text("utf-8"))
-    found = page.evaluate("axe.run()")["violations"]
+    found = page.evaluate("(part) => axe.run(part)", part)["violations"]
     return [f"{one['id']}: {node['html'][:200]}" for one in found for node in one["nodes"]]
 
 
-@pytest.mark.parametrize(("theme", "width"), THEMES_AND_WIDTHS)
-def test_the_page_is_readable_for_everybody(opened: Callable[..., Any], theme: str, width: int) -> None:
-    """In both themes, on a phone and on a desk: axe-core finds no fault, and nothing runs over the edge."""
-    page = opened(slow_tool(), theme=theme, width=width, against=good(), expected={"send_sms": [{}]}, result=RESULT)
-    page.locator(".row").nth(3).click()
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_page_is_readable_for_everybody(opened: Callable[..., Any], theme: str) -> None:
+    """In both themes, on a desk and on a phone: axe-core finds no fault, and nothing runs over the edge."""
+    report = slow_tool()
+    report["tool_calls"][0]["description"] = "mocked: find_table"
+    page = opened(report, theme=theme, against=good(), expected={"send_sms": [{}]}, result=RESULT)
+    page.locator(".row.tool").first.click()
     assert violations(page) == []
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.set_viewport_size({"width": 360, "height": 900})
+    until(page, "document.documentElement.scrollWidth <= 360")
+    assert violations(page) == []
     page.keyboard.press("?")
     assert page.locator("#help").is_visible()
-    assert violations(page) == []
+    assert violations(page, "#help") == []
+
+
+def test_a_stand_in_is_told_from_a_tool(opened: Callable[..., Any]) -> None:
+    """A tool call that `simulated_tools` answered is marked in the list, in the details and in the figures."""
+    report = good()
+    report["tool_calls"][0]["description"] = "mocked: find_table"
+    page = opened(report)
+    page.locator(".row.tool").first.click()
+    assert page.locator(".row .mock").count() == 1
+    assert "A stand-in ran" in page.locator("#details").text_content()
+    assert "2, 1 mocked" in page.locator("#figures").text_content()
 
 
 @pytest.mark.parametrize("make", [slow_tool, talks_over, never_answers])

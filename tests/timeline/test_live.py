@@ -85,6 +85,15 @@ def test_every_change_reaches_a_reader_at_once(live: LivePage) -> None:
         assert stream.read() == b""
 
 
+def test_a_reader_is_told_that_the_page_is_still_there(live: LivePage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While nothing changes, so that nothing in between takes the connection for dead."""
+    monkeypatch.setattr("bluejay_ws.timeline.live.BEAT_SECONDS", 0.01)
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(f"{live.url}events", timeout=10) as stream:
+        assert stream.readline() == b"event: calls\n"
+        assert [stream.readline() for _ in range(4)][2:] == [b": still here\n", b"\n"]
+
+
 def test_only_the_latest_calls_are_kept() -> None:
     """A platform that runs for days does not fill the memory; a page may be closed twice."""
     live = LivePage(port=0)

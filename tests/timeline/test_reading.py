@@ -146,3 +146,12 @@ def test_very_long_texts_are_shortened_and_say_so() -> None:
 def test_lengths_are_said_as_people_say_them(ms: float, words: str) -> None:
     """Tenths where they matter, minutes where seconds do not."""
     assert seconds(ms) == words
+
+
+def test_a_stand_in_is_known_by_its_description() -> None:
+    """As `simulated_tools` marks it; a tool without one, and an event of that name, are what they are."""
+    calls = [
+        {"name": name, "start_offset_ms": 1, "description": text} for name, text in (("a", "mocked: a"), ("b", None))
+    ]
+    items = read({"tool_calls": calls, "events": [event("mocked: x", 2)]}).items
+    assert [item.is_mocked for item in items] == [True, False, False]

@@ -18,6 +18,11 @@ def encoded(text: str) -> str:
     return base64.b64encode(text.encode()).decode()
 
 
+def urlsafe(text: str) -> str:
+    """Return base64 of the alphabet for URLs, without padding."""
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
 @pytest.mark.parametrize(
     ("target", "ids"),
     [
@@ -62,6 +67,10 @@ def test_the_query_is_searched_for_the_id(target: str, ids: list[str]) -> None:
         ({"event": "start", "start": {"client_state": "simulation_result_id=7"}}, ["7"]),
         ({"event": "start", "start": {"client_state": "/////w=="}}, []),
         ({"event": "start", "start": {"client_state": None}}, []),
+        ({"event": "start", "start": {"client_state": encoded('{"simulation_result_id": "7"}').rstrip("=")}}, ["7"]),
+        ({"event": "start", "start": {"client_state": urlsafe('{"x": "~~~???", "simulationResultId": 7}')}}, ["7"]),
+        ({"event": "start", "start": {"custom_parameters": [{"key": "simulation_result_id", "value": "7"}]}}, ["7"]),
+        ({"event": "start", "start": {"sip_headers": [{"name": "X-Simulation-Result-Id", "value": " 7 "}]}}, ["7"]),
         ({"event": "websocket:connected", "content-type": "audio/l16;rate=8000", "simulation_result_id": "7"}, ["7"]),
         ({"event": "websocket:connected", "headers": {"X-Simulation-Result-Id": "7"}}, ["7"]),
         ({"type": "open", "parameters": {"inputVariables": {"simulation_result_id": "7"}}}, ["7"]),

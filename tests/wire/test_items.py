@@ -325,8 +325,8 @@ def test_texts_and_mappings_note_what_was_done() -> None:
     assert items.mapping({"tier": "gold"}, notes) == b'{"tier":"gold"}'
     assert notes == []
     items.text(BIG, notes)
-    items.text(7, notes)  # type: ignore[arg-type]
-    items.text(["\n" * 90_000], notes)  # type: ignore[arg-type]
+    items.text(7, notes)
+    items.text(["\n" * 90_000], notes)
     items.mapping({"a": BIG}, notes)
     items.mapping([1], notes)  # type: ignore[arg-type]
     assert notes == ["cut.text", "mapped.text", "cut.text", "mapped.text", "cut.metadata", "mapped.metadata"]

@@ -225,9 +225,10 @@ function drawLane(pen, group, lane, y, height) {
     pen.globalAlpha = fade(group, index);
     pen.fillStyle = laneColour(item);
     const span = item.e !== null && item.e > item.s;
-    pen.globalAlpha *= item.n > 1 ? 0.2 : span ? 0.55 : 1;
+    pen.globalAlpha *= item.n > 1 || item.m ? 0.2 : span ? 0.55 : 1;
     pen.fillRect(left, y, right - left, lane.name === "wait" ? height * 0.7 : height);
     pen.globalAlpha = fade(group, index);
+    if (item.m) dashed(pen, left, y, right - left, height);
     if (isChosenIn(group, index)) outline(pen, left - 1, y, right - left + 2, height);
     const next = entries[place + 1] ? x(entries[place + 1].item.s) : width;
     const room = Math.max(right - left, next - left) - 8;
@@ -239,7 +240,7 @@ function drawLane(pen, group, lane, y, height) {
 function label(pen, lane, item, left, y, room) {
   const counted = item.n > 1 ? `${item.t} ×${item.n}` : item.t;
   const text = item.k === "interruption" ? "both speak" : item.k === "latency" ? length(waited(item)) : item.k === "silence" ? `silence, ${length((item.e ?? item.s) - item.s)}` : counted;
-  words(pen, item.p ? `✕ ${text}` : text, left, y, room);
+  words(pen, `${item.p ? "✕ " : ""}${text}${item.m ? " (mocked)" : ""}`, left, y, room);
 }
 
 /** Text that ends where its room does. */
@@ -253,6 +254,14 @@ function words(pen, text, left, y, room) {
   pen.fillStyle = palette.text;
   pen.fillText(text.length > fits * 2 ? text.slice(0, fits * 2) : text, left, y);
   pen.restore();
+}
+
+/** The frame of a tool in whose place a stand-in ran. */
+function dashed(pen, left, y, w, h) {
+  pen.strokeStyle = palette.tool;
+  pen.setLineDash([3, 3]);
+  pen.strokeRect(left + 0.5, y + 0.5, Math.max(2, w - 1), h - 1);
+  pen.setLineDash([]);
 }
 
 function outline(pen, left, y, w, h) {

@@ -66,7 +66,7 @@ function show() {
   byId("latency-part").hidden = !facts.values.length;
   if (!facts.values.length) return;
   const late = facts.values.filter((value) => value > facts.threshold).length;
-  const text = `${facts.values.length} answers, ${late} above ${length(facts.threshold)}; p50 ${length(facts.p50)}, p95 ${length(facts.p95)}`;
+  const text = `${facts.values.length} answer${facts.values.length === 1 ? "" : "s"}, ${late} above ${length(facts.threshold)}; p50 ${length(facts.p50)}, p95 ${length(facts.p95)}`;
   byId("latency-text").textContent = text;
   canvas.setAttribute("aria-label", text);
   draw();

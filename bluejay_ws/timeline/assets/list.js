@@ -69,6 +69,7 @@ function rowOf(place) {
   row.classList.toggle("chosen", index === state.chosen);
   row.classList.toggle("now", index === current);
   row.append(element("span", "when", clock(item.s)), element("span", "who", NAMES[item.k]), element("span", "what", lineOf(item)));
+  if (item.m) row.append(element("span", "mock", "mocked"));
   if (item.n > 1) row.append(element("span", "many", `×${item.n}`));
   return row;
 }
@@ -93,6 +94,7 @@ function drawDetails() {
   }
   const made = [element("h3", "", item.k === "caller" || item.k === "agent" ? NAMES[item.k] : item.t), element("p", "dim", whenOf(item))];
   if (item.p) made.push(element("p", "bad", `It ${item.p}`));
+  if (item.m) made.push(element("p", "mock", "A stand-in ran in the place of this tool (simulated_tools)."));
   if (item.k === "caller" || item.k === "agent") made.push(element("p", "", item.t || "(no words)"));
   for (const [name, value] of Object.entries(item.f)) {
     made.push(element("h4", "", name.replaceAll("_", " ")));

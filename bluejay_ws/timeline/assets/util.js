@@ -39,16 +39,31 @@ export function firstIndex(list, test) {
 /** The bytes in base64 text. */
 export const bytes = (text) => Uint8Array.from(atob(text), (char) => char.charCodeAt(0));
 
+const SHARE = 8; // milliseconds of a frame: what is left is drawn in the next one, so that no key waits
+const undrawn = new Set();
+let asked = false;
+
+function ask() {
+  if (!asked) requestAnimationFrame(drawSome);
+  asked = true;
+}
+
+function drawSome() {
+  const until = performance.now() + SHARE;
+  asked = false;
+  for (const work of undrawn) {
+    undrawn.delete(work);
+    work();
+    if (performance.now() > until) break;
+  }
+  if (undrawn.size) ask();
+}
+
 /** Run something at most once for each frame that the browser paints. */
 export function oncePerFrame(work) {
-  let asked = false;
   return () => {
-    if (asked) return;
-    asked = true;
-    requestAnimationFrame(() => {
-      asked = false;
-      work();
-    });
+    undrawn.add(work);
+    ask();
   };
 }
 

@@ -1,0 +1,279 @@
+"""One attempt: what it does where the store is in trouble, the id is used up, or the platform asked to wait."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from collections import deque
+from typing import TYPE_CHECKING
+
+from bluejay_ws.delivery import attempt as attempt_module
+from bluejay_ws.delivery.attempt import Attempts
+from bluejay_ws.delivery.delivery import Delivery
+from bluejay_ws.delivery.names import SENDING, Name, shard_of
+from bluejay_ws.delivery.outcomes import Answer, Failure, Phase, State
+from bluejay_ws.delivery.store import MemoryStore, Report
+from bluejay_ws.settings import Settings
+from bluejay_ws.stats import Counters
+from tests.delivery.kit import (
+    Script,
+    adopted,
+    attempts,
+    bodies,
+    delivery_of,
+    finished_call,
+    move,
+    new_id,
+    open_call,
+    result,
+    spool_at,
+    states,
+    until_settled,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+LOST = Failure(Phase.UNKNOWN, "read_timeout")
+LATER = Answer(429, retry_after=30.0)
+
+
+def in_memory(identity: str = "720488", *tools: str) -> Report:
+    """Return a report that no store has."""
+    report_id = new_id()
+    return Report.from_memory(report_id, identity, bodies(report_id, identity, *tools))
+
+
+def block(directory: Path, identity: str) -> Path:
+    """Put a file where the directory of a call's files belongs; return it."""
+    place = directory / "platform" / shard_of(identity)
+    shutil.rmtree(place, ignore_errors=True)
+    place.parent.mkdir(exist_ok=True)
+    place.write_bytes(b"")
+    return place
+
+
+# -- a store in trouble -----------------------------------------------------------------------------------------
+
+
+def test_a_report_in_memory_is_delivered_where_the_spool_cannot_be_worked_with(tmp_path: Path) -> None:
+    """The report is whole without it."""
+    counters = Counters()
+    spool = spool_at(tmp_path, counters)
+    block(tmp_path, "720488")
+    script = Script()
+    decision = attempts(spool, counters).attempt(delivery_of(in_memory()), script)
+    assert decision.state is State.DELIVERED
+    assert len(script.posted) == 1
+    assert counters["spool.lease_NotADirectoryError"] == 1
+
+
+def test_a_report_that_only_the_spool_has_waits_until_it_can_be_worked_with(tmp_path: Path) -> None:
+    """Nothing is sent, and nothing is given up."""
+    spool = spool_at(tmp_path)
+    report = finished_call(spool, "720488")
+    place = tmp_path / "platform" / shard_of("720488")
+    aside = place.rename(tmp_path / "aside")
+    block(tmp_path, "720488").chmod(0o600)
+    script, delivery, work = Script(), delivery_of(report), attempts(spool)
+    decision = work.attempt(delivery, script)
+    assert (decision.state, decision.reason, script.posted) == (State.WAITING, "store", [])
+    assert decision.wait is not None
+    assert decision.wait > 0.0
+    place.unlink()
+    aside.rename(place)
+    assert work.attempt(delivery, script).state is State.DELIVERED
+
+
+def test_a_mark_that_the_disk_refused_is_made_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A delivered report is not posted again, not counted again, and its file gets its name once that is possible."""
+    counters = Counters()
+    spool = spool_at(tmp_path, counters)
+    report = finished_call(spool, "720488")
+    work, script = attempts(spool, counters), Script()
+    rename = os.rename
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "rename", lambda *_: (_ for _ in ()).throw(OSError(5, "input/output error")))
+        assert work.attempt(delivery_of(report), script).state is State.DELIVERED
+        assert work.mark_again("720488", report.report_id)
+    assert os.rename is rename
+    assert states(tmp_path) == ["720488.ready"]
+    place = tmp_path / "platform" / shard_of("720488")
+    aside = place.rename(tmp_path / "aside")
+    block(tmp_path, "720488")
+    assert work.mark_again("720488", report.report_id)  # not now
+    assert counters["spool.lease_NotADirectoryError"] == 1
+    place.unlink()
+    aside.rename(place)
+    assert work.mark_again("720488", report.report_id)
+    assert states(tmp_path) == ["720488.sent"]
+    assert not work.mark_again("720488", report.report_id)
+    assert (len(script.posted), counters["delivered"]) == (1, 1)
+
+
+def test_what_is_remembered_has_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest are forgotten first: delivered ids, and marks that the disk refused."""
+    monkeypatch.setattr(attempt_module, "REMEMBERED", 2)
+    spool = spool_at(tmp_path)
+    reports = [finished_call(spool, f"{number}") for number in range(3)]
+    work = attempts(spool)
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "rename", lambda *_: (_ for _ in ()).throw(OSError(30, "read-only")))
+        for report in reports:
+            assert work.attempt(delivery_of(report), Script()).state is State.DELIVERED
+    known = [work.mark_again(report.simulation_result_id, report.report_id) for report in reports]
+    assert known == [False, True, True]
+    memory = attempts(MemoryStore())
+    posted = Script()
+    for identity in ("1", "2", "3", "3", "1"):
+        memory.attempt(delivery_of(in_memory(identity)), posted)
+    assert [json.loads(body)["simulation_result_id"] for body in posted.posted] == ["1", "2", "3", "1"]
+
+
+def test_a_report_that_somebody_removed_is_said_to_be_lost(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It is counted, and nothing waits for it any more."""
+    counters = Counters()
+    spool = spool_at(tmp_path, counters)
+    report = finished_call(spool, "720488")
+    shutil.rmtree(tmp_path / "platform")
+    decision = attempts(spool, counters).attempt(delivery_of(report), Script())
+    assert (decision.wait, decision.reason) == (None, "elsewhere")
+    assert counters["dropped.file_removed"] == 1
+    assert f"report {report.report_id} is lost" in caplog.text
+
+
+def test_a_call_that_another_process_delivered_is_settled_silently(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It took the file over; nothing is lost, and nothing is posted twice."""
+    report = finished_call(spool_at(tmp_path), "720488")
+    other, script = spool_at(tmp_path), Script()
+    assert attempts(other).attempt(delivery_of(report), script).state is State.DELIVERED
+    assert attempts(spool_at(tmp_path)).attempt(delivery_of(report), script).wait is None
+    assert len(script.posted) == 1
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+# -- one id, one report -----------------------------------------------------------------------------------------
+
+
+def test_a_call_that_goes_on_is_waited_for(tmp_path: Path) -> None:
+    """The platform takes one report for one id: the connection that is still open belongs to it."""
+    spool = spool_at(tmp_path)
+    first = finished_call(spool, "720488", "freeze_card")
+    second = open_call(spool, "720488", "send_sms")
+    work, script, delivery = attempts(spool), Script(), delivery_of(first)
+    decision = work.attempt(delivery, script)
+    assert (decision.state, script.posted) == (State.WAITING, [])
+    later = second.seal()
+    delivery.reports[later.report_id] = later
+    assert work.attempt(delivery, script).state is State.DELIVERED
+    assert len(json.loads(script.posted[0])["tool_calls"]) == 2
+
+
+def test_a_report_of_the_local_caller_leaves_no_machine(tmp_path: Path) -> None:
+    """A client whose platform is elsewhere parks it: it came from an earlier version, or a moved file."""
+    spool = spool_at(tmp_path)
+    report = finished_call(spool, "local-1")
+    settings = Settings.load(api_key="k", base_url="https://platform.invalid", spool=False, environ={})
+    work = Attempts(
+        settings,
+        spool,
+        counters=Counters(),
+        accepted_since=lambda _: False,
+        clock=lambda: 0.0,
+        wall=lambda: 0.0,
+        random=lambda: 0.5,
+    )
+    script = Script()
+    assert work.attempt(delivery_of(report), script).state is State.PARKED
+    assert (script.posted, states(tmp_path)) == ([], ["local-1.parked"])
+
+
+def test_what_joins_a_held_call_is_held_for_the_same_reason(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A person decides on all of it together."""
+    spool = spool_at(tmp_path)
+    timeless = result(tool_calls=[{"name": "freeze_card", "actual": [{"output": {}}]}])
+    first = finished_call(spool, "720488", "freeze_card")
+    until_settled(attempts(spool), delivery_of(first), Script(deque([LOST]), deque([timeless])))
+    second = finished_call(spool, "720488", "send_sms")
+    script = Script()
+    assert attempts(spool).attempt(delivery_of(second), script).state is State.HELD
+    assert script.posted == []
+    assert states(tmp_path) == ["720488.held", "720488.held"]
+    assert f"report {second.report_id} held (in_part_or_unclear)" in caplog.text
+
+
+def test_a_delivery_whose_second_mark_is_missing_is_marked(tmp_path: Path) -> None:
+    """The process died between two marks of one delivery: the first names them all, and nothing is posted again."""
+    spool = spool_at(tmp_path)
+    first, second = finished_call(spool, "720488"), finished_call(spool, "720488")
+    script = Script()
+    delivery = delivery_of(first, second)
+    assert attempts(spool).attempt(delivery, script).state is State.DELIVERED
+    sent = next(path for path in tmp_path.rglob(f"*{second.report_id}.sent"))
+    sent.rename(sent.with_suffix(".sending"))
+    attempts(spool_at(tmp_path)).attempt(adopted(spool_at(tmp_path), "720488"), script)
+    assert (len(script.posted), script.looked) == (1, [])
+    assert states(tmp_path) == ["720488.sent", "720488.sent"]
+
+
+def test_of_two_reports_the_one_that_a_look_does_not_show_is_for_a_person(tmp_path: Path) -> None:
+    """What proves one proves no other, and the id is used up."""
+    spool = spool_at(tmp_path)
+    first, second = finished_call(spool, "720488", "freeze_card"), finished_call(spool, "720488", "send_sms")
+    for report in (first, second):
+        move(spool, report, SENDING, outcome="sending", attempts=1)
+    marker = {"title": "Connection closed", "metadata": {"bluejay_ws": {"report_id": first.report_id}}}
+    script = Script(looks=deque([result(events=[marker])]))
+    counters = Counters()
+    work = attempts(spool, counters)
+    assert work.attempt(delivery_of(first, second), script).state is State.DELIVERED
+    assert script.posted == []
+    assert states(tmp_path) == ["720488.held", "720488.sent"]
+    assert (counters["delivered"], counters["held"]) == (1, 1)
+
+
+# -- waiting as the platform asked ------------------------------------------------------------------------------
+
+
+def test_a_wait_that_the_platform_asked_for_outlives_the_process(tmp_path: Path) -> None:
+    """The next process keeps to it once, also where the clock jumps; and after it, the report is posted."""
+    now = [1000.0]
+    spool = spool_at(tmp_path)
+    report = finished_call(spool, "720488")
+    script = Script(deque([LATER]))
+    attempts(spool, wall=lambda: now[0]).attempt(delivery_of(report), script)
+    now[0] += 10.0
+    work, delivery = attempts(spool, wall=lambda: now[0]), adopted(spool_at(tmp_path), "720488")
+    decision = work.attempt(delivery, script)
+    assert (decision.reason, decision.wait, len(script.posted)) == ("retry_after", 20.0, 1)
+    assert work.attempt(delivery, script).state is State.DELIVERED
+
+
+def test_a_report_without_a_store_is_held_in_vain(caplog: pytest.LogCaptureFixture) -> None:
+    """It is counted as lost, and said so."""
+    counters = Counters()
+    work = attempts(MemoryStore(), counters)
+    until_settled(work, delivery_of(in_memory()), Script(deque([Answer(422, b'{"detail": "no"}')])))
+    assert counters["dropped.parked_without_spool"] == 1
+    assert "there is no spool, it is lost" in caplog.text
+
+
+def test_a_reason_from_a_file_that_is_no_word_of_ours_is_not_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What somebody wrote into a file forges no log line."""
+    spool = spool_at(tmp_path)
+    held = finished_call(spool, "720488")
+    move(spool, held, "held", outcome="x\nERROR forged")
+    late = finished_call(spool, "720488")
+    attempts(spool).attempt(Delivery("720488", reports={late.report_id: late}), Script())
+    assert "forged" not in caplog.text
+    assert Name.parse(f"720488.{late.report_id}.held") in {
+        Name.parse(path.name) for path in tmp_path.rglob("720488.*.held")
+    }

@@ -1,0 +1,182 @@
+"""What all taps have in common: they take anything, raise nothing, and say no more than is known."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from bluejay_ws.hearing.chirp import ChirpObserver
+from bluejay_ws.integrations.assemblyai import AssemblyAITap
+from bluejay_ws.integrations.cartesia_line import CartesiaLineTap
+from bluejay_ws.integrations.conversation_relay import ConversationRelayTap
+from bluejay_ws.integrations.deepgram import DeepgramTap
+from bluejay_ws.integrations.elevenlabs import ElevenLabsTap
+from bluejay_ws.integrations.gemini_live import GeminiLiveTap
+from bluejay_ws.integrations.hume import HumeTap
+from bluejay_ws.integrations.nova_sonic import NovaSonicTap
+from bluejay_ws.integrations.openai_realtime import OpenAIRealtimeTap
+from bluejay_ws.integrations.tap import KEPT, Tap, audio_bytes, parsed, plain, spoken_part
+from bluejay_ws.integrations.ultravox import UltravoxTap
+from tests.integrations.streams import Stream, audio, pcm
+from tests.support import Call
+
+TAPS: list[type[Tap]] = [
+    *(AssemblyAITap, CartesiaLineTap, ConversationRelayTap, DeepgramTap, ElevenLabsTap, GeminiLiveTap, HumeTap),
+    *(NovaSonicTap, OpenAIRealtimeTap, UltravoxTap),
+]
+every_tap = pytest.mark.parametrize("kind", TAPS)
+BROKEN: list[Any] = [{}, None, [], "x", 5, {"type": None}, {"event": None}, {"chunk": {}}]
+
+
+def messages(kind: type[Tap], names: Any) -> list[dict[str, Any]]:
+    """Return messages of each kind, with nothing or something else in them."""
+    found: list[dict[str, Any]] = []
+    for name in names:
+        for facts in BROKEN:
+            if kind is NovaSonicTap:
+                found.append({"event": {name: facts}})
+            elif kind is GeminiLiveTap:
+                found.append({name: facts})
+            else:
+                inner = facts if isinstance(facts, dict) else {"value": facts}
+                found += [{**inner, "type": name}, {"type": name, name: facts, f"{name}_event": facts, "item": facts}]
+    return found
+
+
+@every_tap
+def test_what_is_malformed_is_counted_and_never_raises(kind: type[Tap]) -> None:
+    """Whatever is missing in a message, or is something else than it should be; the call ends in a report."""
+    stream = Stream(kind)
+    for message in messages(kind, kind.received):
+        stream.received(message)
+    for message in messages(kind, kind.outgoing):
+        stream.sent(message)
+    for anything in (*BROKEN, b"", b"{", "{", b"\xff\x00", object(), 5):
+        stream.received(anything).sent(anything)
+    assert not stream.report.recorded_transcript
+    counted = stream.call.counters.snapshot()
+    assert counted["dropped.failed_tap"] > 0
+    assert set(counted) <= {"dropped.failed_tap", f"tap.unknown.{kind.provider}", "dropped.empty_utterance"}
+
+
+@every_tap
+def test_after_the_call_nothing_is_read(kind: type[Tap]) -> None:
+    """Neither messages nor the end of the connection."""
+    stream = Stream(kind)
+    stream.call.report()
+    stream.received("{").sent("{")
+    stream.tap.close()
+    stream.tap.setting("{", sent=True)
+    assert {name for name in stream.call.counters.snapshot() if "late" not in name} <= {"dropped.failed_tap"}
+
+
+def test_an_error_at_the_end_is_counted() -> None:
+    """The agent's own close goes on."""
+    stream = Stream(OpenAIRealtimeTap)
+    stream.tap._usage = {"x": object()}
+    stream.tap._speeches = None  # type: ignore[assignment]
+    stream.tap.close()
+    assert stream.call.counters["dropped.failed_tap"] == 1
+
+
+def test_every_form_of_a_message_is_read() -> None:
+    """Text, bytes, dictionaries, and the objects of pydantic, of AWS, of aiohttp, and dataclasses."""
+
+    @dataclass
+    class Event:
+        type: str
+
+    told = {"type": "x"}
+    text = json.dumps(told)
+    old = SimpleNamespace(dict=lambda: told)  # takes no options
+    for form in (told, text, text.encode(), bytearray(text.encode()), Event("x"), old, SimpleNamespace(data=text)):
+        assert plain(form) == told
+    assert plain(SimpleNamespace(value=SimpleNamespace(bytes_=text.encode()))) == told
+    assert plain('{"a": "é"}'.encode()) == {"a": "é"}
+    assert plain(b'{"\xff\xfe"}x') == b'{"\xff\xfe"}x'  # audio that begins like JSON
+    assert plain(memoryview(b"\x00\x01")) == b"\x00\x01"
+    assert plain(object()) is None
+    with pytest.raises(ValueError, match="Expecting"):
+        plain("{")
+
+
+def test_audio_has_a_length_in_every_form() -> None:
+    """Base64 with and without padding, and bytes."""
+    lengths = [audio_bytes(one) for one in ("AAAA", "AAA=", "AA==", "", b"ab", bytearray(2), None)]
+    assert lengths == [3, 2, 1, 0, 2, 2, 0]
+    assert [parsed(one) for one in ('{"a": 1}', "x", 5)] == [{"a": 1}, "x", 5]
+
+
+@pytest.mark.parametrize(
+    ("heard_ms", "expected"),
+    [
+        (0, ""),
+        (1, ""),
+        (400, "one"),
+        (500, "one"),
+        (700, "one two"),
+        (1_100, "one two three"),
+        (2_000, "one two three"),
+    ],
+)
+def test_what_was_heard_of_a_text_ends_with_a_word(heard_ms: float, expected: str) -> None:
+    """Between marks, words are spread evenly; a text may have more marks than audio."""
+    marks = [(500.0, 3), (900.0, 7), (1_200.0, 13)]
+    assert spoken_part("one two three", heard_ms, 1_000.0, marks) == expected
+
+
+def observed_call() -> Call:
+    """Return a call whose own audio frames are observed."""
+    observer: Any = ChirpObserver(lambda title, **facts: None)
+    return Call(heard=observer)
+
+
+def test_where_the_calls_frames_are_observed_they_place_what_was_said() -> None:
+    """The tap gives the words only: the audio tells who was heard when."""
+    call = observed_call()
+    tap = GeminiLiveTap(call.recorder)
+    frame = pcm(20, 16_000)
+    for _ in range(50):
+        tap.sent({"realtimeInput": {"audio": {"data": audio(20, 16_000), "mimeType": "audio/pcm;rate=16000"}}})
+        call.recorder.received(frame)
+        call.clock.sleep(20)
+    call.clock.sleep(400)
+    tap.event({"serverContent": {"inputTranscription": {"text": "Hello."}}})
+    tap.event({"serverContent": {"outputTranscription": {"text": "Hi there."}}})
+    for _ in range(50):
+        call.recorder.sent(frame)
+        call.clock.sleep(20)
+    tap.event({"serverContent": {"turnComplete": True}})
+    said = [(one.start_offset_ms, one.end_offset_ms, one.utterance) for one in call.report().recorded_transcript or []]
+    assert said == [(0, 1_000, "Hello."), (1_400, 2_400, "Hi there.")]
+
+
+def test_a_recorder_whose_ear_tells_nothing_is_as_good_as_none() -> None:
+    """An ear of another kind has no summary: what the tap itself hears counts."""
+    call = Call(heard=SimpleNamespace(utterance=None))  # type: ignore[arg-type]
+    tap = NovaSonicTap(call.recorder)
+    tap.sent({"event": {"audioInput": {"content": audio(100, 16_000)}}})
+    assert tap.ear.current() == 0.0
+
+
+def test_only_the_newest_are_kept_for_corrections() -> None:
+    """However long the call."""
+    stream = Stream(OpenAIRealtimeTap)
+    completed = "conversation.item.input_audio_transcription.completed"
+    for number in range(KEPT + 10):
+        stream.received({"type": completed, "item_id": number, "transcript": f"{number}."})
+    stream.received({"type": completed, "item_id": 5, "transcript": "Late."})
+    assert len(stream.words()) == KEPT + 11
+    assert len(stream.tap._speeches) == KEPT
+
+
+def test_usage_of_any_shape_adds_up() -> None:
+    """Numbers are added, whatever else is there is left out."""
+    stream = Stream(OpenAIRealtimeTap)
+    for usage in ({"a": 1, "b": {"c": 2}, "d": "x"}, {"a": {"b": 1}, "b": 5}, {"a": 1}, None, 7):
+        stream.received({"type": "response.done", "response": {"id": "r", "status": "completed", "usage": usage}})
+    assert stream.metadata()["openai_usage"]["a"] == 2
