@@ -24,7 +24,7 @@ from starlette.websockets import WebSocket
 from bluejay_ws import current_recorder, record
 from bluejay_ws.call import GRACE
 from bluejay_ws.servers import unsupported
-from tests.servers.asgi_server import HEADERS, TestClient
+from tests.servers.asgi_server import HEADERS, Peer, TestClient, audio, hang_up, websocket_scope
 from tests.support import report_of
 
 if TYPE_CHECKING:
@@ -195,6 +195,22 @@ def test_a_view_is_recorded(client: Bluejay, platform: FakePlatform, headers: di
     if headers:
         assert closing(platform)["text_frames"] == 1
     assert client.stats()["recorded"] == len(headers)
+
+
+def test_a_consumer_class_is_recorded(client: Bluejay, platform: FakePlatform) -> None:
+    """As Channels calls it: with the ASGI scope and its two functions."""
+
+    async def serve(self: object, scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "websocket.accept"})
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+
+    base = type("AsyncConsumer", (), {"__module__": "channels.consumer", "__call__": serve})
+    recorded: Any = record(type("Agent", (base,), {}), client=client)
+    assert (issubclass(recorded, base), recorded.__name__) == (True, "Agent")
+    peer = Peer(audio(), hang_up(4001))
+    asyncio.run(recorded()(websocket_scope("720488"), peer.receive, peer.send))
+    assert (closing(platform)["user_frames"], closing(platform)["close_code"]) == (1, 4001)
 
 
 class Unknown:
