@@ -24,6 +24,7 @@ from bluejay_ws.testing.judging import judge, latencies_of, percentile
 from bluejay_ws.testing.platform import FakePlatform
 from bluejay_ws.testing.rehearsal import Lateness, prepare, rehearse
 from bluejay_ws.testing.scenarios import Scenario, ScenarioError, load
+from bluejay_ws.testing.virtual_time import VirtualTimeLoop
 
 if TYPE_CHECKING:
     import argparse
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from bluejay_ws.cli.arguments import Commands
+    from bluejay_ws.testing.platform import AcceptedReport
 
     Serving = AbstractAsyncContextManager[str]
 
@@ -40,7 +42,7 @@ HOLDS, FAILED, UNUSABLE, UNTRUSTED = 0, 1, 2, 3
 PLATFORM_PORT = 8766
 START_SECONDS = 60.0
 STOP_SECONDS = 15.0
-REPORT_SECONDS = 15.0
+REPORT_SECONDS, LOOKS = 15.0, 100
 TOO_SLOW = "this machine was too slow to measure"
 NO_REPORT = {
     True: "no report came: is the agent's handler under @record?",
@@ -299,8 +301,7 @@ async def _make(one: Run, url: str, platform: FakePlatform) -> None:
         watch.cancel()
     one.late_ms, one.trusted, one.duration_ms = lateness.p99_ms, lateness.is_trusted, log.duration_ms
     try:
-        wait = asyncio.to_thread(platform.wait_for, 1, REPORT_SECONDS, simulation_result_id=one.call)
-        accepted = (await wait)[0]
+        accepted = await _report_of(one.call, platform)
     except TimeoutError:
         one.faults, one.timed_only = [NO_REPORT[one.scenario.protocol == "chirp"]], False
         return
@@ -309,6 +310,24 @@ async def _make(one: Run, url: str, platform: FakePlatform) -> None:
     found = judge(one.scenario.expect, one.report, log)
     one.faults = [fault.text for fault in found]
     one.timed_only = all(fault.timed for fault in found)
+
+
+async def _report_of(call: str, platform: FakePlatform) -> AcceptedReport:
+    """Wait for a call's report.
+
+    In virtual time the wait holds everything up, in turns with what the agent still has to do: a thread would make time
+    real for the other calls.
+
+    Raises:
+        TimeoutError: none came.
+    """
+    if not isinstance(asyncio.get_running_loop(), VirtualTimeLoop):
+        return (await asyncio.to_thread(platform.wait_for, 1, REPORT_SECONDS, simulation_result_id=call))[0]
+    for _ in range(LOOKS):
+        await asyncio.sleep(0.1)
+        with contextlib.suppress(TimeoutError):
+            return platform.wait_for(1, REPORT_SECONDS / LOOKS, simulation_result_id=call)[0]
+    raise TimeoutError
 
 
 def worse(runs: Sequence[Run], before: Mapping[str, float]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
 import time
@@ -18,6 +19,7 @@ from bluejay_ws.stats import Counters
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterator
 
     from bluejay_ws.cli.arguments import Commands
 
@@ -58,21 +60,32 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
     url = database_of(args.spool).reveal()
     settings = _settings(args)
     counters = Counters()
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
     deliverer = Deliverer(url, settings, counters=counters, workers=args.workers, pod_lease=args.lease)
     try:
-        deliverer.start()
-        terminal.say(f"delivering from {shown(url)} to {settings.base_url}")
-        code = _until_told(args, deliverer, counters, stop, terminal)
+        with _told_to_stop() as stop:
+            deliverer.start()
+            terminal.say(f"delivering from {shown(url)} to {settings.base_url}")
+            code = _until_told(args, deliverer, counters, stop, terminal)
+            deliverer.stop(GRACE)
     except (SpoolError, ConfigurationError) as error:
         raise _problem(error) from None
     finally:
-        deliverer.stop(GRACE)
+        deliverer.stop(GRACE)  # after an error; twice is allowed
     terminal.document(counters.snapshot())
     terminal.say(_account(counters))
     return code
+
+
+@contextlib.contextmanager
+def _told_to_stop() -> Iterator[threading.Event]:
+    """Return what SIGTERM and Ctrl-C set. The handlers that were there before come back: `main` may be called again."""
+    stop = threading.Event()
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _settings(args: argparse.Namespace) -> Settings:

@@ -17,6 +17,7 @@ import itertools
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -300,7 +301,9 @@ def main() -> int:
     parser.add_argument("--at-once", type=int, default=20, help="calls at the same time")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--url", default="", help="a database with the schema; default: a server of its own")
-    account = run(**vars(parser.parse_args()))
+    arguments = vars(parser.parse_args())
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that no pod outlives this process
+    account = run(**arguments)
     print("\n".join(account.lines()))
     return 1 if account.faults else 0
 

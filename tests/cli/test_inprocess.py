@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,7 +17,6 @@ from bluejay_ws.testing.audio import voice, write_wav
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 LATENCY_MS = 700
 COMMON = f"""\
@@ -147,12 +147,14 @@ def test_an_agent_of_this_process_is_called_in_virtual_time(
 
 
 def test_nobody_waits_for_a_call_of_a_minute(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Calls at once do not wait for each other either."""
+    """Calls at once do not wait for each other either, and one's report makes no time real for the others."""
     began = time.monotonic()
-    arguments = [scenario(directory, turns=6), "--app", "handler_agent:agent", "--repeat", "2", "-n", "2", "--json"]
-    assert main(["check", *arguments]) == 0
+    short = Path(scenario(directory, "soon", turns=1)).rename(directory / "short.yaml")
+    files = [str(short), scenario(directory, turns=6)]
+    assert main(["check", *files, "--app", "handler_agent:agent", "--repeat", "2", "-n", "4", "--json"]) == 0
     runs = json.loads(capsys.readouterr().out.splitlines()[-1])["runs"]
     assert sum(run["duration_ms"] for run in runs) > 60_000
+    assert {run["caller_late_p99_ms"] for run in runs} == {0.0}
     assert time.monotonic() - began < 60
 
 

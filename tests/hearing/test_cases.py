@@ -222,6 +222,27 @@ def test_an_answer_behind_what_was_sent_ahead_is_another_utterance() -> None:
     assert stage.titled(RESPONSE)[-1]["metadata"] == {"latency_ms": 2_000}
 
 
+def test_audio_that_is_sent_later_is_an_answer_if_the_caller_broke_in_meanwhile() -> None:
+    """It waits behind what was sent before. Where nobody broke in, the agent went on."""
+    stage = stage_with_question(4_000)
+    stage.caller(2_500, speech(800, stage.dice))
+    stage.agent(4_000, speech(1_000, stage.dice), every_ms=1.0)
+    stage.play(9_000)
+    assert stage.titled(RESPONSE)[-1]["metadata"] == {"latency_ms": 2_200}
+    alone = stage_with_question(2_000)
+    alone.agent(2_400, speech(1_000, alone.dice), every_ms=1.0)
+    alone.play(9_000)
+    assert alone.span("answer") == (1_500, 4_500)
+
+
+def test_what_is_heard_is_shown_in_a_debugger() -> None:
+    """Whose speech it is, and from when to when; whose words, and never the words."""
+    stage = stage_with_question(2_000)
+    stage.play(5_000)
+    assert repr(stage.stretches["answer"].segments[0]) == "Segment(agent, 1500..3500)"
+    assert repr(stage.placed("answer").utterance) == "<Utterance of the agent>"
+
+
 def test_a_carriers_clear_ends_what_is_heard_there_and_cuts_the_text() -> None:
     """What was not played was not said."""
     stage = stage_with_question(2_000)

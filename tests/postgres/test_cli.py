@@ -52,10 +52,12 @@ def report_ids(url: str, state: str) -> list[str]:
 def test_everything_is_delivered_until_nothing_waits(
     platform: FakePlatform, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A deliverer for a job: it ends when the outbox is empty, and says what it did."""
+    """A deliverer for a job: it ends when the outbox is empty, says what it did, and handles no signal any more."""
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
     record("720488", "720489")
     assert main(["deliver", "--until-empty"]) == 0
     assert len(platform.accepted) == 2
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
     shown = capsys.readouterr().out
     assert "delivered 2, held 0, parked 0" in shown
     assert "delivering from postgresql://localhost/test_" in shown
