@@ -7,6 +7,7 @@ import gc
 import json
 import logging
 import os
+import random
 import threading
 import weakref
 from pathlib import Path
@@ -804,6 +805,17 @@ def test_a_call_has_a_bounded_number_of_names(client: Bluejay) -> None:
     call.recorder.add_alias("x" * (ALIAS_LIMIT + 1))
     assert len(call.aliases) == ALIASES_LIMIT
     assert client.stats()["dropped.alias"] == 4
+
+
+def test_a_seeded_generator_of_the_agents_is_not_disturbed(spool: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """An agent that seeds `random` draws the same numbers, recorded or not, whatever delivery waits for."""
+    with Bluejay("test-key", base_url="http://127.0.0.1:9", spool=spool, flush_timeout=0.1) as client:
+        state = random.getstate()
+        connected(client).connection_closed({})
+        client.sender._endings.drain(10.0)
+        while "trying again" not in caplog.text:  # the wait until then has been drawn
+            client.flush(0.02)
+    assert random.getstate() == state
 
 
 @pytest.mark.parametrize("discard", [False, True])

@@ -783,6 +783,57 @@ def test_tools_of_a_linked_trace_and_of_the_report_are_said_to_be_counted_twice(
         caplog.clear()
 
 
+def test_a_text_of_which_nothing_was_heard_is_not_reported() -> None:
+    """Two sentences with so much audio each, of which only the first was sent: the second was never heard."""
+    call = Call(heard=Ear(Span(0.0, 1_000.0), Span(None, None)))
+    call.recorder.agent_said("I have found it.", audio_ms=1_000)
+    call.recorder.agent_said("Shall I book it?", audio_ms=1_000)
+    assert [one.utterance for one in call.report().recorded_transcript or []] == ["I have found it."]
+    assert call.counters["dropped.never_heard"] == 1
+
+
+def test_a_text_of_which_half_was_heard_is_cut() -> None:
+    """Its audio is known to last longer than what was sent of it."""
+    call = Call(heard=Ear(Span(0.0, 1_500.0), Span(None, None)))
+    call.recorder.agent_said("I have found it.", audio_ms=1_000)
+    call.recorder.agent_said("Shall I book it for you?", audio_ms=1_000)
+    said = [one.utterance for one in call.report().recorded_transcript or []]
+    assert said[0] == "I have found it."
+    assert said[1].endswith("…")
+    assert call.counters["cut.unheard"] == 1
+
+
+def test_what_a_tap_counts_is_counted(call: Call) -> None:
+    """The library's own parts count by the recorder that they feed."""
+    call.recorder.count("tap.unknown.openai")
+    assert call.counters["tap.unknown.openai"] == 1
+
+
+def test_an_utterance_that_is_withdrawn_before_its_place_is_known_gets_none() -> None:
+    """The others of its stretch are placed without it."""
+    call = Call(heard=Ear(Span(0.0, 1_000.0), Span(None, None)))
+    first = call.recorder.agent_said("One.")
+    call.recorder.agent_said("Two.")
+    first.withdraw()
+    assert [(one.utterance, one.end_offset_ms) for one in call.report().recorded_transcript or []] == [("Two.", 1_000)]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError, SystemExit])
+def test_a_redaction_hook_is_ended_by_nobody_but_the_user(error: type[BaseException]) -> None:
+    """Ctrl-C goes on its way; whatever else the hook raises stays here."""
+
+    def redact(kind: str, value: Any) -> Any:
+        raise error
+
+    call = Call(redact=redact)
+    if error is KeyboardInterrupt:
+        with pytest.raises(KeyboardInterrupt):
+            call.recorder.add_tags("secret")
+    else:
+        call.recorder.add_tags("secret")
+        assert call.counters["redaction_failed"] == 1
+
+
 def test_what_listens_records_at_the_end_of_the_call() -> None:
     """It is called while the call can still record; an error of its own is counted; later ones are not called."""
     call = Call()

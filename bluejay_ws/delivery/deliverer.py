@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Deliverer"]
 
+_random = random.SystemRandom().random  # the process's own generator is not disturbed
+
 LEASE = 45.0  # longer than an exchange can take
 POD_LEASE = 15.0
 RENEW_EVERY = 5.0
@@ -99,7 +101,7 @@ class Deliverer:
             accepted_since=lambda moment: self._accepted_at > moment,
             clock=self._now,
             wall=self._now,
-            random=random.random,
+            random=_random,
             delivered=None if self._verifier is None else self._verifier.expect,
         )
 

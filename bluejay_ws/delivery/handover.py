@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 __all__ = ["FleetSender", "Handover", "LocalSpool"]
 
+_random = random.SystemRandom().random  # the process's own generator is not disturbed
+
 ROUND = 0.5
 LEFTOVERS_EVERY = 5.0
 UNTOUCHED = 5.0
@@ -475,7 +477,7 @@ class FleetSender:
             if pause:
                 say(self._counters, logging.INFO, "%s is back", shown(self._url))
             return 0.0
-        return min(LONGEST_PAUSE, max(FIRST_PAUSE, pause * 2)) * (0.5 + random.random() / 2)  # noqa: S311
+        return min(LONGEST_PAUSE, max(FIRST_PAUSE, pause * 2)) * (0.5 + _random() / 2)
 
     def watch(self) -> None:
         """End a statement that hangs; called now and then by the guard."""

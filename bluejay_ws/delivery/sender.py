@@ -49,6 +49,8 @@ POLL = 0.01
 WATCH_POLL = 0.5
 TRY_AGAIN = 1.0
 
+_random = random_module.SystemRandom().random  # the process's own generator is not disturbed
+
 
 class Sender:
     """Deliver reports in the background. Making one starts nothing.
@@ -71,7 +73,7 @@ class Sender:
         counters: Counters,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
-        random: Callable[[], float] = random_module.random,
+        random: Callable[[], float] = _random,
         make_client: Callable[[], Client] | None = None,
     ) -> None:
         self._settings = settings

@@ -74,10 +74,10 @@ def read_only(directory: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def small_disk(kilobytes: int) -> Iterator[Path]:
-    """Yield a file system of this size; skips the test where none can be mounted."""
+def small_disk(kilobytes: int, *, inodes: int = 0) -> Iterator[Path]:
+    """Yield a file system of this size, or with room for so many files; skips the test where none can be mounted."""
     with tempfile.TemporaryDirectory(prefix="bluejay_ws-") as text:
-        mount = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", text]
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k,nr_inodes={inodes}", "tmpfs", text]
         if os.geteuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode:
             pytest.skip("no file system can be mounted here")
         try:

@@ -12,6 +12,7 @@ import pytest
 from bluejay_ws.delivery import filesystem
 from bluejay_ws.exceptions import SpoolError
 from tests.delivery.faults import NOBODY, as_ordinary_user, fill, no_descriptors, read_only, small_disk
+from tests.delivery.kit import new_id, spool_at
 
 MOUNTS = r"""22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
 23 22 0:20 / /proc rw - proc proc rw
@@ -115,3 +116,19 @@ def test_which_failures_to_try_a_directory_out_are_reasons(
     monkeypatch.setattr(filesystem, "_try_out", fail)
     with pytest.raises(SpoolError) if refused else contextlib.nullcontext():
         filesystem.check(tmp_path)
+
+
+def test_a_file_system_without_free_inodes_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It looks like a full disk, and ``df`` shows room: a spool there, one to be made there, and a call that begins."""
+    with small_disk(1024, inodes=300) as disk:
+        spool = spool_at(disk / "spool")
+        with contextlib.suppress(OSError):
+            for number in range(400):
+                (disk / f"{number}").touch()
+        assert filesystem.out_of_inodes(disk)
+        for directory in (disk, disk / "new" / "spool"):
+            with pytest.raises(SpoolError, match="no free inodes"):
+                filesystem.check(directory)
+        assert spool.open_call(report_id=new_id(), simulation_result_id="1", header=b"") is None
+    assert "no free inodes: df -i tells" in caplog.text
+    assert not filesystem.out_of_inodes(tmp_path / "nowhere")
