@@ -174,6 +174,24 @@ def test_a_file_that_breaks_is_replaced_by_memory(url: str, platform: FakePlatfo
     assert len(report.tool_calls) == 1
 
 
+def test_a_report_that_somebody_removed_is_counted_and_not_waited_for(
+    url: str, platform: FakePlatform, agent: Bluejay
+) -> None:
+    """Its file was deleted by hand before it was handed over: `flush` says that nothing is left to do."""
+    handover = agent.sender._handover  # type: ignore[union-attr]
+    place = agent.settings.spool
+    assert place is not None
+    hand_in, handover.round = handover.round, lambda: None  # type: ignore[method-assign]
+    call(agent, "720488")
+    eventually(lambda: list(place.rglob("*.ready")))
+    for path in place.rglob("*.ready"):
+        path.unlink()
+    handover.round = hand_in  # type: ignore[method-assign]
+    assert agent.flush(10)
+    assert agent.stats()["dropped.file_removed"] == 1
+    assert counts(url, platform) == {}
+
+
 def test_a_call_that_is_left_out_leaves_nothing_behind(url: str, platform: FakePlatform, agent: Bluejay) -> None:
     """Its user wants nothing sent: the database forgets it too."""
 
