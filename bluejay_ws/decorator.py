@@ -42,7 +42,6 @@ _ADAPTERS = {
     "aiohttp.web_request": "bluejay_ws.servers.aiohttp",
     "aiohttp.web_urldispatcher": "bluejay_ws.servers.aiohttp",  # a View, which has the request
     "sanic.request": "bluejay_ws.servers.sanic",
-    "starlette.endpoints": "bluejay_ws.servers.unsupported",  # whose methods each serve a part of a call
 }
 
 
@@ -225,16 +224,27 @@ def _find_call(opener: Opener, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
     known = False
     for value in (*args, *kwargs.values()):
         adapter = _adapter_of(value)
-        if adapter is unsupported:
-            break
         if adapter is not None:
             known = True
-            call = opener.guarded(adapter.open_call, value)
+            part = {"part": True} if args and _serves_in_parts(args[0], value) else {}
+            call = opener.guarded(adapter.open_call, value, **part)
             if call is not None:
                 return call
     if not known:
         unsupported.say(opener, args, kwargs)
     return None
+
+
+def _serves_in_parts(owner: Any, connection: Any) -> bool:
+    """Return whether ``owner`` serves its connection by several methods: each ends before the connection does."""
+    return owner is not connection and _is_endpoint(type(owner))
+
+
+def _is_endpoint(kind: type[Any]) -> bool:
+    try:
+        return unsupported.kind_of_class(kind) == "endpoint"
+    except Exception:  # noqa: BLE001 - a class that cannot be looked at is none
+        return False
 
 
 def _adapter_of(value: Any) -> Any:

@@ -24,7 +24,11 @@ __all__ = ["ObjectConnection", "open_call"]
 
 
 def open_call(
-    websocket: Any, client: Callable[[], Bluejay], id_from: tuple[IdSource, ...] = ("header",)
+    websocket: Any,
+    client: Callable[[], Bluejay],
+    id_from: tuple[IdSource, ...] = ("header",),
+    *,
+    part: bool = False,
 ) -> Call | None:
     """Return the call of a framework's websocket object, observed from now on; None without a usable id.
 
@@ -32,6 +36,7 @@ def open_call(
         websocket: what the framework hands to its handler.
         client: gives the client; not called where the connection cannot be a call.
         id_from: where the call's id may stand, in this order.
+        part: the handler is one of several methods: the call ends with its connection, and not with this one.
     """
     known: Call | None = websocket.scope.get(SCOPE_KEY)
     if known is not None:  # the middleware's, or a handler decorated twice: one connection, one call
@@ -42,6 +47,8 @@ def open_call(
         names = ("receive", "send") if litestar else ("_receive", "_send")
         state = websocket.connection_state if litestar else websocket.application_state.name
         connection = ObjectConnection(call, websocket, names, accepted=state in {"CONNECTED", "receive"})
+        if part:
+            connection.outlast_handler()
         connection.attach(connection.observe)
     return call
 
@@ -49,13 +56,14 @@ def open_call(
 class ObjectConnection(AsgiConnection):
     """The two functions in a websocket object, replaced until the call is over."""
 
-    __slots__ = ("_names", "_websocket")
+    __slots__ = ("_names", "_outlasts", "_websocket")
 
     def __init__(self, call: Call, websocket: Any, names: tuple[str, str], *, accepted: bool) -> None:
         receive, send = (getattr(websocket, name, None) for name in names)
         super().__init__(call, receive, send, accepted=accepted)  # type: ignore[arg-type]
         self._websocket = websocket
         self._names = names
+        self._outlasts = False
 
     def observe(self) -> None:
         """Take the place of the object's functions; the end of the connection's task is that of the connection."""
@@ -66,6 +74,11 @@ class ObjectConnection(AsgiConnection):
         if task is not None:
             task.add_done_callback(self._task_ended)
 
+    def outlast_handler(self) -> None:
+        """Let the call live until its connection ends, whichever handlers end before."""
+        self._outlasts = True
+        self.call.handler_started()()  # the connection's task counts as one more
+
     def let_go(self) -> None:
         """Put the object's own functions back."""
         for name, ours, own in zip(self._names, (self.receive, self.send), (self._receive, self._send), strict=True):
@@ -74,6 +87,8 @@ class ObjectConnection(AsgiConnection):
 
     def _task_ended(self, _: object) -> None:
         self.over()
+        if self._outlasts:
+            self.call.handler_ended()
 
 
 def _current_task() -> asyncio.Task[Any] | None:

@@ -39,7 +39,6 @@ _WAYS = {
     "django": _MIDDLEWARE,
     "sanic": _MIDDLEWARE,
     "tornado": _CALL.format("self.request.headers"),
-    "starlette.endpoints": "decorate the class: each of its methods serves a part of the call only",
     "simple_websocket": _CALL.format("request.headers"),
     "flask": _CALL.format("request.headers"),
     "granian": _CALL.format("scope.headers"),

@@ -6,6 +6,7 @@ import asyncio
 import functools
 import logging
 import sys
+import threading
 import types
 from typing import TYPE_CHECKING, Annotated, Any
 from unittest import mock
@@ -21,8 +22,9 @@ from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
 
 from bluejay_ws import current_recorder, record
+from bluejay_ws.call import GRACE
 from bluejay_ws.servers import unsupported
-from tests.servers.asgi_server import HEADERS, TestClient
+from tests.servers.asgi_server import HEADERS, Peer, TestClient, audio, hang_up, websocket_scope
 from tests.support import report_of
 
 if TYPE_CHECKING:
@@ -193,6 +195,22 @@ def test_a_view_is_recorded(client: Bluejay, platform: FakePlatform, headers: di
     if headers:
         assert closing(platform)["text_frames"] == 1
     assert client.stats()["recorded"] == len(headers)
+
+
+def test_a_consumer_class_is_recorded(client: Bluejay, platform: FakePlatform) -> None:
+    """As Channels calls it: with the ASGI scope and its two functions."""
+
+    async def serve(self: object, scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "websocket.accept"})
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+
+    base = type("AsyncConsumer", (), {"__module__": "channels.consumer", "__call__": serve})
+    recorded: Any = record(type("Agent", (base,), {}), client=client)
+    assert (issubclass(recorded, base), recorded.__name__) == (True, "Agent")
+    peer = Peer(audio(), hang_up(4001))
+    asyncio.run(recorded()(websocket_scope("720488"), peer.receive, peer.send))
+    assert (closing(platform)["user_frames"], closing(platform)["close_code"]) == (1, 4001)
 
 
 class Unknown:
@@ -475,11 +493,8 @@ def test_a_connection_without_headers_is_said_at_its_first_call(
     assert "query_params" in line.getMessage()
 
 
-@pytest.mark.usefixtures("_unsaid")
-def test_a_method_of_an_endpoint_is_said_and_not_recorded_in_part(
-    client: Bluejay, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Its report would leave when the first of its methods returns."""
+def test_a_call_does_not_end_with_a_method_of_its_endpoint(client: Bluejay, platform: FakePlatform) -> None:
+    """Its report leaves when the connection ends, however long the caller is silent in between."""
 
     class Agent(WebSocketEndpoint):
         encoding = "text"
@@ -488,10 +503,21 @@ def test_a_method_of_an_endpoint_is_said_and_not_recorded_in_part(
         async def on_connect(self, websocket: WebSocket) -> None:
             await websocket.accept()
 
-    with TestClient(Starlette(routes=[WebSocketRoute("/", Agent)])).websocket_connect("/", headers=HEADERS):
-        pass
-    assert "decorate the class" in caplog.text
-    assert (client.stats()["recorded"], client.stats()["dropped.unknown_server"]) == (0, 1)
+        @record(client=client)
+        async def on_receive(self, websocket: WebSocket, data: Any) -> None:
+            current_recorder().add_tool_call("answer")
+            await websocket.send_text(data)
+
+    with TestClient(Starlette(routes=[WebSocketRoute("/", Agent)])).websocket_connect(
+        "/", headers=dict(HEADERS)
+    ) as peer:
+        threading.Event().wait(3 * GRACE)
+        assert client.stats()["live"] == 1
+        peer.send_text("x")
+        assert peer.receive_text() == "x"
+    report = report_of(platform)
+    assert [tool["name"] for tool in report.tool_calls] == ["answer"]
+    assert closing(platform)["text_frames"] == 2
 
 
 class Raises:
