@@ -159,8 +159,8 @@ class Recorder:
         self._items = 0
         self._sources = 0  # of tool calls: a linked trace, the report itself
         self._at_end: list[Callable[[], None]] | None = None
-        self._blocks: dict[int, Block] | None = None
-        self._unplaced: list[Stretch] | None = None
+        self._blocks: dict[int, Block] = {}  # not made when first needed: two threads would make two
+        self._unplaced: list[Stretch] = []
         self._unwritten: dict[int, Utterance] | None = None  # changed since their last line
         self.closed = False
         self._over = False  # nothing more is kept at all: the last line is written, or the call is left out
@@ -497,7 +497,7 @@ class Recorder:
         actions, self._at_end = self._at_end, None
         for action in actions or ():
             self._guarded("end", action)
-        for block in list((self._blocks or {}).values()):
+        for block in list(self._blocks.values()):
             self._guarded("block", self._interrupt, block)
         self.closed = True
 
@@ -531,8 +531,8 @@ class Recorder:
     def release(self) -> None:
         """Let go of everything after the end: whoever still holds the recorder keeps no call, no words, no cycle."""
         self.owner = self.heard = self._lines = None
-        self._bodies = []
-        self._at_end = self._blocks = self._unplaced = self._unwritten = None
+        self._bodies, self._blocks, self._unplaced = [], {}, []
+        self._at_end = self._unwritten = None
 
     # -- for the library itself ---------------------------------------------------------------------------------
 
@@ -559,7 +559,7 @@ class Recorder:
 
     def _leave_block(self, block: Block, error: BaseException | None) -> None:
         """Note that ``block`` ended, by ``error`` if it is not None; part of `blocks.Blocks`."""
-        if self._blocks is not None and self._blocks.pop(block.number, None) is not None:
+        if self._blocks.pop(block.number, None) is not None:
             self._guarded("block", self._end_block, block, error)
         elif self.closed:
             self._late()
@@ -569,8 +569,6 @@ class Recorder:
         given = block.number < 0 and not (type(start) is int and start < 0)  # beforehand
         block.start_offset_ms = self._at(start) if given else self.offset_ms()
         block.number = next(_numbers)
-        if self._blocks is None:
-            self._blocks = {}
         if not self._begins_an_item():
             return
         self._blocks[block.number] = block
@@ -626,7 +624,7 @@ class Recorder:
 
     def _interrupt(self, block: Block) -> None:
         """Close a block that outlived its call; a tool call's own opening line already says `interrupted`."""
-        if self._blocks is None or self._blocks.pop(block.number, None) is None:
+        if self._blocks.pop(block.number, None) is None:
             return
         if isinstance(block, EventBlock):
             known = {} if block.metadata is None else block.metadata
@@ -680,12 +678,10 @@ class Recorder:
 
     def _hear(self, one: Utterance, heard: Heard) -> None:
         """Place an utterance where it was heard, when that is over; at the latest at the end of the call."""
-        waiting = self._unplaced = self._unplaced or []
-        while waiting and waiting[0].over:
-            self._place(waiting.pop(0))
+        self._place_those(lambda stretch: stretch.over)
         stretch = heard.utterance(one, one._at_ms)
         if len(stretch.texts) == 1:
-            waiting.append(stretch)
+            self._unplaced.append(stretch)
         if stretch.segments:
             one._start_ms = min(int(stretch.segments[0].start), one._at_ms)
         self._write(one, journal.opened)
@@ -787,8 +783,17 @@ class Recorder:
         self._append(journal.dropped(one._number))
 
     def _place_all(self) -> None:
-        waiting, self._unplaced = self._unplaced, None
-        for stretch in waiting or ():
+        self._place_those(lambda _: True)
+
+    def _place_those(self, final: Callable[[Stretch], bool]) -> None:
+        """Place from the first on what is final. Two threads may do so at once: each stretch is placed by one."""
+        for stretch in list(self._unplaced):
+            if not final(stretch):
+                return
+            try:
+                self._unplaced.remove(stretch)
+            except ValueError:  # the other one has it
+                continue
             self._place(stretch)
 
     def _place(self, stretch: Stretch) -> None:

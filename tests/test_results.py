@@ -272,7 +272,7 @@ def _in_one_more(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     return inner | st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2)
 
 
-_json_values = _in_one_more(_in_one_more(_leaves))
+_json_values = _in_one_more(_leaves)
 _fields = (
     *("status", "tool_calls", "trace_ids", "latency", "evaluations", "events"),
     *("duration", "start_time", "end_time", "transcript_url", "audio_url"),

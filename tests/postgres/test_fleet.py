@@ -52,7 +52,7 @@ def agent(url: str, platform: FakePlatform, tmp_path: Path, monkeypatch: pytest.
 @contextlib.contextmanager
 def delivering(url: str, platform: FakePlatform, *, verify: float | None = None, **options: Any) -> Iterator[Deliverer]:
     """Deliver in this process."""
-    retry = Retry(first=0.05, read_back=(0.1, 0.2, 0.4))
+    retry = Retry(first=0.05, read_back=(0.1, 0.2, 0.4), resend_first=0.2)
     settings = Settings.load(
         api_key=platform.api_key, base_url=platform.url, spool=False, redial_wait=0.2, retry=retry, verify=verify
     )

@@ -424,20 +424,20 @@ TROUBLES = {
     "a redaction hook that raises": Trouble(with_options(redact=broken), {"redaction_failed": 20 * EACH}),
     "a redaction hook that answers nonsense": Trouble(
         with_options(redact=lambda kind, value: trap(object, ValueError)()),
-        {"mapped.parameters": EACH, "mapped.output": EACH, "dropped.failed_utterance": EACH},
+        {"mapped.parameters": EACH, "mapped.output": EACH, "mapped.utterance": EACH},
     ),
     "a value that raises": Trouble(
         with_options(),
         {
             **dict.fromkeys(("mapped.name", "mapped.parameters", "mapped.output", "mapped.description"), EACH),
             **dict.fromkeys(("mapped.title", "mapped.metadata", "mapped.tags", "mapped.offset"), EACH),
-            **dict.fromkeys(("dropped.failed_utterance", "dropped.failed_alias", "dropped.failed_bind"), EACH),
+            **dict.fromkeys(("mapped.utterance", "dropped.failed_alias", "dropped.no_usable_id"), EACH),
         },
         value=trap(object, ValueError)(),
     ),
     "a text that raises": Trouble(
         with_options(),
-        dict.fromkeys(("dropped.failed_utterance", "dropped.failed_alias", "dropped.failed_bind"), EACH),
+        dict.fromkeys(("mapped.utterance", "dropped.failed_alias", "dropped.no_usable_id"), EACH),
         value=trap(str, RuntimeError)("text"),
     ),
     "a file where the spool should be": Trouble(no_spool, {"spool.unusable": 1}),
