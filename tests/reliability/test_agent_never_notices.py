@@ -437,7 +437,7 @@ TROUBLES = {
     ),
     "a text that raises": Trouble(
         with_options(),
-        dict.fromkeys(("mapped.utterance", "dropped.failed_alias", "dropped.no_usable_id"), EACH),
+        dict.fromkeys(("mapped.parameters", "dropped.failed_alias", "dropped.no_usable_id"), EACH),
         value=trap(str, RuntimeError)("text"),
     ),
     "a file where the spool should be": Trouble(no_spool, {"spool.unusable": 1}),
