@@ -1,6 +1,6 @@
-"""The ``with`` blocks of a recorder: a tool call, an utterance, an event that are still going on.
+"""The ``with`` blocks of a recorder: a tool call, an utterance, an event that are still open.
 
-A block is told to its recorder twice: when it is entered (so that a process that dies in between leaves
+A block calls its recorder twice: when it is entered (so that a process that dies in between leaves
 it in the journal, marked as interrupted) and when it is left. Every block also works with ``async with``,
 may be left twice without effect, and never raises an error of its own: what cannot be kept is counted.
 """
@@ -35,7 +35,7 @@ def failure(error: BaseException) -> dict[str, object]:
 def _message(error: BaseException) -> str:
     try:
         return str(error)
-    except BaseException as worse:  # a broken __str__ is the tool's affair; the type's name is still told
+    except BaseException as worse:  # a broken __str__ is the tool's affair; the type's name is still recorded
         if not of_a_value(worse):
             raise
         return "(its message could not be read)"
@@ -50,7 +50,7 @@ class Blocks(Protocol):
 
 
 class Block:
-    """One thing that is still going on; entering and leaving it are told to the recorder.
+    """One thing that is still open; the recorder learns when it is entered and left.
 
     Attributes:
         start_offset_ms: when it began, set as it is entered; whoever knows better may set it before.
@@ -84,7 +84,7 @@ class Block:
 class ToolCallBlock(Block):
     """A tool call in progress: set `output` before the block ends.
 
-    An exception that leaves the block is noted in the report's ``output`` and goes on unchanged; a cancelled
+    An exception that leaves the block is noted in the report's ``output`` and continues unchanged; a cancelled
     tool call and one that is still open at the end of the call are kept, and say so there.
 
     Attributes:

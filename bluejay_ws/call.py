@@ -44,7 +44,7 @@ ALIAS_LIMIT = 1_024
 ALIASES_LIMIT = 100
 """Names that one call may have beside its id."""
 
-_REFUSED = -1  # a second id has been seen, and told
+_REFUSED = -1  # a second id has been seen, and logged
 
 _TOOL_CALL = re.compile(rb'\["(?:tool_calls"|open",\d+,"tool_calls")')
 
@@ -69,7 +69,7 @@ class Host(Protocol):
         ...
 
     def failed(self, where: str, error: Exception, simulation_result_id: str | None) -> None:
-        """Count an error of ours."""
+        """Count an internal error."""
 
 
 class Connection(Protocol):
@@ -158,10 +158,10 @@ class Call:
             self._waiting = _Waiting()
             self.recorder.write_to(self._waiting)
 
-    # -- told by the server adapter -----------------------------------------------------------------------------
+    # -- called by the server adapter ---------------------------------------------------------------------------
 
     def observed_by(self, connection: Connection) -> None:
-        """Note who knows how the connection ends, and from now on expect to be told."""
+        """Note who knows how the connection ends, and expect word of it from now on."""
         self._connection = connection
 
     def handshake_done(self) -> None:
@@ -241,11 +241,11 @@ class Call:
         if (self._facts or {}).get("close_code") == RESTART:
             try:
                 await self._client.flush_at_end()
-            except Exception as error:  # noqa: BLE001 - no error of ours reaches the agent
+            except Exception as error:  # noqa: BLE001 - the agent never sees our errors
                 self.failed("flush", error)
 
     def failed(self, where: str, error: Exception) -> None:
-        """Count an error of ours beside the frame path; of the error only the type is told."""
+        """Count an internal error beside the frame path; only the error's type is logged."""
         self._client.failed(where, error, self.recorder.simulation_result_id)
 
     # -- the end ------------------------------------------------------------------------------------------------
@@ -265,7 +265,7 @@ class Call:
         self.ended = True
         try:
             self._end()
-        except Exception as error:  # noqa: BLE001 - no error of ours reaches the agent
+        except Exception as error:  # noqa: BLE001 - the agent never sees our errors
             self.failed("end", error)
             self.recorder.release()
 
@@ -284,7 +284,7 @@ class Call:
         try:
             if self._connection is not None:
                 self._connection.later(seconds, action)
-        except Exception as error:  # noqa: BLE001 - no error of ours reaches the agent
+        except Exception as error:  # noqa: BLE001 - the agent never sees our errors
             self.failed("later", error)
             self._over()
 
@@ -293,7 +293,7 @@ class Call:
         if self._facts is None and self._handlers <= 0 and self._connection is not None:
             try:
                 self._connection.over()
-            except Exception as error:  # noqa: BLE001 - no error of ours reaches the agent
+            except Exception as error:  # noqa: BLE001 - the agent never sees our errors
                 self.failed("close", error)
                 self._over()
         elif self._facts is not None:
@@ -309,7 +309,7 @@ class Call:
             return self._facts
         try:
             return {} if self._connection is None else self._connection.closing()
-        except Exception as error:  # noqa: BLE001 - no error of ours reaches the agent
+        except Exception as error:  # noqa: BLE001 - the agent never sees our errors
             self.failed("close", error)
             return {}
 
@@ -337,9 +337,9 @@ class Call:
                 self._client.counters.add("dropped.never_bound")
                 sender.withdraw(report_id)
             else:
-                sender.submit(self._parcel(identity))
+                sender.submit(self._sealed_report(identity))
                 self._warn_if_no_tools()
-        except Exception as error:  # noqa: BLE001 - no error of ours reaches the agent
+        except Exception as error:  # noqa: BLE001 - the agent never sees our errors
             self.failed("end", error)
             sender.withdraw(report_id)
         finally:
@@ -363,11 +363,11 @@ class Call:
             **outcome(facts, left),
         }
 
-    def _parcel(self, simulation_result_id: str) -> Report:
+    def _sealed_report(self, simulation_result_id: str) -> Report:
         if self._file is not None and self._file.broken is None:
-            parcel = self._file.seal()
+            report = self._file.seal()
             if self._file.broken is None:
-                return parcel
+                return report
         bodies = [self._header(simulation_result_id), *self.recorder.bodies]
         if self._file is not None:
             self._file.discard()
@@ -380,7 +380,7 @@ class Call:
             counters = self._client.counters
             say(counters, logging.WARNING, text, identity, len(DECORATED_TOOLS), simulation_result_id=identity)
 
-    # -- told by the recorder (recorder.Owner) ------------------------------------------------------------------
+    # -- called by the recorder (recorder.Owner)-----------------------------------------------------------------
 
     def bound(self, simulation_result_id: str) -> None:
         """Open the call's file now that it has an id, with everything recorded before."""
@@ -443,7 +443,7 @@ class Call:
         """Write to a file from now on, and before that what was ``waiting`` for it; without one, memory has it all."""
         try:
             self._file = self._new_file(simulation_result_id)
-        except Exception as error:  # noqa: BLE001 - the call goes on, and is kept in memory
+        except Exception as error:  # noqa: BLE001 - the call continues, and is kept in memory
             self.failed("spool", error)
         if self._file is not None and waiting is not None:
             waiting.release(self._file)

@@ -221,7 +221,7 @@ class Bluejay:
     def _values(self, headers: object) -> list[str]:
         try:
             return header_values(headers, ID_HEADER)
-        except Exception as error:  # noqa: BLE001 - the call goes on, unrecorded
+        except Exception as error:  # noqa: BLE001 - the call continues, unrecorded
             self.failed("headers", error, None)
             return []
 
@@ -245,7 +245,7 @@ class Bluejay:
         """
         try:
             return self._open_call(tuple(values), server, late_id=late_id or look, names=names if look else None)
-        except Exception as error:  # noqa: BLE001 - no error of ours reaches the agent
+        except Exception as error:  # noqa: BLE001 - the agent never sees our errors
             self.failed("open", error, None)
             return None
 
@@ -310,7 +310,7 @@ class Bluejay:
         if now - self._warned_at < _WARNING_EVERY:
             return
         self._warned_at = now
-        text = "a connect request has %d %s value(s) but no usable id among them; the call goes on unrecorded"
+        text = "a connect request has %d %s value(s) but no usable id among them; the call continues unrecorded"
         say(self.counters, logging.WARNING, text, count, ID_HEADER)
 
     def find(self, name: str) -> Recorder:
@@ -352,9 +352,9 @@ class Bluejay:
                 self._older[name] = older
 
     def failed(self, where: str, error: Exception, simulation_result_id: str | None) -> None:
-        """Count an error of ours and log its type; its text may quote the caller."""
+        """Count an internal error and log its type; its text may quote the caller."""
         self.counters.add(f"internal_error.{where}")
-        text = "internal error at %s of a call (%s); the call itself goes on"
+        text = "internal error at %s of a call (%s); the call itself continues"
         name = type(error).__name__
         say_seldom(self.counters, logging.ERROR, text, where, name, simulation_result_id=simulation_result_id)
 

@@ -65,7 +65,7 @@ class Lines(Protocol):
 
 
 class Owner(Protocol):
-    """Who carries a recorder's journal to its end: told of what changes more than the journal."""
+    """Who carries a recorder's journal to its end: it learns of what changes more than the journal."""
 
     def bound(self, simulation_result_id: str) -> None:
         """Learn that the call's id became known after connect."""
@@ -92,7 +92,7 @@ class Recorder:
         simulation_result_id: the platform's id of the call; None while it is not known.
         counters: where cuts, mappings and drops are counted.
         lines: what takes each line's body at once, by its ``append``; None keeps it in memory only.
-        owner: told of a late id, an alias and a discard.
+        owner: learns of a late id, an alias and a discard.
         heard: places utterances that come without offsets.
         redact: called as ``redact(kind, value)`` before anything is kept, kind being one of ``parameters``,
             ``output``, ``utterance``, ``description``, ``metadata``, ``tags``; where it raises,
@@ -537,7 +537,7 @@ class Recorder:
     # -- for the library itself ---------------------------------------------------------------------------------
 
     def failed(self, what: str, error: BaseException) -> None:
-        """Count what could not be recorded; of the error only the type is told: its text may quote the caller.
+        """Count what could not be recorded; only the error's type is logged: its text may quote the caller.
 
         For the library itself, like the adapters that listen to a framework for this call.
         """
@@ -699,7 +699,7 @@ class Recorder:
         self._append(line(one._number, "recorded_transcript", encoded))
 
     def _correct(self, one: Utterance, text: str) -> None:
-        """Take other words for an utterance; part of `utterances.Keeper`."""
+        """Take other words for an utterance; part of `utterances.Corrector`."""
         self._unless_closed("utterance", self._corrected, one, text)
 
     def _corrected(self, one: Utterance, text: str) -> None:
@@ -737,7 +737,7 @@ class Recorder:
                 self._write(one, journal.done)
 
     def _cut(self, one: Utterance, ms: float) -> None:
-        """Keep of an utterance what was heard; part of `utterances.Keeper`."""
+        """Keep of an utterance what was heard; part of `utterances.Corrector`."""
         self._unless_closed("utterance", self._cut_by_user, one, ms)
 
     def _cut_by_user(self, one: Utterance, ms: float) -> None:
@@ -764,7 +764,7 @@ class Recorder:
         one._words = cut_text(one._words, share)
 
     def _last(self, one: Utterance, ms: float) -> None:
-        """Take an utterance's length; part of `utterances.Keeper`."""
+        """Take an utterance's length; part of `utterances.Corrector`."""
         self._unless_closed("utterance", self._lasting, one, ms)
 
     def _lasting(self, one: Utterance, ms: float) -> None:
@@ -774,7 +774,7 @@ class Recorder:
             self._rewrite(one)
 
     def _withdraw(self, one: Utterance, reason: str) -> None:
-        """Take an utterance out of the report; part of `utterances.Keeper`."""
+        """Take an utterance out of the report; part of `utterances.Corrector`."""
         self._unless_closed("utterance", self._withdrawn, one, reason)
 
     def _withdrawn(self, one: Utterance, reason: str) -> None:

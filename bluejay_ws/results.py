@@ -59,7 +59,7 @@ STATUSES = {
     "QUEUED": Status("the call waits for its turn", final=False),
     "READY": Status("the call is about to be dialled", final=False),
     "DISPATCHED": Status("the platform dials the agent", final=False),
-    "RUNNING": Status("the call goes on", final=False),
+    "RUNNING": Status("the call continues", final=False),
     "CONVERSATION_ENDED": Status("the call is over, its evaluation has not begun", final=False),
     "EVALUATING": Status("the platform evaluates the call", final=False),
     "COMPLETED": Status("the call took place and was evaluated"),

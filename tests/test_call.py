@@ -368,7 +368,7 @@ class BrokenFlush(Bluejay):
 
 
 def test_a_wait_that_breaks_is_counted(platform: FakePlatform) -> None:
-    """The handler's own end goes on."""
+    """The handler's own end continues."""
     with BrokenFlush("test-key", base_url=platform.url, spool=False) as client:
         call = connected(client)
         call.connection_closed({"close_code": 1012, "closed_by": "agent"})
@@ -399,7 +399,7 @@ def test_what_came_before_a_late_id_is_kept(client: Bluejay, platform: FakePlatf
 
 
 class BusySpool(Spool):
-    """A spool that takes its time to make a file: meanwhile the agent goes on."""
+    """A spool that takes its time to make a file: meanwhile the agent continues."""
 
     meanwhile: Callable[[], None]
 
@@ -756,7 +756,7 @@ def test_a_spool_that_breaks_leaves_the_call_to_memory(
     assert report_of(platform).events[0]["title"] == "e"
     assert client.stats()["internal_error.spool"] == 1
     (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
-    assert record.getMessage() == "internal error at spool of a call (RuntimeError); the call itself goes on"
+    assert record.getMessage() == "internal error at spool of a call (RuntimeError); the call itself continues"
     assert record.__dict__["simulation_result_id"] == ID
 
 
@@ -764,7 +764,7 @@ class BrokenSender(Sender):
     """A sender that raises where it should take a report over, and has no workers that would find it by themselves."""
 
     def start(self) -> None:
-        self._endings.start()
+        self._finisher.start()
 
     def submit(self, parcel: Report) -> None:
         raise RuntimeError("quotes the caller")
@@ -778,7 +778,7 @@ def test_a_report_that_cannot_be_handed_over_waits_in_the_spool(platform: FakePl
 
     with Bluejay._with("test-key", base_url=platform.url, spool=spool, seam=Seam(sender=make)) as client:
         connected(client).connection_closed({})
-        client.sender._endings.drain(10.0)
+        client.sender._finisher.drain(10.0)
         assert client.stats()["internal_error.end"] == 1
         assert client.stats()["live"] == 0
         assert states(spool) == [".ready"]
@@ -812,7 +812,7 @@ def test_a_seeded_generator_of_the_agents_is_not_disturbed(spool: Path, caplog: 
     with Bluejay("test-key", base_url="http://127.0.0.1:9", spool=spool, flush_timeout=0.1) as client:
         state = random.getstate()
         connected(client).connection_closed({})
-        client.sender._endings.drain(10.0)
+        client.sender._finisher.drain(10.0)
         while "trying again" not in caplog.text:  # the wait until then has been drawn
             client.flush(0.02)
     assert random.getstate() == state

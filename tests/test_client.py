@@ -205,7 +205,7 @@ def test_the_process_s_own_client_is_made_once_from_the_environment(bluejay_plat
 def test_where_no_client_can_be_made_the_log_says_why(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The agent goes on; whoever reads its log learns what to set."""
+    """The agent continues; whoever reads its log learns what to set."""
     monkeypatch.setattr(client_module, "_default", None)
     monkeypatch.setenv("BLUEJAY_API_URL", "http://api.getbluejay.ai")
     opening_failed(default_client, ValueError("secret"))
@@ -262,13 +262,13 @@ def test_headers_that_cannot_be_read_are_counted_and_the_call_goes_on(
 def test_an_unusable_id_is_told_without_being_quoted(
     hostile: str, client: Bluejay, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The call goes on unrecorded, and the log line cannot be forged."""
+    """The call continues unrecorded, and the log line cannot be forged."""
     with client.call({"X-Simulation-Result-Id": hostile}) as recorder:
         assert recorder is INERT
     assert client.stats()["dropped.no_usable_id"] == 1
     (line,) = ours(caplog)
     assert line.startswith("a connect request has 1 X-Simulation-Result-Id value(s) but no usable id among them")
-    assert line.endswith("the call goes on unrecorded")
+    assert line.endswith("the call continues unrecorded")
 
 
 def test_unusable_ids_are_told_at_most_once_a_minute(client: Bluejay, caplog: pytest.LogCaptureFixture) -> None:
@@ -630,7 +630,7 @@ FORK = """
 
 
 def test_a_forked_child_owns_nothing(platform: FakePlatform, spool: Path) -> None:
-    """It sends nothing and touches nothing; the parent's live call goes on and is reported once, by the parent."""
+    """It sends nothing and touches nothing; the parent's live call continues and is reported once, by the parent."""
     done = run_agent(platform, spool, FORK)
     assert done.stderr == ""
     (report,) = platform.accepted

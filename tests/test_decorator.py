@@ -219,7 +219,7 @@ def _serve_on_threads(handler: Callable[[SyncServerConnection], Any]) -> None:
 
 
 def test_a_threaded_handler_is_recorded(client: Bluejay, platform: FakePlatform) -> None:
-    """A plain function runs inside the recording, on its own thread, and its result goes on."""
+    """A plain function runs inside the recording, on its own thread, and its result continues."""
     noted: list[Any] = []
 
     def handler(websocket: SyncServerConnection) -> str:
@@ -232,7 +232,7 @@ def test_a_threaded_handler_is_recorded(client: Bluejay, platform: FakePlatform)
 
 
 def test_a_threaded_handler_that_fails_fails_as_before(client: Bluejay, platform: FakePlatform) -> None:
-    """The very exception goes on, and the report says so."""
+    """The very exception continues, and the report says so."""
     noted: list[Any] = []
     error = ValueError("broke")
 

@@ -45,7 +45,7 @@ def test_every_error_is_caught_by_the_one_base_class(name: str) -> None:
 
 
 def test_a_wrong_setting_is_also_a_value_error() -> None:
-    """Code that catches ValueError around its configuration goes on working."""
+    """Code that catches ValueError around its configuration continues working."""
     assert issubclass(ConfigurationError, ValueError)
 
 

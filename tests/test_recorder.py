@@ -820,7 +820,7 @@ def test_an_utterance_that_is_withdrawn_before_its_place_is_known_gets_none() ->
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError, SystemExit])
 def test_a_redaction_hook_is_ended_by_nobody_but_the_user(error: type[BaseException]) -> None:
-    """Ctrl-C goes on its way; whatever else the hook raises stays here."""
+    """Ctrl-C continues its way; whatever else the hook raises stays here."""
 
     def redact(kind: str, value: Any) -> Any:
         raise error

@@ -175,7 +175,7 @@ def test_an_exception_thrown_into_a_generator_tool_arrives_there(call: Call) -> 
 
 
 def test_a_generator_tool_that_fails_is_kept_with_what_it_yielded(call: Call) -> None:
-    """The exception goes on, and the output has both."""
+    """The exception continues, and the output has both."""
 
     @record_tool
     def failing() -> Generator[int, None, None]:

@@ -314,7 +314,7 @@ GUARDS: tuple[Guard, ...] = (
     ),
     Guard(
         "An ending that raises anything ends no thread",
-        "bluejay_ws.delivery.workers:Endings._run_one",
+        "bluejay_ws.delivery.workers:Finisher._run_one",
         "runs without care",
         "tests/delivery/test_sender.py::test_an_ending_that_raises_anything_ends_no_thread",
     ),

@@ -57,7 +57,7 @@ class Entry:
         detail: more about the reason.
         attempts: how often it was posted.
         counts: items by kind.
-        busy: whether a process is at work on it, or its call goes on; then nothing more is known of it.
+        busy: whether a process is at work on it, or its call continues; then nothing more is known of it.
         place: of the spool: the platform it was recorded for, `APART`, or nothing for what an earlier version left.
     """
 
@@ -120,7 +120,7 @@ def find(directory: Path, wanted: str) -> list[Name]:
 
 
 def show(directory: Path, name: Name) -> list[bytes]:
-    """Return every sound line of a file without its check sum; reads beside whoever is at work on it.
+    """Return every sound line of a file without its check sum; reads while another process works on it.
 
     Raises:
         SpoolError: it cannot be read.
@@ -180,7 +180,7 @@ def delete(directory: Path, name: Name) -> None:
     """Remove a file for good.
 
     Raises:
-        SpoolError: it is busy, gone, or its call goes on.
+        SpoolError: it is busy, gone, or its call continues.
     """
     with _locked(directory, name, READY, SENDING, SENT, HELD, PARKED) as file:
         if not file.remove():
@@ -196,7 +196,7 @@ def send_to(directory: Path, name: Name, destination: str) -> None:
         destination: the name of the platform's place, see `settings.destination_of`.
 
     Raises:
-        SpoolError: it is busy, gone, or its call goes on.
+        SpoolError: it is busy, gone, or its call continues.
     """
     with _locked(directory, name, READY, SENDING, HELD, PARKED):
         target = directory / destination / shard_of(name.identity)

@@ -38,7 +38,7 @@ class Settlement:
         wait: seconds until it is due again.
         reason: one word.
         detail: more, for a person.
-        history: for whoever makes the next attempt.
+        history: for the next attempt, in any process.
         report_ids: what was delivered.
         down: what the attempt shows of the platform: it does not work, it does, or nothing.
     """
@@ -84,7 +84,7 @@ class ClaimedLease(NoLease):
         return True
 
     def delivery(self) -> Delivery:
-        """Return the call's delivery, with the history of earlier attempts, whoever made them."""
+        """Return the call's delivery, with the history of earlier attempts, in any process."""
         delivery = Delivery(self.call.identity, restored=True, fresh=False)
         delivery.history = _history(self.call.history)
         # Where a deliverer died, a whole lease has passed: had the report arrived, it would show.
@@ -106,7 +106,7 @@ class ClaimedLease(NoLease):
         wait = decision.wait or 0.0
         down = {Platform.UP: False, Platform.READABLE: False, Platform.DOWN: True}.get(decision.platform)
         if decision.platform is Platform.MISCONFIGURED:
-            wait = max(wait, MISCONFIGURED_WAIT)  # for whoever has another configuration
+            wait = max(wait, MISCONFIGURED_WAIT)  # for a deliverer with another configuration
         history = {key: value for key, value in asdict(delivery.history).items() if value}
         history["unsure"] = decision.state is State.UNKNOWN
         history["resend_due"] = delivery.resend_due

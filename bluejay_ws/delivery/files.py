@@ -126,7 +126,7 @@ class LockedFile:
         self.name = name
         return True
 
-    def bury(self, facts: Mapping[str, object]) -> bool:
+    def settle(self, facts: Mapping[str, object]) -> bool:
         """Mark the report as delivered, and keep no more of it than that; return whether the mark was made.
 
         Works on a full disk: the mark is the name.
@@ -154,7 +154,7 @@ class LockedFile:
             os.fsync(self._fd)
 
     def release(self) -> None:
-        """Let go of the lock: whoever comes next may work on the file."""
+        """Let go of the lock: the next one may work on the file."""
         fd, self._fd = self._fd, -1
         if fd != -1:
             _locked.discard(fd)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from bluejay_ws.delivery.names import LIVE, READY, Name
 from bluejay_ws.delivery.postgres import Outbox, Piece, shown
 from bluejay_ws.delivery.spool import Spool
-from bluejay_ws.delivery.workers import Endings
+from bluejay_ws.delivery.workers import Finisher
 from bluejay_ws.exceptions import BluejayError
 from bluejay_ws.log import say, say_seldom
 from bluejay_ws.wire import journal
@@ -78,7 +78,7 @@ class _Sent:
     Args:
         acknowledged: bytes.
         path: of its file; empty for a report in memory.
-        size: of the whole journal; None while the call goes on.
+        size: of the whole journal; None while the call continues.
     """
 
     acknowledged: int = 0
@@ -112,15 +112,15 @@ class Handover:
         """Report ids of calls that have ended and are not in the database yet."""
         self.checked = False
 
-    def take(self, parcel: Report) -> None:
+    def take(self, report: Report) -> None:
         """Note that a call has ended; from any thread."""
-        if parcel.bodies is not None:
-            data = b"".join(map(journal.line, parcel.bodies))
+        if report.bodies is not None:
+            data = b"".join(map(journal.line, report.bodies))
             with self._lock:
-                self._memory[parcel.report_id] = (parcel.simulation_result_id, data)
+                self._memory[report.report_id] = (report.simulation_result_id, data)
         else:
-            self._sealed[parcel.report_id] = parcel.simulation_result_id
-        self.waiting.add(parcel.report_id)
+            self._sealed[report.report_id] = report.simulation_result_id
+        self.waiting.add(report.report_id)
 
     def drop(self, report_id: str) -> None:
         """Note that nothing is to come of a call."""
@@ -344,7 +344,7 @@ class FleetSender:
     def _set_up(self) -> None:
         self._outbox = Outbox(self._url, self._destination)
         self._handover = Handover(self._outbox, self._spool, self._counters)
-        self._endings = Endings(self._counters, self.withdraw)
+        self._finisher = Finisher(self._counters, self.withdraw)
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._stop = threading.Event()
@@ -371,9 +371,9 @@ class FleetSender:
             except RuntimeError:
                 self._counters.add("errors.no_thread")
 
-    def submit(self, parcel: Report) -> None:
+    def submit(self, report: Report) -> None:
         """Take a report over. Never raises, and takes microseconds."""
-        self._handover.take(parcel)
+        self._handover.take(report)
         if self._thread is None:
             self.start()
         self._wake.set()
@@ -381,7 +381,7 @@ class FleetSender:
     def end(self, report_id: str, ending: Callable[[], None]) -> None:
         """Let a call that is over write its last lines, which call `submit` or `withdraw`."""
         self._handover.waiting.add(report_id)
-        self._endings.add(report_id, ending)
+        self._finisher.add(report_id, ending)
 
     def withdraw(self, report_id: str) -> None:
         """Wait no longer for a report that `end` announced."""
@@ -413,9 +413,9 @@ class FleetSender:
     def close(self, timeout: float) -> bool:
         """Flush, say goodbye to the fleet, and end the threads. A later report starts them again."""
         until = self._clock() + timeout
-        self._endings.drain(max(0.0, until - self._clock()))
+        self._finisher.drain(max(0.0, until - self._clock()))
         done = self.flush(max(0.0, until - self._clock()))
-        self._endings.stop()
+        self._finisher.stop()
         self._stop.set()
         self._wake.set()
         thread, self._thread = self._thread, None

@@ -70,7 +70,7 @@ class OpenFiles:
         return next(self._turns)
 
     def goes_on(self, root: str, name: Name, asked: dict[str, bool]) -> bool:
-        """Return whether a live file is of a call that goes on, in this process or in another.
+        """Return whether a live file is of a call that continues, in this process or in another.
 
         Args:
             root: where the locks of processes are.
@@ -158,7 +158,7 @@ class LiveFile:
     """Write a call's lines as they happen. Nothing here but `create` and `sync` raises; nothing waits.
 
     The file need not be open all the time: how many are is the business of `OpenFiles`. One that lost its descriptor is
-    opened again by the next line. Where it is not found any more as it was left, the call goes on in memory.
+    opened again by the next line. Where it is not found any more as it was left, the call continues in memory.
 
     Args:
         files: what the files of the spool share.
@@ -203,7 +203,7 @@ class LiveFile:
                 raise
 
     def append(self, body: bytes) -> None:
-        """Write one line. After the first failure, counted and told loudly once, nothing is written any more."""
+        """Write one line. After the first failure, counted and logged once, nothing more is written."""
         line = journal.line(body)
         try:
             with self._lock:
@@ -273,7 +273,7 @@ class LiveFile:
     def lend(self) -> bool:
         """Give the descriptor up until the next line needs one; return False if it is in use at this moment.
 
-        Called by whoever opens another call's file.
+        Called by the one that opens another call's file.
         """
         lock = self._lock
         if not lock.acquire(blocking=False):
@@ -291,7 +291,7 @@ class LiveFile:
         return True
 
     def abandon(self) -> None:
-        """Close a forked child's copy: the call goes on in the parent, and its file's name is not touched."""
+        """Close a forked child's copy: the call continues in the parent, and its file's name is not touched."""
         self._lock = threading.RLock()  # the parent may have held it
         self._let_go()
 
@@ -357,7 +357,7 @@ class LiveFile:
         say(
             self._files.counters,
             logging.ERROR,
-            "call %s: its file in the spool %s cannot be written (%s); it goes on in memory, and a crash loses it",
+            "call %s: its file in the spool %s cannot be written (%s); it continues in memory, and a crash loses it",
             self._identity,
             self._files.directory,
             reason,

@@ -29,7 +29,7 @@ class Name(NamedTuple):
         identity: the simulation result id.
         report_id: 32 hexadecimal characters.
         state: one of `STATES`.
-        token: of the process whose call goes on; empty in every other state, and where the file's own lock tells.
+        token: of the process whose call continues; empty in every other state, and where the file's own lock tells.
     """
 
     identity: str

@@ -352,7 +352,7 @@ class Piece:
         identity: the simulation result id; empty while it is not known.
         start: how many bytes came before.
         body: the bytes.
-        end: empty while the call goes on, then ``sealed``, ``lost`` (its process died) or ``gone`` (it was dropped).
+        end: empty while the call continues, then ``sealed``, ``lost`` (its process died) or ``gone`` (it was dropped).
     """
 
     report_id: str

@@ -171,7 +171,7 @@ class PostgresAdmin:
         """Remove a report for good; the memory that its id is used up stays.
 
         Raises:
-            SpoolError: its call goes on, or it is being sent.
+            SpoolError: its call continues, or it is being sent.
         """
         self._check(name, READY, SENT, HELD, PARKED)
         self._rows(
@@ -239,7 +239,7 @@ class PostgresAdmin:
                 with connect(self._url) as other:
                     other.execute("notify bluejay_ws_doctor")
                 heard = list(connection.notifies(timeout=2.0, stop_after=1))
-            except Exception as error:  # noqa: BLE001 - told as any other
+            except Exception as error:  # noqa: BLE001 - named as any other
                 raise explain(error, self._url) from None
         if heard:
             return Health("notify", "ok", "notifications come through")

@@ -311,7 +311,7 @@ class Queue:
             self._arrive(delivery, report, now)
 
     def _arrive(self, delivery: Delivery, report: Report, now: float) -> None:
-        """Take in what came during an attempt: with the delivery if that goes on, else as a new one."""
+        """Take in what came during an attempt: with the delivery if that continues, else as a new one."""
         current = self._deliveries.get(delivery.simulation_result_id)
         if current is None:
             current = self._deliveries[delivery.simulation_result_id] = Delivery(delivery.simulation_result_id)

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 from bluejay_ws.delivery.queue import Queue
 from bluejay_ws.delivery.store import MemoryStore
 from bluejay_ws.delivery.verify import Verifier
-from bluejay_ws.delivery.workers import Chore, Client, Endings, Workers
+from bluejay_ws.delivery.workers import Chore, Client, Finisher, Workers
 from bluejay_ws.log import say
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class Sender:
             wake=self._wake,
             delivered=None if self._verifier is None else self._verifier.expect,
         )
-        self._endings = Endings(self._counters, self._queue.withdraw)
+        self._finisher = Finisher(self._counters, self._queue.withdraw)
 
     # -- from the agent's loop ----------------------------------------------------------------------------------
 
@@ -118,7 +118,7 @@ class Sender:
         Where one cannot be started, it is tried again each second while this thread's event loop runs, and with each
         call; until then reports wait in the store.
         """
-        self._end_by = None  # the process goes on: the time for its end is whole again
+        self._end_by = None  # the process continues: the time for its end is whole again
         if not self._start_threads():
             self._try_again_later()
 
@@ -140,7 +140,7 @@ class Sender:
             ending: writes the last lines and calls `submit` or `withdraw`. Whatever it raises is counted and logged.
         """
         self._queue.expect(report_id)
-        if not self._endings.add(report_id, ending):
+        if not self._finisher.add(report_id, ending):
             self._try_again_later()
 
     def withdraw(self, report_id: str) -> None:
@@ -201,14 +201,14 @@ class Sender:
             Whether nothing is left undelivered; what is left is said in one log line, and stays in the store.
         """
         until = self._until(timeout)
-        self._endings.drain(max(0.0, until - self._clock()))
+        self._finisher.drain(max(0.0, until - self._clock()))
         done = self._flush(until)
         with self._lock:
             workers, self._workers = self._workers, None
         if workers is not None:
             workers.stop(max(0.0, until - self._clock()))
             self._say_what_is_left()
-        self._endings.stop()
+        self._finisher.stop()
         if self._verifier is not None:
             self._verifier.close()
         return done
@@ -239,7 +239,7 @@ class Sender:
 
     def _start_threads(self) -> bool:
         """Start what does not run; return whether everything does. Never raises."""
-        self._endings.start()
+        self._finisher.start()
         with self._lock:
             if self._workers is None:
                 workers = Workers(
@@ -298,15 +298,15 @@ class Sender:
             return always
         return [
             *always,
-            Chore(self._start_endings, SYNC_EVERY),
+            Chore(self._start_finisher, SYNC_EVERY),
             Chore(self._recover, RECOVER_EVERY),
             Chore(self._store.sync, SYNC_EVERY),
             Chore(self._store.tidy, TIDY_EVERY),
         ]
 
-    def _start_endings(self) -> None:
+    def _start_finisher(self) -> None:
         if self._workers is not None:  # not closed in this very round
-            self._endings.start()
+            self._finisher.start()
 
     def _end_if_let_go(self) -> None:
         if self._orphaned and not self._queue.pending:
@@ -351,7 +351,7 @@ class Sender:
     def _see_off(self) -> None:
         """Wait for the workers at the end of the process, as long as it can be of use."""
         until = self._until(self._settings.flush_timeout)
-        self._endings.drain(max(0.0, until - self._clock()))
+        self._finisher.drain(max(0.0, until - self._clock()))
         self._hurry(until, lambda: self._clock() + self._queue.next_due() >= until)
 
     def _say_what_is_left(self) -> None:

@@ -1,9 +1,9 @@
 """The spool: a directory with one JSON Lines file for each call, shared safely between processes.
 
 Each platform that reports are recorded for has a place of its own, and in it a few directories over which calls are
-spread. The state of a report is the end of its file's name, changed by renaming: ``.live`` while the call goes on,
+spread. The state of a report is the end of its file's name, changed by renaming: ``.live`` while the call continues,
 ``.ready`` when it is over, ``.sending`` from before the first byte of a POST until its outcome is known, ``.sent`` for
-a while after it was delivered, ``.held`` and ``.parked`` for what needs a person. Whoever works on a file holds its
+a while after it was delivered, ``.held`` and ``.parked`` for what needs a person. Who works on a file holds its
 ``flock``. A ``.live`` file names the lock of the process whose call it is; where that is free, the process died.
 """
 
@@ -51,7 +51,7 @@ _SUFFIXES = {
 }
 _STATES = {suffix: state for state, suffix in _SUFFIXES.items()} | {LIVE: State.WAITING}
 # Earlier versions held these for a person, although a machine can go on.
-_GOES_ON = frozenset({"unreadable", "unsettled"})
+_CONTINUES = frozenset({"unreadable", "unsettled"})
 
 
 def names_in(directory: str) -> list[Name]:
@@ -187,7 +187,7 @@ class FileLease:
             return False
         facts = {"state": state.value, "outcome": state.value, **note}
         if state is State.DELIVERED:
-            return file.bury(facts)
+            return file.settle(facts)
         moved = file.move(_SUFFIXES[state])
         if note or not moved:  # what the name cannot tell, the note does
             file.note(**facts)
@@ -316,7 +316,7 @@ class Spool:
         say(self._counters, logging.ERROR, text, name, self._root, reason, simulation_result_id=name)
 
     def goes_on(self, name: Name, asked: dict[str, bool]) -> bool:
-        """Return whether a live file is of a call that goes on.
+        """Return whether a live file is of a call that continues.
 
         Raises:
             OSError: it cannot be found out.
@@ -466,7 +466,7 @@ class Spool:
         if self._persons.get(name) == modified_at:
             return True
         with self.locked(directory, name) as file:
-            if file.noted.get("outcome") in _GOES_ON:
+            if file.noted.get("outcome") in _CONTINUES:
                 file.move(SENDING)
                 return False
         self._persons[name] = modified_at

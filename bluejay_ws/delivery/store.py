@@ -84,7 +84,7 @@ class StoredReport:
 
 
 class LiveReport(Protocol):
-    """The report of a call that goes on. Nothing here raises or waits: it is used on the agent's event loop."""
+    """The report of a call that continues. Nothing here raises or waits: it is used on the agent's event loop."""
 
     @property
     def broken(self) -> str | None:
@@ -102,7 +102,7 @@ class LiveReport(Protocol):
         """Forget it: nothing of this call is to be sent, or memory holds it all. Idempotent."""
 
     def abandon(self) -> None:
-        """Let go of a forked child's copy; the call goes on in the parent."""
+        """Let go of a forked child's copy; the call continues in the parent."""
 
 
 class Lease(Protocol):
@@ -112,7 +112,7 @@ class Lease(Protocol):
         reports: what may go out, in the order of the connections.
         delivered: report ids that are known to be delivered under this id, here or by another process.
         parked: report ids that a person gave up, or has to decide on.
-        live: whether a connection with this id still goes on somewhere.
+        live: whether a connection with this id still continues somewhere.
         busy: whether another process is at work on this call.
     """
 
@@ -193,7 +193,7 @@ class Store(Protocol):
         """Return what may be delivered and is nobody's: at the start, and now and then. Never raises.
 
         Args:
-            untouched: seconds for which a report must not have been written to; whoever works on it writes.
+            untouched: seconds for which a report must not have been written to; a process that works on it writes.
         """
         ...
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from bluejay_ws.delivery.queue import Queue
     from bluejay_ws.stats import Counters
 
-__all__ = ["Chore", "Client", "Endings", "Workers"]
+__all__ = ["Chore", "Client", "Finisher", "Workers"]
 
 # One is gentlest to the agent's loop, which competes for the interpreter; more are started while the platform is slow.
 WORKERS = 1
@@ -111,7 +111,7 @@ class Chore:
     due: float = float("-inf")
 
 
-class Endings:
+class Finisher:
     """Write the last lines of calls that are over, in the order in which they ended, on a thread of its own.
 
     The agent's loop only notes that a call has ended. A crowd that hangs up together is let pass first.
@@ -144,7 +144,7 @@ class Endings:
         with self._starting:
             if self._thread is not None and self._thread.is_alive():
                 return True
-            thread = threading.Thread(target=self._work, name="bluejay_ws-endings", daemon=True)
+            thread = threading.Thread(target=self._work, name="bluejay_ws-finisher", daemon=True)
             self._thread = thread
             try:
                 thread.start()

@@ -102,7 +102,7 @@ class Carrier:
 
     Args:
         name: for the report.
-        ears: are told.
+        ears: learn of each message.
         user: format of the caller's audio.
         agent: format of the agent's; default: the same.
     """

@@ -43,7 +43,7 @@ QUICK_MS = 250.0
 BACKCHANNEL_MS = 300.0
 """Shorter words of the caller's while the agent speaks ("mm-hm") do not interrupt it."""
 SAME_MS = 1_000.0
-"""A caller who goes on after a shorter pause, over the same speech of the agent's, still interrupts the same way."""
+"""A caller who continues after a shorter pause, over the same speech of the agent's, still interrupts the same way."""
 AHEAD_MS = 500.0
 """More than this still to be heard when the agent had stopped sending: it cannot be interrupted."""
 NEAR_MS = 2_000.0

@@ -84,7 +84,7 @@ class Heard(Protocol):
         """Hear a frame of the agent's that no adapter sees."""
 
 
-class Keeper(Protocol):
+class Corrector(Protocol):
     """What an utterance needs of its recorder; none of these raises."""
 
     def _correct(self, utterance: Utterance, text: str, /) -> None: ...
@@ -110,7 +110,7 @@ class Utterance:
 
     def __init__(
         self,
-        recorder: Keeper | None,
+        recorder: Corrector | None,
         number: int,
         speaker: Speaker,
         words: Any,
@@ -334,7 +334,7 @@ def _snapped(bounds: list[float], stretch: Stretch, ends: list[float]) -> list[f
 
 
 def _time_of(stretch: Stretch, ends: list[float], spoken: float, *, first: bool) -> float:
-    """Return when so much of a stretch's speech had been heard; at a pause, where speech goes on or where it stops."""
+    """Return when so much of a stretch's speech had been heard; at a pause, where it stops or continues."""
     number = bisect_left(ends, spoken + EPSILON_MS if first else spoken - EPSILON_MS)
     if number == len(ends):
         return stretch.segments[-1].end

@@ -67,7 +67,7 @@ class Voice:
 
     Attributes:
         threshold: the level from which a piece is loud.
-        segment: the speech that goes on, as far as is known.
+        segment: the speech that continues, as far as is known.
         until: the end of the last piece: for the agent, of its queue.
         began_at: the start of the last segment.
         ended_at: the end of the last segment that is over.
@@ -153,7 +153,7 @@ class Voice:
         return self.segment
 
     def go_on(self) -> None:
-        """Take what was sent late as part of the segment that goes on."""
+        """Take what was sent late as part of the segment that continues."""
         self.resumed = False
         self._run_on()
 
@@ -171,7 +171,7 @@ class Voice:
         self.resumed = False
 
     def refresh(self) -> Segment | None:
-        """Return the segment that goes on, its end as far as it is known."""
+        """Return the segment that continues, its end as far as it is known."""
         segment = self.segment
         if segment is not None:
             segment.end, segment.sent_until = self.loud_until, max(segment.sent_until, self.sent_until)

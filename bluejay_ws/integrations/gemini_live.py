@@ -237,7 +237,7 @@ class GeminiLiveTap(Tap):
         self._joins = False
 
     def _started_at(self) -> float | None:
-        """Return when the caller began who interrupts, if the service has told it."""
+        """Return when the caller began who interrupts, if the service has said so."""
         speech = self._user
         return None if speech is None or speech.text or speech.start is None else speech.start
 

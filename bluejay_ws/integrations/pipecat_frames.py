@@ -1,6 +1,6 @@
 """What Pipecat's frames say about a call: who spoke when and what, tools, interruptions. Imports no Pipecat.
 
-A frame is told by the name of its class, and passes here once for each hop from processor to processor. So each is
+A frame is recognised by its class name, and passes here once for each hop from processor to processor. So each is
 taken once: a frame that was broadcast both ways as its downstream twin, the agent's text only where the output
 transport lets it go (there it is in step with the audio, and dropped when the agent is interrupted; before, it is
 only planned), everything else where it is pushed first.

@@ -102,7 +102,7 @@ def watch(connection: C, *, tap: Tap | _Watchable | None = None, recorder: Recor
     """
     try:
         return cast("C", _watched(connection, tap, recorder))
-    except Exception as error:  # noqa: BLE001 - no error of ours reaches the agent
+    except Exception as error:  # noqa: BLE001 - the agent never sees our errors
         current_recorder().failed("watch", error)
         return connection
 
@@ -213,7 +213,7 @@ def tap_for_address(address: str) -> type[Tap] | None:
 
 
 def tap_for_message(message: Any) -> type[Tap] | None:
-    """Return the tap that reads such a message; None if that cannot be told from it."""
+    """Return the tap that reads such a message; None if it does not show that."""
     try:
         facts = plain(message)
     except ValueError:
@@ -391,7 +391,7 @@ def _dumped(value: Any) -> Any:
 def _quietly(action: Callable[..., None], *args: Any) -> None:
     try:
         action(*args)
-    except Exception as error:  # noqa: BLE001 - no error of ours reaches the agent
+    except Exception as error:  # noqa: BLE001 - the agent never sees our errors
         current_recorder().failed("watch", error)
 
 

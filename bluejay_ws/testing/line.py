@@ -207,7 +207,7 @@ class Line:
     async def silence(self, duration_ms: float, *, until_heard: bool = False) -> None:
         """Say nothing for so long; with ``until_heard`` no longer than until the agent speaks.
 
-        A caller whose audio pauses between utterances sends frames of silence here; any other goes on with its noise.
+        A caller whose audio pauses between utterances sends frames of silence here; any other continues with its noise.
         """
         if self._habits.background != "pauses":
             until = self._clock() + duration_ms / 1000 * self._habits.pace

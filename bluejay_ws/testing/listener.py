@@ -206,6 +206,6 @@ def finish(sock: socket.socket, *, seconds: float = 1.0) -> None:
 
 
 def wake(sock: socket.socket) -> None:
-    """End the connection of a socket that another thread is blocked on, so that the thread goes on."""
+    """End the connection of a socket that another thread is blocked on, so that the thread continues."""
     with contextlib.suppress(OSError):  # closed already
         socket.socket.shutdown(sock, socket.SHUT_RDWR)  # not SSLSocket's: that would change it under the other thread

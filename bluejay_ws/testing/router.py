@@ -49,7 +49,7 @@ class Router:
 
     Args:
         oracle: remembers the accepted reports.
-        changed: held while it is used; told of each acceptance.
+        changed: held while it is used; notified of each acceptance.
         api_key: the right key; None takes any.
         known_ids: the calls that exist; None knows all.
         on_report: called with each accepted report.

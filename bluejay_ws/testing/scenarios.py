@@ -99,7 +99,7 @@ class Caller(_Part):
 
     Args:
         greeting: seconds that the agent may take to speak first.
-        patience: seconds to wait for an answer; then the caller goes on.
+        patience: seconds to wait for an answer; then the caller continues.
         hangs_up_impatiently: the caller hangs up where an answer does not come in that time.
         background: what the line carries between utterances.
         skew_ms: how late ``speech.started`` is, and how early ``speech.completed``.

@@ -12,7 +12,7 @@ have been: latencies, silences and marks in the report mean what they mean in re
             log = await DigitalHuman("ws://127.0.0.1:8765").call()
 
 What the loop knows of is simulated: `asyncio.sleep`, timeouts, `loop.time`. A job given to a thread
-(`loop.run_in_executor`, `asyncio.to_thread`) is real, so the clock goes on with the real one until it is done. So it
+(`loop.run_in_executor`, `asyncio.to_thread`) is real, so the clock continues with the real one until it is done. So it
 does while the loop has an open connection to another machine: a provider that needs 300 ms is not cut short.
 """
 

@@ -109,14 +109,14 @@ class LivePage:
         Args:
             key: which call; later calls with the same key replace it.
             report: what is known of it.
-            live: it goes on.
+            live: it continues.
             options: as for `bluejay_ws.timeline.page.render`.
         """
         shown = view(report, **options)
         shown |= {"key": key, "live": live}
         if live:
             shown["headline"] = (
-                f"The call goes on. {shown['headline']}" if shown["level"] == "bad" else "The call goes on."
+                f"The call continues. {shown['headline']}" if shown["level"] == "bad" else "The call continues."
             )
         with self._changed:
             self._calls[key] = shown
@@ -152,7 +152,7 @@ class LivePage:
 
 
 class LiveCall:
-    """Make a report of what a caller notices, while its call goes on.
+    """Make a report of what a caller notices, while its call continues.
 
     Args:
         simulation_result_id: of the call.

@@ -36,7 +36,7 @@ KINDS = {
     "Error of the model's service": "error",
     "Connection closed": "close",
 }
-"""What the library's own events are; others are told by their facts and tags."""
+"""What the library's own events are; others are recognised by their facts and tags."""
 FAILED_WORDS = ("failed", "error", "timed_out", "timeout")
 
 

@@ -73,7 +73,7 @@ class Utterance(_Fact):
 
 
 class Report(_Fact):
-    """All that is told to the platform of one call.
+    """All that the platform learns of one call.
 
     Args:
         simulation_result_id: the value of the connect request's header.

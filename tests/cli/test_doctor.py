@@ -336,7 +336,7 @@ def test_reports_that_need_a_person(doctor: Doctor, platform: FakePlatform) -> N
 
 
 def test_calls_that_a_dead_process_left(doctor: Doctor, platform: FakePlatform) -> None:
-    """They wait for a process to start; one that goes on is nothing to be told of."""
+    """They wait for a process to start; one that continues is nothing to be told of."""
     here = destination_of(platform.url)
     spool = spool_at(doctor.spool, destination=here)
     file = open_call(spool, "1")

@@ -1,4 +1,4 @@
-"""`bluejay_ws.cli.live`: a call as it goes on."""
+"""`bluejay_ws.cli.live`: a call as it continues."""
 
 from __future__ import annotations
 

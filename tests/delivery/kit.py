@@ -69,7 +69,7 @@ def spool_at(directory: Path, counters: Counters | None = None, **more: Any) -> 
 
 
 def open_call(spool: Spool, identity: str, *tools: str, started_at: float = 1000.0) -> LiveFile:
-    """Return the file of a call that goes on."""
+    """Return the file of a call that continues."""
     report_id = new_id()
     file = spool.open_call(
         report_id=report_id, simulation_result_id=identity, header=header(report_id, identity, started_at)

@@ -100,7 +100,7 @@ def test_links_are_not_listed(tmp_path: Path) -> None:
 
 
 def test_a_file_that_goes_while_it_is_listed_is_left_out(tmp_path: Path) -> None:
-    """Delivery goes on beside the list."""
+    """Delivery continues beside the list."""
     assert admin._entry(tmp_path, "", tmp_path / "gone", Name("1", new_id(), READY), 0.0) is None
 
 

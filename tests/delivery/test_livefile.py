@@ -1,4 +1,4 @@
-"""The file of a call that goes on: whatever is done to it, the call goes on, and the report is whole."""
+"""The file of a call that continues: whatever is done to it, the call continues, and the report is whole."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_a_file_in_use_keeps_its_descriptor(spool: Spool) -> None:
 
 
 def test_a_descriptor_that_somebody_closed_is_not_lent(spool: Spool) -> None:
-    """Its number may be another file's by now: the call goes on, or breaks, by itself."""
+    """Its number may be another file's by now: the call continues, or breaks, by itself."""
     call = open_call(spool, "1")
     os.close(call._fd)
     assert not call.lend()
@@ -82,7 +82,7 @@ def test_a_descriptor_that_somebody_closed_is_not_lent(spool: Spool) -> None:
 
 
 def test_without_descriptors_those_of_other_calls_are_used(spool: Spool, tmp_path: Path, counters: Counters) -> None:
-    """And where all of them are taken by others, the call goes on in memory, which is counted."""
+    """And where all of them are taken by others, the call continues in memory, which is counted."""
     calls = crowd(spool, 3)
     with no_descriptors():
         newcomer = spool.open_call(report_id=new_id(), simulation_result_id="9", header=b'["call",{}')
@@ -106,7 +106,7 @@ def test_without_descriptors_those_of_other_calls_are_used(spool: Spool, tmp_pat
 def test_a_file_that_was_replaced_while_it_was_closed_is_not_written_to(
     spool: Spool, tmp_path: Path, counters: Counters, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The call goes on in memory, which is said once."""
+    """The call continues in memory, which is said once."""
     call = open_call(spool, "1")
     call.lend()
     path = only(tmp_path)
@@ -117,7 +117,7 @@ def test_a_file_that_was_replaced_while_it_was_closed_is_not_written_to(
     assert call.broken == "estale"
     assert path.read_bytes() == b"of somebody else\n"
     assert counters["spool.write_estale"] == 1
-    assert caplog.text.count("it goes on in memory") == 1
+    assert caplog.text.count("it continues in memory") == 1
     assert not call.sync()
     call.discard()
 
@@ -185,7 +185,7 @@ def test_nothing_follows_half_a_line(counters: Counters) -> None:
 
 
 def only_live(directory: Path) -> Path:
-    """Return the only file of a call that goes on."""
+    """Return the only file of a call that continues."""
     (path,) = (path for path in files(directory) if path.suffix == ".live")
     return path
 

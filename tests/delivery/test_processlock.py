@@ -89,7 +89,7 @@ def test_what_is_planted_in_its_place_is_nobodys_lock(tmp_path: Path, kind: str)
 
 
 def test_what_cannot_be_found_out_is_not_taken_for_dead(tmp_path: Path) -> None:
-    """A call that goes on is never taken away from its process for want of a descriptor."""
+    """A call that continues is never taken away from its process for want of a descriptor."""
     owner = ProcessLock(str(tmp_path))
     token = owner.take()
     with no_descriptors():
@@ -100,7 +100,7 @@ def test_what_cannot_be_found_out_is_not_taken_for_dead(tmp_path: Path) -> None:
 
 
 def test_one_that_cannot_be_made_leaves_nothing() -> None:
-    """Whoever opens a call is told, and goes on in memory."""
+    """Whoever opens a call is told, and continues in memory."""
     with as_ordinary_user() as directory, read_only(directory):
         owner = ProcessLock(str(directory))
         with pytest.raises(PermissionError):

@@ -98,7 +98,7 @@ def test_one_that_joins_a_wait_that_the_platform_asked_for_waits_too() -> None:
 
 @pytest.mark.parametrize(("answer", "posts"), [(DOWN, 2), (SLOW, 1), (Answer(200, b'{"status":"success"}'), 1)])
 def test_what_arrives_during_an_attempt_goes_out_after_it(answer: Answer | Failure, posts: int) -> None:
-    """With the delivery if that goes on; where it is settled, the id is used up and the rest is held."""
+    """With the delivery if that continues; where it is settled, the id is used up and the rest is held."""
     bench = Bench()
     bench.script.posts.append(answer)
 

@@ -283,7 +283,7 @@ def test_no_client_can_be_made(platform: FakePlatform, tmp_path: Path, monkeypat
 
 
 def test_an_error_of_our_own_ends_nothing(platform: FakePlatform, tmp_path: Path) -> None:
-    """One report's trouble is counted and tried again; the thread goes on with the others."""
+    """One report's trouble is counted and tried again; the thread continues with the others."""
     script = Script()
     fails = [True]
 

@@ -56,7 +56,7 @@ def found(spool: Spool, untouched: float = 0.0) -> list[str]:
 
 
 def test_what_lies_in_the_spool_itself_is_taken_in(tmp_path: Path) -> None:
-    """An earlier version kept its files there, for whichever platform was set; what goes on stays where it is."""
+    """An earlier version kept its files there, for whichever platform was set; what continues stays where it is."""
     spool = spool_at(tmp_path)
     ready, live = Name("1", new_id(), READY), open_call(spool, "2")
     for path in files(tmp_path):
@@ -376,7 +376,7 @@ def test_a_note_that_the_disk_refuses_is_counted(tmp_path: Path) -> None:
             for _ in range(2):  # the last page may have room for a part
                 assert not file.note(outcome="x" * 8192)
             assert file.move(SENDING)
-            assert file.bury({"outcome": "delivered"})
+            assert file.settle({"outcome": "delivered"})
             filler.unlink()
             assert file.remove()
             assert not file.remove()

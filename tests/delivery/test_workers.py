@@ -11,7 +11,7 @@ import pytest
 
 from bluejay_ws.delivery import workers as module
 from bluejay_ws.delivery.outcomes import Failure
-from bluejay_ws.delivery.workers import Chore, Endings, NoClient, Workers
+from bluejay_ws.delivery.workers import Chore, Finisher, NoClient, Workers
 from bluejay_ws.stats import Counters
 from tests.delivery.kit import Script
 
@@ -186,7 +186,7 @@ def test_stopping_twice_or_before_the_start_is_allowed() -> None:
 def test_endings_run_in_order_on_a_thread_of_their_own() -> None:
     """A crowd is let pass first; after `stop` the thread is gone, and a later ending starts another."""
     lost: list[str] = []
-    endings = Endings(Counters(), lost.append)
+    endings = Finisher(Counters(), lost.append)
     ran: list[int] = []
     for number in range(8):
         assert endings.add(f"{number}", lambda n=number: ran.append(n))  # type: ignore[misc]
@@ -208,7 +208,7 @@ def test_endings_run_in_order_on_a_thread_of_their_own() -> None:
 def test_whoever_drains_runs_what_waits_and_waits_for_no_more_than_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """An ending that hangs, as on a disk that does, holds up nobody."""
     monkeypatch.setattr(module, "LEAST_WAIT", 0.01)
-    endings = Endings(Counters(), lambda _: None)
+    endings = Finisher(Counters(), lambda _: None)
     inside, leave = threading.Event(), threading.Event()
 
     def hang() -> None:
@@ -230,7 +230,7 @@ def test_whoever_drains_runs_what_waits_and_waits_for_no_more_than_the_time(monk
 def test_where_the_thread_cannot_start_the_ending_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is run by whoever drains, or by the thread when there can be one."""
     counters = Counters()
-    endings = Endings(counters, lambda _: None)
+    endings = Finisher(counters, lambda _: None)
     ran: list[int] = []
     with monkeypatch.context() as broken:
         broken.setattr(threading.Thread, "start", lambda _: (_ for _ in ()).throw(RuntimeError("can't start")))

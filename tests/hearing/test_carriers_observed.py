@@ -70,7 +70,7 @@ def test_marks_and_a_long_message_are_understood() -> None:
     ],
 )
 def test_what_is_malformed_is_counted(message: str, counted: str) -> None:
-    """Nothing is raised, and the call goes on."""
+    """Nothing is raised, and the call continues."""
     observed = observer(START, message)
     observed.user_text(MEDIA, 20.0)
     summary = observed.summary()

@@ -98,7 +98,7 @@ def test_a_mark_that_comes_back_at_once_shortens_nothing() -> None:
 
 
 def test_an_agent_that_talks_over_the_caller_interrupts_for_as_long_as_both_are_heard() -> None:
-    """A greeting of 360 ms over a caller who goes on: the overlap is 360 ms, and not to the caller's end."""
+    """A greeting of 360 ms over a caller who continues: the overlap is 360 ms, and not to the caller's end."""
     stage = Stage()
     stage.caller(0, speech(1_500, stage.dice))
     stage.agent(100, speech(360, stage.dice))

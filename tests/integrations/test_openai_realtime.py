@@ -237,7 +237,7 @@ def test_a_reply_that_was_cancelled_before_it_was_spoken_interrupts_nobody(strea
 
 
 def test_words_of_a_reply_that_was_cancelled_before_its_audio_were_not_said(stream: Stream) -> None:
-    """The words run ahead of the audio; what plays of the reply before goes on."""
+    """The words run ahead of the audio; what plays of the reply before continues."""
     piece = event("response.output_audio_transcript.delta", item_id="b", response_id="s", delta="Then again")
     stream.received(sound("a", 2_000), said("a", "One two three four"), done("r"), piece)
     stream.received(done("s", "cancelled", **CANCELLED)).at(500).received(sound("c", 500, "t"), said("c", "Yes.", "t"))

@@ -378,7 +378,7 @@ def test_one_utterance_after_the_other_without_a_timer() -> None:
 
 
 def test_a_timer_settles_only_the_utterance_it_was_set_for(pipeline: Pipeline) -> None:
-    """When the agent speaks again before the timer, the new utterance goes on."""
+    """When the agent speaks again before the timer, the new utterance continues."""
     pipeline.push(BotStarted())
     pipeline.speak("One.")
     pipeline.wait(100).push(BotStopped())

@@ -159,7 +159,7 @@ def test_what_the_agent_did_not_get_to_say_is_not_recorded(kind: str, client: Bl
     def script() -> Script:
         return Script(
             heard=[["Hello."], ["Stop."]],
-            answers=["Well now. " + "This goes on and on and on. " * 4, "Very well."],
+            answers=["Well now. " + "This continues and on and on. " * 4, "Very well."],
             ms_for_a_word=60,
         )
 
@@ -242,7 +242,7 @@ def test_a_tool_that_raises_is_kept_as_failed(client: Bluejay, platform: FakePla
 
 
 def test_a_refused_second_client_is_no_call_and_harms_none(client: Bluejay, platform: FakePlatform) -> None:
-    """The single-client transport turns a second caller away: no report of its own, the first goes on."""
+    """The single-client transport turns a second caller away: no report of its own, the first continues."""
 
     async def main() -> None:
         async with agent("server", banking, client) as url, caller(url, "1").dial() as line:

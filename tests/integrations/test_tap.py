@@ -75,7 +75,7 @@ def test_after_the_call_nothing_is_read(kind: type[Tap]) -> None:
 
 
 def test_an_error_at_the_end_is_counted() -> None:
-    """The agent's own close goes on."""
+    """The agent's own close continues."""
     stream = Stream(OpenAIRealtimeTap)
     stream.tap._usage = {"x": object()}
     stream.tap._speeches = None  # type: ignore[assignment]

@@ -64,7 +64,7 @@ def claimed(outbox: Outbox, **options: Any) -> ClaimedCall:
 def test_a_sealed_report_can_be_claimed_by_another_process(outbox: Outbox, other: Outbox) -> None:
     """Everything that was recorded comes with it, in order."""
     outbox.push([piece(1, body=b"abc", end="")])
-    assert other.claim(LEASE) is None  # the call goes on
+    assert other.claim(LEASE) is None  # the call continues
     assert outbox.push([piece(1, body=b"def", start=3)]) == {rid(1): (6, "sealed")}
     call = claimed(other)
     assert (call.identity, call.unsure, call.history, call.probe) == ("720488", False, {}, False)

@@ -604,7 +604,7 @@ def test_a_call_on_any_server_goes_on_without_a_clock(bench: Bench) -> None:
 
 
 def test_a_clock_may_fail_at_any_reading(bench: Bench) -> None:
-    """Whichever reading of the clock raises: the handler goes on, and something is counted for it."""
+    """Whichever reading of the clock raises: the handler continues, and something is counted for it."""
     at, failed = 0, True
     while failed:
         at += 1

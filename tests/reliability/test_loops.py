@@ -60,7 +60,7 @@ def check(stage: Stage, calls: int) -> None:
 
 
 def test_asyncio_run_twice(stage: Stage, client: Bluejay) -> None:
-    """A second loop goes on where the first has ended, with the first one's reports still on their way."""
+    """A second loop continues where the first has ended, with the first one's reports still on their way."""
     asyncio.run(serve_calls(stage, client, "first-1", "first-2"))
     asyncio.run(serve_calls(stage, client, "second-1", "second-2"))
     check(stage, 4)

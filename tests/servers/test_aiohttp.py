@@ -162,7 +162,7 @@ async def test_offsets_count_from_the_end_of_the_handshake(platform: FakePlatfor
 
 
 async def test_the_agents_close_is_the_agents(platform: FakePlatform, client: Bluejay) -> None:
-    """Its own code and reason, told at once although the handler goes on."""
+    """Its own code and reason, told at once although the handler continues."""
     closed = asyncio.Event()
 
     async def handler(request: web.Request) -> web.WebSocketResponse:
@@ -442,7 +442,7 @@ async def test_the_websocket_is_left_as_it_was_made(client: Bluejay, patched: bo
 async def test_a_client_that_cannot_be_made_leaves_the_call_unrecorded(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A wrong setting in the environment is said in the log, once for each call, and the call goes on."""
+    """A wrong setting in the environment is said in the log, once for each call, and the call continues."""
     monkeypatch.setenv("BLUEJAY_API_URL", "http://far.example")
     monkeypatch.setattr("bluejay_ws.client._default", None)
     app = web.Application(middlewares=[bluejay_middleware()])

@@ -326,7 +326,7 @@ async def test_a_header_that_is_no_id_leaves_the_call_unrecorded(client: Bluejay
 async def test_a_client_that_cannot_be_made_leaves_the_call_unrecorded(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A wrong setting in the environment is said in the log, and the call goes on."""
+    """A wrong setting in the environment is said in the log, and the call continues."""
     monkeypatch.setenv("BLUEJAY_API_URL", "http://far.example")
     monkeypatch.setattr("bluejay_ws.client._default", None)
     peer = Peer(hang_up())

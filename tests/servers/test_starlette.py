@@ -336,7 +336,7 @@ def test_a_recorded_websocket_is_the_frameworks_own(platform: FakePlatform, clie
 def test_an_endpoint_whose_websocket_cannot_be_observed_is_recorded_without_frames(
     platform: FakePlatform, client: Bluejay
 ) -> None:
-    """Somebody's own class may forbid attributes; the call goes on and ends with its endpoint."""
+    """Somebody's own class may forbid attributes; the call continues and ends with its endpoint."""
 
     class Sealed:
         __slots__ = ("application_state", "scope")

@@ -253,7 +253,7 @@ def test_two_calls_at_once_keep_their_facts_apart(client: Bluejay, platform: Fak
 def test_header_values_name_a_call_only_when_they_agree(
     headers: list[tuple[str, str]], recorded: int, client: Bluejay, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Equal values count as one; anything else goes on unrecorded, with a warning that quotes nothing of it."""
+    """Equal values count as one; anything else continues unrecorded, with a warning that quotes nothing of it."""
 
     @record(client=client)
     async def handler(websocket: ServerConnection) -> None:
@@ -372,7 +372,7 @@ def test_the_connection_is_freed_and_looks_as_before_after_the_call(client: Blue
 def test_a_protocol_that_cannot_be_observed_is_recorded_without_its_frames(
     client: Bluejay, platform: FakePlatform
 ) -> None:
-    """Where the frames cannot be seen, the call goes on, is recorded, and ends with its handler."""
+    """Where the frames cannot be seen, the call continues, is recorded, and ends with its handler."""
 
     class Guarded(ServerProtocol):
         def __setattr__(self, name: str, value: Any) -> None:
@@ -541,7 +541,7 @@ def test_a_threaded_handler_is_recorded(client: Bluejay, platform: FakePlatform)
 
 
 def test_a_threaded_handler_that_fails_fails_as_before(client: Bluejay, platform: FakePlatform) -> None:
-    """The exception goes on to the server, which closes with 1011, and the report says so."""
+    """The exception continues to the server, which closes with 1011, and the report says so."""
 
     @record(client=client)
     def handler(websocket: SyncServerConnection) -> None:

@@ -247,7 +247,7 @@ def test_an_echo_is_not_announced_while_the_caller_speaks() -> None:
 
 
 def test_an_agent_that_streams_without_pause_is_heard_where_it_speaks() -> None:
-    """Silence that is sent is not speech: the turn ends although the audio goes on."""
+    """Silence that is sent is not speech: the turn ends although the audio continues."""
 
     async def streaming(connection: ServerConnection) -> None:
         loop, due = asyncio.get_running_loop(), asyncio.get_running_loop().time()

@@ -164,7 +164,7 @@ def test_what_a_handler_raises_ends_its_connection_only() -> None:
 
 
 def test_a_connection_that_cannot_be_accepted_is_counted() -> None:
-    """No descriptors, or a peer gone in the meantime: the listener goes on without spinning."""
+    """No descriptors, or a peer gone in the meantime: the listener continues without spinning."""
     listener = Listener(echo)
     awaken, wakes = socket.socketpair()
     with socket.socket() as unusable, awaken, wakes:

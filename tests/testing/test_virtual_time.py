@@ -163,7 +163,7 @@ def test_time_does_not_jump_over_what_is_on_its_way(monkeypatch: pytest.MonkeyPa
 
 
 def test_what_never_arrives_does_not_stop_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After so many looks time goes on; what arrives meanwhile is taken first."""
+    """After so many looks time continues; what arrives meanwhile is taken first."""
     monkeypatch.setattr(virtual_time._Wire, "carries", lambda _wire: True)
     looks: list[int] = []
     arrives = [False] * (virtual_time.LOOKS + 2) + [True]

@@ -232,7 +232,7 @@ def test_an_empty_report_is_a_page_too(opened: Callable[..., Any]) -> None:
 
 
 def test_a_live_page_follows_the_calls(browser: Any) -> None:
-    """A call that goes on, its report, and the next call, as they come; the reader may go back to the first."""
+    """A call that continues, its report, and the next call, as they come; the reader may go back to the first."""
     with LivePage() as live:
         page = browser.new_page()
         complaints: list[str] = []

@@ -51,7 +51,7 @@ def test_the_page_and_its_calls_are_served(live: LivePage) -> None:
     assert "connect-src &#x27;self&#x27;" in page
     call = json.loads(get(f"{live.url}calls/720488"))
     assert call["live"] is True
-    assert call["headline"].startswith("The call goes on.")
+    assert call["headline"].startswith("The call continues.")
     assert json.loads(get(f"{live.url}calls/720487"))["headline"] == "Nothing looks wrong in this call."
 
 

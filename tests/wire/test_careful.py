@@ -283,7 +283,7 @@ def test_a_value_that_ends_the_process_is_only_a_value() -> None:
 
 
 def test_a_signal_handler_that_ends_the_process_is_obeyed() -> None:
-    """A handler of the agent's may run while a value is read: its SystemExit goes on its way."""
+    """A handler of the agent's may run while a value is read: its SystemExit continues its way."""
 
     def handler(_number: int, _frame: FrameType | None) -> None:
         raise SystemExit(0)
