@@ -25,7 +25,6 @@ from tests.proxy import Cut, Proxy, Stall
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Iterator
-    from pathlib import Path
 
     from bluejay_ws.testing.platform import Step
     from tests.proxy import Passage
