@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from bluejay_ws.wire.encode import of_a_value
+from bluejay_ws.interrupts import of_a_value
 from bluejay_ws.wire.items import OMITTED
 
 if TYPE_CHECKING:

@@ -19,9 +19,10 @@ from pydantic_core import from_json
 
 from bluejay_ws.blocks import Block, EventBlock, ToolCallBlock, UtteranceBlock
 from bluejay_ws.hearing.utterances import NOTHING, Utterance, cut_text, place
+from bluejay_ws.interrupts import of_a_value
 from bluejay_ws.log import say_seldom
 from bluejay_ws.wire import items, journal
-from bluejay_ws.wire.encode import finite, of_a_value
+from bluejay_ws.wire.encode import finite
 from bluejay_ws.wire.ids import usable_id
 from bluejay_ws.wire.items import CALL_LIMIT, ITEM_LIMIT, ITEMS_LIMIT, tool_call
 

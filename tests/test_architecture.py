@@ -19,7 +19,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = "bluejay_ws"
 ROWS = (
-    {"exceptions", "stats", "log", "settings", "version", "wire"},  # ground
+    {"exceptions", "interrupts", "stats", "log", "settings", "version", "wire"},  # ground
     {"hearing", "blocks", "recorder", "current", "simulated"},  # facts
     {"delivery"},  # out
     {"outcome", "call", "client", "results"},  # join

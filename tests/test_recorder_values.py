@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bluejay_ws.wire.encode import finite, of_a_value
+from bluejay_ws.interrupts import of_a_value
+from bluejay_ws.wire.encode import finite
 from tests.support import Call, Ear, Span
 
 if TYPE_CHECKING:

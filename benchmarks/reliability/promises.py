@@ -87,7 +87,7 @@ GUARDS: tuple[Guard, ...] = (
     ),
     Guard(
         "A signal handler that ends the process is obeyed, a value that does so is not",
-        "bluejay_ws.wire.encode:_from_signal_handler",
+        "bluejay_ws.interrupts:_from_signal_handler",
         "returns False",
         "tests/wire/test_careful.py::test_a_signal_handler_that_ends_the_process_is_obeyed",
     ),

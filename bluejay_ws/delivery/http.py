@@ -55,7 +55,8 @@ def tls_context(settings: Settings) -> ssl.SSLContext:
 
     if settings.base_url.startswith("https:"):
         try:
-            Path(os.environ.get("SSL_CERT_FILE", "")).stat()  # old versions of httpx pass over one that is not there
+            if path := os.environ.get("SSL_CERT_FILE"):
+                Path(path).stat()  # old versions of httpx pass over one that is not there
             return httpx.create_ssl_context()
         except Exception as error:
             raise _explained(error, "SSL_CERT_FILE", "SSL_CERT_DIR") from error

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 from bluejay_ws.delivery.delivery import Delivery
 from bluejay_ws.delivery.outcomes import Answer, Failure, Phase
 from bluejay_ws.delivery.store import Report
+from bluejay_ws.interrupts import of_a_value
 from bluejay_ws.log import say_seldom
 
 if TYPE_CHECKING:
@@ -200,11 +201,13 @@ class Finisher:
         report_id, ending = self._waiting.popleft()
         try:
             ending()
-        except BaseException as error:  # noqa: BLE001 - a value's own code may raise anything, such as SystemExit
+        except BaseException as error:  # a value's own code may raise anything, such as SystemExit
             self._counters.add("internal_error.end")
             self._failed(report_id)
             text = "a call's last lines could not be written (%s); its report is kept for the next start"
             say_seldom(self._counters, logging.ERROR, text, type(error).__name__)
+            if not of_a_value(error):
+                raise  # Ctrl-C on the main thread, which waits for the last lines
 
 
 class Worker:

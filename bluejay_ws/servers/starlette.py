@@ -46,9 +46,8 @@ def open_call(
     if call is not None:
         names = ("receive", "send") if litestar else ("_receive", "_send")
         state = websocket.connection_state if litestar else websocket.application_state.name
-        connection = ObjectConnection(call, websocket, names, accepted=state in {"CONNECTED", "receive"})
-        if part:
-            connection.outlast_handler()
+        accepted = state in {"CONNECTED", "receive"}
+        connection = ObjectConnection(call, websocket, names, accepted=accepted, outlasts=part)
         connection.attach(connection.observe)
     return call
 
@@ -58,12 +57,14 @@ class ObjectConnection(AsgiConnection):
 
     __slots__ = ("_names", "_outlasts", "_websocket")
 
-    def __init__(self, call: Call, websocket: Any, names: tuple[str, str], *, accepted: bool) -> None:
+    def __init__(
+        self, call: Call, websocket: Any, names: tuple[str, str], *, accepted: bool, outlasts: bool = False
+    ) -> None:
         receive, send = (getattr(websocket, name, None) for name in names)
         super().__init__(call, receive, send, accepted=accepted)  # type: ignore[arg-type]
         self._websocket = websocket
         self._names = names
-        self._outlasts = False
+        self._outlasts = outlasts
 
     def observe(self) -> None:
         """Take the place of the object's functions; the end of the connection's task is that of the connection."""
@@ -73,11 +74,8 @@ class ObjectConnection(AsgiConnection):
         task = _current_task()  # None on trio, where nobody says when the connection's task ends
         if task is not None:
             task.add_done_callback(self._task_ended)
-
-    def outlast_handler(self) -> None:
-        """Let the call live until its connection ends, whichever handlers end before."""
-        self._outlasts = True
-        self.call.handler_started()()  # the connection's task counts as one more
+            if self._outlasts:
+                self.call.handler_started()()  # the connection's task counts as one more
 
     def let_go(self) -> None:
         """Put the object's own functions back."""

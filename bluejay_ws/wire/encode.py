@@ -17,12 +17,14 @@ from enum import Enum
 from itertools import chain, islice
 from numbers import Integral, Real
 from pathlib import PurePath
-from types import FrameType, MappingProxyType, SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any, NamedTuple, TypeVar
 
 from pydantic_core import from_json, to_json
 
-__all__ = ["DEPTH_LIMIT", "ITEM_LIMIT", "Encoded", "clean", "cut_json", "cut_text", "encode", "finite", "of_a_value"]
+from bluejay_ws.interrupts import of_a_value
+
+__all__ = ["DEPTH_LIMIT", "ITEM_LIMIT", "Encoded", "clean", "cut_json", "cut_text", "encode", "finite"]
 
 _T = TypeVar("_T")
 _Read = TypeVar("_Read", bound="Callable[..., None]")
@@ -556,16 +558,6 @@ class Writer:
             self._path.discard(id(value))
 
 
-def of_a_value(error: BaseException) -> bool:
-    """Tell whether what was raised while a value was read comes from the value's own code: it must not reach the agent.
-
-    Everything does but a KeyboardInterrupt, and the SystemExit of a signal handler: the process is to end.
-    """
-    if isinstance(error, SystemExit):
-        return not _from_signal_handler(error)
-    return not isinstance(error, KeyboardInterrupt)
-
-
 _NUMBER_TEXT = 64
 """Characters of a text that may be a number; longer ones are none, and take long to read."""
 
@@ -586,18 +578,6 @@ def finite(value: object) -> float | None:
             raise
         return None
     return number if number is not None and number - number == 0.0 else None
-
-
-def _from_signal_handler(error: BaseException) -> bool:
-    """Tell whether a signal handler raised this: it may run between any two lines, and the process is to end."""
-    trace = error.__traceback__
-    while trace is not None:
-        code, known = trace.tb_frame.f_code, trace.tb_frame.f_locals
-        arguments = [known.get(name) for name in code.co_varnames[: code.co_argcount]]
-        if len(arguments) > 1 and isinstance(arguments[-2], int) and isinstance(arguments[-1], FrameType):
-            return True
-        trace = trace.tb_next
-    return False
 
 
 def _handler(cls: type) -> Callable[[Writer, Any, int], None]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from pydantic_core import from_json, to_json
 
+from bluejay_ws.interrupts import of_a_value
 from bluejay_ws.wire.encode import (
     DEPTH_LIMIT,
     ITEM_LIMIT,
@@ -18,7 +19,6 @@ from bluejay_ws.wire.encode import (
     Encoded,
     cut_json,
     encode,
-    of_a_value,
     plain_json,
     room_left,
 )

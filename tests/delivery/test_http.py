@@ -7,6 +7,7 @@ import os
 import socket
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,7 +25,6 @@ from tests.proxy import Cut, Proxy, Stall
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Iterator
-    from pathlib import Path
 
     from bluejay_ws.testing.platform import Step
     from tests.proxy import Passage
@@ -430,3 +430,17 @@ def test_a_proxy_of_the_environment_is_used_and_its_failures_are_not_the_reports
         proxy.close()
     assert proxy.asked.startswith(b"CONNECT platform.invalid:443")
     assert b"test-key" not in proxy.asked
+
+
+def test_a_directory_that_may_not_be_entered_keeps_no_client_from_being_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A process that dropped its rights often stands in such a directory: without SSL_CERT_FILE nobody looks there."""
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    monkeypatch.setattr(Path, "stat", no_permission)
+    assert tls_context(settings("https://127.0.0.1:1")).check_hostname
+
+
+def no_permission(self: Path, **_: object) -> None:
+    """Stand for a directory of somebody else's."""
+    raise PermissionError(self)

@@ -333,10 +333,11 @@ def test_a_recorded_websocket_is_the_frameworks_own(platform: FakePlatform, clie
     assert closing(platform)["text_frames"] == 3
 
 
+@pytest.mark.parametrize("part", [False, True])
 def test_an_endpoint_whose_websocket_cannot_be_observed_is_recorded_without_frames(
-    platform: FakePlatform, client: Bluejay
+    platform: FakePlatform, client: Bluejay, part: bool
 ) -> None:
-    """Somebody's own class may forbid attributes; the call continues and ends with its endpoint."""
+    """Somebody's own class may forbid attributes; the call continues and ends with its endpoint, or its part of one."""
 
     class Sealed:
         __slots__ = ("application_state", "scope")
@@ -345,7 +346,7 @@ def test_an_endpoint_whose_websocket_cannot_be_observed_is_recorded_without_fram
             self.scope = websocket_scope("720488")
             self.application_state = WebSocketState.CONNECTED
 
-    call = adapter.open_call(Sealed(), lambda: client)
+    call = adapter.open_call(Sealed(), lambda: client, part=part)
     assert call is not None
     leave = call.handler_started()
     leave()

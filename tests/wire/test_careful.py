@@ -335,11 +335,11 @@ def test_no_method_of_a_value_is_heard(base: type, error: type[BaseException]) -
     assert found[1] == 1
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
-def test_the_end_of_the_process_is_not_held_up(error: type[BaseException]) -> None:
-    """Ctrl-C and a handler of SIGTERM may strike while a foreign mapping is read."""
-    with pytest.raises(error):
-        written(trap(UserDict, error)())
+def test_the_end_of_the_process_is_not_held_up() -> None:
+    """Ctrl-C may strike while a foreign mapping is read; SystemExit of the mapping's own is contained."""
+    with pytest.raises(KeyboardInterrupt):
+        written(trap(UserDict, KeyboardInterrupt)())
+    written(trap(UserDict, SystemExit)())
 
 
 def test_what_fails_half_way_leaves_nothing_half_written() -> None:
