@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
 from pydantic_core import from_json
 
 from bluejay_ws.current import current_recorder
+from bluejay_ws.interrupts import of_a_value
 from bluejay_ws.recorder import DECORATED_TOOLS
 from bluejay_ws.simulated import stand_in
-from bluejay_ws.wire.encode import ITEM_LIMIT, encode, of_a_value
+from bluejay_ws.wire.encode import ITEM_LIMIT, encode
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping
