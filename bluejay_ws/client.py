@@ -179,6 +179,9 @@ class Bluejay:
             self.counters.add("spool.unusable")
             text = "%s; until then reports are kept in memory only, and a crash loses them"
             say(self.counters, logging.WARNING, text, settings.spool_problem)
+        if settings.verify is not None and settings.database is not None:
+            text = "BLUEJAY_VERIFY does nothing in this process, which hands its reports to a database: %s"
+            say(self.counters, logging.WARNING, text, "set it where bluejay-ws deliver runs")
 
     def __repr__(self) -> str:
         settings = getattr(self, "settings", None)  # tracebacks with locals show a client that is being made

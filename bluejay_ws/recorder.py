@@ -43,7 +43,8 @@ _SPEAKERS: dict[str, Speaker] = {"agent": "AGENT", "user": "USER"}
 _TRACE, _REPORT = 1, 2
 _DOUBLED = (
     "a trace is linked to this call, and its tool calls are recorded too: if the trace has the tools as spans, the "
-    "platform counts each twice. Leave out add_trace_id, or @record_tool and the tap (docs/providers.md, "
+    "platform counts each twice. Leave out add_trace_id, or the other source: @record_tool, add_tool_call, the tap "
+    "(docs/providers.md, "
     '"Tools that are counted twice")'
 )
 _REDACTION_FAILED = "[redaction failed]"
@@ -162,7 +163,7 @@ class Recorder:
         self._at_end: list[Callable[[], None]] | None = None
         self._blocks: dict[int, Block] = {}  # not made when first needed: two threads would make two
         self._unplaced: list[Stretch] = []
-        self._unwritten: dict[int, Utterance] | None = None  # changed since their last line
+        self._unwritten: dict[int, Utterance] = {}  # changed since their last line
         self.closed = False
         self._over = False  # nothing more is kept at all: the last line is written, or the call is left out
 
@@ -324,6 +325,8 @@ class Recorder:
             now = (self._clock() - self._started) // 1_000_000
             start = now if start_offset_ms is None else self._at(start_offset_ms)
             self._keep(_TOOL_CALL + self._tool_call(start, name, parameters, output, description))
+            if not self._sources & _REPORT:
+                self._tools_come_from(_REPORT)
         except BaseException as error:  # noqa: BLE001 - no error of ours or of a value reaches the agent
             self._contain("tool_call", error)
         return None
@@ -449,8 +452,7 @@ class Recorder:
 
     def add_trace_id(self, trace_id: str) -> None:
         """Link an OpenTelemetry trace (32 hexadecimal digits) to the call."""
-        self._unless_closed("trace_id", self._add_texts, "trace_ids", (trace_id,))
-        self._tools_come_from(_TRACE)
+        self._unless_closed("trace_id", self._link, trace_id)
 
     def add_metadata(self, **values: Any) -> None:
         """Add values that fill ``{{placeholders}}`` in custom metrics; of equal names the later one counts."""
@@ -477,7 +479,7 @@ class Recorder:
         """
         if self.closed:
             return
-        self._counters.add(f"dropped.{reason}")
+        self._counters.add(f"dropped.{reason if type(reason) is str else 'discarded'}")
         self.closed = self._over = True
         owner = self.owner
         if owner is not None:
@@ -532,8 +534,8 @@ class Recorder:
     def release(self) -> None:
         """Let go of everything after the end: whoever still holds the recorder keeps no call, no words, no cycle."""
         self.owner = self.heard = self._lines = None
-        self._bodies, self._blocks, self._unplaced = [], {}, []
-        self._at_end = self._unwritten = None
+        self._bodies, self._blocks, self._unplaced, self._unwritten = [], {}, [], {}
+        self._at_end = None
 
     # -- for the library itself ---------------------------------------------------------------------------------
 
@@ -727,13 +729,12 @@ class Recorder:
         if self._size < _AMPLE:
             return self._write(one, journal.done)
         self._counters.add("deferred.corrections")
-        self._unwritten = self._unwritten or {}
         self._unwritten[one._number] = one
         return None
 
     def _write_rest(self) -> None:
-        waiting, self._unwritten = self._unwritten, None
-        for one in (waiting or {}).values():
+        waiting, self._unwritten = self._unwritten, {}
+        for one in waiting.values():
             if one._recorder is not None:
                 self._write(one, journal.done)
 
@@ -821,6 +822,10 @@ class Recorder:
         found = self._redacted("tags", values) if kind == "tags" else values
         for value in (found,) if isinstance(found, str) else found:
             self._keep(journal.item(kind, items.text(value)))
+
+    def _link(self, trace_id: str) -> None:
+        self._add_texts("trace_ids", (trace_id,))
+        self._tools_come_from(_TRACE)
 
     def _add_metadata(self, values: dict[str, Any]) -> None:
         notes: list[str] = []

@@ -228,7 +228,9 @@ def _verify_after(given: bool | float | None, env: _Environment) -> float | None
         word = (env.get(setting) or "").strip().lower()
         value = _SWITCHES.get(word)
         if value is None:
-            value = float(word) if re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", word) else float("nan")
+            if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", word):
+                raise ConfigurationError(setting, f"is {word!r}", "set it to 1, 0, or a number of seconds above zero")
+            value = float(word)
     if isinstance(value, bool):
         return VERIFY_AFTER if value else None
     _check_seconds(setting, value)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
 from pydantic_core import from_json
 
 from bluejay_ws.current import current_recorder
+from bluejay_ws.interrupts import of_a_value
 from bluejay_ws.recorder import DECORATED_TOOLS
 from bluejay_ws.simulated import stand_in
 from bluejay_ws.wire.encode import ITEM_LIMIT, encode
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping
 
     from bluejay_ws.blocks import ToolCallBlock
+    from bluejay_ws.recorder import Recorder
+    from bluejay_ws.wire.encode import Encoded
 
 __all__ = ["record_tool"]
 
@@ -253,20 +256,35 @@ def _coroutine(tool: _Tool, function: Callable[..., Any]) -> Callable[..., Any]:
 class _Yielded:
     """The first items of a generator, each as it stood when it was yielded, and how many there were."""
 
-    __slots__ = ("count", "items", "room")
+    __slots__ = ("count", "items", "mapped", "recorder", "room")
 
-    def __init__(self) -> None:
+    def __init__(self, recorder: Recorder) -> None:
+        self.recorder = recorder
         self.count = 0
         self.items: list[Any] = []
-        self.room = ITEM_LIMIT
+        self.mapped = False
+        self.room = ITEM_LIMIT // 2  # the tool's name and parameters take their part of the item
 
     def add(self, item: object) -> None:
         self.count += 1
-        if self.room > 0 and len(self.items) < YIELDED_LIMIT:
-            # A tool may yield one object again and again, or many that are large: neither is held.
-            data = encode(item, limit=self.room).json
-            self.room -= len(data)
-            self.items.append(from_json(data))
+        if self.room <= 0 or len(self.items) >= YIELDED_LIMIT:
+            return
+        try:
+            self._keep(encode(item, limit=self.room))
+        except BaseException as error:  # no error of ours or of a value reaches the tool
+            if not of_a_value(error):
+                raise
+            self.recorder.failed("output", error)
+
+    def _keep(self, found: Encoded) -> None:
+        """Keep an item as JSON: a tool may yield one object again and again, or many that are large."""
+        if found.mapped and not self.mapped:  # once for a tool call, as everywhere
+            self.mapped = True
+            self.recorder.count("mapped.output")
+        if found.cut:
+            self.recorder.count("cut.output")
+        self.room = 0 if found.cut else self.room - len(found.json) - 1
+        self.items.append(from_json(found.json))
 
     def output(self) -> object:
         if self.count == len(self.items):
@@ -307,7 +325,8 @@ def _generator(tool: _Tool, function: Callable[..., Any]) -> Callable[..., Any]:
             return plain
         other = stand_in(tool.name)
         generator = function(*args, **kwargs) if other is None else _yielding(tool, other, args, kwargs)
-        return _recorded(generator, tool.begin(args, kwargs, mocked=other is not None))
+        yielded = _Yielded(current_recorder())
+        return _recorded(generator, tool.begin(args, kwargs, mocked=other is not None), yielded)
 
     return call
 
@@ -337,8 +356,7 @@ async def _yielding_async(
             yield item
 
 
-def _recorded(generator: Generator[Any, Any, Any], block: ToolCallBlock) -> Generator[Any, Any, Any]:
-    yielded = _Yielded()
+def _recorded(generator: Generator[Any, Any, Any], block: ToolCallBlock, yielded: _Yielded) -> Generator[Any, Any, Any]:
     with block:
         try:
             return (yield from _noted(generator, yielded))
@@ -373,13 +391,15 @@ def _async_generator(tool: _Tool, function: Callable[..., Any]) -> Callable[...,
             return plain
         other = stand_in(tool.name)
         generator = function(*args, **kwargs) if other is None else _yielding_async(tool, other, args, kwargs)
-        return _recorded_async(generator, tool.begin(args, kwargs, mocked=other is not None))
+        yielded = _Yielded(current_recorder())
+        return _recorded_async(generator, tool.begin(args, kwargs, mocked=other is not None), yielded)
 
     return call
 
 
-async def _recorded_async(generator: AsyncGenerator[Any, Any], block: ToolCallBlock) -> AsyncGenerator[Any, Any]:
-    yielded = _Yielded()
+async def _recorded_async(
+    generator: AsyncGenerator[Any, Any], block: ToolCallBlock, yielded: _Yielded
+) -> AsyncGenerator[Any, Any]:
     with block:
         step: Callable[[Any], Any] = generator.asend
         sent: Any = None

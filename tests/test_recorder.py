@@ -545,6 +545,28 @@ def test_a_call_that_is_left_out_is_counted_with_its_reason(call: Call, reason: 
     assert call.counters.snapshot() == {f"dropped.{reason}": 1}
 
 
+def test_a_reason_that_is_no_text_is_not_asked_for_one(call: Call) -> None:
+    """What it raises would reach the agent."""
+
+    class Unspeakable:
+        """An object whose text cannot be had."""
+
+        def __str__(self) -> str:
+            raise ValueError
+
+    call.recorder.discard(Unspeakable())  # type: ignore[arg-type]
+    assert call.counters.snapshot() == {"dropped.discarded": 1}
+
+
+def test_corrections_that_wait_for_the_end_have_one_place_from_the_beginning(call: Call) -> None:
+    """Two threads that make it as they need it would make two, and lose what is in one of them."""
+    place = call.recorder._unwritten
+    assert place == {}
+    call.recorder._size = items.CALL_LIMIT
+    call.recorder._rewrite(call.recorder.agent_said("Hello."))
+    assert call.recorder._unwritten is place
+
+
 def test_redaction_comes_before_anything_is_kept() -> None:
     """The hook sees each kind of value, and only its answer is kept."""
     seen: list[str] = []
@@ -766,13 +788,11 @@ def test_a_block_that_is_open_at_the_end_is_kept_as_it_is_then(call: Call) -> No
 def test_tools_of_a_linked_trace_and_of_the_report_are_said_to_be_counted_twice(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Once for a call, whichever comes first, with the remedy; a tool recorded by hand may be meant so."""
+    """Once for a call, whichever comes first, with the remedy."""
     for first in (True, False):
         call = Call()
         if first:
             call.recorder.add_trace_id("0" * 31 + "1")
-        call.recorder.add_tool_call("by_hand")
-        assert call.counters["doubled.tool_calls"] == 0
         for _ in range(2):
             with call.recorder.tool_call("f"):
                 pass
@@ -781,6 +801,28 @@ def test_tools_of_a_linked_trace_and_of_the_report_are_said_to_be_counted_twice(
         assert call.counters["doubled.tool_calls"] == 1
         assert "Leave out add_trace_id" in caplog.text
         caplog.clear()
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_tool_call_recorded_by_hand_may_be_in_the_trace_too(call: Call, *, first: bool) -> None:
+    """A decorated tool that records one says no more than it does without."""
+    if first:
+        call.recorder.add_trace_id("0" * 31 + "1")
+    call.recorder.add_tool_call("by_hand")
+    assert call.counters["doubled.tool_calls"] == first
+    with call.recorder.tool_call("f"):
+        call.recorder.add_tool_call("by_hand")
+    call.recorder.add_trace_id("0" * 31 + "2")
+    assert call.counters["doubled.tool_calls"] == 1
+
+
+def test_a_trace_that_comes_after_the_end_doubles_nothing(call: Call) -> None:
+    """It is not linked."""
+    with call.recorder.tool_call("f"):
+        pass
+    call.recorder.stop()
+    call.recorder.add_trace_id("0" * 31 + "1")
+    assert call.counters.snapshot() == {"dropped.after_close": 1}
 
 
 def test_a_text_of_which_nothing_was_heard_is_not_reported() -> None:

@@ -8,6 +8,7 @@ import functools
 import inspect
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from datetime import date
 from typing import TYPE_CHECKING, Annotated, Any
 
 import pytest
@@ -141,10 +142,57 @@ def test_what_a_generator_yields_is_recorded_as_it_was_then_and_not_held(call: C
 
     pass_on(grows())
     (tool,) = tools_of(call)
-    text = str(tool.output)
-    assert text.startswith('[{"done":1},{"done":2},"xxx')
-    assert len(text) <= 256 * 1024
+    first, second, *pieces, cut, rest = tool.output
+    assert (first, second, rest) == ({"done": 1}, {"done": 2}, "...[cut: 8 items]")
+    assert pieces == ["x" * 100_000]
+    assert cut.endswith("x...[cut: 100000 bytes]")
+    assert call.counters["cut.output"] == 1
     assert len(held) == 6
+
+
+def test_what_of_a_yielded_item_became_another_type_is_counted(call: Call) -> None:
+    """Once for a tool call, as for a tool that returns it."""
+
+    @record_tool
+    def dates() -> Generator[Any, None, None]:
+        yield date(2026, 1, 1)
+        yield {1}
+
+    list(dates())
+    assert tools_of(call)[0].output == ["2026-01-01", [1]]
+    assert call.counters["mapped.output"] == 1
+
+
+class _Raising(type):
+    """Its classes raise when somebody asks where they come from."""
+
+    error: type[BaseException] = SystemExit
+
+    @property
+    def __module__(cls) -> str:  # type: ignore[override]
+        raise cls.error
+
+
+class Odd(metaclass=_Raising):
+    """An object that cannot be recorded."""
+
+    __slots__ = ()
+
+
+def test_what_a_yielded_item_raises_does_not_reach_the_tool(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is counted; a KeyboardInterrupt is not of the item, and is raised."""
+
+    @record_tool
+    def odd() -> Generator[Any, None, None]:
+        yield Odd()
+        yield 1
+
+    assert len(list(odd())) == 2
+    assert call.counters["dropped.failed_output"] == 1
+    monkeypatch.setattr(Odd, "error", KeyboardInterrupt)
+    with pytest.raises(KeyboardInterrupt):
+        list(odd())
+    assert tools_of(call)[0].output == [1, "...[cut: 2 items]"]
 
 
 def test_a_generator_tool_that_is_closed_early_is_kept(call: Call) -> None:

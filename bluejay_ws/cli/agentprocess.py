@@ -30,7 +30,6 @@ LISTENS = "0A"
 LOOK_SECONDS = 0.05
 SETTLE_SECONDS = 0.3  # an agent that opens several ports opens them one after the other
 LAST_LINES = 12
-LOOPBACK = "127.0.0.1"
 
 
 class AgentProcess:

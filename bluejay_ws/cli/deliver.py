@@ -85,7 +85,7 @@ def _told_to_stop() -> Iterator[threading.Event]:
         yield stop
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, handler or signal.SIG_DFL)  # None: it was not Python's, and cannot be given back
 
 
 def _settings(args: argparse.Namespace) -> Settings:

@@ -19,6 +19,7 @@ from bluejay_ws.delivery.claimed import ClaimedLease, ClaimedStore, Settlement, 
 from bluejay_ws.delivery.outcomes import Platform, State
 from bluejay_ws.delivery.postgres import ClaimedCall, Listener, Outbox, shown
 from bluejay_ws.delivery.verify import Verifier
+from bluejay_ws.delivery.workers import NoClient
 from bluejay_ws.exceptions import BluejayError
 from bluejay_ws.log import say_seldom
 
@@ -40,6 +41,7 @@ TIDY_EVERY = 30.0
 LOOK_EVERY = 1.0
 WORKERS = 8
 MISCONFIGURED_PAUSE = 15.0
+BUSY_PAUSE = 1.0
 BREAKER_WAIT = 1.0
 DELIVERED_DAYS, PARKED_DAYS = 7.0, 30.0
 SETTLE_PAUSE = 0.5
@@ -174,6 +176,16 @@ class Deliverer:
                 self._context = tls_context(self._settings)
         return HttpExchange(self._settings, self._context)
 
+    def _client(self) -> Any:
+        """Return a worker's HTTP client. Where none can be made, its stand-in answers why. Never raises."""
+        try:
+            client = self._make_client()
+        except Exception as error:  # noqa: BLE001 - becomes the outcome of the attempt, which says it; tried again
+            self._counters.add(f"errors.deliverer.{type(error).__name__}")
+            return NoClient(error)
+        self._watched.append(client)
+        return client
+
     def _woken(self) -> None:
         with self._ready:
             self._calls += 1
@@ -202,8 +214,8 @@ class Deliverer:
 
     def _work(self) -> None:
         outbox = self._outbox()
-        client = self._make_client()
-        self._watched += [outbox.link, client]
+        client = self._client()
+        self._watched.append(outbox.link)
         number = 0
         while not self._stop.is_set():
             call = None
@@ -212,6 +224,7 @@ class Deliverer:
                 began = time.monotonic()
                 call = self._claim(outbox, number)
                 if call is not None:
+                    client = self._client() if isinstance(client, NoClient) else client
                     self._deliver(outbox, client, call, began)
             if call is None:
                 self._rest()
@@ -239,7 +252,7 @@ class Deliverer:
         except BluejayError as error:
             self._counters.add("errors.outbox")
             say_seldom(self._counters, logging.WARNING, "%s; trying again", error)
-            self._stop.wait(SETTLE_PAUSE * (0.5 + random.random()))  # noqa: S311
+            self._stop.wait(SETTLE_PAUSE * (0.5 + _random()))
         except Exception as error:  # noqa: BLE001 - a worker must not end: it is counted, and the lease runs out
             self._counters.add(f"errors.deliverer.{type(error).__name__}")
             self._stop.wait(SETTLE_PAUSE)
@@ -263,9 +276,11 @@ class Deliverer:
             delivery = lease.delivery()
             decision = self._attempts.attempt(delivery, TimelyExchange(client, claimed_at + self._lease / 3))
         finally:
-            del self._store.claimed[call.identity]
+            self._store.claimed.pop(call.identity, None)
         if decision.platform is Platform.UP and decision.state is State.DELIVERED:
             self._accepted_at = self._now()
+        if decision.busy:  # the platform asks for fewer requests
+            self._paused_until = max(self._paused_until, time.monotonic() + BUSY_PAUSE)
         if decision.platform is Platform.MISCONFIGURED:
             self._misconfigured(decision)
         return lease.settlement(delivery, decision)

@@ -186,12 +186,15 @@ class Handover:
         yield from pieces
 
     def _removed(self, report_id: str, identity: str) -> list[Piece]:
-        """Give up a report whose file somebody has removed."""
+        """Wait no longer for a report whose file has gone.
+
+        Another process of this machine may have handed it over: what the database has of it is never deleted.
+        """
         self._counters.add("dropped.file_removed")
-        text = "call %s: report %s is lost: it was removed from %s"
-        say(self._counters, logging.ERROR, text, identity, report_id, self._directory, simulation_result_id=identity)
+        text = "call %s: report %s is not in %s: its file is gone: removed, or handed over by another process"
+        say(self._counters, logging.WARNING, text, identity, report_id, self._directory, simulation_result_id=identity)
         sent = self._forget(report_id)
-        return [Piece(report_id, "", sent.acknowledged, b"", "gone")] if sent and sent.acknowledged else []
+        return [Piece(report_id, identity, sent.acknowledged, b"", "lost")] if sent and sent.acknowledged else []
 
     def _all_others(self, seen: set[str]) -> Iterator[Piece]:
         """Look at every other file of this process, wherever it is by now."""
@@ -350,6 +353,7 @@ class FleetSender:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._guarded = False
+        self._endings_wait = False
         self._let_go = False
         self._failing = False
 
@@ -364,12 +368,11 @@ class FleetSender:
             thread = threading.Thread(target=self._work, name="bluejay_ws-handover", daemon=True)
             try:
                 thread.start()
-                self._thread = thread
-                if not self._guarded:
-                    self._guarded = True
-                    threading.Thread(target=self._guard, name="bluejay_ws-guard", daemon=False).start()
-            except RuntimeError:
+            except (RuntimeError, MemoryError):
                 self._counters.add("errors.no_thread")
+                return
+            self._thread = thread
+            self._start_guard()
 
     def submit(self, report: Report) -> None:
         """Take a report over. Never raises, and takes microseconds."""
@@ -381,7 +384,8 @@ class FleetSender:
     def end(self, report_id: str, ending: Callable[[], None]) -> None:
         """Let a call that is over write its last lines, which call `submit` or `withdraw`."""
         self._handover.waiting.add(report_id)
-        self._finisher.add(report_id, ending)
+        if not self._finisher.add(report_id, ending):
+            self._endings_wait = True
 
     def withdraw(self, report_id: str) -> None:
         """Wait no longer for a report that `end` announced."""
@@ -401,6 +405,7 @@ class FleetSender:
         until = self._clock() + timeout
         if self._handover.waiting:
             self.start()
+            self._start_finisher()
         while self._handover.waiting and self._clock() < until:
             self._wake.set()
             time.sleep(POLL)
@@ -446,9 +451,33 @@ class FleetSender:
 
     # -- inside -------------------------------------------------------------------------------------------------
 
+    def _start_guard(self) -> None:
+        """Start the guard, if it does not run; under the lock. There is nothing to guard once the main thread ended."""
+        if self._guarded or not threading.main_thread().is_alive():
+            return
+        self._guarded = True
+        try:
+            threading.Thread(target=self._guard, name="bluejay_ws-guard", daemon=False).start()
+        except (RuntimeError, MemoryError):
+            self._guarded = False
+            self._counters.add("errors.no_thread")
+
+    def _start_finisher(self) -> None:
+        """Start the thread that ends calls, where that failed before."""
+        if self._endings_wait and self._finisher.start():
+            self._endings_wait = False
+
+    def _start_what_is_missing(self) -> None:
+        """Start the threads that could not be started before."""
+        self._start_finisher()
+        if not self._guarded:
+            with self._lock:
+                self._start_guard()
+
     def _work(self) -> None:
         pause = 0.0
         while not self._stop.is_set():
+            self._start_what_is_missing()
             self._wake.wait(pause or ROUND)
             if pause and self._stop.wait(pause):
                 break

@@ -22,13 +22,14 @@ from bluejay_ws.wire.platform import IN_PROGRESS
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-__all__ = ["Facts", "Verifier", "differences", "facts_of"]
-
-if TYPE_CHECKING:
     from bluejay_ws.stats import Counters
+
+__all__ = ["Facts", "Verifier", "differences", "facts_of"]
 
 MOST = 1_000
 """So many calls wait for their look; more are counted as ``verify.skipped``."""
+LARGEST = 1024 * 1024
+"""A longer body is counted as ``verify.skipped``: to read it would hold the interpreter, and with it the agent."""
 PACE = 0.2
 """Seconds between two looks: no wave of them follows a wave of reports."""
 JOIN_SECONDS = 1.0
@@ -126,7 +127,8 @@ def _doubled(sent: Counter[Any], shown: Counter[Any]) -> int:
 
 
 def _tool(name: str, call: dict[str, Any]) -> tuple[_Item, int]:
-    contents = json.dumps([call.get("parameters"), call.get("output")], sort_keys=True)
+    parameters = call.get("parameters")
+    contents = json.dumps([{} if parameters is None else parameters, call.get("output")], sort_keys=True)
     return (name, _offset(call)), hash(contents)
 
 
@@ -200,6 +202,9 @@ class Verifier:
             simulation_result_id: of the call.
             body: as it was accepted.
         """
+        if len(body) > LARGEST:
+            self._counters.add("verify.skipped")
+            return
         try:
             facts = facts_of(body)
         except Exception as error:  # noqa: BLE001 - the report is delivered, whatever its numbers are

@@ -106,6 +106,10 @@ class DeepgramTap(Tap):
         elif message.get("role") == "assistant" and message.get("content") and not self._stale:
             self._sentence(message["content"], filler=message.get("conversational_behavior") == "filler")
 
+    def _begins_anew(self, _: dict[str, Any]) -> None:
+        """Another reply begins: what comes now is not of the one that was cut."""
+        self._stale = False
+
     def _sentence(self, text: str, *, filler: bool) -> None:
         self._answered_since = True
         if self._said is not None and self._said.reply.final:
@@ -254,6 +258,8 @@ class DeepgramTap(Tap):
 
     received: ClassVar[Mapping[str, Callable[[Any, Any], None]]] = {
         "UserStartedSpeaking": _user_began,
+        "AgentThinking": _begins_anew,
+        "AgentStartedSpeaking": _begins_anew,
         "ConversationText": _text,
         "AgentAudioDone": _audio_done,
         "FunctionCallRequest": _requested,
@@ -272,7 +278,7 @@ class DeepgramTap(Tap):
         "InjectUserMessage": _inject,
     }
     quiet: ClassVar[frozenset[str]] = frozenset({
-        *("Welcome", "SettingsApplied", "AgentThinking", "AgentStartedSpeaking", "PromptUpdated", "SpeakUpdated"),
+        *("Welcome", "SettingsApplied", "PromptUpdated", "SpeakUpdated"),
         *("ThinkUpdated", "ListenUpdated", "EndOfThought"),
     })  # fmt: skip
 

@@ -156,18 +156,11 @@ class ElevenLabsTap(Tap):
             super()._tell_agent(reply)  # else its audio is still to come, and tells when it was said
 
     def _tell_unspoken(self) -> None:
-        """Tell the texts whose audio has not come: in a chat there is none."""
+        """Tell the texts whose audio has not come: it may not pass here, and only a setting makes a chat."""
         for reply in self._replies.values():
             if reply.start is None and reply.said is None and reply.text and reply.corrected != "":
-                self._tell_without_audio(reply)
-
-    def _tell_without_audio(self, reply: Reply) -> None:
-        if self._plays_until:
-            reply.start = self._stamp(reply.plays_from)
-            self._tell_agent(reply)
-        else:
-            self._text_reply(reply.text, at=int(reply.plays_from))
-            reply.corrected = ""
+                reply.start = self._stamp(reply.plays_from)
+                self._tell_agent(reply)
 
     # -- tools -------------------------------------------------------------------------------------------------
 

@@ -49,6 +49,7 @@ class OpenAIRealtimeTap(Tap):
         self._texts: dict[Any, None] = {}
         self._withdrawn: dict[Any, Any] = {}  # tools of cancelled replies, which may be answered all the same
         self._least_delay = float("inf")  # of pings, in which xAI tells the time
+        self._playing_out: Any = None  # the response whose audio the server plays
         self._plays_elsewhere = False  # WebRTC and SIP: the audio is not in the events
         self.live = Live(self)
 
@@ -225,13 +226,19 @@ class OpenAIRealtimeTap(Tap):
 
     def _play_out_begins(self, event: dict[str, Any]) -> None:
         """WebRTC and SIP: the server plays the audio itself, and says when."""
-        self._plays_elsewhere = True
-        for reply in self._of_response(event.get("response_id")):
+        self._plays_elsewhere, self._playing_out = True, event.get("response_id")
+        for reply in self._of_response(self._playing_out):
             if reply.start is None:
                 self._reply_begins(reply)
 
+    def _reply(self, key: Any, response: Any = None) -> Reply:
+        reply = super()._reply(key, response)
+        if reply.start is None and response is not None and response == self._playing_out:
+            self._reply_begins(reply)  # its audio began before its first word came
+        return reply
+
     def _play_out_ends(self, event: dict[str, Any]) -> None:
-        self._plays_elsewhere = True
+        self._plays_elsewhere, self._playing_out = True, None
         for reply in self._of_response(event.get("response_id"))[-1:]:
             if reply.start is not None and not reply.audio_ms and reply.heard_ms is None:
                 reply.audio_ms = max(0.0, self._now() - reply.plays_from)
@@ -243,7 +250,7 @@ class OpenAIRealtimeTap(Tap):
 
     def _cleared(self, event: dict[str, Any]) -> None:
         """WebRTC and SIP: the server stopped its own play-out."""
-        self._plays_elsewhere = True
+        self._plays_elsewhere, self._playing_out = True, None
         self._interrupts(event.get("response_id"))
         for reply in self._of_response(event.get("response_id")):
             if reply.heard_ms is None:

@@ -36,6 +36,8 @@ PAUSE_MS = 700.0
 """Silence that ends what the caller says, where the provider does not say when it ended."""
 ASK_AGAIN_MS = 200
 """So often it is asked whether the call's frames are observed, until they are."""
+MOMENTS = 4_096
+"""So many moments of the audio that was sent are kept; of the older half, every second goes when there are more."""
 _GROWTH = 3.0
 
 
@@ -531,7 +533,8 @@ class InputClock:
 
     Audio cannot have been sent before it was heard. So the moment of a position is told by whichever later frame was
     sent with the least delay: audio that was held back and sent in a burst stands where it belongs, and so does what
-    follows a gap. Takes a few entries, however long the call.
+    follows a gap. Takes some thousand entries at most, however long the call: where audio comes later and later, what
+    was sent minutes ago is known less exactly.
     """
 
     __slots__ = ("_delays", "_ends", "position_ms")
@@ -551,6 +554,8 @@ class InputClock:
             ends.pop()
         delays.append(delay)
         ends.append(self.position_ms)
+        if len(ends) > MOMENTS:
+            del delays[: MOMENTS // 2 : 2], ends[: MOMENTS // 2 : 2]
 
     def offset(self, position_ms: float) -> float | None:
         """Return when the audio at this position was heard; None before any audio."""

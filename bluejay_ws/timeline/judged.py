@@ -123,7 +123,7 @@ def _side(call: object) -> str:
     if not isinstance(call, dict):
         return ""
     at = call.get("start_offset_ms")
-    return _json(call.get("parameters")) + ("" if at is None else f" at {at / 1000:.2f} s")
+    return _json(call.get("parameters")) + (f" at {at / 1000:.2f} s" if isinstance(at, int | float) else "")
 
 
 def _dicts(value: object) -> list[dict[str, Any]]:

@@ -94,7 +94,7 @@ def tool_call(
         notes: gets what was cut or mapped.
         limit: bytes that the item may take; held to from 8 KiB on.
     """
-    # The hottest path of all: `plain.plain_json` written out, so that nothing is built or called in vain.
+    # The hottest path of all: `encode.plain_json` written out, so that nothing is built or called in vain.
     item: dict[str, object] = {"start_offset_ms": start_offset_ms, "name": name}
     if description is not None:
         item["description"] = description
@@ -118,7 +118,7 @@ def tool_call(
                 data = to_json(item, inf_nan_mode="null")
                 if len(data) <= limit and (_BACKSLASH not in data or NUL not in data):
                     return data
-        except Exception:  # noqa: BLE001 - as in `plain.plain_json`
+        except Exception:  # noqa: BLE001 - as in `encode.plain_json`
             return _careful_tool_call(item, limit, notes)
     return _careful_tool_call(item, limit, notes)
 

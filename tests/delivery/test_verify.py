@@ -12,7 +12,7 @@ import pytest
 
 from bluejay_ws.client import Bluejay
 from bluejay_ws.delivery.outcomes import Answer, Failure, Phase
-from bluejay_ws.delivery.verify import MOST, Verifier, _result, differences, facts_of
+from bluejay_ws.delivery.verify import LARGEST, MOST, Verifier, _result, differences, facts_of
 from bluejay_ws.exceptions import ConfigurationError
 from bluejay_ws.results import STATUSES
 from bluejay_ws.stats import Counters
@@ -121,6 +121,14 @@ def test_what_was_sent_is_compared_with_what_is_shown(shown: dict[str, Any], exp
     assert differences(facts, read) == expected
 
 
+def test_a_tool_without_parameters_or_output_is_shown_with_empty_ones() -> None:
+    """Left out, null and an empty object are the same."""
+    bare = {"name": "hang_up", "start_offset_ms": 5}
+    shown = result({**bare, "parameters": {}, "output": None})
+    assert differences(facts_of(sent(bare)), shown) == {}
+    assert differences(facts_of(sent({**bare, "parameters": None})), shown) == {}
+
+
 def test_a_report_that_is_there_twice_is_seen() -> None:
     """Its events are doubled too."""
     shown = result(tool(), tool())
@@ -198,6 +206,11 @@ def test_two_deliveries_of_one_call_share_a_look() -> None:
 def test_what_cannot_be_read_is_counted_and_not_looked_at() -> None:
     """Who delivered it hears nothing of that."""
     assert looked(Results(), b"no JSON") == {"errors.verify.JSONDecodeError": 1}
+
+
+def test_a_long_body_is_counted_and_not_read() -> None:
+    """To read several MB holds the interpreter, and with it the agent."""
+    assert looked(Results(), b" " * (LARGEST + 1)) == {"verify.skipped": 1}
 
 
 def test_more_calls_than_memory_is_for_are_counted() -> None:
@@ -343,11 +356,16 @@ def test_a_forked_child_looks_at_nothing_of_its_parent(platform: FakePlatform) -
     assert "verify.not_looked" not in bluejay.stats()
 
 
-def test_agents_of_a_fleet_do_not_verify(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They deliver nothing: the argument says who does. The environment may be the whole fleet's, and is let pass."""
+def test_agents_of_a_fleet_do_not_verify(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They deliver nothing: the argument says who does. The environment may be the whole fleet's: one WARNING."""
     pytest.importorskip("psycopg")
     monkeypatch.setitem(os.environ, "BLUEJAY_SPOOL_DIRECTORY", str(tmp_path))
     with pytest.raises(ConfigurationError, match="bluejay-ws deliver --verify"):
         Bluejay(spool="postgresql://nobody@127.0.0.1:9/none", verify=True)
+    Bluejay(spool="postgresql://nobody@127.0.0.1:9/none").close(0)
+    assert "BLUEJAY_VERIFY" not in caplog.text
     monkeypatch.setitem(os.environ, "BLUEJAY_VERIFY", "1")
     Bluejay(spool="postgresql://nobody@127.0.0.1:9/none").close(0)
+    assert caplog.text.count("BLUEJAY_VERIFY does nothing in this process") == 1

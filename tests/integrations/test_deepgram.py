@@ -63,6 +63,15 @@ def test_what_still_comes_of_a_cut_reply_was_not_heard(stream: Stream) -> None:
     ]
 
 
+@pytest.mark.parametrize("kind", ["AgentThinking", "AgentStartedSpeaking"])
+def test_the_reply_after_a_cough_was_heard(stream: Stream, kind: str) -> None:
+    """The caller broke in and said nothing: no text comes, and the agent speaks again."""
+    stream.received(text("assistant", "Hello there my friend."), pcm(2_000)).at(1_000)
+    stream.received(STARTED, text("assistant", "And more.")).at(3_000)
+    stream.received({"type": kind}, text("assistant", "As I said."), pcm(500), DONE)
+    assert stream.said() == [(0, 1_000, "AGENT", f"Hello there{CUT}"), (3_000, 3_500, "AGENT", "As I said.")]
+
+
 def test_a_start_that_led_to_nothing_is_forgotten(stream: Stream) -> None:
     """A noise, after which the agent spoke: the next start is another, and may break in."""
     stream.at(500).received(STARTED).at(5_000).received(text("assistant", "Hello there my friend."), pcm(2_000))

@@ -87,7 +87,7 @@ def test_a_correction_is_enough(stream: Stream) -> None:
 
 
 def test_a_text_that_comes_before_its_audio_waits_for_it(stream: Stream) -> None:
-    """Without any it stands where it came, and a chat is none of it spoken."""
+    """Without any it stands where it came."""
     stream.at(1_000).received(said("It is sunny.", 1)).at(1_700).received(sound(2_000, 1))
     stream.at(5_000).received(said("No audio.", 2, "s"), heard("Hm", 3), said("Bye.", 4, "t"))
     assert [(start, text) for start, _, _, text in stream.said()] == [
@@ -96,10 +96,18 @@ def test_a_text_that_comes_before_its_audio_waits_for_it(stream: Stream) -> None
         (5_001, "Hm"),
         (5_002, "Bye."),
     ]
-    chat = Stream(ElevenLabsTap).at(300).received(said("It is sunny.", 1)).at(900)
-    chat.sent({"type": "user_message", "text": "Thanks"})
-    assert (chat.words(), chat.events()) == ([], ["Text reply of the model", "Text sent to the model"])
-    assert [one.start_offset_ms for one in chat.report.events or []][:2] == [300, 900]
+
+
+def test_where_the_agents_audio_does_not_pass_its_texts_are_said_all_the_same(stream: Stream) -> None:
+    """It may go another way, as over WebRTC; only the setting tells that a conversation is a chat."""
+    stream.at(300).received(said("It is sunny.", 1)).at(900).sent({"type": "user_message", "text": "Thanks"})
+    stream.at(1_500).received(heard("And now?", 2)).at(2_000).received(said("Rain.", 3, "s"))
+    assert stream.said() == [
+        (300, 300, "AGENT", "It is sunny."),
+        (1_500, 1_500, "USER", "And now?"),
+        (2_000, 2_000, "AGENT", "Rain."),
+    ]
+    assert stream.events() == ["Text sent to the model"]
 
 
 def test_texts_without_a_number_are_each_an_utterance(stream: Stream) -> None:

@@ -521,6 +521,16 @@ def test_a_pause_that_is_taken_back_before_any_reply_takes_nothing_with_it(strea
     assert stream.events() == [INTERRUPTED]
 
 
+def test_play_out_may_begin_before_the_first_word_comes(stream: Stream) -> None:
+    """What is said is kept at once, and not only at the end of the call."""
+    stream.at(300).received(event("output_audio_buffer.started", response_id="r"))
+    stream.at(400).received(event("response.audio_transcript.delta", item_id="a", response_id="r", delta="One two"))
+    assert any(b"One two" in body for body in stream.call.recorder.bodies)
+    stream.received(said("a", "One two three.")).at(1_400)
+    stream.received(event("output_audio_buffer.stopped", response_id="r"))
+    assert stream.said() == [(400, 1_400, "AGENT", "One two three.")]
+
+
 def test_play_out_that_is_told_of_audio_in_the_events_changes_nothing(stream: Stream) -> None:
     """Its beginning and length are known already; nor does that of a reply of which nothing is known."""
     stream.at(100).received(sound("a", 1_000), event("output_audio_buffer.started", response_id="r"))

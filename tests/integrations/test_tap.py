@@ -19,7 +19,7 @@ from bluejay_ws.integrations.gemini_live import GeminiLiveTap
 from bluejay_ws.integrations.hume import HumeTap
 from bluejay_ws.integrations.nova_sonic import NovaSonicTap
 from bluejay_ws.integrations.openai_realtime import OpenAIRealtimeTap
-from bluejay_ws.integrations.tap import KEPT, Tap, audio_bytes, parsed, plain, spoken_part
+from bluejay_ws.integrations.tap import KEPT, MOMENTS, InputClock, Tap, audio_bytes, parsed, plain, spoken_part
 from bluejay_ws.integrations.ultravox import UltravoxTap
 from tests.integrations.streams import Stream, audio, pcm
 from tests.support import Call
@@ -172,6 +172,18 @@ def test_only_the_newest_are_kept_for_corrections() -> None:
     stream.received({"type": completed, "item_id": 5, "transcript": "Late."})
     assert len(stream.words()) == KEPT + 11
     assert len(stream.tap._speeches) == KEPT
+
+
+def test_the_moments_of_the_audio_that_was_sent_are_some_thousand_however_long_the_call() -> None:
+    """Each frame of audio comes a little later than the one before it: none stands for another."""
+    clock = InputClock()
+    for number in range(1, 30_000):
+        clock.appended(20.0, number * 21.0)
+        assert len(clock._ends) == len(clock._delays) <= MOMENTS
+    newest = 29_999
+    assert clock.offset((newest - 1_000) * 20.0) == (newest - 1_000) * 21.0
+    assert clock.offset((newest - 5_000) * 20.0) == pytest.approx((newest - 5_000) * 21.0, abs=50.0)
+    assert sorted(clock._ends) == clock._ends
 
 
 def test_usage_of_any_shape_adds_up() -> None:

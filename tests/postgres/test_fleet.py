@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,11 +20,14 @@ import pytest
 from bluejay_ws.client import Bluejay
 from bluejay_ws.delivery import outcomes
 from bluejay_ws.delivery.deliverer import Deliverer
+from bluejay_ws.delivery.handover import Handover, LocalSpool
 from bluejay_ws.delivery.livefile import LiveFile
 from bluejay_ws.delivery.postgres import Outbox
+from bluejay_ws.exceptions import SpoolError
 from bluejay_ws.settings import Retry, Settings
 from bluejay_ws.stats import Counters
 from bluejay_ws.testing.platform import Answer, Close, FakePlatform
+from bluejay_ws.wire import journal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -190,6 +194,67 @@ def test_a_report_that_somebody_removed_is_counted_and_not_waited_for(
     assert agent.flush(10)
     assert agent.stats()["dropped.file_removed"] == 1
     assert counts(url, platform) == {}
+
+
+@pytest.mark.parametrize("lost_answer", [False, True])
+def test_a_report_that_a_sibling_handed_over_stays(
+    url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, *, lost_answer: bool
+) -> None:
+    """Its own process finds the file gone, and may not know that the database has the report."""
+    mine, other = (Siblings(url, tmp_path) for _ in range(2))
+    with mine.outbox.link, other.outbox.link:
+        other.handover.round()
+        mine.end_a_call_while_the_database_is_away(lost_answer=lost_answer)
+        other.look_for_leftovers()
+        assert not list(tmp_path.rglob("*.ready"))
+        mine.handover._looked_at = float("-inf")
+        mine.handover.round()
+        assert mine.outbox.counts() == {"waiting": 1}
+        found = mine.outbox.claim(30.0)
+    assert found is not None
+    assert b"second" in found.reports[0].journal
+    assert [record.levelname for record in caplog.records if "its file is gone" in record.message] == ["WARNING"]
+
+
+class Siblings:
+    """One of two processes of a machine, which share a spool."""
+
+    def __init__(self, url: str, directory: Path) -> None:
+        self.counters = Counters()
+        self.spool = LocalSpool(directory, counters=self.counters, destination="p")
+        self.outbox = Outbox(url, "https://api.getbluejay.ai")
+        self.handover = Handover(self.outbox, self.spool, self.counters)
+
+    def end_a_call_while_the_database_is_away(self, *, lost_answer: bool) -> None:
+        """Hand its first line over, then fail with the last one: before or after it was taken in."""
+        names: Any = {"report_id": uuid.uuid4().hex, "simulation_result_id": "77"}
+        header = journal.header(**names, started_at=1.0, version="1", server="x")
+        file = self.spool.open_call(**names, header=header)
+        assert file is not None
+        file.append(b'["tags","first"')
+        self.handover.round()
+        file.append(b'["tags","second"')
+        self.handover.take(file.seal())
+        push = self.outbox.push
+
+        def fail(pieces: Any) -> Any:
+            if lost_answer:
+                push(pieces)
+            raise SpoolError("db", "away", "wait")
+
+        self.outbox.push = fail  # type: ignore[method-assign]
+        with pytest.raises(SpoolError):
+            self.handover.round()
+        self.outbox.push = push  # type: ignore[method-assign]
+
+    def look_for_leftovers(self) -> None:
+        """Adopt what has lain for a while."""
+        for path in Path(self.spool.directory).rglob("*.ready"):
+            os.utime(path, (time.time() - 10,) * 2)
+        for _ in range(2):
+            self.handover._left_at = time.monotonic() - 100
+            self.handover._looked_at = float("-inf")
+            self.handover.round()
 
 
 def test_a_call_that_is_left_out_leaves_nothing_behind(url: str, platform: FakePlatform, agent: Bluejay) -> None:

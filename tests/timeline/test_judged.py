@@ -94,6 +94,12 @@ def test_a_status_that_is_the_last_word_is_in_the_verdict(status: str, final: bo
     assert [one.text for one in found] == texts
 
 
+def test_a_time_that_is_no_number_is_left_out() -> None:
+    """The platform may send it as text."""
+    odd = {"tool_calls": [{"name": "a", "kind": "extra", "actual": {"parameters": {}, "start_offset_ms": "5"}}]}
+    assert judged(odd)["tools"][0][4] == "{}"
+
+
 def test_an_odd_result_gives_a_page_too() -> None:
     """Fields that are missing or of another kind are left out."""
     odd = {"tool_calls": [7, {"kind": "new"}], "latency": 3, "evaluations": {"a": 1}, "trace_ids": "x", "final": True}

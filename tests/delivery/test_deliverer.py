@@ -1,0 +1,127 @@
+"""A deliverer's worker, with a database that gives the calls it is told to."""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import TYPE_CHECKING, Any
+
+from bluejay_ws.delivery import deliverer as module
+from bluejay_ws.delivery.deliverer import Deliverer
+from bluejay_ws.delivery.outcomes import Answer
+from bluejay_ws.delivery.postgres import ClaimedCall, ClaimedReport
+from bluejay_ws.exceptions import SpoolError
+from bluejay_ws.stats import Counters
+from bluejay_ws.wire import journal
+from tests.delivery.kit import SUCCESS, Script, bodies, new_id, settings
+
+if TYPE_CHECKING:
+    import pytest
+
+
+class Client(Script):
+    """A platform that follows a script."""
+
+    def abort_if_late(self, now: float) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class Database:
+    """Gives out calls and notes their states; the deliverer is stopped after the last one."""
+
+    def __init__(self, *calls: ClaimedCall) -> None:
+        self.calls = list(calls)
+        self.states: list[str] = []
+        self.link: Any = Client()
+        self.deliverer = deliverer()
+
+    def claim(self, _: float, *, retries_first: bool) -> ClaimedCall | None:
+        """Return the next call."""
+        del retries_first
+        if self.calls:
+            return self.calls.pop(0)
+        self.deliverer._stop.set()
+        return None
+
+    def settle(self, _: ClaimedCall, state: str, **more: Any) -> bool:
+        """Note what came of a call."""
+        del more
+        self.states.append(state)
+        return True
+
+    def hear(self, **_: Any) -> None:
+        """Do nothing."""
+
+
+def deliverer(**options: Any) -> Deliverer:
+    """Return a deliverer that is not started."""
+    return Deliverer("postgresql://db/x", settings("https://api.example"), counters=Counters(), **options)
+
+
+def claimed(identity: str = "720488") -> ClaimedCall:
+    """Return a call as the database gives it."""
+    text = b"".join(map(journal.line, bodies(new_id(), identity)))
+    report = ClaimedReport(new_id(), "sealed", len(text), text)
+    return ClaimedCall(identity, False, {}, probe=False, failures=0, age=1.0, reports=(report,))
+
+
+def test_a_client_that_cannot_be_made_is_counted_and_made_later(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The call meanwhile goes back, with an ERROR that says why."""
+    monkeypatch.setattr(module, "MISCONFIGURED_PAUSE", 0.0)
+    database, client = Database(claimed("1"), claimed("2")), Client()
+    client.posts.append(SUCCESS)
+    made: list[Any] = [OSError("no certificates"), OSError("no certificates"), client]
+
+    def make() -> Client:
+        found = made.pop(0)
+        if isinstance(found, Exception):
+            raise found
+        return client
+
+    worker = database.deliverer
+    monkeypatch.setattr(worker, "_make_client", make)
+    monkeypatch.setattr(worker, "_outbox", lambda: database)
+    worker._work()
+    assert database.states == ["waiting", "delivered"]
+    assert worker._counters["errors.deliverer.OSError"] == 2
+    assert client in worker._watched
+    assert "no_http_client_OSError" in caplog.text
+
+
+def test_a_platform_that_asks_for_fewer_requests_gets_none_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This deliverer takes no calls; the others hear of it when they ask themselves."""
+    monkeypatch.setattr(module, "BUSY_PAUSE", 1000.0)
+    worker, client, database = deliverer(), Client(), Database(claimed("2"))
+    client.posts.append(Answer(429, b""))
+    assert worker._attempt(client, claimed(), time.monotonic()).state == "waiting"
+    assert worker._claim(database, 1) is None  # type: ignore[arg-type]
+    assert len(database.calls) == 1
+
+
+def test_a_claim_that_is_gone_after_the_attempt_is_no_error() -> None:
+    """What came of the attempt is written down all the same."""
+    worker = deliverer()
+
+    class Forgetful(Client):
+        def post(self, body: bytes) -> Any:
+            worker._store.claimed.clear()
+            return super().post(body)
+
+    client = Forgetful()
+    client.posts.append(SUCCESS)
+    assert worker._attempt(client, claimed(), time.monotonic()).state == "delivered"
+
+
+def test_the_agents_own_random_numbers_are_not_disturbed() -> None:
+    """A deliverer may run beside an agent that seeds them."""
+    worker, before = deliverer(), random.getstate()
+    worker._stop.set()
+    with worker._reporting():
+        raise SpoolError("db", "away", "wait")
+    assert random.getstate() == before
+    assert worker._counters["errors.outbox"] == 1

@@ -1,0 +1,80 @@
+"""The threads of an agent in a fleet: where one cannot be started, it is tried again."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bluejay_ws.delivery.handover import FleetSender
+from bluejay_ws.stats import Counters
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+@pytest.fixture
+def sender(monkeypatch: pytest.MonkeyPatch) -> Iterator[FleetSender]:
+    """Return a sender that brings nothing anywhere."""
+    sender = FleetSender("postgresql://nobody@127.0.0.1:9/none", "x", spool=None, counters=Counters())
+    monkeypatch.setattr(sender._handover, "round", lambda: None)
+    monkeypatch.setattr(sender._outbox, "leave", lambda: None)
+    yield sender
+    sender.close(5)
+
+
+def refuse(patch: pytest.MonkeyPatch, *names: str) -> None:
+    """Let no thread of these names start."""
+    start = threading.Thread.start
+
+    def refusing(thread: threading.Thread) -> None:
+        if thread.name.removeprefix("bluejay_ws-") in names:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    patch.setattr(threading.Thread, "start", refusing)
+
+
+def eventually(reached: Callable[[], object]) -> None:
+    """Wait until something holds."""
+    until = time.monotonic() + 20
+    while not reached():
+        assert time.monotonic() < until, "it did not come to hold"
+        time.sleep(0.002)
+
+
+def ending(sender: FleetSender, ran: list[str]) -> Callable[[], None]:
+    """Return what ends a call of which nothing is to be reported."""
+
+    def end() -> None:
+        ran.append("1")
+        sender.withdraw("1")
+
+    return end
+
+
+def test_guard_and_finisher_are_started_by_a_later_round(sender: FleetSender, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end of the process waits again, and the call that has ended is written."""
+    ran: list[str] = []
+    with monkeypatch.context() as patch:
+        refuse(patch, "guard", "finisher")
+        sender.start()
+        sender.end("1", ending(sender, ran))
+        assert (sender._guarded, sender.pending(), ran) == (False, 1, [])
+        assert sender._counters["errors.no_thread"] >= 2
+    eventually(lambda: sender._guarded and ran)
+    assert sender.pending() == 0
+
+
+def test_a_flush_starts_every_thread_that_is_missing(sender: FleetSender, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No thread could be started when the call ended."""
+    ran: list[str] = []
+    with monkeypatch.context() as patch:
+        refuse(patch, "guard", "finisher", "handover")
+        sender.start()
+        sender.end("1", ending(sender, ran))
+        assert not sender.flush(0.0)
+    assert sender.flush(20)
+    assert ran == ["1"]
