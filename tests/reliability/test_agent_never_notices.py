@@ -590,8 +590,9 @@ def test_what_a_sender_refused_stays_in_the_spool(bench: Bench) -> None:
     trouble = TROUBLES["a sender that takes nothing"]
     client = trouble.client(bench)
     recorded(trouble, client, SOME)
-    client.close()  # waits for the last lines of each call
+    check_counts(trouble, client, bench)  # waits for the last lines of each call
     assert states(bench.directory / "spool") == [f"call{number}.ready" for number in range(EACH)]
+    client.close()
 
 
 def test_a_call_on_any_server_goes_on_without_a_clock(bench: Bench) -> None:
