@@ -19,6 +19,7 @@ import random as random_module
 import threading
 import time
 import weakref
+from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -84,6 +85,7 @@ class Sender:
         self._wall = wall
         self._random = random
         self._make_client = make_client or self._http_client
+        self._timeout = settings.timeout
         self._orphaned = False
         self._verifier = self._make_verifier()
         self._set_up()
@@ -219,8 +221,11 @@ class Sender:
 
     def at_exit(self) -> None:
         """Use what is left of the time for the end of the process; a bonus, since many servers never come here."""
-        if self._queue.pending:
-            self.close(self._settings.flush_timeout)
+        if not self._queue.pending:
+            return
+        if not self._start_threads():
+            self._deliver_here(self._until(self._settings.flush_timeout))
+        self.close(self._settings.flush_timeout)
 
     def reset_after_fork(self) -> None:
         """Own nothing in a forked child: files, queue and threads are the parent's."""
@@ -281,7 +286,8 @@ class Sender:
 
             if self._context is None:
                 self._context = tls_context(self._settings)
-            return HttpExchange(self._settings, self._context, clock=self._clock)
+            settings = replace(self._settings, timeout=self._timeout)
+            return HttpExchange(settings, self._context, clock=self._clock)
 
     def _make_verifier(self) -> Verifier | None:
         if self._settings.verify is None:
@@ -353,6 +359,15 @@ class Sender:
         until = self._until(self._settings.flush_timeout)
         self._finisher.drain(max(0.0, until - self._clock()))
         self._hurry(until, lambda: self._clock() + self._queue.next_due() >= until)
+
+    def _deliver_here(self, until: float) -> None:
+        """Deliver on this thread: at its end, Python 3.12 starts no thread any more."""
+        self._finisher.drain(max(0.0, until - self._clock()))
+        self._timeout = min(self._timeout, max(0.1, until - self._clock()))  # nobody ends an exchange that is late
+        here = Workers(
+            self._queue, make_client=self._make_client, chores=(), clock=self._clock, counters=self._counters
+        )
+        here.work_here(until)
 
     def _say_what_is_left(self) -> None:
         left = self._queue.pending

@@ -312,6 +312,24 @@ class Workers:
             if thread.ident is not None and thread is not threading.current_thread():
                 thread.join(max(0.0, until - self.clock()))
 
+    def work_here(self, until: float) -> None:
+        """Do the work on this thread, until nothing is pending or it is too late; instead of `start`."""
+        client = self.make_client()
+        try:
+            while self.queue.pending and (left := until - self.clock()) > 0.0:
+                deliveries, due = self.queue.due(1)
+                for delivery in deliveries:
+                    self.queue.inbox.put(delivery)
+                self._handle_one(client, min(left, max(0.001, due), TICK))
+        finally:
+            client.close()
+
+    def _handle_one(self, client: Client, wait: float) -> None:
+        with contextlib.suppress(queue.Empty):
+            item = self.queue.inbox.get(timeout=wait)
+            if isinstance(item, Report | Delivery):
+                self.queue.handle(item, client)
+
     def make_client(self) -> Client:
         """Return a client for a worker; never raises."""
         try:

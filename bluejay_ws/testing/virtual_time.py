@@ -64,6 +64,14 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         future.add_done_callback(self._job_done)
         return future
 
+    async def shutdown_default_executor(self, *args: Any, **kwargs: Any) -> None:
+        """Wait for the threads of jobs, in real time: newer Pythons set themselves a limit of minutes."""
+        self._virtual.jobs += 1
+        try:
+            await super().shutdown_default_executor(*args, **kwargs)
+        finally:
+            self._virtual.jobs -= 1
+
     def _job_done(self, _future: object) -> None:
         self._virtual.jobs -= 1
 
