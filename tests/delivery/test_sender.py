@@ -637,6 +637,30 @@ def test_where_no_thread_can_be_started_it_is_tried_again(
         assert station.counters["errors.no_thread"] >= 2
 
 
+@pytest.mark.parametrize(("answers", "left"), [(True, 0), (False, 2)])
+def test_the_end_of_a_process_that_may_start_no_thread_delivers_on_its_own(
+    platform: FakePlatform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answers: bool, left: int
+) -> None:
+    """Python 3.12 starts none once it ends; a platform that hangs costs no more than the budget."""
+
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name.startswith("bluejay_ws"):
+            raise RuntimeError("can't create new thread at interpreter shutdown")
+        start(thread)
+
+    if not answers:
+        platform.plan(Hang(), Hang())
+    with Station(platform.url, tmp_path, flush_timeout=10.0 if answers else 0.3) as station:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            station.submit("1", "2")
+            station.sender.at_exit()
+        assert station.sender.pending() == left
+        assert len(platform.accepted) == 2 - left
+
+
 def test_a_worker_that_cannot_be_started_once_is_started_later(
     platform: FakePlatform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
