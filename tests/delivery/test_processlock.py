@@ -177,12 +177,14 @@ def test_a_forked_child_keeps_nothing_of_its_parents(tmp_path: Path) -> None:
     token = owner.take()
     child = os.fork()
     if not child:
-        owner.abandon()
-        mine = owner.take()
-        alive = mine != token and lives(str(tmp_path), token) and lives(str(tmp_path), mine)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        (tmp_path / "told").write_text(str(alive))
-        time.sleep(60)
+        try:
+            owner.abandon()
+            mine = owner.take()
+            alive = mine != token and lives(str(tmp_path), token) and lives(str(tmp_path), mine)
+            (tmp_path / "told").write_text(str(alive))
+            time.sleep(60)
+        finally:
+            os._exit(1)  # else it would run the rest of this test, and kill its process group
     while not (tmp_path / "told").exists() or not (tmp_path / "told").read_text():
         time.sleep(0.01)
     try:
@@ -209,9 +211,12 @@ def test_a_child_that_was_forked_behind_our_back_neither_unlocks_nor_holds_up_an
     with path.open() as asking:
         child = ctypes.CDLL(None).fork()
         if not child:
-            owner.release(unless=() if ends else "not ended")
-            (tmp_path / "told").touch()
-            ctypes.CDLL(None).sleep(60)
+            try:
+                owner.release(unless=() if ends else "not ended")
+                (tmp_path / "told").touch()
+                ctypes.CDLL(None).sleep(60)
+            finally:
+                os._exit(1)
         while not (tmp_path / "told").exists():
             time.sleep(0.01)
         try:
