@@ -280,10 +280,13 @@ class Unstarted(Sender):
 
 
 class Refusing(Sender):
-    """Take no report."""
+    """Take no report, neither from a call nor out of the spool."""
 
     def submit(self, report: Report) -> None:
         broken()
+
+    def _recover(self) -> float | None:
+        return None
 
 
 class Idle(Sender):
