@@ -642,7 +642,6 @@ def test_the_end_of_a_process_that_may_start_no_thread_delivers_on_its_own(
     platform: FakePlatform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answers: bool, left: int
 ) -> None:
     """Python 3.12 starts none once it ends; a platform that hangs costs no more than the budget."""
-
     start = threading.Thread.start
 
     def refuse(thread: threading.Thread) -> None:
