@@ -304,12 +304,13 @@ def _deliver(args: argparse.Namespace, place: _Place, terminal: Terminal) -> int
     if args.kept_apart:
         for entry in place.apart():
             outbox.send_to(place.directory, entry.name, Settings.load().destination)
-    before = _waiting(place)
+    before = _waiting(place.entries())
     if before:
         with terminal.waiting(f"sending {plural(before, 'report')}"):
             _send(place, args.seconds)
-    left = _waiting(place)
-    stuck = len(place.entries()) - left
+    entries = place.entries()
+    left = _waiting(entries)
+    stuck = len(entries) - left
     terminal.document({"settled": before - left, "waiting": left, "held_or_parked": stuck})
     if before:
         rest = f"; {plural(left, 'report')} still waiting" if left else ""
@@ -323,14 +324,15 @@ def _send(place: _Directory, patience: float) -> None:
     with contextlib.closing(Bluejay(spool=place.directory, flush_timeout=0.0)) as bluejay:
         bluejay.sender.start()
         until = time.monotonic() + patience
-        while _waiting(place) and time.monotonic() < until:
+        # A file that is renamed at this moment is in no listing; the sender still counts it.
+        while (_waiting(place.entries()) or bluejay.sender.pending()) and time.monotonic() < until:
             time.sleep(POLL)
 
 
-def _waiting(place: _Directory) -> int:
+def _waiting(entries: Sequence[Entry]) -> int:
     """Return how many reports wait that a delivery from here sends: those for this platform."""
     mine = {"", Settings.load().destination}
-    return sum(entry.place in mine for entry in place.entries(states=(READY, SENDING)))
+    return sum(entry.place in mine and entry.name.state in {READY, SENDING} for entry in entries)
 
 
 def _found(ids: Sequence[str], place: _Place) -> list[Name]:

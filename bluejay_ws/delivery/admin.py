@@ -37,6 +37,7 @@ __all__ = [
 ]
 
 WAITING = (READY, SENDING, HELD, PARKED)
+LOOKS = 3  # at a directory whose files are renamed meanwhile
 
 SEND_APART = "bluejay-ws outbox deliver --kept-apart"
 DELETE_APART = "bluejay-ws outbox delete --kept-apart --yes"
@@ -97,11 +98,12 @@ def entries(
         SpoolError: the directory cannot be read.
     """
     now = time.time() if wall is None else wall
-    found = [
-        _entry(directory, where, path, name, now)
-        for where, path, name in _all(directory)
-        if name.state in states and place in {None, where}
-    ]
+    found: list[Entry | None] = []
+    for _ in range(LOOKS):
+        listed = [one for one in _all(directory) if one[2].state in states and place in {None, one[0]}]
+        found = [_entry(directory, where, path, name, now) for where, path, name in listed]
+        if None not in found:  # else a process renamed or removed a file in this moment
+            break
     return sorted((entry for entry in found if entry is not None), key=lambda entry: -entry.age)
 
 
