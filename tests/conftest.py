@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # The same examples in every run, so that neither a result nor the coverage depends on luck; `.ci/nightly` looks for
 # new ones: HYPOTHESIS_PROFILE=nightly.
 settings.register_profile(
-    "suite", max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+    "suite", max_examples=10, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.register_profile(
     "nightly",
