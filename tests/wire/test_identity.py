@@ -114,7 +114,7 @@ def test_a_huge_message_is_not_parsed() -> None:
 
 def test_a_message_with_very_many_objects_costs_a_bounded_search() -> None:
     """What is searched for an id has a limit: the connection waits for it."""
-    many = {str(number): {} for number in range(2_000)}
+    many: dict[str, Any] = {str(number): {} for number in range(2_000)}
     last = {"parameters": {"customConfig": {**many, "qa": {"simulation_result_id": "7"}}}}
     assert ids_in_message(json.dumps(last)) == []
 
