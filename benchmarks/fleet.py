@@ -1,6 +1,6 @@
 """A fleet's outbox in PostgreSQL, with a server of its own that waits for the disk at each commit.
 
-``python -m benchmarks fleet``; the kills are ``python examples/fleet/run.py --calls 4000 --pods 8 --kills 300``.
+``python -m benchmarks fleet``; the kills are ``python -m benchmarks.reliability fleet``.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
-from benchmarks.reliability import crash, hanging, life, outage, processes, sockets
+from benchmarks.reliability import crash, fleet, hanging, life, outage, processes, sockets
 from benchmarks.reliability.program import CHILDREN, ENDINGS
 from benchmarks.reliability.stage import ROOT
 
@@ -37,6 +37,7 @@ class Size:
         sockets: open ones when a signal comes.
         kills: of agents.
         crowds_killed: agents that are killed while ``sockets`` calls end at once.
+        pods_killed: of a fleet, each with its disk.
         calls: of a process that ends, or forks.
         hung: seconds for which the platform hangs, one run for each.
         waiting: calls that end while the platform is away.
@@ -49,6 +50,7 @@ class Size:
     sockets: int = 200
     kills: int = 300
     crowds_killed: int = 10
+    pods_killed: int = 300
     calls: int = 20
     hung: tuple[float, ...] = (2.0, 15.0)
     waiting: int = 5_000
@@ -60,7 +62,18 @@ class Size:
     @classmethod
     def quick(cls) -> Size:
         """Return a size that only shows that everything runs."""
-        return cls(sockets=4, kills=2, crowds_killed=1, calls=2, hung=(0.1,), waiting=10, crowd=10, idle=10, rounds=1)
+        return cls(
+            sockets=4,
+            kills=2,
+            crowds_killed=1,
+            pods_killed=2,
+            calls=2,
+            hung=(0.1,),
+            waiting=10,
+            crowd=10,
+            idle=10,
+            rounds=1,
+        )
 
     @classmethod
     def long(cls) -> Size:
@@ -122,6 +135,21 @@ def _kills(size: Size, seed: int) -> Iterator[Line]:
         f"kill -9 within {sockets.LATEST_KILL} s after {size.sockets} calls ended at once, {size.crowds_killed} times"
     )
     yield Line(what, account, account.notes[0])
+
+
+def _fleet(size: Size, seed: int) -> Iterator[Line]:
+    """Only what the fleet's own account says is known here: its calls are not counted in records."""
+    pods, at_once = 8, 24
+    what = f"{pods} agents and 2 deliverers, {at_once} calls at once, pods killed with their disks"
+    try:
+        account = fleet.run(calls=0, pods=pods, deliverers=2, kills=size.pods_killed, at_once=at_once, seed=seed)
+    except fleet.NoPostgresError as error:
+        yield Line(what, None, f"not run: {error}")
+        return
+    found = [f"{count:,} calls: {outcome}" for outcome, count in sorted(account.outcomes.items())]
+    killed = f"{account.pods_killed} pods and {account.deliverers_killed} deliverers killed in {account.seconds:.0f} s"
+    faults = account.faults or ["0 lost, 0 doubled, 0 unaccounted"]
+    yield Line(what, None, "; ".join([killed, *found, *faults]), failed=bool(account.faults))
 
 
 def _endings(size: Size, seed: int) -> Iterator[Line]:
@@ -229,6 +257,7 @@ def _sum(accounts: list[Account]) -> Account:
 RUNS: dict[str, tuple[str, Callable[[Size, int], Iterator[Line]]]] = {
     "signals": ("A signal to a server with open sockets", _signals),
     "kills": ("Sudden death", _kills),
+    "fleet": ("Pods that are killed with their disks", _fleet),
     "endings": ("The end of a process", _endings),
     "children": ("Forks", _children),
     "outages": ("A platform that is away", _outages),

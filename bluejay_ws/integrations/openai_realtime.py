@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from bluejay_ws.integrations.messages import number
 from bluejay_ws.integrations.openai_live import LIVE_OUTGOING, LIVE_QUIET, LIVE_RECEIVED, Live
-from bluejay_ws.integrations.tap import Reply, Speech, Tap, audio_bytes
+from bluejay_ws.integrations.tap import Reply, Speech, Tap, audio_bytes, forget_oldest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -21,6 +22,9 @@ __all__ = ["OpenAIRealtimeTap"]
 
 PREFIX_MS, SILENCE_MS = 300.0, 500.0
 """What the server's voice detection adds before and after the caller's speech, unless the session says otherwise."""
+
+LEFT_MS = 150.0
+"""Speech that begins when less than this is left to play interrupts nothing."""
 
 _G711 = frozenset({"g711_ulaw", "g711_alaw", "audio/pcmu", "audio/pcma"})
 
@@ -47,7 +51,11 @@ class OpenAIRealtimeTap(Tap):
         self._speaking: Speech | None = None  # what began last
         self._tool_responses: dict[Any, Any] = {}
         self._texts: dict[Any, None] = {}
-        self._withdrawn: dict[Any, Any] = {}  # tools of cancelled replies, which may be answered all the same
+        self._withdrawn: dict[Any, Any] = {}  # tools of replies that failed, which may be answered all the same
+        self._pieces: dict[Any, str] = {}  # arguments of function calls whose end, or whose name, is still to come
+        self._approvals: dict[Any, dict[str, Any]] = {}
+        self._broke_in: tuple[Speech, Reply, float] | None = None  # on a reply that played, and when that was told
+        self._stops_for_caller = True
         self._least_delay = float("inf")  # of pings, in which xAI tells the time
         self._playing_out: Any = None  # the response whose audio the server plays
         self._plays_elsewhere = False  # WebRTC and SIP: the audio is not in the events
@@ -73,8 +81,9 @@ class OpenAIRealtimeTap(Tap):
     def _detection(self, detection: Any) -> None:
         if not isinstance(detection, dict):
             return
+        self._stops_for_caller = detection.get("interrupt_response") is not False
         measured = (detection.get("type") or "server_vad") in {"server_vad", "azure_semantic_vad"}
-        prefix, silence = detection.get("prefix_padding_ms"), detection.get("silence_duration_ms")
+        prefix, silence = number(detection.get("prefix_padding_ms")), number(detection.get("silence_duration_ms"))
         self._prefix_ms = (PREFIX_MS if prefix is None else prefix) if measured else 0.0
         self._silence_ms = (SILENCE_MS if silence is None else silence) if measured else 0.0
 
@@ -91,9 +100,27 @@ class OpenAIRealtimeTap(Tap):
         self._speaking = speech
         if speech.start is not None:
             return
-        speech.position = position = event.get("audio_start_ms")
+        speech.position = position = number(event.get("audio_start_ms"))
         padding = self._prefix_ms if position else 0.0  # at the very beginning of the audio there is none
         self._place_start(speech, None if position is None else position + padding)
+        self._may_break_in(speech)
+
+    def _may_break_in(self, speech: Speech) -> None:
+        """Note that a reply plays: if this becomes the caller's turn, it was cut, though nothing may tell that."""
+        playing = self._playing()
+        now = float(self._now())
+        if playing is not None and playing.plays_from + playing.audio_ms - now > LEFT_MS:
+            self._broke_in = speech, playing, now
+
+    def _breaks_in_on(self, speech: Speech) -> None:
+        """The caller's turn is real. Where the call's frames are observed, they tell what was heard of the reply."""
+        found, self._broke_in = self._broke_in, None
+        if found is None or found[0] is not speech or found[1].heard_ms is not None:
+            return
+        if self._stops_for_caller and not self._plays_elsewhere and not self._observed():
+            reply, at = found[1], found[2]
+            self._interrupts(reply.response or reply.key)
+            self._cut(reply, at - reply.plays_from)
 
     def _taken_back(self, speech: Speech) -> None:
         reply = next(reversed(self._replies.values()), None)
@@ -108,7 +135,7 @@ class OpenAIRealtimeTap(Tap):
         if speech is None:
             return
         speech.stopped = True
-        position, now = event.get("audio_end_ms"), self._now()
+        position, now = number(event.get("audio_end_ms")), self._now()
         silence = self._silence_ms
         self._place_end(speech, None if position is None else position - silence, now - silence)
         if speech.end_position is not None or position is None:
@@ -119,8 +146,9 @@ class OpenAIRealtimeTap(Tap):
 
     def _committed(self, event: dict[str, Any]) -> None:
         """The caller's turn is over; what the agent said before it has been heard, or was dropped."""
-        self._plays_until = min(self._plays_until, float(self._now()))
         speech = self._speech(event["item_id"])
+        self._breaks_in_on(speech)
+        self._plays_until = min(self._plays_until, float(self._now()))
         if speech.start is None:  # push to talk: there are no events of speech
             speech.end = self._now()
 
@@ -177,7 +205,7 @@ class OpenAIRealtimeTap(Tap):
             reply = self._reply(event["item_id"], event.get("response_id"))
         if reply.final:
             return
-        start = event.get("start_time")
+        start = number(event.get("start_time"))
         if start is not None:
             reply.marks.append((start * 1e3, len(reply.text)))
         self._agent_text(reply, event["delta"])
@@ -211,13 +239,13 @@ class OpenAIRealtimeTap(Tap):
         reply = self._replies.get(event["item_id"])
         if reply is None or (reply.start is None and not reply.text):
             return
-        self._cut(reply, event.get("audio_end_ms") or 0.0)
+        self._cut(reply, number(event.get("audio_end_ms")))
         self._interrupts(reply.response or reply.key)
         for later in self._replies.values():  # what was to play after it was dropped with it
             if later.start is not None and reply.start is not None and later.plays_from > reply.plays_from:
-                self._drop_unheard(later)
+                self._drop_unplayed(later)
 
-    def _drop_unheard(self, reply: Reply) -> None:
+    def _drop_unplayed(self, reply: Reply) -> None:
         if reply.heard_ms is None and reply.plays_from > self._now():
             self._cut(reply, 0.0)
 
@@ -282,8 +310,9 @@ class OpenAIRealtimeTap(Tap):
         elif status in {"failed", "incomplete"}:
             facts = {"reason": details.get("reason"), **_facts(details.get("error") or {})}
             self._note(f"Response {status}", response_id=response.get("id"), **facts)
-            for key in self._tools_of(response.get("id")):
-                self._tool_failed(key, f"response {status}")
+            self._withdraw(response.get("id"), {"status": "failed", "message": f"response {status}"})
+        else:
+            self._begin_pending(response.get("id"))
 
     def _reply_cancelled(self, name: Any, reason: Any) -> None:
         replies = self._of_response(name)
@@ -298,8 +327,14 @@ class OpenAIRealtimeTap(Tap):
                 self._cut(reply)
         elif not spoken:
             self._note("Response cancelled before it was spoken", reason=reason, response_id=name)
-        for key in self._tools_of(name):
-            self._withdrawn[key] = None
+        self._withdraw(name, {"status": "cancelled"})
+
+    def _withdraw(self, response: Any, outcome: dict[str, Any]) -> None:
+        """Note what became of a reply's tool calls, unless the client answers them all the same."""
+        for key in self._tools_of(response):
+            self._withdrawn[key] = outcome
+        for key in self._pending_of(response):  # they were never complete
+            del self._pieces[key]
 
     def _breaks_in(self, reply: Reply) -> bool:
         """Return whether the caller has spoken since a reply began: then the client cancelled it for that."""
@@ -319,12 +354,19 @@ class OpenAIRealtimeTap(Tap):
         if item is not None:
             self._item_in(item, event.get("response_id"))
 
+    def _output_item(self, event: dict[str, Any]) -> None:
+        item = event.get("item")
+        if item is not None:
+            self._item_in(item, event.get("response_id") or "")  # "": of some response
+
     def _item_in(self, item: dict[str, Any], response: Any) -> None:
         kind = item.get("type")
         if kind == "function_call":
             self._function(item, response)
         elif kind == "function_call_output":
-            self._tool_output(item.get("call_id"), item.get("output"))
+            self._function_answered(item)
+        elif kind in {"mcp_approval_request", "mcp_approval_response"}:
+            self._approval(item)
         elif kind == "message":
             self._message(item, response)
         elif type(kind) is str and kind.endswith("_call"):
@@ -334,7 +376,10 @@ class OpenAIRealtimeTap(Tap):
         call = item.get("call_id")
         if item.get("name"):
             self._tool_names[call] = item["name"]
-        if item.get("status") == "completed" and call is not None and item.get("arguments"):
+        if response is None and call not in self._tool_responses:
+            return  # the client put it there: a call of before this connection
+        self._tool_responses.setdefault(call, response)
+        if item.get("status") == "completed" and item.get("arguments"):
             self._begin_tool(call, item.get("name"), item["arguments"], response)
 
     def _message(self, item: dict[str, Any], response: Any) -> None:
@@ -355,12 +400,52 @@ class OpenAIRealtimeTap(Tap):
                 self._written({"item_id": item["id"], "response_id": response, "content_index": index, **part})
 
     def _arguments(self, event: dict[str, Any]) -> None:
-        self._begin_tool(event["call_id"], event.get("name"), event.get("arguments"), event.get("response_id"))
+        call, name = event.get("call_id"), event.get("name")
+        if name or call is None or call in self._tool_names:
+            self._begin_tool(call, name, event.get("arguments"), event.get("response_id"))
+        elif call not in self._tools:  # its item is still to come, and has the name
+            self._tool_responses[call] = event.get("response_id")
+            self._pieces[call] = event.get("arguments") or ""
+
+    def _arguments_piece(self, event: dict[str, Any]) -> None:
+        call = event.get("call_id")
+        if call is not None and call not in self._tools:
+            self._pieces[call] = self._pieces.get(call, "") + (event.get("delta") or "")
+            self._tool_responses.setdefault(call, event.get("response_id"))
 
     def _begin_tool(self, call: Any, name: Any, arguments: Any, response: Any) -> None:
-        if call not in self._tools:
+        self._pieces.pop(call, None)
+        if call is None or call not in self._tools:
             self._tool_responses[call] = response
             self._tool(call, name, arguments)
+            forget_oldest(self._tool_responses, 1_000)
+
+    def _pending_of(self, response: Any) -> list[Any]:
+        return [call for call in self._pieces if self._tool_responses.get(call) == response]
+
+    def _begin_pending(self, response: Any) -> None:
+        """Take what came only in pieces, or without a name."""
+        for call in self._pending_of(response):
+            self._begin_tool(call, None, self._pieces[call], response)
+
+    def _function_answered(self, item: dict[str, Any]) -> None:
+        call = item.get("call_id")
+        if call in self._pieces:
+            self._begin_tool(call, None, self._pieces[call], self._tool_responses.get(call))
+        self._tool_output(call, item.get("output"))
+
+    def _approval(self, item: dict[str, Any]) -> None:
+        """A tool of a server's waits for a word of the client's; what was refused is not called."""
+        if item["type"] == "mcp_approval_request":
+            if item.get("name") and item.get("id") not in self._approvals:
+                self._approvals[item.get("id")] = item
+                facts = {"tool": item.get("name"), "server": item.get("server_label")}
+                self._note("A tool waits for approval", **facts)
+            return
+        asked = self._approvals.get(item.get("approval_request_id"))
+        if asked is not None and item.get("approve") is False:
+            self._tool(asked.get("id"), asked.get("name"), asked.get("arguments"))
+            self._leave_tool(asked.get("id"), {"status": "denied", "message": item.get("reason")})
 
     def _server_tool(self, kind: str, item: dict[str, Any]) -> None:
         """Take a tool that the server runs: MCP, and searches of the web or of files."""
@@ -385,11 +470,14 @@ class OpenAIRealtimeTap(Tap):
 
     def _mcp_failed(self, event: dict[str, Any]) -> None:
         """Its item tells why; the call stays open until that comes."""
+        self._withdrawn[event["item_id"]] = {"status": "failed"}
 
     def _item_sent(self, event: dict[str, Any]) -> None:
         item = event.get("item") or {}
         if item.get("type") == "function_call_output":
-            self._tool_output(item.get("call_id"), item.get("output"))
+            self._function_answered(item)
+        elif item.get("type") == "mcp_approval_response":
+            self._approval(item)
 
     # -- the rest ----------------------------------------------------------------------------------------------
 
@@ -397,6 +485,13 @@ class OpenAIRealtimeTap(Tap):
         error = event.get("error") or {}
         facts = _facts(error if isinstance(error, dict) else {"message": str(error)})
         self.recorder.add_event("Error of the model's service", tags=(self.provider,), metadata=facts)
+
+    def _warned(self, event: dict[str, Any]) -> None:
+        facts = _facts(event.get("warning") or {})
+        self.recorder.add_event("Warning of the model's service", tags=(self.provider,), metadata=facts)
+
+    def _no_tools(self, event: dict[str, Any]) -> None:
+        self._note("The tools of an MCP server could not be listed", item_id=event.get("item_id"))
 
     def _ping(self, event: dict[str, Any]) -> None:
         """xAI: what came before a ping was sent before it, however late it was read here.
@@ -424,8 +519,10 @@ class OpenAIRealtimeTap(Tap):
     def _finish(self) -> None:
         self.live.finish()
         self._plays_elsewhere = False
-        for key in self._withdrawn:
-            self._tool_cancelled(key)
+        for call in list(self._pieces):
+            self._begin_tool(call, None, self._pieces[call], self._tool_responses.get(call))
+        for key, outcome in self._withdrawn.items():
+            self._leave_tool(key, outcome)
         super()._finish()
 
     received: ClassVar[Mapping[str, Callable[[Any, Any], None]]] = {
@@ -459,11 +556,14 @@ class OpenAIRealtimeTap(Tap):
         "conversation.item.added": _item,
         "conversation.item.created": _item,
         "conversation.item.done": _item,
-        "response.output_item.added": _item,
-        "response.output_item.done": _item,
+        "response.output_item.added": _output_item,
+        "response.output_item.done": _output_item,
+        "response.function_call_arguments.delta": _arguments_piece,
         "response.function_call_arguments.done": _arguments,
         "response.mcp_call_arguments.done": _mcp_arguments,
         "response.mcp_call.failed": _mcp_failed,
+        "mcp_list_tools.failed": _no_tools,
+        "warning": _warned,
         "error": _error,
         "ping": _ping,
         **LIVE_RECEIVED,
@@ -477,15 +577,15 @@ class OpenAIRealtimeTap(Tap):
     quiet: ClassVar[frozenset[str]] = LIVE_QUIET | {
         *("response.created", "response.in_progress", "response.content_part.added", "response.content_part.done"),
         *("response.output_audio.done", "response.audio.done", "response.audio_timestamp.done"),
-        *("response.output_text.delta", "response.text.delta", "response.function_call_arguments.delta"),
+        *("response.output_text.delta", "response.text.delta"),
         *("response.mcp_call_arguments.delta", "response.mcp_call.in_progress", "response.mcp_call.completed"),
-        *("mcp_list_tools.in_progress", "mcp_list_tools.completed", "mcp_list_tools.failed"),
+        *("mcp_list_tools.in_progress", "mcp_list_tools.completed"),
         *("response.web_search_call.in_progress", "response.web_search_call.searching"),
         *("response.web_search_call.completed", "response.file_search_call.in_progress"),
         *("response.file_search_call.searching", "response.file_search_call.completed"),
         *("conversation.created", "conversation.item.deleted", "conversation.item.retrieved", "rate_limits.updated"),
         *("input_audio_buffer.cleared",),
-        *("response.animation_viseme.delta", "response.animation_viseme.done", "session.avatar.connecting", "warning"),
+        *("response.animation_viseme.delta", "response.animation_viseme.done", "session.avatar.connecting"),
         *("response.animation_blendshapes.delta", "response.animation_blendshapes.done", "session.end"),
         *("conversation.item.ambient_audio_transcription.completed",),
         *("conversation.item.ambient_audio_transcription.delta",),

@@ -12,12 +12,15 @@ Four clocks meet here, and each becomes "milliseconds since the handshake":
 
 from __future__ import annotations
 
-import json
 from binascii import a2b_base64
 from bisect import bisect_left
+from itertools import count
 from typing import TYPE_CHECKING, Any, ClassVar
+from weakref import WeakKeyDictionary
 
 from bluejay_ws.hearing.utterances import CUT_MARK, MS_PER_LETTER, first_words
+from bluejay_ws.integrations.messages import SIMPLE, number, parsed, plain
+from bluejay_ws.wire.items import OMITTED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
     from bluejay_ws.hearing.utterances import Utterance
     from bluejay_ws.recorder import Recorder
 
-__all__ = ["InputClock", "Reply", "Speech", "Tap", "audio_bytes", "parsed", "plain", "spoken_part"]
+__all__ = ["InputClock", "Reply", "Speech", "Tap", "audio_bytes", "forget_oldest", "spoken_part"]
 
 KEPT = 64
 """So many utterances of each side can still be corrected."""
@@ -39,6 +42,11 @@ ASK_AGAIN_MS = 200
 MOMENTS = 4_096
 """So many moments of the audio that was sent are kept; of the older half, every second goes when there are more."""
 _GROWTH = 3.0
+_CONNECTIONS: WeakKeyDictionary[Recorder, list[Tap]] = WeakKeyDictionary()
+"""The taps of a call: a connection that was lost and opened again has another tap, and the call one sum of usage."""
+
+
+_NO_ID = object()
 
 
 class Tap:
@@ -82,6 +90,8 @@ class Tap:
         self._replies: dict[Any, Reply] = {}
         self._tools: dict[Any, ToolCallBlock | None] = {}  # None: over
         self._tool_names: dict[Any, str] = {}
+        self._early: dict[Any, Any] = {}  # outputs of tool calls that are still to come
+        self._unnamed = count(1)  # tool calls without an id
         self._descriptions: dict[str, str | None] = {}
         self._interruptions: dict[Any, None] = {}
         self._typed: dict[Any, None] = {}
@@ -93,6 +103,7 @@ class Tap:
         self._asked_at = float(-ASK_AGAIN_MS)
         self._sent_before_reply = 0.0  # of the input clock, as the newest reply began
         if recorder.active:
+            _CONNECTIONS.setdefault(recorder, []).append(self)
             recorder.at_end(self.close)
 
     # -- what users call ---------------------------------------------------------------------------------------
@@ -102,7 +113,7 @@ class Tap:
         if self.recorder.closed:
             return
         try:
-            if type(message) is not dict:
+            if type(message) is not dict or not SIMPLE.issuperset(map(type, message.values())):
                 message = plain(message)
             if type(message) is dict:
                 self._received(message)
@@ -118,7 +129,7 @@ class Tap:
         if self.recorder.closed:
             return
         try:
-            if type(message) is not dict:
+            if type(message) is not dict or not SIMPLE.issuperset(map(type, message.values())):
                 message = plain(message)
             if type(message) is dict:
                 self._sent(message)
@@ -243,7 +254,7 @@ class Tap:
         speech = self._speeches.get(key)
         if speech is None:
             speech = self._speeches[key] = Speech(key)
-            _forget_oldest(self._speeches)
+            forget_oldest(self._speeches)
         return speech
 
     def _user_said(self, speech: Speech, text: str) -> None:
@@ -293,7 +304,7 @@ class Tap:
         reply = self._replies.get(key)
         if reply is None:
             reply = self._replies[key] = Reply(key, response)
-            _forget_oldest(self._replies)
+            forget_oldest(self._replies)
         return reply
 
     def _agent_audio(self, reply: Reply, ms: float) -> None:
@@ -377,6 +388,12 @@ class Tap:
         self._plays_until = self._now()
         self._tell_agent(reply)
 
+    def _drop_unheard(self, reply: Reply) -> None:
+        """Take it that a reply without audio was never heard; for providers whose audio comes in their messages."""
+        if reply.start is None and reply.heard_ms is None and not self._observed():
+            reply.heard_ms = 0.0
+            self._tell_agent(reply)
+
     def _playing(self) -> Reply | None:
         """Return the reply whose audio plays now."""
         now = self._now()
@@ -390,45 +407,65 @@ class Tap:
         if key in self._interruptions:
             return
         self._interruptions[key] = None
-        _forget_oldest(self._interruptions)
+        forget_oldest(self._interruptions)
         at_ms = None if at is None else int(at)
         self.recorder.interruption(at_ms=at_ms, by=by, source=self.provider)
 
     # -- tools -------------------------------------------------------------------------------------------------
 
     def _tool(self, key: Any, name: str | None, arguments: Any, description: str | None = None) -> None:
-        """Open a tool call; the same ``key`` is the same call."""
-        if key in self._tools:
+        """Open a tool call; the same ``key`` is the same call, None is always another one."""
+        if key is None:
+            key = _NO_ID, next(self._unnamed)
+        elif key in self._tools:
             return
         name = name or self._tool_names.get(key) or "unknown"
         description = description or self._descriptions.get(name)
-        block = self.recorder.tool_call(name, parsed(arguments), description)
-        self._tools[key] = block.__enter__()
-        _forget_oldest(self._tools, 1_000)
+        block = self.recorder.tool_call(name, _arguments(arguments), description)
+        self._tools[key], self._tool_names[key] = block.__enter__(), name
+        forget_oldest(self._tools, 1_000)
+        forget_oldest(self._tool_names, 1_000)
+        if key in self._early:
+            self._leave_tool(key, self._early.pop(key))
 
-    def _tool_output(self, key: Any, output: Any) -> None:
+    def _tool_output(self, key: Any, output: Any, name: Any = None) -> None:
         """End a tool call with what it answered."""
-        self._leave_tool(key, parsed(output))
+        self._leave_tool(key, parsed(output), name)
 
-    def _tool_failed(self, key: Any, message: Any) -> None:
-        self._leave_tool(key, {"status": "failed", "message": parsed(message)})
+    def _tool_failed(self, key: Any, message: Any, name: Any = None) -> None:
+        self._leave_tool(key, {"status": "failed", "message": parsed(message)}, name)
 
     def _tool_cancelled(self, key: Any, status: str = "cancelled") -> None:
         self._leave_tool(key, {"status": status})
 
     def _tool_ended(self, key: Any) -> None:
         """End a tool call whose output is not to be seen here."""
-        block = self._tools.get(key)
-        if block is not None:
-            self._tools[key] = None
-            block.__exit__(None, None, None)
+        self._leave_tool(key, OMITTED)
 
-    def _leave_tool(self, key: Any, output: Any) -> None:
+    def _leave_tool(self, key: Any, output: Any, name: Any = None) -> None:
+        """End a tool call; what comes before its call waits for it."""
+        if key not in self._tools:
+            key = self._without_id(key, name)
         block = self._tools.get(key)
         if block is not None:
             self._tools[key] = None
             block.output = output
             block.__exit__(None, None, None)
+        elif key not in self._tools and key is not None:
+            self._early[key] = output
+            forget_oldest(self._early)
+
+    def _without_id(self, key: Any, name: Any) -> Any:
+        """Return the oldest open call that came without an id and has this name, whatever id its answer has."""
+        names = self._tool_names
+        return next(
+            (
+                one
+                for one in self._open_tools()
+                if type(one) is tuple and one[0] is _NO_ID and (name is None or names.get(one) == name)
+            ),
+            key,
+        )
 
     def _open_tools(self) -> list[Any]:
         return [key for key, block in self._tools.items() if block is not None]
@@ -450,7 +487,7 @@ class Tap:
             if key in self._typed:
                 return
             self._typed[key] = None
-            _forget_oldest(self._typed)
+            forget_oldest(self._typed)
         self.recorder.add_event("Text sent to the model", description=text, tags=(self.provider, "text"))
 
     def _text_reply(self, text: str, at: int | None = None) -> None:
@@ -475,7 +512,11 @@ class Tap:
 
     def _tell_usage(self) -> None:
         if self._usage:
-            self.recorder.add_metadata(**{f"{self.provider}_usage": self._usage})
+            total: dict[str, Any] = {}
+            for tap in _CONNECTIONS.get(self.recorder, (self,)):
+                if tap.provider == self.provider:
+                    _add_up(total, tap._usage)  # noqa: SLF001 - of the same class
+            self.recorder.add_metadata(**{f"{self.provider}_usage": total})
 
 
 class Speech:
@@ -643,59 +684,9 @@ def audio_bytes(payload: Any) -> int:
     return len(payload) if kind is bytes or kind is bytearray or kind is memoryview else 0
 
 
-def parsed(value: Any) -> Any:
-    """Return what JSON text says; other text, and cut JSON, stay as they are."""
-    if type(value) is not str:
-        return value
-    try:
-        return json.loads(value)
-    except ValueError:
-        return value
-
-
-def plain(message: Any) -> Any:
-    """Return a message as a dictionary; audio as bytes; None for what is neither.
-
-    Takes JSON text, bytes, websocket messages of aiohttp, objects of pydantic, dataclasses, and the chunks of AWS.
-
-    Raises:
-        ValueError: text that is not JSON.
-    """
-    if isinstance(message, str):
-        return json.loads(message)
-    if isinstance(message, bytes | bytearray | memoryview):
-        message = bytes(message)
-        return json.loads(message) if message[:1] in {b"{", b"["} and _is_json(message) else message
-    if isinstance(message, dict):
-        return message
-    dump = getattr(message, "model_dump", None) or getattr(message, "to_dict", None) or getattr(message, "dict", None)
-    if dump is not None:
-        return _dumped(dump)
-    for name in ("value", "bytes_", "data"):  # AWS: chunk.value.bytes_; aiohttp: message.data
-        inner = getattr(message, name, None)
-        if isinstance(inner, str | bytes) or (name == "value" and inner is not None):
-            return plain(inner)
-    return dict(vars(message)) if hasattr(message, "__dataclass_fields__") else None
-
-
-def _dumped(dump: Callable[..., Any]) -> Any:
-    try:
-        return dump(exclude_none=True)
-    except TypeError:
-        return dump()
-
-
-def _is_json(message: bytes) -> bool:
-    """Return whether bytes are JSON and not audio that begins like it."""
-    return (message.rstrip()[-1:] in {b"}", b"]"} and message.isascii()) or _is_utf8(message)
-
-
-def _is_utf8(message: bytes) -> bool:
-    try:
-        message.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
+def _arguments(value: Any) -> Any:
+    """Return a tool's parameters; many providers send them as JSON text, and none of them as empty text."""
+    return {} if value == "" else parsed(value)
 
 
 def _hears(heard: Any) -> bool:
@@ -706,7 +697,8 @@ def _hears(heard: Any) -> bool:
     return bool(facts["user_frames"] or facts["agent_frames"])
 
 
-def _forget_oldest(kept: dict[Any, Any], most: int = KEPT) -> None:
+def forget_oldest(kept: dict[Any, Any], most: int = KEPT) -> None:
+    """Bound what is remembered, however long the call."""
     while len(kept) > most:
         del kept[next(iter(kept))]
 
@@ -717,5 +709,5 @@ def _add_up(total: dict[str, Any], more: Mapping[str, Any]) -> None:
             inner = total.setdefault(key, {})
             if isinstance(inner, dict):
                 _add_up(inner, value)
-        elif type(value) in {int, float}:
+        elif number(value) is not None and number(total.get(key, 0)) is not None:
             total[key] = total.get(key, 0) + value

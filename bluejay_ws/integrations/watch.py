@@ -26,9 +26,10 @@ from bluejay_ws.integrations.deepgram import DeepgramTap
 from bluejay_ws.integrations.elevenlabs import ElevenLabsTap
 from bluejay_ws.integrations.gemini_live import GeminiLiveTap
 from bluejay_ws.integrations.hume import HumeTap
+from bluejay_ws.integrations.messages import plain
 from bluejay_ws.integrations.nova_sonic import NovaSonicTap
 from bluejay_ws.integrations.openai_realtime import OpenAIRealtimeTap
-from bluejay_ws.integrations.tap import Tap, plain
+from bluejay_ws.integrations.tap import Tap
 from bluejay_ws.integrations.ultravox import UltravoxTap
 
 if TYPE_CHECKING:

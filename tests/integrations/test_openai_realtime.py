@@ -583,3 +583,113 @@ def test_two_parts_of_one_item_are_one_utterance(stream: Stream) -> None:
     second = event(kind, item_id="a", response_id="r", content_index=1, transcript="Well then.")
     stream.received(sound("a", 1_000), said("a", "Hello."), second, second)
     assert stream.words() == [("AGENT", "Hello. Well then.")]
+
+
+# -- what other streams do
+
+
+def output(call: str, value: str = "ok", kind: str = "function_call_output", **fields: Any) -> dict[str, Any]:
+    """Return what the client answers."""
+    return event("conversation.item.create", item={"type": kind, "call_id": call, "output": value, **fields})
+
+
+def function(kind: str, **fields: Any) -> dict[str, Any]:
+    """Return an event of an item that is a function call."""
+    item = {"id": "i", "type": "function_call", "name": "f", "call_id": "c", "arguments": '{"a": 1}', **fields}
+    return event(kind, item=item) | ({"response_id": "r"} if kind.startswith("response") else {})
+
+
+def pieces(*texts: str) -> list[dict[str, Any]]:
+    """Return a function call's arguments in pieces."""
+    return [event("response.function_call_arguments.delta", call_id="c", response_id="r", delta=text) for text in texts]
+
+
+@pytest.mark.parametrize("ending", ["done", "answered", "never"])
+def test_arguments_that_come_only_in_pieces_are_put_together(ending: str, stream: Stream) -> None:
+    """No event says that they are whole: the response's end does, or the answer, or the end of the call."""
+    stream.received(function("response.output_item.added", status="in_progress", arguments=""))
+    stream.received(*pieces('{"a"', ": 1}"))
+    if ending == "done":
+        stream.received(done("r"))
+    if ending != "never":
+        stream.sent(output("c"))
+    assert stream.tools() == [("f", {"a": 1}, {"status": "interrupted"} if ending == "never" else "ok")]
+
+
+def test_a_name_that_comes_after_the_arguments_is_the_calls(stream: Stream) -> None:
+    """Beta names: only the item has it. A response that fails leaves no call that was never complete."""
+    stream.received(
+        asked("c", None, '{"a": 1}'), function("response.output_item.done", status="completed"), *pieces("x")
+    )
+    stream.received(asked("d", None, "{", response="q"), done("q", "failed")).sent(output("c"))
+    assert stream.tools() == [("f", {"a": 1}, "ok")]
+
+
+@pytest.mark.parametrize("status", ["incomplete", "failed", "cancelled"])
+def test_a_tool_of_a_response_that_failed_may_be_answered_all_the_same(status: str, stream: Stream) -> None:
+    """The client has run it."""
+    stream.received(asked("c", "f"), asked("d", "g"), done("r", status)).sent(output("c"))
+    (_, _, answered), (_, _, outcome) = stream.tools()
+    assert answered == "ok"
+    assert outcome["status"] == ("cancelled" if status == "cancelled" else "failed")
+
+
+def test_a_call_that_the_client_tells_from_before_is_not_made_again(stream: Stream) -> None:
+    """A connection that is opened again gets the conversation so far, and the server echoes it."""
+    for kind in ("conversation.item.added", "conversation.item.done", "conversation.item.created"):
+        stream.received(function(kind, status="completed"))
+    stream.sent(output("c"))
+    assert stream.tools() == []
+
+
+@pytest.mark.parametrize("approve", [False, True])
+def test_a_tool_that_was_refused_is_a_call_that_was_denied(approve: bool, stream: Stream) -> None:
+    """One that is approved comes as a call of its own."""
+    asks = {"id": "q", "type": "mcp_approval_request", "name": "pay", "arguments": '{"n": 3}', "server_label": "bank"}
+    answer = {"type": "mcp_approval_response", "approval_request_id": "q", "approve": approve, "reason": "too much"}
+    for kind in ("conversation.item.created", "response.output_item.done"):
+        stream.received(event(kind, item=asks))
+    stream.sent(event("conversation.item.create", item=answer)).received(event("conversation.item.added", item=answer))
+    denied = ("pay", {"n": 3}, {"status": "denied", "message": "too much"})
+    assert (stream.tools(), stream.events()) == ([] if approve else [denied], ["A tool waits for approval"])
+
+
+def test_what_failed_at_the_service_is_an_event(stream: Stream) -> None:
+    """An MCP server without tools, a warning of Azure's; a tool that failed, though no item says why."""
+    stream.received(event("mcp_list_tools.failed", item_id="z"), event("warning", warning={"code": "w"}))
+    stream.received(event("response.mcp_call_arguments.done", item_id="m", arguments="{}"))
+    stream.received(event("response.mcp_call.failed", item_id="m"))
+    assert stream.events() == ["The tools of an MCP server could not be listed", "Warning of the model's service"]
+    assert stream.tools() == [("unknown", {}, {"status": "failed"})]
+
+
+def test_a_caller_who_takes_over_while_a_reply_plays_has_interrupted_it(stream: Stream) -> None:
+    """The reply was complete, and this client sends no truncation: it was cut where the client heard of the caller."""
+    stream.at(1_000).received(sound("a", 4_000), said("a", "One two three four five six seven eight"), done("r"))
+    stream.at(3_000).received(started("u", 1_700)).at(3_900)
+    stream.received(stopped("u", 2_600), event("input_audio_buffer.committed", item_id="u"), heard("u", "Stop."))
+    stream.received(sound("b", 500, "q"), said("b", "Okay.", "q"))
+    assert stream.words() == [("AGENT", f"One two three four{CUT}"), ("USER", "Stop."), ("AGENT", "Okay.")]
+    assert stream.events() == [INTERRUPTED]
+
+
+@pytest.mark.parametrize("why", ["no turn", "near its end", "goes on", "truncated"])
+def test_a_noise_while_a_reply_plays_does_not_cut_it(why: str, stream: Stream) -> None:
+    """It never became a turn, or nothing was left to cut, or the session lets the agent speak on, or it was cut."""
+    detection = {"type": "server_vad", "interrupt_response": why != "goes on"}
+    stream.received(event("session.created", session={"turn_detection": detection}))
+    stream.at(1_000).received(sound("a", 2_000), said("a", "One two three four"), done("r"))
+    stream.at(2_950 if why == "near its end" else 2_000).received(started("u", 1_700))
+    if why == "truncated":
+        stream.received(event("conversation.item.truncated", item_id="a", audio_end_ms=2_000))
+    stream.received(event("input_audio_buffer.committed", item_id="z" if why == "no turn" else "u"))
+    assert stream.words() == [("AGENT", "One two three four")]
+
+
+@pytest.mark.parametrize("value", [float("nan"), "1460", None, [], 10**400])
+def test_a_place_that_is_no_number_is_now(value: Any, stream: Stream) -> None:
+    """The words stand, and what was heard of a reply is what had played."""
+    stream.at(1_000).received(started("u", value), stopped("u", value), heard("u", "Hello"))
+    stream.received(sound("a", 1_000), said("a", "One two three")).at(1_400)
+    stream.received(event("conversation.item.truncated", item_id="a", audio_end_ms=value))
+    assert stream.words() == [("USER", "Hello"), ("AGENT", f"One two{CUT}")]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from types import SimpleNamespace
-from typing import Any
+from enum import Enum
+from types import MappingProxyType, SimpleNamespace
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -17,9 +18,10 @@ from bluejay_ws.integrations.deepgram import DeepgramTap
 from bluejay_ws.integrations.elevenlabs import ElevenLabsTap
 from bluejay_ws.integrations.gemini_live import GeminiLiveTap
 from bluejay_ws.integrations.hume import HumeTap
+from bluejay_ws.integrations.messages import number, parsed, plain
 from bluejay_ws.integrations.nova_sonic import NovaSonicTap
 from bluejay_ws.integrations.openai_realtime import OpenAIRealtimeTap
-from bluejay_ws.integrations.tap import KEPT, MOMENTS, InputClock, Tap, audio_bytes, parsed, plain, spoken_part
+from bluejay_ws.integrations.tap import KEPT, MOMENTS, InputClock, Tap, audio_bytes, spoken_part
 from bluejay_ws.integrations.ultravox import UltravoxTap
 from tests.integrations.streams import Stream, audio, pcm
 from tests.support import Call
@@ -104,6 +106,124 @@ def test_every_form_of_a_message_is_read() -> None:
         plain("{")
 
 
+@pytest.mark.parametrize("form", ["mapping", "bom", "bom_bytes", "spaces", "protobuf", "slots", "tuple", "enum", "own"])
+def test_an_event_is_read_whatever_it_is_made_of(form: str) -> None:
+    """A judge of an event is what it says: byte order marks, mappings, the objects of any SDK, also inside others."""
+    told = {"type": "conversation.item.input_audio_transcription.completed", "item_id": "a", "transcript": "Hi."}
+    text = json.dumps(told)
+    forms: dict[str, Any] = {
+        "mapping": MappingProxyType(told),
+        "bom": "\ufeff" + text,
+        "bom_bytes": b"\xef\xbb\xbf" + text.encode(),
+        "spaces": b" \n" + text.encode(),
+        "protobuf": Message(told),
+        "slots": Slots(**told),
+        "tuple": Named(**told),
+        "enum": {**told, "type": Enum("Kind", {"A": told["type"]}).A},  # type: ignore[attr-defined]
+        "own": Own(**told),
+    }
+    stream = Stream(OpenAIRealtimeTap).received(forms[form])
+    assert stream.words() == [("USER", "Hi.")]
+
+
+@dataclass(slots=True)
+class Slots:
+    """An event without a dictionary of its own."""
+
+    type: str
+    item_id: str
+    transcript: str
+
+
+class Named(NamedTuple):
+    """An event that is a tuple."""
+
+    type: str
+    item_id: str
+    transcript: str
+
+
+class Message:
+    """An event as protobuf has it: its fields are listed."""
+
+    def __init__(self, told: dict[str, Any]) -> None:
+        self._told = told
+
+    def ListFields(self) -> list[tuple[Any, Any]]:  # noqa: N802 - protobuf's name
+        """Return pairs of what describes a field, and its value."""
+        return [(SimpleNamespace(name=name), value) for name, value in self._told.items()]
+
+
+class Own:
+    """An event of a user's own class; not all of it can be read."""
+
+    type = "conversation.item.input_audio_transcription.completed"
+
+    def __init__(self, **told: str) -> None:
+        self.__dict__.update(told)
+
+    @property
+    def dict(self) -> Any:
+        """Raise, as a lazy property may."""
+        raise RuntimeError
+
+    def to_dict(self) -> Any:
+        """Raise, as a generated method may."""
+        raise RuntimeError
+
+
+def test_objects_inside_a_dictionary_are_read_too() -> None:
+    """SDKs build their messages so; a class or a function is no event."""
+    item = SimpleNamespace(type="function_call_output", call_id="c", output=[Named("x", "y", "z")])
+    assert plain({"type": "x", "item": item})["item"]["output"] == [{"type": "x", "item_id": "y", "transcript": "z"}]
+    assert (plain(Own), plain(len), plain(5), plain(Kind.A)) == (None, None, None, None)
+
+
+class Kind(Enum):
+    """What is no event by itself."""
+
+    A = "a"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 10**400, True, "5", None, [], 2.0**60])
+def test_what_cannot_be_reckoned_with_is_no_number(value: Any) -> None:
+    """A place in a call is finite, and no truth value."""
+    assert number(value) is None
+    assert (number(5), number(-1.5)) == (5.0, -1.5)
+
+
+def test_tool_calls_without_an_id_are_as_many_as_there_were() -> None:
+    """Each is one; an answer without an id, or with one of its own, is for the oldest of its name."""
+    stream = Stream(DeepgramTap)
+    calls = [{"name": name, "arguments": '{"n": 1}'} for name in ("book", "find", "book")]
+    stream.received({"type": "FunctionCallRequest", "functions": calls})
+    for name, content in (("book", "first"), ("book", "second"), ("find", "third")):
+        stream.sent({"type": "FunctionCallResponse", "name": name, "content": content})
+    assert stream.tools() == [
+        ("book", {"n": 1}, "first"),
+        ("find", {"n": 1}, "third"),
+        ("book", {"n": 1}, "second"),
+    ]
+
+
+def test_an_output_that_is_seen_before_its_call_is_that_calls() -> None:
+    """Two directions of a connection may be read by two tasks."""
+    stream = Stream(AssemblyAITap).sent({"type": "tool.result", "call_id": "c", "result": '{"ok": true}'})
+    stream.received({"type": "tool.call", "call_id": "c", "name": "f", "arguments": {"a": 1}})
+    assert stream.tools() == [("f", {"a": 1}, {"ok": True})]
+
+
+def test_usage_of_a_connection_that_was_opened_again_is_added() -> None:
+    """The call is one; another provider's usage is its own."""
+    stream = Stream(OpenAIRealtimeTap)
+    again, other = OpenAIRealtimeTap(stream.call.recorder), GeminiLiveTap(stream.call.recorder)
+    for tap, tokens in ((stream.tap, 5), (again, 7)):
+        tap.event({"type": "response.done", "response": {"id": "r", "usage": {"total_tokens": tokens}}})
+    other.event({"usageMetadata": {"totalTokenCount": 9}})
+    assert stream.metadata()["openai_usage"] == {"total_tokens": 12}
+    assert stream.metadata()["gemini_usage"] == {"totalTokenCount": 9}
+
+
 def test_audio_has_a_length_in_every_form() -> None:
     """Base64 with and without padding, and bytes."""
     lengths = [audio_bytes(one) for one in ("AAAA", "AAA=", "AA==", "", b"ab", bytearray(2), None)]
@@ -167,8 +287,8 @@ def test_only_the_newest_are_kept_for_corrections() -> None:
     """However long the call."""
     stream = Stream(OpenAIRealtimeTap)
     completed = "conversation.item.input_audio_transcription.completed"
-    for number in range(KEPT + 10):
-        stream.received({"type": completed, "item_id": number, "transcript": f"{number}."})
+    for index in range(KEPT + 10):
+        stream.received({"type": completed, "item_id": index, "transcript": f"{index}."})
     stream.received({"type": completed, "item_id": 5, "transcript": "Late."})
     assert len(stream.words()) == KEPT + 11
     assert len(stream.tap._speeches) == KEPT
@@ -177,8 +297,8 @@ def test_only_the_newest_are_kept_for_corrections() -> None:
 def test_the_moments_of_the_audio_that_was_sent_are_some_thousand_however_long_the_call() -> None:
     """Each frame of audio comes a little later than the one before it: none stands for another."""
     clock = InputClock()
-    for number in range(1, 30_000):
-        clock.appended(20.0, number * 21.0)
+    for index in range(1, 30_000):
+        clock.appended(20.0, index * 21.0)
         assert len(clock._ends) == len(clock._delays) <= MOMENTS
     newest = 29_999
     assert clock.offset((newest - 1_000) * 20.0) == (newest - 1_000) * 21.0

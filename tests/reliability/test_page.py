@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from benchmarks.reliability import fleet
 from benchmarks.reliability.__main__ import PAGE, main
 from benchmarks.reliability.account import Account
 from benchmarks.reliability.page import BEGIN, END, lines, tables, with_tables
@@ -42,6 +43,36 @@ def test_a_failed_test_is_no_sound_run() -> None:
     """Lines that only measure, and those of tests, can fail too."""
     assert Line("tests", None, "3 passed").sound
     assert not Line("tests", None, "3 passed, 1 failure", failed=True).sound
+
+
+@pytest.mark.parametrize(
+    ("faults", "sound", "words"),
+    [
+        ([], True, "3 pods and 1 deliverers killed in 2 s; 4 calls: delivered whole; 0 lost, 0 doubled, 0 unaccounted"),
+        (["call-1 was delivered 2 times"], False, "; call-1 was delivered 2 times"),
+    ],
+)
+def test_a_fleet_s_account_is_a_line(
+    monkeypatch: pytest.MonkeyPatch, faults: list[str], *, sound: bool, words: str
+) -> None:
+    """What became of the calls stands there in words; a fault is no sound run."""
+    found = fleet.Account(Counter({"delivered whole": 4}), 3, 1, faults, 2.0)
+    monkeypatch.setattr(fleet, "run", lambda **_: found)
+    (line,) = RUNS["fleet"][1](Size.quick(), 5)
+    assert line.sound is sound
+    assert line.found.endswith(words)
+
+
+def test_a_fleet_without_postgresql_is_said_not_to_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without the server runs all else."""
+
+    def run(**_: object) -> fleet.Account:
+        raise fleet.NoPostgresError("PostgreSQL is not installed")
+
+    monkeypatch.setattr(fleet, "run", run)
+    (line,) = RUNS["fleet"][1](Size.quick(), 5)
+    assert line.sound
+    assert line.found == "not run: PostgreSQL is not installed"
 
 
 def test_the_page_has_a_place_for_the_tables() -> None:

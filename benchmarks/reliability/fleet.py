@@ -1,0 +1,14 @@
+"""The fleet of ``examples/fleet``, as one of the fault runs."""
+
+from __future__ import annotations
+
+import sys
+
+from benchmarks.reliability.stage import ROOT
+
+sys.path.insert(0, str(ROOT / "examples"))
+
+from fleet.database import NoPostgresError
+from fleet.run import Account, run
+
+__all__ = ["Account", "NoPostgresError", "run"]
