@@ -47,6 +47,8 @@ _DOUBLED = (
     "(docs/providers.md, "
     '"Tools that are counted twice")'
 )
+_FAR_MS = 24 * 3_600_000.0
+"""What lies a day from a call's start is no time of that call."""
 _REDACTION_FAILED = "[redaction failed]"
 SLOW_REDACTION_NS = 10_000_000
 _SMALLEST_ALLOWANCE = 512
@@ -191,20 +193,29 @@ class Recorder:
 
         Args:
             at: a `datetime` (one without a zone is local time) or Unix time in seconds, of this machine's clock or of a
-                provider's; default now, and so is what is no number, counted as ``mapped.offset``.
+                provider's; default now, and so is what is no number, counted as ``mapped.offset``. Unix time in
+                milliseconds, microseconds or nanoseconds is understood, and counted likewise.
         """
         try:
             now = (self._clock() - self._started) // 1_000_000
             if at is not None:
                 seconds = at.timestamp() if isinstance(at, datetime) else finite(at)
-                if seconds is None:
+                now = now if seconds is None else round((seconds - self._started_at) * 1e3)
+                if seconds is None or abs(now) > _FAR_MS:
                     self._counters.add("mapped.offset")
-                else:
-                    now = round((seconds - self._started_at) * 1e3)
+                    now = now if seconds is None else self._since_unix(seconds) or now
             return min(max(0, now), 2**53)
         except BaseException as error:  # noqa: BLE001 - no error of ours or of a value reaches the agent
             self._contain("offset", error)
             return 0
+
+    def _since_unix(self, value: float) -> int | None:
+        """Return the offset of a Unix time of any unit, if that is a time of about this call; else None."""
+        for unit in (1.0, 1e3, 1e6, 1e9):
+            offset = (value / unit - self._started_at) * 1e3
+            if abs(offset) < _FAR_MS:
+                return max(0, round(offset))
+        return None
 
     def restart(self, started_ns: int) -> None:
         """Count offsets from ``started_ns`` on; for the library itself, where the handshake ends after its start."""
@@ -921,6 +932,9 @@ class Recorder:
         if whole is None:
             self._counters.add("mapped.offset")
             return self.offset_ms()
+        if whole > _FAR_MS and (since := self._since_unix(whole)) is not None:
+            self._counters.add("mapped.offset")  # a time, where an offset belongs
+            return since
         return int(min(max(0, whole), 2**53))
 
     def _allowance(self) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from bluejay_ws.current import INERT
+from bluejay_ws.hearing.chirp import ChirpObserver
 from bluejay_ws.hearing.utterances import NOTHING
 from tests.support import Call, Ear, Span
 
@@ -92,6 +93,20 @@ def test_what_recorded_nothing_returns_a_handle_that_takes_everything() -> None:
     assert repr(NOTHING) == "<Utterance of the agent>"
 
 
+@pytest.mark.parametrize(("sent_ms", "kept"), [(1_980, ["Hello"]), (2_000, [])])
+def test_what_an_agent_said_without_any_sound_was_not_heard(sent_ms: int, kept: list[str]) -> None:
+    """An agent whose speech synthesis is silent says nothing; a little silence in the place of audio is a test's."""
+    call = Call()
+    ear = ChirpObserver(call.recorder.note_event)
+    call.recorder.hear_with(ear)
+    call.recorder.agent_said("Hello")
+    for at in range(0, sent_ms, 20):
+        ear.agent_audio(bytes(640), float(at))
+    call.clock.sleep(sent_ms)
+    assert [words for words, _, _ in said(call)] == kept
+    assert call.counters["dropped.never_heard"] == 1 - len(kept)
+
+
 def test_wall_clock_times_become_offsets() -> None:
     """A datetime of any zone and Unix seconds count from the handshake; what lies before it is zero."""
     call = Call()
@@ -103,6 +118,26 @@ def test_wall_clock_times_become_offsets() -> None:
     assert call.recorder.offset_ms(HANDSHAKE + 2.25) == 2_250
     assert call.recorder.offset_ms(HANDSHAKE - 5) == 0
     assert call.recorder.offset_ms() == 9_000
+
+
+@pytest.mark.parametrize("unit", [1e3, 1e6, 1e9])
+def test_unix_times_in_another_unit_or_in_the_place_of_an_offset_are_understood_and_counted(unit: float) -> None:
+    """Providers say milliseconds, and people hand on what they have: the time is right, and the mistake is counted."""
+    call = Call()
+    assert call.recorder.offset_ms((HANDSHAKE + 1.5) * unit) == 1_500
+    call.recorder.add_event("x", start_offset_ms=int((HANDSHAKE + 2.5) * unit))
+    call.clock.sleep(3_000)
+    (event, _) = call.report().events or []
+    assert (event.title, event.start_offset_ms) == ("x", 2_500)
+    assert call.counters["mapped.offset"] == 2
+
+
+def test_a_time_of_another_day_is_counted() -> None:
+    """It cannot be one of this call's."""
+    call = Call()
+    assert call.recorder.offset_ms(1_500) == 0
+    assert call.recorder.offset_ms(HANDSHAKE + 1e6) == 1_000_000_000
+    assert call.counters["mapped.offset"] == 2
 
 
 def test_a_huge_offset_does_not_hold_the_agent() -> None:

@@ -40,6 +40,7 @@ APART = "kept-apart"
 TOMBSTONE_SECONDS = 24 * 3600.0
 TOMBSTONES = 2_000
 DAY = 24 * 3600.0
+INCREDIBLE = 10 * 365 * DAY  # a file is not so old: its date is wrong, or this machine's clock
 
 _TEMPORARY = ".new"
 _SUFFIXES = {
@@ -509,20 +510,20 @@ class Spool:
         now = self._wall()
         sent = sorted(((at, path) for path, name, _, at in files if name.state == SENT), reverse=True)
         for position, (at, path) in enumerate(sent):
-            if position >= TOMBSTONES or now - at > TOMBSTONE_SECONDS:
+            if position >= TOMBSTONES or TOMBSTONE_SECONDS < now - at < INCREDIBLE:
                 _unlink(path)
         parked = sorted((at, size, path, name) for path, name, size, at in files if name.state == PARKED)
         size = sum(size for _, _, size, _ in files)
         count = len(files) - len(sent)
         for at, bytes_, path, name in parked:
             over = size > self._max_bytes or count > self._max_reports
-            if not over and now - at <= self._parked_seconds:
-                break
+            if not over and not self._parked_seconds < now - at < INCREDIBLE:
+                continue
             self._give_up(path, name, "bounds" if over else "age")
             size, count = size - bytes_, count - 1
         self.full = size > self._max_bytes or count > self._max_reports
         self._sweep()
-        bound_quarantine(self._root, oldest=now - self._parked_seconds)
+        bound_quarantine(self._root, oldest=now - self._parked_seconds, incredible=now - INCREDIBLE)
 
     def _sweep(self) -> None:
         """Remove what a process that died in the middle of making a file left behind."""

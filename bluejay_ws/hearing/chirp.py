@@ -43,6 +43,8 @@ MESSAGE_LIMIT = 1_000
 MARKS_LIMIT = 64
 EARLY_MS = 100.0
 """A mark that comes back this long before its audio can have been played confirms nothing."""
+MUTE_MS = 2_000
+"""An agent that has sent so much audio without any speech has said nothing; a test may send a little silence."""
 LEAST_HASTE_MS = 1_000.0
 """So much audio at least has come before it can be said that it came too fast for a caller who speaks."""
 FRESH_MS = 250.0
@@ -257,8 +259,10 @@ class ChirpObserver:
         return heard.add_text(utterance, at)
 
     def hears_agent(self) -> bool:
-        """Tell whether any speech of the agent's was observed."""
-        return self._heard is not None and self._heard.agent.began_at > 0.0
+        """Tell whether the agent's speech was observed, or so much audio without any that nobody can have heard it."""
+        if self._heard is None:
+            return False
+        return self._heard.agent.onsets > 0 or self._agent_bytes >= MUTE_MS * BYTES_PER_MS
 
     # -- the end ------------------------------------------------------------------------------------------------------
 

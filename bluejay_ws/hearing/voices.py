@@ -69,15 +69,16 @@ class Voice:
         threshold: the level from which a piece is loud.
         segment: the speech that continues, as far as is known.
         until: the end of the last piece: for the agent, of its queue.
+        onsets: how often it has begun to speak.
         began_at: the start of the last segment.
         ended_at: the end of the last segment that is over.
         resumed: the last piece was sent long after the one before, and is heard right after it.
     """
 
     __slots__ = (
-        "_enough", "_floor", "_hasty", "_noise", "_onsets", "_pieces", "_quiet_from", "_run_at", "_run_from",
-        "_run_ms", "_run_until", "_sent_at", "began_at", "ended_at", "loud_until", "resumed", "segment", "sent_until",
-        "threshold", "until", "user",
+        "_enough", "_floor", "_hasty", "_noise", "_pieces", "_quiet_from", "_run_at", "_run_from",
+        "_run_ms", "_run_until", "_sent_at", "began_at", "ended_at", "loud_until", "onsets", "resumed", "segment",
+        "sent_until", "threshold", "until", "user",
     )  # fmt: skip
 
     def __init__(self, *, user: bool) -> None:
@@ -90,7 +91,7 @@ class Voice:
         self.began_at = self.ended_at = 0.0
         self.resumed = False
         self._floor: float | None = None
-        self._hasty = self._onsets = 0
+        self._hasty = self.onsets = 0
         self._noise = self._quiet_from = 0.0
         self._pieces, self._enough = 0, FLOOR_PIECES // 2
         self._run_from = self._run_until = self._run_at = -NEVER
@@ -99,7 +100,7 @@ class Voice:
     @property
     def hasty(self) -> bool:
         """Whether most speech began much faster than anybody speaks."""
-        return 2 * self._hasty > self._onsets
+        return 2 * self._hasty > self.onsets
 
     def hear(self, level: float, start: float, ms: float, at: float) -> bool:
         """Take one piece of audio; return whether speech may have begun or ended.
@@ -147,7 +148,7 @@ class Voice:
             return None
         self.segment = Segment(self._run_from, self._run_until, self._run_at, user=self.user)
         self.began_at = self._run_from
-        self._onsets += 1
+        self.onsets += 1
         self._hasty += self._run_ms > HASTE * (self._run_until - self._run_from)
         self._run_on()
         return self.segment

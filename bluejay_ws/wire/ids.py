@@ -6,7 +6,8 @@ Source: the platform's documentation of simulated calls, and the carriers' of th
 ``start.customParameters`` and its ConversationRelay's ``setup.customParameters``; Exotel ``start.custom_parameters``;
 Telnyx ``custom_parameters`` (a list of names and values) and ``client_state`` (base64); Plivo ``extra_headers`` (JSON,
 ``{X-PH-name: value}``, or ``name=value`` with ``;`` or ``,`` between); Vonage the first message's own keys; Genesys
-``parameters.inputVariables`` and ``parameters.customConfig`` (an object, or JSON as text).
+``parameters.inputVariables`` and ``parameters.customConfig`` (an object, or JSON as text). In a user's own object or
+JSON, the id may stand at any depth.
 """
 
 from __future__ import annotations
@@ -50,8 +51,13 @@ _INSIDE = frozenset(
         "inputvariables", "customconfig", "clientstate", "sipheaders",
     }
 )  # fmt: skip
+_OWN = frozenset({"customparameters", "customconfig", "inputvariables", "clientstate"})
+"""What is the user's own: it may hold objects in objects, and JSON as text, under any name."""
 _PREFIXES = ("sipheader", "xph", "x")
 _DEPTH = 5
+_OWN_DEPTH = 8
+_NODES = 1_000
+"""So many objects and lists of a message are looked into."""
 _BEGINS = re.compile(r'"(?:start|setup|open|websocket:connected)"')
 _BEGINS_BYTES = re.compile(_BEGINS.pattern.encode())
 _BEGINS_WITHIN = 4_096
@@ -198,23 +204,41 @@ def ids_in_message(data: bytes | bytearray | memoryview | str, names: frozenset[
         message = from_json(data if isinstance(data, str | bytes | bytearray) else bytes(data))
     except ValueError:
         return []
-    return _search(message, names, _DEPTH) if isinstance(message, dict) else []
-
-
-def _search(value: Any, names: frozenset[str], depth: int) -> list[str]:
-    fields = _fields(value)
-    if depth == 0:
+    if not isinstance(message, dict):
         return []
-    found = [str(one).strip() for name, one in fields if _names_it(name, names) and _could_be_id(one)]
-    for name, inner in fields:
-        plain = _plain(name)
-        if plain in _INSIDE or _stripped(plain) in _INSIDE:
-            found += _search(_decoded(inner) if plain == "clientstate" else inner, names, depth - 1)
+    found: list[str] = []
+    _search(message, names, found, [_NODES], _DEPTH, own=False)
     return found
 
 
+def _search(value: Any, names: frozenset[str], found: list[str], left: list[int], depth: int, *, own: bool) -> None:
+    """Add to ``found`` what the id's names stand for in a value; ``own`` says that any name may lead there."""
+    left[0] -= 1
+    if depth == 0 or left[0] < 0:
+        return
+    value = _unpacked(value)
+    for name, inner in _fields(value):
+        plain = _plain(name)
+        if _names_it(name, names) and _could_be_id(inner):
+            found.append(str(inner).strip())
+        elif plain in _INSIDE or _stripped(plain) in _INSIDE:
+            inside = _decoded(inner) if plain == "clientstate" else inner
+            owned = own or _stripped(plain) in _OWN
+            _search(inside, names, found, left, _OWN_DEPTH if owned > own else depth - 1, own=owned)
+        elif own and _may_hold(inner):
+            _search(inner, names, found, left, depth - 1, own=True)
+    if own and isinstance(value, list):
+        for one in value[:_LIST_MOST]:
+            if isinstance(one, list) or (isinstance(one, dict) and "value" not in one):  # else a pair, seen above
+                _search(one, names, found, left, depth - 1, own=True)
+
+
+def _may_hold(value: Any) -> bool:
+    return isinstance(value, dict | list) or (isinstance(value, str) and value.lstrip()[:1] in {"{", "["})
+
+
 def _fields(value: Any) -> list[tuple[str, Any]]:
-    """Return names and values, in whichever form a carrier packs them: an object, a list of pairs, JSON, or text."""
+    """Return names and values, in whichever form a carrier packs them: an object, a list of pairs, or text."""
     if isinstance(value, str):
         return _fields_of_text(value)
     if isinstance(value, dict):
@@ -225,12 +249,17 @@ def _fields(value: Any) -> list[tuple[str, Any]]:
     return []
 
 
-def _fields_of_text(text: str) -> list[tuple[str, Any]]:
-    if text.lstrip()[:1] in {"{", "["}:
+def _unpacked(value: Any) -> Any:
+    """Return what JSON says that stands as text in a field."""
+    if isinstance(value, str) and value.lstrip()[:1] in {"{", "["}:
         try:
-            return _fields(from_json(text))
+            return from_json(value)
         except ValueError:
             pass  # one carrier documents braces round what is no JSON
+    return value
+
+
+def _fields_of_text(text: str) -> list[tuple[str, Any]]:
     return [(name.strip("\"'"), one.strip().strip("\"'")) for name, one in _PAIRS.findall(text[:_MESSAGE_LIMIT])]
 
 

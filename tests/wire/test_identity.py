@@ -76,6 +76,20 @@ def test_the_query_is_searched_for_the_id(target: str, ids: list[str]) -> None:
         ({"type": "open", "parameters": {"inputVariables": {"simulation_result_id": "7"}}}, ["7"]),
         ({"type": "open", "parameters": {"customConfig": {"simulation_result_id": "7"}}}, ["7"]),
         ({"type": "open", "parameters": {"customConfig": '{"simulation_result_id": "7"}'}}, ["7"]),
+        (
+            {"type": "open", "parameters": {"customConfig": {"agent": {"bluejay": {"simulation_result_id": "7"}}}}},
+            ["7"],
+        ),
+        ({"type": "open", "parameters": {"customConfig": json.dumps({"qa": {"simulation_result_id": 7}})}}, ["7"]),
+        ({"type": "open", "parameters": {"customConfig": {"qa": json.dumps({"simulationResultId": "7"})}}}, ["7"]),
+        ({"type": "open", "parameters": {"customConfig": '[{"qa": [{"simulation-result-id": "7"}]}]'}}, ["7"]),
+        ({"type": "open", "parameters": {"inputVariables": {"json": ' {"x": {"simulation_result_id": "7"}}'}}}, ["7"]),
+        ({"event": "start", "start": {"customParameters": {"qa": '{"simulation_result_id": "7"}'}}}, ["7"]),
+        ({"event": "start", "start": {"client_state": encoded('{"qa": {"simulation_result_id": "7"}}')}}, ["7"]),
+        ({"parameters": {"customConfig": {"qa": {"name": "simulation_result_id"}, "x": "{broken", "y": [1]}}}, []),
+        ({"parameters": {"customConfig": {"qa": [{"name": "simulation_result_id", "value": "7"}]}}}, ["7"]),
+        ({"parameters": {"customConfig": [[[[[[[[[[{"simulation_result_id": "too deep"}]]]]]]]]]]}}, []),
+        ({"parameters": {"customConfig": [[1, {"x": 1}] for _ in range(60)], "headers": {"x": 1}}}, []),
         ({"SipHeader_X-Custom-Headers": '{"X-Simulation-Result-Id": "7"}'}, ["7"]),
         ({"start": {"customParameters": {"simulation_result_id": True}}}, []),
         ({"simulation_result_id": ["7"]}, []),
@@ -96,6 +110,13 @@ def test_the_first_messages_are_searched_for_the_id(message: Any, ids: list[str]
 def test_a_huge_message_is_not_parsed() -> None:
     """What is no carrier's start message is left alone."""
     assert ids_in_message(json.dumps({"simulation_result_id": "7", "x": "y" * 70_000})) == []
+
+
+def test_a_message_with_very_many_objects_costs_a_bounded_search() -> None:
+    """What is searched for an id has a limit: the connection waits for it."""
+    many: dict[str, Any] = {str(number): {} for number in range(2_000)}
+    last = {"parameters": {"customConfig": {**many, "qa": {"simulation_result_id": "7"}}}}
+    assert ids_in_message(json.dumps(last)) == []
 
 
 @given(st.binary() | st.text())
