@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bluejay_ws.delivery import handover
 from bluejay_ws.delivery.handover import FleetSender
 from bluejay_ws.delivery.store import Report
 from bluejay_ws.stats import Counters
@@ -91,7 +90,7 @@ def test_all_closing_shares_one_budget(sender: FleetSender, monkeypatch: pytest.
         now[0] += 1.0
         waited.append(seconds)
 
-    monkeypatch.setattr(handover.time, "sleep", sleep)
+    monkeypatch.setattr(time, "sleep", sleep)
     sender._clock = sender._budget._clock = lambda: now[0]
     sender._flush_timeout = sender._budget._seconds = 4.0
     sender.submit(Report.from_memory("1" * 32, "720488", [b"[]"]))
