@@ -189,7 +189,7 @@ class _Tool:
         return {
             name: value
             for name, value in given.items()
-            if name not in self.contexts and not _is_context_type(type(value))
+            if name not in self.contexts and not _is_context_type(type(value))  # type: ignore[arg-type]
         }
 
     def _is_keywords(self, name: str) -> bool:
