@@ -26,7 +26,7 @@ import bluejay_ws.servers.websockets  # noqa: F401 - both otherwise with the fir
 from bluejay_ws import Bluejay, current_recorder, record
 from bluejay_ws.settings import Retry
 
-QUICK = Retry(first=0.02, ceiling=0.1, read_back=(0.02, 0.05, 0.1))
+QUICK = Retry(first=0.02, ceiling=0.1, read_back=(0.02, 0.05, 0.1), resend_first=0.2)
 
 
 class Lines(logging.Handler):
