@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -104,6 +105,8 @@ async def _warm_up() -> None:
 
 def _main(address: tuple[str, int]) -> None:
     asyncio.run(_warm_up())
+    gc.collect()
+    gc.freeze()  # else each agent looks through all that was imported, which copies it
     for line in sys.stdin:
         pid = os.fork()
         if pid == 0:
