@@ -42,6 +42,7 @@ _ADAPTERS = {
     "aiohttp.web_request": "bluejay_ws.servers.aiohttp",
     "aiohttp.web_urldispatcher": "bluejay_ws.servers.aiohttp",  # a View, which has the request
     "sanic.request": "bluejay_ws.servers.sanic",
+    "quart.wrappers.websocket": "bluejay_ws.servers.quart",
 }
 
 
@@ -105,7 +106,7 @@ def record(
 
     Args:
         handler: called with the connection: a coroutine function (``websockets.asyncio``; Starlette, FastAPI,
-            Litestar, Sanic and aiohttp handlers), a plain function (``websockets.sync``), or such a class.
+            Litestar, Quart, Sanic and aiohttp handlers), a plain function (``websockets.sync``), or such a class.
         client: a configured client; default one made from the environment at the first simulated call.
         id_from: where the call's id may stand, in this order: ``"header"``; ``"query"`` (``?simulation_result_id=``);
             ``"message"``, a carrier's first JSON messages (``start.customParameters``). With ``"message"`` a
@@ -230,9 +231,11 @@ def _find_call(opener: Opener, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
             call = opener.guarded(adapter.open_call, value, **part)
             if call is not None:
                 return call
-    if not known:
-        unsupported.say(opener, args, kwargs)
-    return None
+    if known or unsupported.say(opener, args, kwargs):
+        return None
+    websocket = unsupported.in_context("quart", "websocket")  # a Quart handler has no argument for it
+    adapter = _adapter_of(websocket)
+    return None if adapter is None else opener.guarded(adapter.open_call, websocket)
 
 
 def _serves_in_parts(owner: Any, connection: Any) -> bool:

@@ -786,6 +786,17 @@ class Recorder:
             one._end_ms = one._start_ms + self._at(ms)
             self._rewrite(one)
 
+    def _stands(self, one: Utterance, start_ms: float, end_ms: float) -> None:
+        """Take an utterance's place; part of `utterances.Corrector`."""
+        self._unless_closed("utterance", self._standing, one, start_ms, end_ms)
+
+    def _standing(self, one: Utterance, start_ms: float, end_ms: float) -> None:
+        start = self._at(start_ms)
+        end = max(start, self._at(end_ms))
+        if one._placed and (start, end) != (one._start_ms, one._end_ms):
+            one._start_ms, one._end_ms = start, end
+            self._rewrite(one)
+
     def _withdraw(self, one: Utterance, reason: str) -> None:
         """Take an utterance out of the report; part of `utterances.Corrector`."""
         self._unless_closed("utterance", self._withdrawn, one, reason)

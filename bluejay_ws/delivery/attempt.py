@@ -126,8 +126,9 @@ class Attempts:
 
     def _attempt(self, delivery: Delivery, lease: Lease, exchange: Exchange) -> Decision:
         parts = delivery.parts(lease.reports)
-        if not parts:
-            return self._elsewhere(delivery, lease)
+        self._miss(delivery, parts, lease)
+        if not parts:  # another process has dealt with them, or somebody has removed them
+            return Decision(State.DELIVERED, None, Platform.UNHEARD, "elsewhere")
         put_away = self._put_away_late_ones(delivery, parts, lease)
         if put_away is not None:
             return put_away
@@ -148,13 +149,14 @@ class Attempts:
             if self._store.save(report):
                 delivery.reports[report_id] = Report(report_id, report.simulation_result_id, None, report.sealed_at)
 
-    def _elsewhere(self, delivery: Delivery, lease: Lease) -> Decision:
-        """Settle a call whose reports another process has dealt with, or somebody has removed."""
-        for report_id in delivery.reports.keys() - lease.delivered - lease.parked:
+    def _miss(self, delivery: Delivery, parts: Sequence[Part], lease: Lease) -> None:
+        """Say once which reports were handed in and are gone: somebody has removed them."""
+        here = {part.report_id for part in parts}
+        for report_id in delivery.reports.keys() - here - lease.delivered - lease.parked - delivery.missing:
+            delivery.missing.add(report_id)
             self._counters.add("dropped.file_removed")
             text = f"report {report_id} is lost: it was removed from {self._store.place}"
             self._say(logging.ERROR, delivery, text)
-        return Decision(State.DELIVERED, None, Platform.UNHEARD, "elsewhere")
 
     # -- one id, one report -------------------------------------------------------------------------------------
 

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 from bluejay_ws.delivery.queue import Queue
 from bluejay_ws.delivery.store import MemoryStore
 from bluejay_ws.delivery.verify import Verifier
-from bluejay_ws.delivery.workers import Chore, Client, Finisher, Workers
+from bluejay_ws.delivery.workers import Budget, Chore, Client, Finisher, Workers
 from bluejay_ws.log import say
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class Sender:
         self._watched = False
         self._recovered_once = False
         self._said_left = 0
-        self._end_by: float | None = None
+        self._budget = Budget(self._settings.flush_timeout, self._clock)
         self._trying_again = False
         self._queue = Queue(
             self._settings,
@@ -120,7 +120,7 @@ class Sender:
         Where one cannot be started, it is tried again each second while this thread's event loop runs, and with each
         call; until then reports wait in the store.
         """
-        self._end_by = None  # the process continues: the time for its end is whole again
+        self._budget.renew()
         if not self._start_threads():
             self._try_again_later()
 
@@ -170,7 +170,7 @@ class Sender:
 
     def flush_at_end(self, timeout: float | None = None) -> bool:
         """Do what `flush` does as a part of the end of the process: all of that shares one ``flush_timeout``."""
-        return self._flush(self._until(self._settings.flush_timeout if timeout is None else timeout))
+        return self._flush(self._budget.until(self._settings.flush_timeout if timeout is None else timeout))
 
     def _flush(self, until: float) -> bool:
         if not self._queue.pending:
@@ -202,7 +202,7 @@ class Sender:
         Returns:
             Whether nothing is left undelivered; what is left is said in one log line, and stays in the store.
         """
-        until = self._until(timeout)
+        until = self._budget.until(timeout)
         self._finisher.drain(max(0.0, until - self._clock()))
         done = self._flush(until)
         with self._lock:
@@ -224,7 +224,7 @@ class Sender:
         if not self._queue.pending:
             return
         if not self._start_threads():
-            self._deliver_here(self._until(self._settings.flush_timeout))
+            self._deliver_here(self._budget.until(self._settings.flush_timeout))
         self.close(self._settings.flush_timeout)
 
     def reset_after_fork(self) -> None:
@@ -325,13 +325,6 @@ class Sender:
         self._queue.recover(lambda: self._store.recover(untouched=untouched))
         return None
 
-    def _until(self, timeout: float) -> float:
-        """Return when to stop waiting: all closing, and the end of the process, share one budget."""
-        now = self._clock()
-        if self._end_by is None:
-            self._end_by = now + max(timeout, self._settings.flush_timeout)
-        return min(now + timeout, max(self._end_by, now))
-
     def _start_exit_watch(self) -> bool:
         with self._lock:
             if self._watched:
@@ -356,7 +349,7 @@ class Sender:
 
     def _see_off(self) -> None:
         """Wait for the workers at the end of the process, as long as it can be of use."""
-        until = self._until(self._settings.flush_timeout)
+        until = self._budget.until(self._settings.flush_timeout)
         self._finisher.drain(max(0.0, until - self._clock()))
         self._hurry(until, lambda: self._clock() + self._queue.next_due() >= until)
 

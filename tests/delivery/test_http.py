@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import gzip
 import os
+import random
 import socket
+import sys
 import threading
 import time
+import types
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -204,6 +208,95 @@ def test_an_answer_is_read_as_far_as_it_goes(platform: FakePlatform, step: Step,
     assert len(outcome.body) <= http.ANSWER_LIMIT
     assert decided(outcome).state is not State.DELIVERED
     assert len(platform.requests) == 1  # no redirect was followed
+
+
+SUCCESS = b'{"status": "success", "message": null}'
+
+
+def raw_deflate(data: bytes) -> bytes:
+    """Pack without the header that the standard asks for, as some servers do."""
+    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return packer.compress(data) + packer.flush()
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body"),
+    [
+        ("GZIP", gzip.compress(SUCCESS)),
+        ("x-gzip", gzip.compress(SUCCESS[:9]) + gzip.compress(SUCCESS[9:])),
+        ("gzip", gzip.compress(SUCCESS) + b"\0\0"),
+        ("gzip", SUCCESS),  # unpacked by a proxy that left the header
+        ("br", SUCCESS),
+        ("deflate", zlib.compress(SUCCESS)),
+        ("deflate", raw_deflate(SUCCESS)),
+        ("identity, deflate, gzip", gzip.compress(zlib.compress(SUCCESS))),
+    ],
+)
+def test_an_answer_is_understood_however_it_is_packed(platform: FakePlatform, encoding: str, body: bytes) -> None:
+    """A proxy that packs what nobody asked it to pack must not leave a delivered report unsettled for ever."""
+    platform.plan(Says(headers={"Content-Encoding": encoding}, body=body))
+    client = exchange(platform.url)
+    outcome = client.post(report())
+    client.close()
+    assert isinstance(outcome, Answer)
+    assert (outcome.body, outcome.complete) == (SUCCESS, True)
+    assert decided(outcome).state is State.DELIVERED
+
+
+class Brotli:
+    """Stand in for the brotli library, which Python does not bring: unpacks bit by bit, and knows no limit."""
+
+    def __init__(self) -> None:
+        self._inside = zlib.decompressobj()
+
+    def process(self, data: bytes) -> bytes:
+        return self._inside.decompress(data)
+
+    def is_finished(self) -> bool:
+        return self._inside.eof
+
+
+@pytest.mark.parametrize(
+    ("content", "complete"), [(SUCCESS, True), (random.Random(1).randbytes(100) * 6_000, False)], ids=["short", "long"]
+)
+def test_brotli_is_understood_where_the_agent_has_it(
+    platform: FakePlatform, monkeypatch: pytest.MonkeyPatch, content: bytes, complete: bool
+) -> None:
+    """And what it unpacks has a bound as well."""
+    monkeypatch.setitem(sys.modules, "brotli", types.SimpleNamespace(Decompressor=Brotli))
+    platform.plan(Says(headers={"Content-Encoding": "br"}, body=zlib.compress(content)))
+    client = exchange(platform.url)
+    outcome = client.post(report())
+    client.close()
+    assert isinstance(outcome, Answer)
+    assert (outcome.body, outcome.complete) == (content[: http.ANSWER_LIMIT], complete)
+
+
+def test_what_nothing_can_unpack_is_no_answer_to_rely_on(
+    platform: FakePlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The outcome of the report stays unknown; a result is not taken for an empty one."""
+    for module in ("brotli", "brotlicffi"):
+        monkeypatch.setitem(sys.modules, module, None)
+    packed = Says(headers={"Content-Encoding": "br"}, body=b"\x0b\x11\x80")
+    platform.plan(packed)
+    platform.plan_reads(packed)
+    client = exchange(platform.url)
+    posted, looked = client.post(report()), client.look("720488")
+    client.close()
+    assert decided(posted).state is State.UNKNOWN
+    assert isinstance(looked, Answer)
+    assert not looked.complete
+
+
+def test_a_header_that_a_proxy_repeats_counts_once(platform: FakePlatform) -> None:
+    """Joined by a comma, two numbers are none, and two dates are none."""
+    platform.plan(Raw(b"HTTP/1.1 429 x\r\nRetry-After: 7\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n"))
+    client = exchange(platform.url)
+    outcome = client.post(report())
+    client.close()
+    assert isinstance(outcome, Answer)
+    assert outcome.retry_after == 7.0
 
 
 def test_retry_after_comes_with_the_answer(platform: FakePlatform) -> None:

@@ -561,7 +561,7 @@ def test_the_spool_is_looked_after(tmp_path: Path) -> None:
     file = open_call(station.spool, "720488")
     old = tmp_path / f"1.{new_id()}.sent"
     old.write_bytes(b"")
-    os.utime(old, (1.0, 1.0))
+    os.utime(old, (time.time() - 2 * 86_400.0,) * 2)
     for chore in station.sender._chores():
         chore.run()
     assert not file.sync()  # there is nothing left to be done

@@ -542,10 +542,10 @@ def test_without_the_header_nothing_is_said(client: Bluejay, caplog: pytest.LogC
 def test_a_context_of_the_framework_is_asked_too(
     client: Bluejay, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A Quart handler has no arguments: its websocket is in the context."""
-    current = connection("quart.wrappers.websocket", headers=ID)
+    """A Flask handler's request is in its context."""
+    current = connection("werkzeug.wrappers.request", headers=ID)
     proxy = types.SimpleNamespace(_get_current_object=lambda: current)
-    monkeypatch.setitem(sys.modules, "quart", types.SimpleNamespace(websocket=proxy))
+    monkeypatch.setitem(sys.modules, "flask", types.SimpleNamespace(request=proxy))
 
     async def agent() -> str:
         return "served"
@@ -553,4 +553,4 @@ def test_a_context_of_the_framework_is_asked_too(
     served: Any = record(agent, client=client)
     with caplog.at_level(logging.ERROR, "bluejay_ws"):
         assert asyncio.run(served()) == "served"
-    assert "app.asgi_app = BluejayMiddleware(app.asgi_app)" in caplog.text
+    assert "with bluejay.call(headers) as recorder" in caplog.text
