@@ -315,7 +315,8 @@ class Sender:
             self._finisher.start()
 
     def _end_if_let_go(self) -> None:
-        if self._orphaned and not self._queue.pending:
+        looks = 0 if self._verifier is None else self._verifier.waiting
+        if self._orphaned and not self._queue.pending and not looks:
             self.close(0.0)
 
     def _recover(self) -> float | None:
@@ -356,11 +357,16 @@ class Sender:
     def _deliver_here(self, until: float) -> None:
         """Deliver on this thread: at its end, Python 3.12 starts no thread any more."""
         self._finisher.drain(max(0.0, until - self._clock()))
-        self._timeout = min(self._timeout, max(0.1, until - self._clock()))  # nobody ends an exchange that is late
+        from bluejay_ws.delivery.http import STEPS  # noqa: PLC0415 - see _http_client
+
+        self._timeout = min(self._timeout, max(0.1, (until - self._clock()) / STEPS))  # no other thread ends one
         here = Workers(
             self._queue, make_client=self._make_client, chores=(), clock=self._clock, counters=self._counters
         )
-        here.work_here(until)
+        try:
+            here.work_here(until)
+        finally:
+            self._timeout = self._settings.timeout
 
     def _say_what_is_left(self) -> None:
         left = self._queue.pending
