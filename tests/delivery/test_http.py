@@ -549,7 +549,8 @@ def test_a_directory_that_may_not_be_entered_keeps_no_client_from_being_made(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A process that dropped its rights often stands in such a directory: without SSL_CERT_FILE nobody looks there."""
-    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):  # old versions of httpx look there themselves
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(Path, "stat", no_permission)
     assert tls_context(settings("https://127.0.0.1:1")).check_hostname
 
