@@ -502,7 +502,8 @@ class Recorder:
     def at_end(self, action: Callable[[], None]) -> None:
         """Call ``action`` when the call ends, while it can still record; for what listens to a provider."""
         if not self.closed:
-            self._at_end = [*(self._at_end or ()), action]
+            self._at_end = self._at_end or []
+            self._at_end.append(action)
 
     def stop(self) -> None:
         """Take nothing more from users, and close what is open as it stands now; `close` does the rest. Idempotent."""

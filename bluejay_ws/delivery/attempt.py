@@ -135,11 +135,20 @@ class Attempts:
         move, wait = delivery.next_move(parts, self._wall(), self._retry.retry_after_ceiling)
         if move is Move.WAIT:
             return _wait(wait, "retry_after")
-        if move is Move.READ_BACK:
+        if move is Move.READ_BACK or self._leaves_no_trace(delivery, parts, lease):
             decision = self._look(delivery, parts, lease, exchange)
             if decision.state is not State.WAITING:
                 return decision
         return self._post(delivery, parts, lease, exchange)
+
+    def _leaves_no_trace(self, delivery: Delivery, parts: Sequence[Part], lease: Lease) -> bool:
+        """Return whether the store cannot note that what an earlier process left is sent: that one could not either."""
+        left = [part for part in parts if part.report_id in delivery.adopted and not (part.report or part.released)]
+        if delivery.history.attempts or all(lease.mark(part.report_id, State.UNKNOWN, {}) for part in left):
+            return False
+        for part in left:
+            part.state = delivery.states[part.report_id] = State.UNKNOWN
+        return True
 
     def _save(self, delivery: Delivery) -> None:
         """Give the store what is in memory only, unless it may have been delivered from there."""

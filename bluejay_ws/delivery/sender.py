@@ -244,7 +244,7 @@ class Sender:
 
     def _start_threads(self) -> bool:
         """Start what does not run; return whether everything does. Never raises."""
-        self._finisher.start()
+        finishing = self._finisher.start()
         with self._lock:
             if self._workers is None:
                 workers = Workers(
@@ -260,7 +260,7 @@ class Sender:
                     self._counters.add("errors.no_thread")
                     return False
                 self._workers = workers
-        return self._start_exit_watch()
+        return self._start_exit_watch() and finishing
 
     def _try_again_later(self) -> None:
         """Try again in a second, on this thread's event loop if there is one: starting a thread takes microseconds."""
@@ -299,12 +299,11 @@ class Sender:
             self._verifier.abort_if_late(self._clock())
 
     def _chores(self) -> list[Chore]:
-        always = [Chore(self._end_if_let_go, SYNC_EVERY), Chore(self._end_late_look, SYNC_EVERY)]
+        always = [Chore(run, SYNC_EVERY) for run in (self._end_if_let_go, self._end_late_look, self._start_finisher)]
         if not self._kept:
             return always
         return [
             *always,
-            Chore(self._start_finisher, SYNC_EVERY),
             Chore(self._recover, RECOVER_EVERY),
             Chore(self._store.sync, SYNC_EVERY),
             Chore(self._store.tidy, TIDY_EVERY),
@@ -315,7 +314,8 @@ class Sender:
             self._finisher.start()
 
     def _end_if_let_go(self) -> None:
-        if self._orphaned and not self._queue.pending:
+        looks = 0 if self._verifier is None else self._verifier.waiting
+        if self._orphaned and not self._queue.pending and not looks:
             self.close(0.0)
 
     def _recover(self) -> float | None:
@@ -356,11 +356,16 @@ class Sender:
     def _deliver_here(self, until: float) -> None:
         """Deliver on this thread: at its end, Python 3.12 starts no thread any more."""
         self._finisher.drain(max(0.0, until - self._clock()))
-        self._timeout = min(self._timeout, max(0.1, until - self._clock()))  # nobody ends an exchange that is late
+        from bluejay_ws.delivery.http import STEPS  # noqa: PLC0415 - see _http_client
+
+        self._timeout = min(self._timeout, max(0.1, (until - self._clock()) / STEPS))  # no other thread ends one
         here = Workers(
             self._queue, make_client=self._make_client, chores=(), clock=self._clock, counters=self._counters
         )
-        here.work_here(until)
+        try:
+            here.work_here(until)
+        finally:
+            self._timeout = self._settings.timeout
 
     def _say_what_is_left(self) -> None:
         left = self._queue.pending

@@ -193,11 +193,10 @@ class FileLease:
         if state is State.DELIVERED:
             return file.settle(facts)
         moved = file.move(_SUFFIXES[state])
-        if note or not moved:  # what the name cannot tell, the note does
-            file.note(**facts)
+        noted = bool(note or not moved) and file.note(**facts)  # what the name cannot tell, the note does
         if state is State.WAITING:
             file.sync()  # it is going to wait
-        return moved
+        return moved or (noted and state is State.UNKNOWN)
 
     def release(self) -> None:
         """Let go of every lock."""

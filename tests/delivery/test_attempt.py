@@ -307,3 +307,41 @@ def test_a_report_in_memory_is_settled_whatever_stands_in_the_place_of_the_spool
     assert until_settled(work, delivery_of(report), script).state is State.DELIVERED
     assert until_settled(work, delivery_of(in_memory("2")), script).state is State.HELD
     assert len(script.posted) == 1
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_where_nothing_can_be_noted_what_was_left_is_looked_for_before_it_is_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, shown: bool
+) -> None:
+    """A read-only spool shows the next process a report as never posted, although the one before has delivered it."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(30, "read-only file system")
+
+    report = finished_call(spool_at(tmp_path), "720488", "freeze_card")
+    spool = spool_at(tmp_path)
+    left = adopted(spool, "720488")
+    events = [{"title": "x", "metadata": {"bluejay_ws": {"report_id": report.report_id}}}] if shown else []
+    script = Script(looks=deque([result(events=events)]))
+    with monkeypatch.context() as read_only:
+        for call in ("rename", "write", "ftruncate"):
+            read_only.setattr(os, call, refuse)
+        assert until_settled(attempts(spool), left, script).state is State.DELIVERED
+    assert script.looked == ["720488"]
+    assert len(script.posted) == (0 if shown else 1)
+    assert left.history.attempts == len(script.posted)
+
+
+def test_a_refused_name_alone_needs_no_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the name cannot tell the next process, a line in the file does."""
+    finished_call(spool_at(tmp_path), "720488", "freeze_card")
+    spool = spool_at(tmp_path)
+    left, script = adopted(spool, "720488"), Script()
+
+    def refuse(*_: object) -> None:
+        raise OSError(13, "permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", refuse)
+        assert attempts(spool).attempt(left, script).state is State.DELIVERED
+    assert script.looked == []
