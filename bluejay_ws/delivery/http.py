@@ -160,6 +160,9 @@ class HttpExchange:
         if deadline is not None and now > deadline:
             self._progress.cut_off()
 
+    def _is_late(self) -> bool:
+        return self._deadline is not None and self._clock() > self._deadline
+
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
@@ -185,7 +188,7 @@ class HttpExchange:
             request.headers["Content-Type"] = "application/json"
         response = self._client.send(request, stream=True)
         try:
-            data, complete = _read(response, limit)
+            data, complete = _read(response, limit, late=self._is_late)
         finally:
             response.close()
         asked = retry_after(
@@ -199,14 +202,14 @@ def _first(response: httpx.Response, name: str) -> str | None:
     return next(iter(response.headers.get_list(name)), None)
 
 
-def _read(response: httpx.Response, limit: int) -> tuple[bytes, bool]:
+def _read(response: httpx.Response, limit: int, *, late: Callable[[], bool]) -> tuple[bytes, bool]:
     """Return as much of the body as there is, unpacked, up to ``limit``, and whether that is all."""
     data = bytearray()
     complete = True
     try:
         for chunk in response.iter_raw(16 * 1024):
             data += chunk
-            if len(data) > limit:
+            if len(data) > limit or late():
                 complete = False
                 break
     except Exception:  # noqa: BLE001 - the status is known, and counts; the body is incomplete

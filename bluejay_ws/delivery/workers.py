@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from bluejay_ws.delivery.queue import Queue
     from bluejay_ws.stats import Counters
 
-__all__ = ["Chore", "Client", "Finisher", "Workers"]
+__all__ = ["Budget", "Chore", "Client", "Finisher", "Workers"]
 
 # One is gentlest to the agent's loop, which competes for the interpreter; more are started while the platform is slow.
 WORKERS = 1
@@ -110,6 +110,35 @@ class Chore:
     run: Callable[[], float | None]
     every: float
     due: float = float("-inf")
+
+
+class Budget:
+    """Share one time for the end: all closing, and the end of the process, take no longer together.
+
+    Args:
+        seconds: of the whole.
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
+        self._seconds = seconds
+        self._clock = clock
+        self._end_by: float | None = None
+
+    def renew(self) -> None:
+        """Make it whole again: another call is recorded."""
+        self._end_by = None
+
+    def until(self, timeout: float) -> float:
+        """Return when to stop waiting.
+
+        Args:
+            timeout: seconds that this one wait may take; the first may take longer than the whole.
+        """
+        now = self._clock()
+        if self._end_by is None:
+            self._end_by = now + max(timeout, self._seconds)
+        return min(now + timeout, max(self._end_by, now))
 
 
 class Finisher:

@@ -352,6 +352,26 @@ def test_an_answer_that_drips_is_ended(platform: FakePlatform) -> None:
     assert outcome.phase is Phase.UNKNOWN
 
 
+def test_a_body_that_drips_ends_with_the_exchange_though_no_other_thread_ends_it(platform: FakePlatform) -> None:
+    """At the end of a process there may be no other."""
+    platform.plan(Says(body=b"x" * 40_000))
+    now = [0.0]
+    chosen = settings(platform.url, timeout=5.0)
+    client = HttpExchange(chosen, tls_context(chosen), clock=lambda: now[0])
+    request = client._request
+
+    def late(method: str, path: str, body: bytes | None, limit: int) -> Answer:
+        now[0] = http.STEPS * 5.0 + 1.0
+        return request(method, path, body, limit)
+
+    client._request = late  # type: ignore[method-assign]
+    outcome = client.post(report())
+    client.close()
+    assert isinstance(outcome, Answer)
+    assert not outcome.complete
+    assert len(outcome.body) < 40_000
+
+
 def test_ending_nothing_is_harmless(platform: FakePlatform) -> None:
     """Between two exchanges, before the first, and when the connection is gone already."""
     client = exchange(platform.url)
@@ -529,7 +549,8 @@ def test_a_directory_that_may_not_be_entered_keeps_no_client_from_being_made(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A process that dropped its rights often stands in such a directory: without SSL_CERT_FILE nobody looks there."""
-    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):  # old versions of httpx look there themselves
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(Path, "stat", no_permission)
     assert tls_context(settings("https://127.0.0.1:1")).check_hostname
 

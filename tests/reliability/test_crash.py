@@ -12,7 +12,7 @@ from bluejay_ws.delivery import breaker
 
 KILLS = 8  # a thousand in `python -m benchmarks.reliability kills`
 SEEDS = (1, 2)
-QUICKER = {"redial_wait": 0.05, "read_back": (0.05, 0.1, 0.2), "first": 0.05}
+QUICKER = {"redial_wait": 0.05, "read_back": (0.05, 0.1, 0.2), "first": 0.05, "resend_first": 0.3}
 
 
 @pytest.fixture(autouse=True)
