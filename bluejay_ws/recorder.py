@@ -502,7 +502,8 @@ class Recorder:
     def at_end(self, action: Callable[[], None]) -> None:
         """Call ``action`` when the call ends, while it can still record; for what listens to a provider."""
         if not self.closed:
-            self._at_end = [*(self._at_end or ()), action]
+            self._at_end = self._at_end or []
+            self._at_end.append(action)
 
     def stop(self) -> None:
         """Take nothing more from users, and close what is open as it stands now; `close` does the rest. Idempotent."""
@@ -784,6 +785,17 @@ class Recorder:
         one._audio_ms = float(self._at(ms))
         if one._placed:
             one._end_ms = one._start_ms + self._at(ms)
+            self._rewrite(one)
+
+    def _stands(self, one: Utterance, start_ms: float, end_ms: float) -> None:
+        """Take an utterance's place; part of `utterances.Corrector`."""
+        self._unless_closed("utterance", self._standing, one, start_ms, end_ms)
+
+    def _standing(self, one: Utterance, start_ms: float, end_ms: float) -> None:
+        start = self._at(start_ms)
+        end = max(start, self._at(end_ms))
+        if one._placed and (start, end) != (one._start_ms, one._end_ms):
+            one._start_ms, one._end_ms = start, end
             self._rewrite(one)
 
     def _withdraw(self, one: Utterance, reason: str) -> None:

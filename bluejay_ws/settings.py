@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 import re
 import sys
@@ -22,9 +21,11 @@ __all__ = ["Retry", "Secret", "Settings", "default_spool", "destination_of"]
 
 _DATABASES = ("postgresql://", "postgres://")
 VERIFY_AFTER = 60.0
+LONGEST = 10**9  # seconds: the system's calls that wait refuse a longer time
 _SWITCHES = (
     {"": False} | dict.fromkeys(("0", "false", "no", "off"), False) | dict.fromkeys(("1", "true", "yes", "on"), True)
 )
+_BLANKS = " \t\r\n\f\v\0\x85\xa0\u200b\u2060\ufeff"  # a NUL and a BOM are what some editors and shells leave
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -53,9 +54,9 @@ class Secret:
         return self._reveal()
 
     def stripped(self) -> Secret:
-        """Return the key without blanks and line ends round it, as they come with mounted secrets."""
+        """Return the key without what comes with mounted secrets and env files: blanks, line ends, a BOM, quotes."""
         value = self._reveal()
-        return Secret(value.strip()) if isinstance(value, str) else self  # type: ignore[redundant-expr]  # users lie
+        return Secret(_bare(value)) if isinstance(value, str) else self  # type: ignore[redundant-expr]  # users lie
 
     def fits_a_header(self) -> bool:
         """Return whether the key is text of visible ASCII characters only."""
@@ -73,6 +74,12 @@ class Secret:
     def __reduce__(self) -> tuple[Any, ...]:
         message = "an API key cannot be pickled; read it from the environment in the other process"
         raise TypeError(message)
+
+
+def _bare(text: str) -> str:
+    text = text.strip(_BLANKS)
+    quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
+    return text[1:-1].strip(_BLANKS) if quoted else text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,10 +221,11 @@ class Settings:
 
 
 def _check_seconds(setting: str, value: Any, *, zero: bool = False) -> None:
-    sound = isinstance(value, int | float) and math.isfinite(value) and (value >= 0 if zero else value > 0)
+    sound = isinstance(value, int | float) and (value >= 0 if zero else value > 0) and value <= LONGEST
     if not sound:
-        remedy = "zero or more" if zero else "above zero"
-        raise ConfigurationError(setting, f"is {value!r}", f"give a number of seconds, {remedy}")
+        remedy = f"{'zero or more' if zero else 'above zero'}, and no more than {LONGEST}"
+        reason = "is too large" if isinstance(value, int | float) and value > LONGEST else f"is {value!r}"
+        raise ConfigurationError(setting, reason, f"give a number of seconds, {remedy}")
 
 
 def _verify_after(given: bool | float | None, env: _Environment) -> float | None:  # noqa: FBT001 - see Settings.load
@@ -335,9 +343,10 @@ def _database(
 ) -> tuple[Secret | None, str | os.PathLike[str] | bool | None]:
     """Return the URL of a fleet's database, if the spool is one, and the directory to use beside it."""
     given = env.get("BLUEJAY_SPOOL") if spool in {None, True} else spool
+    given = _bare(given) if isinstance(given, str) else given
     if not isinstance(given, str) or not given.startswith(_DATABASES):
         return None, spool
-    directory = env.get("BLUEJAY_SPOOL_DIRECTORY")
+    directory = _bare(env.get("BLUEJAY_SPOOL_DIRECTORY") or "")
     if directory:
         return Secret(given), directory
     name = hashlib.sha256(given.rpartition("@")[2].encode()).hexdigest()[:12]  # not that of any other database
@@ -353,7 +362,7 @@ def _spool_directory(
         return None, ""
     if spool is not None and spool is not True:
         return _directory("spool", spool), ""
-    given = env.get("BLUEJAY_SPOOL")
+    given = _bare(env.get("BLUEJAY_SPOOL") or "")
     try:
         return (_directory("BLUEJAY_SPOOL", given) if given else _default_spool(env)), ""
     except ConfigurationError as error:

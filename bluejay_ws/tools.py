@@ -7,7 +7,7 @@ import functools
 import inspect
 import re
 from collections.abc import AsyncIterator, Iterable, Iterator
-from types import CoroutineType, FunctionType
+from types import AsyncGeneratorType, CoroutineType, FunctionType, GeneratorType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
 
 from pydantic_core import from_json
@@ -43,6 +43,9 @@ FRAMEWORKS = frozenset({
     *("agents", "livekit", "pipecat", "google", "langchain", "langchain_core", "pydantic_ai", "crewai", "llama_index"),
     *("smolagents", "autogen_core", "strands", "line"),
 })  # fmt: skip
+# Names that users give packages of their own too: of these only what cannot be called is taken for a tool object.
+_COMMON_NAMES = frozenset({"agents", "google", "line"})
+_MARK = "_bluejay_recorded_tool"
 _CONTEXT_NAME = re.compile(rf"(?<!\w)(?:{'|'.join(sorted(CONTEXTS))})(?!\w)")
 
 
@@ -65,7 +68,7 @@ def record_tool(
     generator, async generator). Outside a simulation it is called directly. The call it belongs to is the
     one that is current when it is called; what a generator yields is its output, as a list. ``self``, ``cls``
     and a framework's context (``RunContextWrapper``, ``RunContext``, ``ToolContext``, ``FunctionCallParams``) are
-    not parameters.
+    not parameters. A tool that is decorated twice is recorded once.
 
     Args:
         function: the tool; given by the decorator without parentheses.
@@ -73,9 +76,14 @@ def record_tool(
         description: default the first line of the function's docstring.
 
     Raises:
-        TypeError: ``function`` cannot be called, or is a framework's tool object; ``name`` is no string.
+        TypeError: ``function`` cannot be called, is a class, or a framework's tool object; ``name`` is no string,
+            or empty.
     """
     _check(function, name, description)
+    if function is not None and getattr(function, _MARK, None) is function:  # recorded already
+        if name is None and description is None:
+            return cast("Callable[P, R]", function)
+        function = function.__wrapped__  # type: ignore[union-attr]
     if isinstance(function, staticmethod | classmethod):
         inner: Any = record_tool(name=name, description=description)(function.__func__)
         return cast("Callable[..., Any]", type(function)(inner))
@@ -84,6 +92,7 @@ def record_tool(
     tool = _Tool(function, name, description)
     DECORATED_TOOLS.add(tool.name)
     wrapper: Callable[P, R] = _wrapper(tool, function)
+    setattr(wrapper, _MARK, wrapper)  # a decorator above copies it, and then it is another function's
     return wrapper
 
 
@@ -97,11 +106,17 @@ def _check(function: object, name: object, description: object) -> None:
         if value is not None and not isinstance(value, str):
             message = f"record_tool: {what} must be a string, not {type(value).__name__}"
             raise TypeError(message)
+    if name is not None and not name.strip():  # type: ignore[attr-defined]
+        message = "record_tool: the platform compares a tool's name, and this one is empty; leave it out or give one"
+        raise TypeError(message)
     if isinstance(function, str):
         message = f"record_tool takes a function; to give the tool a name write @record_tool(name={function!r})"
         raise TypeError(message)
     if function is None or isinstance(function, staticmethod | classmethod):
         return
+    if isinstance(function, type):
+        message = f"record_tool cannot record the class {function.__qualname__}: decorate its method, or an instance"
+        raise TypeError(message)
     if _is_tool_object(function):
         kind = type(function).__qualname__
         message = (
@@ -116,10 +131,10 @@ def _check(function: object, name: object, description: object) -> None:
 
 def _is_tool_object(function: object) -> bool:
     """Return whether this is what a framework makes of a function; a user's own callable object is not."""
-    if inspect.isroutine(function) or isinstance(function, type | functools.partial):
+    if inspect.isroutine(function) or isinstance(function, functools.partial):
         return False
-    kind = type(function)
-    return hasattr(function, "on_invoke_tool") or kind.__module__.partition(".")[0] in FRAMEWORKS
+    homes = {one.__module__.partition(".")[0] for one in type(function).__mro__} & FRAMEWORKS
+    return hasattr(function, "on_invoke_tool") or bool(homes - _COMMON_NAMES if callable(function) else homes)
 
 
 class _Tool:
@@ -128,8 +143,9 @@ class _Tool:
     __slots__ = ("contexts", "description", "name", "signature")
 
     def __init__(self, function: Callable[..., Any], name: str | None, description: str | None) -> None:
-        self.name: str = name or str(getattr(function, "__name__", type(function).__name__))
-        doc = inspect.getdoc(function) or ""
+        named = _behind_partials(function)
+        self.name: str = name or str(getattr(named, "__name__", type(named).__name__))
+        doc = inspect.getdoc(named) or inspect.cleandoc(getattr(_runs(named), "__doc__", None) or "")
         self.description = description or doc.partition("\n")[0] or None
         try:
             self.signature: inspect.Signature | None = inspect.signature(function)
@@ -173,11 +189,31 @@ class _Tool:
         return {
             name: value
             for name, value in given.items()
-            if name not in self.contexts and type(value).__name__ not in CONTEXTS
+            if name not in self.contexts and not _is_context_type(type(value))  # type: ignore[arg-type]
         }
 
     def _is_keywords(self, name: str) -> bool:
         return self.signature is not None and self.signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD
+
+
+def _behind_partials(function: Any) -> Any:
+    """Return what a `functools.partial` calls in the end; anything else as it is."""
+    while isinstance(function, functools.partial | functools.partialmethod):
+        function = function.func
+    return function
+
+
+def _runs(function: Any) -> Any:
+    """Return the function that a call runs: of an object its ``__call__``."""
+    if inspect.isroutine(function):
+        return getattr(function, "__func__", function)
+    return getattr(type(function), "__call__", function)  # noqa: B004 - it may be a generator function
+
+
+@functools.lru_cache(maxsize=256)
+def _is_context_type(kind: Any) -> bool:
+    """Return whether a value of this type is a framework's context, or a user's own kind of it."""
+    return any(base.__name__ in CONTEXTS for base in kind.__mro__)
 
 
 def _is_context(annotation: object) -> bool:
@@ -185,20 +221,17 @@ def _is_context(annotation: object) -> bool:
     if annotation is inspect.Parameter.empty:
         return False
     if isinstance(annotation, type):
-        return any(base.__name__ in CONTEXTS for base in annotation.__mro__)
+        return _is_context_type(annotation)
     return _CONTEXT_NAME.search(annotation if isinstance(annotation, str) else repr(annotation)) is not None
 
 
 def _wrapper(tool: _Tool, function: Callable[..., Any]) -> Any:
-    kind = getattr(function, "__func__", function)
+    kind = _runs(_behind_partials(function))
     if inspect.isasyncgenfunction(kind):
         return functools.wraps(function)(_of_kind(inspect.CO_ASYNC_GENERATOR, _async_generator(tool, function)))
     if inspect.isgeneratorfunction(kind):
         return functools.wraps(function)(_of_kind(inspect.CO_GENERATOR, _generator(tool, function)))
-    if inspect.iscoroutinefunction(kind) or inspect.iscoroutinefunction(getattr(kind, "__call__", None)):  # noqa: B004
-        make = _coroutine
-    else:
-        make = _plain
+    make = _coroutine if inspect.iscoroutinefunction(kind) else _plain
     return functools.wraps(function)(make(tool, function))
 
 
@@ -215,9 +248,14 @@ def _plain(tool: _Tool, function: Callable[..., Any]) -> Callable[..., Any]:
                 result = tool.instead(other, args, kwargs)
                 if inspect.iscoroutinefunction(inspect.unwrap(function)) and not inspect.isawaitable(result):
                     result = _ready(result)
-            # An async tool under another decorator: its work is yet to come. A result is not asked what it is.
+            # An async tool, or a generator, under another decorator: its work is yet to come. A result is not asked
+            # what it is.
             if type(result) is CoroutineType:
                 return _awaited(result, block, ending.pop_all())
+            if type(result) is GeneratorType:
+                return _recorded(result, block, _Yielded(current_recorder()), ending.pop_all())
+            if type(result) is AsyncGeneratorType:
+                return _recorded_async(result, block, _Yielded(current_recorder()), ending.pop_all())
             block.output = result
             return result
 
@@ -356,8 +394,14 @@ async def _yielding_async(
             yield item
 
 
-def _recorded(generator: Generator[Any, Any, Any], block: ToolCallBlock, yielded: _Yielded) -> Generator[Any, Any, Any]:
-    with block:
+def _recorded(
+    generator: Generator[Any, Any, Any],
+    block: ToolCallBlock,
+    yielded: _Yielded,
+    ending: contextlib.ExitStack | None = None,
+) -> Generator[Any, Any, Any]:
+    """Pass a generator on, and note what it yields; ``ending`` leaves a block that was entered before."""
+    with ending or block:
         try:
             return (yield from _noted(generator, yielded))
         finally:
@@ -398,9 +442,12 @@ def _async_generator(tool: _Tool, function: Callable[..., Any]) -> Callable[...,
 
 
 async def _recorded_async(
-    generator: AsyncGenerator[Any, Any], block: ToolCallBlock, yielded: _Yielded
+    generator: AsyncGenerator[Any, Any],
+    block: ToolCallBlock,
+    yielded: _Yielded,
+    ending: contextlib.ExitStack | None = None,
 ) -> AsyncGenerator[Any, Any]:
-    with block:
+    with ending or block:
         step: Callable[[Any], Any] = generator.asend
         sent: Any = None
         while True:

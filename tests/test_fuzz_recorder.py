@@ -185,5 +185,5 @@ class Recording(RuleBasedStateMachine):
 
 
 # Each is a whole call with a death at every line: a tenth as many as of the others.
-Recording.TestCase.settings = settings(max_examples=max(8, settings().max_examples // 10), stateful_step_count=30)
+Recording.TestCase.settings = settings(max_examples=max(3, settings().max_examples // 10), stateful_step_count=30)
 TestRecording = Recording.TestCase

@@ -225,7 +225,7 @@ def test_a_spool_relative_to_a_directory_that_is_gone_is_refused(
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        *(("timeout", value) for value in (0, -1.0, float("nan"), float("inf"), None, "10")),
+        *(("timeout", value) for value in (0, -1.0, float("nan"), float("inf"), 10**400, 1e300, None, "10")),
         *(("flush_timeout", value) for value in (-0.1, float("nan"), float("inf"), None, "10")),
         *(("redial_wait", value) for value in (-0.1, float("nan"), float("inf"), None, "10")),
     ],
@@ -286,6 +286,29 @@ def test_blanks_round_a_key_do_not_count(blank: str) -> None:
     """Every mounted secret ends with a line end."""
     assert load(api_key=f"{blank}{CANARY}{blank}").api_key == Secret(CANARY)
     assert load({"BLUEJAY_API_KEY": f"{CANARY}{blank}"}).api_key == Secret(CANARY)
+
+
+@pytest.mark.parametrize("left", ["\ufeff", "\ufeff\n", "'", '"', '\n"', "\u200b", "\0", "\xa0"])
+def test_what_editors_and_env_files_leave_round_a_key_does_not_count(left: str) -> None:
+    """A byte order mark, the quotes of an env file, a NUL, blanks that nobody sees."""
+    assert load({"BLUEJAY_API_KEY": f"{left}{CANARY}{left[::-1]}"}).api_key == Secret(CANARY)
+    assert load(api_key=f"{left}{CANARY}{left[::-1]}").api_key == Secret(CANARY)
+
+
+@pytest.mark.parametrize("nothing", ["''", '"', "\ufeff", "\n"])
+def test_a_key_of_nothing_but_that_is_missing_or_wrong(nothing: str) -> None:
+    """It is never sent, and calls are kept."""
+    settings = load({"BLUEJAY_API_KEY": nothing})
+    assert settings.apart
+    assert settings.api_key is None or settings.api_key.reveal() == '"'
+
+
+@pytest.mark.parametrize("left", ["\n", " ", "'"])
+def test_a_mounted_spool_setting_is_understood(left: str, tmp_path: Path) -> None:
+    """A line end must make no directory of a database's URL, with its password in the name."""
+    database = load({"BLUEJAY_SPOOL": f"{left}postgresql://u:p@db/x{left}", "HOME": str(tmp_path)}).database
+    assert database == Secret("postgresql://u:p@db/x")
+    assert load({"BLUEJAY_SPOOL": f"{left}{tmp_path}{left}"}).spool == tmp_path
 
 
 @pytest.mark.parametrize("wrong", [CANARY.encode(), 5, [CANARY]])

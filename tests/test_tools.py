@@ -371,7 +371,7 @@ def test_callables_without_signature_or_name_are_recorded(call: Call) -> None:
     assert record_tool(functools.partial(int, base=2))("11") == 3
     first, second = tools_of(call)
     assert (first.name, first.parameters) == ("largest", {"args": [1, 2]})
-    assert second.name == "partial"
+    assert second.name == "int"
 
 
 def test_an_async_tool_under_a_plain_decorator_is_recorded_until_it_is_done(call: Call) -> None:
@@ -489,6 +489,7 @@ def unknown_context(city: str, anything: object) -> str:
         (lambda: asyncio.run(quoted_context("Rome", RunContextWrapper())), {"city": "Rome"}),
         (lambda: asyncio.run(quoted_context(city="Rome", ctx=None)), {"city": "Rome"}),
         (lambda: unknown_context("Rome", RunContextWrapper()), {"city": "Rome"}),
+        (lambda: unknown_context("Rome", OwnContext()), {"city": "Rome"}),
         (lambda: unknown_context("Rome", "RunContext"), {"city": "Rome", "anything": "RunContext"}),
     ],
 )
@@ -536,6 +537,7 @@ OtherTool.__module__ = "livekit.agents.llm.tool_context"
         (OtherTool(), "below that decorator"),
         ("weather", r"record_tool\(name='weather'\)"),
         (5, "takes a function, not int"),
+        (OwnContext, "the class OwnContext"),
     ],
 )
 def test_what_is_no_function_is_refused_where_it_is_decorated(wrong: Any, way_out: str) -> None:
@@ -590,3 +592,95 @@ def test_where_code_cannot_be_marked_that_is_noticed(monkeypatch: pytest.MonkeyP
     """An implementation without the flag is no error."""
     monkeypatch.delattr(inspect, "CO_GENERATOR")
     assert tools._kinds_can_be_told() is False
+
+
+@pytest.mark.parametrize("name", ["", "  "])
+def test_an_empty_name_is_refused(name: str) -> None:
+    """The platform compares names; a mistake must not be the function's own name instead."""
+    with pytest.raises(TypeError, match="empty"):
+        record_tool(name=name)(len)
+
+
+def add(first: int, second: int) -> int:
+    """Add two numbers."""
+    return first + second
+
+
+class Adder:
+    """A tool that is an object."""
+
+    async def __call__(self, number: int) -> AsyncGenerator[int, None]:
+        yield number
+
+    def count(self, number: int) -> Generator[int, None, None]:
+        """Count up."""
+        yield from range(number)
+
+
+class Counter:
+    def __call__(self, number: int) -> Generator[int, None, None]:
+        """Count up to a number."""
+        yield from range(number)
+
+
+def test_a_partial_is_known_by_what_it_calls(call: Call) -> None:
+    """Its own name and description say nothing."""
+    assert record_tool(functools.partial(functools.partial(add, 1)))(2) == 3
+    assert list(record_tool(functools.partial(Adder().count, 2))()) == [0, 1]
+    first, second = tools_of(call)
+    assert (first.name, first.parameters, first.description) == ("add", {"second": 2}, "Add two numbers.")
+    assert (second.name, second.parameters, second.output) == ("count", {}, [0, 1])
+
+
+def test_an_object_whose_call_is_a_generator_is_recorded_as_one(call: Call) -> None:
+    """Its items are the output, and not the generator; the description is that of what runs."""
+
+    async def everything() -> list[int]:
+        return [item async for item in record_tool(Adder())(5)]
+
+    assert asyncio.run(everything()) == [5]
+    assert list(record_tool(Counter())(2)) == [0, 1]
+    first, second = tools_of(call)
+    assert (first.name, first.output, first.description) == ("Adder", [5], "A tool that is an object.")
+    assert (second.name, second.output, second.description) == ("Counter", [0, 1], "Count up to a number.")
+
+
+def test_a_generator_that_a_plain_tool_returns_is_recorded_as_it_is_pulled(call: Call) -> None:
+    """Another decorator stands in between."""
+
+    def plain(number: int) -> Any:
+        return (item for item in range(number))
+
+    def plain_async(number: int) -> Any:
+        return Adder()(number)
+
+    async def everything() -> list[int]:
+        return [item async for item in record_tool(plain_async)(5)]
+
+    assert list(record_tool(plain)(2)) == [0, 1]
+    assert asyncio.run(everything()) == [5]
+    assert [tool.output for tool in tools_of(call)] == [[0, 1], [5]]
+
+
+def test_a_tool_that_is_decorated_twice_is_recorded_once(call: Call) -> None:
+    """Where it is defined, and where it is registered; the later name counts."""
+    once = record_tool(add)
+    assert record_tool(once) is once
+    assert record_tool(name="sum")(once)(1, 2) == 3
+
+    @functools.wraps(once)
+    def under_another(*args: Any) -> Any:
+        return once(*args) + 1
+
+    assert record_tool(name="other")(under_another)(1, 2) == 4
+    assert [tool.name for tool in tools_of(call)] == ["sum", "other", "add"]
+
+
+def test_a_users_own_package_of_a_frameworks_name_is_no_framework() -> None:
+    """`agents` is a common name; a user's own class that is a framework's tool is refused by its base."""
+    own = type("Own", (Adder,), {"__module__": "agents.tools"})
+    record_tool(own())
+    with pytest.raises(TypeError, match="below that decorator"):
+        record_tool(type("Own", (OtherTool,), {"__module__": "mine"})())
+    with pytest.raises(TypeError, match="below that decorator"):
+        record_tool(type("Hosted", (), {"__module__": "agents.tool"})())

@@ -170,3 +170,16 @@ def test_an_interruption_without_an_ear_is_an_event() -> None:
     call.recorder.interruption(by="agent", source="x")
     titles = [one.title for one in call.report().events or []]
     assert titles == ["Agent interrupted the caller", "Connection closed", "Caller interrupted the agent"]
+
+
+def test_an_utterance_may_stand_elsewhere() -> None:
+    """A provider tells later where it was; of what the audio places, and of what was not recorded, nothing changes."""
+    call = Call()
+    said = call.recorder.agent_said("Hello.", start_offset_ms=5, end_offset_ms=5)
+    said.stands(start_offset_ms=5, end_offset_ms=5)
+    lines = len(call.journal)
+    said.stands(start_offset_ms=100, end_offset_ms=50)
+    assert len(call.journal) == lines + 1
+    NOTHING.stands(start_offset_ms=1, end_offset_ms=2)
+    (one,) = call.report().recorded_transcript or []
+    assert (one.start_offset_ms, one.end_offset_ms) == (100, 100)

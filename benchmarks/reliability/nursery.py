@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import random
 import socket
@@ -62,6 +63,8 @@ def _agent(fd: int) -> None:
 
 def _main(fd: int) -> None:
     _warm_up()
+    gc.collect()
+    gc.freeze()  # else each agent looks through all that was imported, which copies it
     for _ in sys.stdin:
         pid = os.fork()
         if pid == 0:

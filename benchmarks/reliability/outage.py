@@ -234,6 +234,9 @@ class _Hands:
     def let_go(self) -> None:
         """Have nothing to end."""
 
+    def reset_after_fork(self) -> None:
+        """Have nothing to forget."""
+
 
 REFUSED = Failure(Phase.NOT_SENT, "connect_error")
 BUSY = Answer(503, b"", None)

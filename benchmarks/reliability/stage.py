@@ -36,7 +36,7 @@ START_SECONDS = 45.0
 
 T = TypeVar("T")
 
-QUICK: dict[str, Any] = {"redial_wait": 0.1, "read_back": (0.1, 0.3, 0.8), "first": 0.05}
+QUICK: dict[str, Any] = {"redial_wait": 0.1, "read_back": (0.1, 0.3, 0.8), "first": 0.05, "resend_first": 0.5}
 """Waits of the library, scaled down for runs that must be short."""
 
 

@@ -126,19 +126,29 @@ class Attempts:
 
     def _attempt(self, delivery: Delivery, lease: Lease, exchange: Exchange) -> Decision:
         parts = delivery.parts(lease.reports)
-        if not parts:
-            return self._elsewhere(delivery, lease)
+        self._miss(delivery, parts, lease)
+        if not parts:  # another process has dealt with them, or somebody has removed them
+            return Decision(State.DELIVERED, None, Platform.UNHEARD, "elsewhere")
         put_away = self._put_away_late_ones(delivery, parts, lease)
         if put_away is not None:
             return put_away
         move, wait = delivery.next_move(parts, self._wall(), self._retry.retry_after_ceiling)
         if move is Move.WAIT:
             return _wait(wait, "retry_after")
-        if move is Move.READ_BACK:
+        if move is Move.READ_BACK or self._leaves_no_trace(delivery, parts, lease):
             decision = self._look(delivery, parts, lease, exchange)
             if decision.state is not State.WAITING:
                 return decision
         return self._post(delivery, parts, lease, exchange)
+
+    def _leaves_no_trace(self, delivery: Delivery, parts: Sequence[Part], lease: Lease) -> bool:
+        """Return whether the store cannot note that what an earlier process left is sent: that one could not either."""
+        left = [part for part in parts if part.report_id in delivery.adopted and not (part.report or part.released)]
+        if delivery.history.attempts or all(lease.mark(part.report_id, State.UNKNOWN, {}) for part in left):
+            return False
+        for part in left:
+            part.state = delivery.states[part.report_id] = State.UNKNOWN
+        return True
 
     def _save(self, delivery: Delivery) -> None:
         """Give the store what is in memory only, unless it may have been delivered from there."""
@@ -148,13 +158,14 @@ class Attempts:
             if self._store.save(report):
                 delivery.reports[report_id] = Report(report_id, report.simulation_result_id, None, report.sealed_at)
 
-    def _elsewhere(self, delivery: Delivery, lease: Lease) -> Decision:
-        """Settle a call whose reports another process has dealt with, or somebody has removed."""
-        for report_id in delivery.reports.keys() - lease.delivered - lease.parked:
+    def _miss(self, delivery: Delivery, parts: Sequence[Part], lease: Lease) -> None:
+        """Say once which reports were handed in and are gone: somebody has removed them."""
+        here = {part.report_id for part in parts}
+        for report_id in delivery.reports.keys() - here - lease.delivered - lease.parked - delivery.missing:
+            delivery.missing.add(report_id)
             self._counters.add("dropped.file_removed")
             text = f"report {report_id} is lost: it was removed from {self._store.place}"
             self._say(logging.ERROR, delivery, text)
-        return Decision(State.DELIVERED, None, Platform.UNHEARD, "elsewhere")
 
     # -- one id, one report -------------------------------------------------------------------------------------
 

@@ -117,7 +117,7 @@ class Deliverer:
             outbox = self._outbox()
             outbox.link = link
             outbox.check()
-            self._ahead = outbox.now() - time.time()
+            self._measure(outbox)
         targets: list[Callable[[], None]] = [self._mind, self._listener.run, *([self._work] * self._workers)]
         for target in targets:
             thread = threading.Thread(target=target, name="bluejay_ws-deliverer", daemon=True)
@@ -161,7 +161,10 @@ class Deliverer:
 
     def _now(self) -> float:
         """Return the database's time: histories go from one deliverer to another, whose clocks differ."""
-        return time.time() + self._ahead
+        return time.monotonic() + self._ahead
+
+    def _measure(self, outbox: Outbox) -> None:
+        self._ahead = outbox.now() - time.monotonic()
 
     # -- threads ------------------------------------------------------------------------------------------------
 
@@ -209,6 +212,7 @@ class Deliverer:
                     outbox.renew(list(self._in_flight), self._lease)
                 if now - tidied >= TIDY_EVERY:
                     tidied = now
+                    self._measure(outbox)  # this machine may have slept
                     outbox.tidy(delivered_days=DELIVERED_DAYS, parked_days=PARKED_DAYS)
         outbox.link.close()
 

@@ -70,6 +70,7 @@ class Delivery:
         reports: what was submitted, by report id.
         arrivals: what was submitted while an attempt was under way.
         adopted: report ids that an earlier process left in the store.
+        missing: report ids that were submitted, and removed from the store since.
         states: where each report stands, as far as this process has brought it there.
         history: of the attempts.
         restored: whether the notes of an earlier process have been taken over.
@@ -87,6 +88,7 @@ class Delivery:
     reports: dict[str, Report] = field(default_factory=dict)
     arrivals: dict[str, Report] = field(default_factory=dict)
     adopted: set[str] = field(default_factory=set)
+    missing: set[str] = field(default_factory=set)
     states: dict[str, State] = field(default_factory=dict)
     history: History = field(default_factory=History)
     restored: bool = False

@@ -246,19 +246,27 @@ def _keep_damaged(directory: str, report: str, data: bytes) -> bool:
     return True
 
 
-def bound_quarantine(directory: str, *, oldest: float, max_bytes: int = MAX_BYTES, max_files: int = MAX_FILES) -> int:
+def bound_quarantine(
+    directory: str,
+    *,
+    oldest: float,
+    incredible: float = float("-inf"),
+    max_bytes: int = MAX_BYTES,
+    max_files: int = MAX_FILES,
+) -> int:
     """Remove what is too old or too much, the oldest first; return how many files went.
 
     Args:
         directory: the place of the spool.
-        oldest: Unix time before which nothing is kept.
+        oldest: Unix time before which nothing is kept, ...
+        incredible: ... unless it claims to be older than that: its date is wrong.
         max_bytes: bound of all files together.
         max_files: bound of their number.
     """
     removed = size = 0
     for number, (modified_at, bytes_, path) in enumerate(sorted(_files(Path(directory, QUARANTINE)), reverse=True)):
         size += bytes_
-        if number >= max_files or size > max_bytes or modified_at < oldest:
+        if number >= max_files or size > max_bytes or incredible < modified_at < oldest:
             removed += _removed(path)
     return removed
 

@@ -17,12 +17,12 @@ import time
 import weakref
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from bluejay_ws.delivery.names import LIVE, READY, Name
+from bluejay_ws.delivery.names import LIVE, Name
 from bluejay_ws.delivery.postgres import Outbox, Piece, shown
 from bluejay_ws.delivery.spool import Spool
-from bluejay_ws.delivery.workers import Finisher
+from bluejay_ws.delivery.workers import Budget, Finisher
 from bluejay_ws.exceptions import BluejayError
 from bluejay_ws.log import say, say_seldom
 from bluejay_ws.wire import journal
@@ -51,7 +51,12 @@ BATCH_PIECES = 500
 
 
 class LocalSpool(Spool):
-    """The spool of one process of a fleet: it knows which calls are its own."""
+    """The spool of one process of a fleet: it knows which calls are its own, and leaves those of others to them."""
+
+    def __init__(self, directory: Path, **options: Any) -> None:
+        super().__init__(directory, owned=True, **options)
+        self.own: set[str] = set()
+        """Report ids of this process's calls; taken out when they have been handed over."""
 
     def open_call(self, *, report_id: str, simulation_result_id: str, header: bytes) -> LiveFile | None:
         """Do what `Spool.open_call` does, and remember the call."""
@@ -60,15 +65,9 @@ class LocalSpool(Spool):
             self.own.add(report_id)
         return file
 
-    def place_of(self, simulation_result_id: str) -> str:
-        """Return the directory of a call's files."""
-        return self._directory_of(simulation_result_id)
-
-    @property
-    def own(self) -> set[str]:
-        """Return the report ids of this process's calls; taken out when they have been handed over."""
-        found: set[str] = self.__dict__.setdefault("_own", set())
-        return found
+    def sealed(self, simulation_result_id: str, report_id: str) -> tuple[str, Name]:
+        """Return directory and name of the file of a call of this process that has ended."""
+        return self._directory_of(simulation_result_id), self._files.ready(simulation_result_id, report_id)
 
 
 @dataclass(slots=True)
@@ -106,7 +105,7 @@ class Handover:
         self._left: set[str] = set()
         self._left_at = float("-inf")
         self._looked_at = float("-inf")
-        self._sealed: dict[str, str] = {}
+        self._sealed: dict[str, tuple[str, Name]] = {}
         self._lock = threading.Lock()
         self.waiting: set[str] = set()
         """Report ids of calls that have ended and are not in the database yet."""
@@ -118,8 +117,8 @@ class Handover:
             data = b"".join(map(journal.line, report.bodies))
             with self._lock:
                 self._memory[report.report_id] = (report.simulation_result_id, data)
-        else:
-            self._sealed[report.report_id] = report.simulation_result_id
+        elif self._spool is not None:
+            self._sealed[report.report_id] = self._spool.sealed(report.simulation_result_id, report.report_id)
         self.waiting.add(report.report_id)
 
     def drop(self, report_id: str) -> None:
@@ -170,25 +169,23 @@ class Handover:
         for report_id, (identity, data) in memory.items():
             yield from self._from_memory(report_id, identity, data)
         sealed = list(self._sealed.items())
-        for report_id, identity in sealed:
-            yield from self._from_sealed(report_id, identity)
+        for _, (directory, name) in sealed:
+            yield from self._from_sealed(directory, name)
         if everything:
             yield from self._all_others({*memory, *dict(sealed)})
 
-    def _from_sealed(self, report_id: str, identity: str) -> Iterator[Piece]:
+    def _from_sealed(self, directory: str, name: Name) -> Iterator[Piece]:
         """Read the file of a call that has ended; its place is known."""
-        if self._spool is None:
-            return
-        directory, name = self._spool.place_of(identity), Name(identity, report_id, READY)
         pieces = list(self._from_file(directory, name))
         if not pieces and not os.path.lexists(f"{directory}/{name}"):
-            pieces = self._removed(report_id, identity)
+            pieces = self._removed(name.report_id, name.identity)
         yield from pieces
 
     def _removed(self, report_id: str, identity: str) -> list[Piece]:
         """Wait no longer for a report whose file has gone.
 
-        Another process of this machine may have handed it over: what the database has of it is never deleted.
+        A process of this machine may have handed it over that took this one for dead, as where somebody removed its
+        lock: what the database has of the report is never deleted.
         """
         self._counters.add("dropped.file_removed")
         text = "call %s: report %s is not in %s: its file is gone: removed, or handed over by another process"
@@ -348,6 +345,7 @@ class FleetSender:
         self._outbox = Outbox(self._url, self._destination)
         self._handover = Handover(self._outbox, self._spool, self._counters)
         self._finisher = Finisher(self._counters, self.withdraw)
+        self._budget = Budget(self._flush_timeout, self._clock)
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._stop = threading.Event()
@@ -360,7 +358,11 @@ class FleetSender:
     # -- from the agent's loop ----------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start the threads, if they do not run. Never raises."""
+        """Start the threads, if they do not run: at the first recorded connection. Never raises."""
+        self._budget.renew()
+        self._start_threads()
+
+    def _start_threads(self) -> None:
         with self._lock:
             if self._thread is not None and self._thread.is_alive():
                 return
@@ -378,7 +380,7 @@ class FleetSender:
         """Take a report over. Never raises, and takes microseconds."""
         self._handover.take(report)
         if self._thread is None:
-            self.start()
+            self._start_threads()
         self._wake.set()
 
     def end(self, report_id: str, ending: Callable[[], None]) -> None:
@@ -402,24 +404,30 @@ class FleetSender:
 
         From there any deliverer of the fleet delivers it: `flush` does not wait for that.
         """
-        until = self._clock() + timeout
+        return self._flush(self._clock() + timeout)
+
+    def flush_at_end(self, timeout: float | None = None) -> bool:
+        """Do what `flush` does as a part of the end of the process: all of that shares one ``flush_timeout``."""
+        return self._flush(self._budget.until(self._flush_timeout if timeout is None else timeout))
+
+    def _flush(self, until: float) -> bool:
         if self._handover.waiting:
-            self.start()
+            self._start_threads()
             self._start_finisher()
         while self._handover.waiting and self._clock() < until:
             self._wake.set()
             time.sleep(POLL)
         return not self._handover.waiting
 
-    def flush_at_end(self, timeout: float | None = None) -> bool:
-        """Do what `flush` does, as a part of the end of the process."""
-        return self.flush(self._flush_timeout if timeout is None else timeout)
-
     def close(self, timeout: float) -> bool:
-        """Flush, say goodbye to the fleet, and end the threads. A later report starts them again."""
-        until = self._clock() + timeout
+        """Flush, say goodbye to the fleet, and end the threads. A later report starts them again.
+
+        However often it is called, all closing and the end of the process share one budget of ``flush_timeout``,
+        until another call is recorded.
+        """
+        until = self._budget.until(timeout)
         self._finisher.drain(max(0.0, until - self._clock()))
-        done = self.flush(max(0.0, until - self._clock()))
+        done = self._flush(until)
         self._finisher.stop()
         self._stop.set()
         self._wake.set()
@@ -435,11 +443,6 @@ class FleetSender:
     def let_go(self) -> None:
         """End the threads as soon as everything is handed over: nobody holds the client any more."""
         self._let_go = True
-
-    def at_exit(self) -> None:
-        """Hand over what is left, at the end of the process."""
-        if self._handover.waiting:
-            self.close(self._flush_timeout)
 
     def reset_after_fork(self) -> None:
         """Own nothing in a forked child: connection, threads and files are the parent's."""

@@ -5,12 +5,14 @@ httpx is imported when the first client is made, on a thread of delivery's own.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import socket
 import ssl
 import time
 import zlib
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -158,6 +160,9 @@ class HttpExchange:
         if deadline is not None and now > deadline:
             self._progress.cut_off()
 
+    def _is_late(self) -> bool:
+        return self._deadline is not None and self._clock() > self._deadline
+
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
@@ -183,24 +188,28 @@ class HttpExchange:
             request.headers["Content-Type"] = "application/json"
         response = self._client.send(request, stream=True)
         try:
-            data, complete = _read(response, limit)
+            data, complete = _read(response, limit, late=self._is_late)
         finally:
             response.close()
-        headers = response.headers
         asked = retry_after(
-            headers.get("Retry-After"), headers.get("Date"), ceiling=self._settings.retry.retry_after_ceiling
+            _first(response, "Retry-After"), _first(response, "Date"), ceiling=self._settings.retry.retry_after_ceiling
         )
         return Answer(response.status_code, data, asked, self._progress.body_sent, complete)
 
 
-def _read(response: httpx.Response, limit: int) -> tuple[bytes, bool]:
+def _first(response: httpx.Response, name: str) -> str | None:
+    """Return the first value of a header: proxies repeat them, and two that are joined are no date."""
+    return next(iter(response.headers.get_list(name)), None)
+
+
+def _read(response: httpx.Response, limit: int, *, late: Callable[[], bool]) -> tuple[bytes, bool]:
     """Return as much of the body as there is, unpacked, up to ``limit``, and whether that is all."""
     data = bytearray()
     complete = True
     try:
         for chunk in response.iter_raw(16 * 1024):
             data += chunk
-            if len(data) > limit:
+            if len(data) > limit or late():
                 complete = False
                 break
     except Exception:  # noqa: BLE001 - the status is known, and counts; the body is incomplete
@@ -209,25 +218,65 @@ def _read(response: httpx.Response, limit: int) -> tuple[bytes, bool]:
 
 
 def _unpacked(data: bytes, encoding: str, limit: int, *, complete: bool) -> tuple[bytes, bool]:
-    """Undo what a proxy has packed, although nobody asked for it: gzip and deflate, bounded after unpacking."""
+    """Undo what a proxy has packed, although nobody asked for it, bounded after unpacking.
+
+    What is not packed although a header says so is taken as it is.
+    """
     for word in reversed([word.strip().lower() for word in encoding.split(",")]):
         if word in {"", "identity"}:
             continue
-        if word not in {"gzip", "x-gzip", "deflate"}:
-            return data, False
-        data, whole = _inflated(data, word, limit)
-        complete = complete and whole
+        tried = [_unpack(unpacker, data, limit) for unpacker in _unpackers(word)]
+        found, whole = max(tried, key=lambda one: len(one[0]), default=(b"", False))
+        if found or not data.lstrip().startswith((b"{", b"[")):
+            data, complete = found, complete and whole
     return data, complete
 
 
-def _inflated(data: bytes, word: str, limit: int) -> tuple[bytes, bool]:
-    zlib_header = len(data) > 1 and data[0] & 0x0F == 8 and (data[0] << 8 | data[1]) % 31 == 0
-    window = 16 + zlib.MAX_WBITS if word.endswith("gzip") else zlib.MAX_WBITS if zlib_header else -zlib.MAX_WBITS
-    unpacker = zlib.decompressobj(window)
-    try:
-        return unpacker.decompress(data, limit), unpacker.eof
-    except zlib.error:
-        return b"", False
+def _unpackers(word: str) -> list[Callable[[], Any]]:
+    """Return what may undo an encoding. Those that Python has not are used where the agent has them installed."""
+    if word in {"gzip", "x-gzip"}:
+        return [partial(zlib.decompressobj, 16 + zlib.MAX_WBITS)]
+    if word == "deflate":  # some send it without its header
+        return [partial(zlib.decompressobj, zlib.MAX_WBITS), partial(zlib.decompressobj, -zlib.MAX_WBITS)]
+    for module, name in _OTHERS.get(word, ()):
+        with contextlib.suppress(ImportError, AttributeError):
+            return [getattr(importlib.import_module(module), name)]
+    return []
+
+
+_OTHERS = {
+    "zstd": (("compression.zstd", "ZstdDecompressor"),),  # Python 3.14
+    "br": (("brotli", "Decompressor"), ("brotlicffi", "Decompressor")),
+}
+
+
+def _unpack(make: Callable[[], Any], data: bytes, limit: int) -> tuple[bytes, bool]:
+    """Unpack up to ``limit`` bytes of all members that follow each other; return them, and whether that is all."""
+    found, whole = bytearray(), False
+    while data and len(found) < limit:
+        unpacker = make()
+        try:
+            found += _some(unpacker, data, limit - len(found))
+        except Exception:  # noqa: BLE001 - each library has errors of its own; padding after the last member is none
+            break
+        whole = _at_its_end(unpacker)
+        data = getattr(unpacker, "unused_data", b"") if whole else b""
+    return bytes(found), whole
+
+
+def _some(unpacker: Any, data: bytes, limit: int) -> bytes:
+    if not hasattr(unpacker, "process"):
+        return bytes(unpacker.decompress(data, limit))
+    found = bytearray()
+    for start in range(0, len(data), 64):  # brotli knows no limit: little goes in, so that not too much comes out
+        found += unpacker.process(data[start : start + 64])
+        if len(found) > limit:
+            return bytes(found[:limit])
+    return bytes(found)
+
+
+def _at_its_end(unpacker: Any) -> bool:
+    return bool(unpacker.is_finished() if hasattr(unpacker, "is_finished") else unpacker.eof)
 
 
 class Progress:

@@ -53,10 +53,14 @@ class OpenFiles:
         directory: the place in it that calls are recorded to.
         counters: where everything is counted.
         most: how many are open at once, at the most.
+        owned: whether a sealed file stays this process's as long as it lives.
     """
 
-    def __init__(self, root: str, directory: str, *, counters: Counters, most: int = OPEN_FILES) -> None:
+    def __init__(
+        self, root: str, directory: str, *, counters: Counters, most: int = OPEN_FILES, owned: bool = False
+    ) -> None:
         self.directory = directory
+        self.owned = owned
         self.counters = counters
         self.live: dict[str, LiveFile] = {}
         self.lock = ProcessLock(root)
@@ -64,6 +68,10 @@ class OpenFiles:
         self._most = most
         self._turns = itertools.cycle(_new_locks())
         _known.add(self)
+
+    def ready(self, identity: str, report_id: str) -> Name:
+        """Return the name of a file of this process once it is sealed."""
+        return Name(identity, report_id, READY, self.lock.token if self.owned else "")
 
     def next_lock(self) -> threading.RLock:
         """Return a lock for a new file; a lock for each would take a third of its memory."""
@@ -226,7 +234,7 @@ class LiveFile:
         the same report.
         """
         with self._lock:
-            ready = Name(self._identity, self.report_id, READY)
+            ready = self._files.ready(self._identity, self.report_id)
             if self._fd == _CLOSED or (self._is_still_there() and self._rename(ready)):
                 self._let_go()
                 return Report(self.report_id, self._identity)

@@ -1,6 +1,7 @@
 """The names of spool files: ``<simulation_result_id>.<report_id>.<state>``.
 
-The name of a live file also says whose call it is (see `processlock`): ``<id>.<report_id>.<token>.live``.
+The name of a live file also says whose call it is (see `processlock`): ``<id>.<report_id>.<token>.live``. So does that
+of a ready file which its own process brings elsewhere.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ SHARDS = 64
 """Each place of a spool has so many directories, so that a call is found without reading a long listing."""
 
 _NAME = re.compile(
-    r"([A-Za-z0-9_-]{1,64})\.([0-9a-f]{32})\.(?:([0-9a-f]{16})\.(?=live))?(live|ready|sending|sent|held|parked)",
+    r"([A-Za-z0-9_-]{1,64})\.([0-9a-f]{32})\.(?:([0-9a-f]{16})\.(?=live|ready))?(live|ready|sending|sent|held|parked)",
     re.ASCII,
 )
 
@@ -29,7 +30,7 @@ class Name(NamedTuple):
         identity: the simulation result id.
         report_id: 32 hexadecimal characters.
         state: one of `STATES`.
-        token: of the process whose call continues; empty in every other state, and where the file's own lock tells.
+        token: of the process whose file it is; empty where it is nobody's, or the file's own lock tells.
     """
 
     identity: str

@@ -37,6 +37,7 @@ REFUSED_SECONDS = 600.0
 LOOK_REFUSED_WAIT = 60.0
 LOOK_REFUSED_CEILING = 3600.0
 LOOK_REFUSED_LIMIT = 24 * 3600.0
+LOOK_REFUSED_TRIES = 8  # they take hours: a clock that is set makes no day of a minute
 LOOK_AGAIN = 1.0
 
 _NOT_PROCESSED = frozenset({408, 425, 429})
@@ -147,14 +148,14 @@ class History:
     def notes(self) -> dict[str, object]:
         """Return what the next process has to know."""
         facts: dict[str, object] = {"attempts": self.attempts}
-        for key in ("resends", "look_refused_at", "cut"):
+        for key in ("resends", "look_refused", "look_refused_at", "cut"):
             if value := getattr(self, key):
                 facts[key] = value
         return facts
 
     def restore(self, noted: Mapping[str, Any]) -> None:
         """Take over what an earlier process noted."""
-        for key in ("attempts", "resends", "look_refused_at"):
+        for key in ("attempts", "resends", "look_refused", "look_refused_at"):
             value = noted.get(key)
             if isinstance(value, int | float) and value > getattr(self, key):
                 setattr(self, key, value if key == "look_refused_at" else int(value))
@@ -346,7 +347,7 @@ def decide_look(
 def _look_refused(history: History, wall: float) -> Decision:
     history.look_refused += 1
     history.look_refused_at = min(history.look_refused_at or wall, wall)
-    if wall - history.look_refused_at >= LOOK_REFUSED_LIMIT:
+    if wall - history.look_refused_at >= LOOK_REFUSED_LIMIT and history.look_refused >= LOOK_REFUSED_TRIES:
         return Decision(State.HELD, None, Platform.UNHEARD, "look_refused", "this key may not read results")
     wait = min(LOOK_REFUSED_CEILING, LOOK_REFUSED_WAIT * 2.0 ** min(history.look_refused - 1, 16))
     return Decision(State.UNKNOWN, wait, Platform.UNHEARD, "look_refused", "this key may not read results", pinned=True)
@@ -482,12 +483,14 @@ def _list(value: object) -> list[Any]:
 # -- the platform's words -------------------------------------------------------------------------------------------
 
 _MSG_LENGTH = 120
+_PROBLEM = frozenset({"title", "status", "instance"})
+"""Members of "problem details" (RFC 9457), in which gateways say that they know no backend."""
 
 
 def _is_api_answer(body: bytes) -> bool:
-    """Return whether this is the API's own JSON, and not a gateway's page: it has a ``detail``."""
+    """Return whether this is the API's own JSON, and not a gateway's: it has a ``detail``, and no word of RFC 9457."""
     found = _json(body)
-    return isinstance(found, dict) and isinstance(found.get("detail"), str | list | dict)
+    return isinstance(found, dict) and isinstance(found.get("detail"), str | list | dict) and not _PROBLEM & set(found)
 
 
 def complaints(body: bytes) -> str:

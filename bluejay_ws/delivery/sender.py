@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 from bluejay_ws.delivery.queue import Queue
 from bluejay_ws.delivery.store import MemoryStore
 from bluejay_ws.delivery.verify import Verifier
-from bluejay_ws.delivery.workers import Chore, Client, Finisher, Workers
+from bluejay_ws.delivery.workers import Budget, Chore, Client, Finisher, Workers
 from bluejay_ws.log import say
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class Sender:
         self._watched = False
         self._recovered_once = False
         self._said_left = 0
-        self._end_by: float | None = None
+        self._budget = Budget(self._settings.flush_timeout, self._clock)
         self._trying_again = False
         self._queue = Queue(
             self._settings,
@@ -120,7 +120,7 @@ class Sender:
         Where one cannot be started, it is tried again each second while this thread's event loop runs, and with each
         call; until then reports wait in the store.
         """
-        self._end_by = None  # the process continues: the time for its end is whole again
+        self._budget.renew()
         if not self._start_threads():
             self._try_again_later()
 
@@ -170,7 +170,7 @@ class Sender:
 
     def flush_at_end(self, timeout: float | None = None) -> bool:
         """Do what `flush` does as a part of the end of the process: all of that shares one ``flush_timeout``."""
-        return self._flush(self._until(self._settings.flush_timeout if timeout is None else timeout))
+        return self._flush(self._budget.until(self._settings.flush_timeout if timeout is None else timeout))
 
     def _flush(self, until: float) -> bool:
         if not self._queue.pending:
@@ -202,7 +202,7 @@ class Sender:
         Returns:
             Whether nothing is left undelivered; what is left is said in one log line, and stays in the store.
         """
-        until = self._until(timeout)
+        until = self._budget.until(timeout)
         self._finisher.drain(max(0.0, until - self._clock()))
         done = self._flush(until)
         with self._lock:
@@ -224,7 +224,7 @@ class Sender:
         if not self._queue.pending:
             return
         if not self._start_threads():
-            self._deliver_here(self._until(self._settings.flush_timeout))
+            self._deliver_here(self._budget.until(self._settings.flush_timeout))
         self.close(self._settings.flush_timeout)
 
     def reset_after_fork(self) -> None:
@@ -244,7 +244,7 @@ class Sender:
 
     def _start_threads(self) -> bool:
         """Start what does not run; return whether everything does. Never raises."""
-        self._finisher.start()
+        finishing = self._finisher.start()
         with self._lock:
             if self._workers is None:
                 workers = Workers(
@@ -260,7 +260,7 @@ class Sender:
                     self._counters.add("errors.no_thread")
                     return False
                 self._workers = workers
-        return self._start_exit_watch()
+        return self._start_exit_watch() and finishing
 
     def _try_again_later(self) -> None:
         """Try again in a second, on this thread's event loop if there is one: starting a thread takes microseconds."""
@@ -299,12 +299,11 @@ class Sender:
             self._verifier.abort_if_late(self._clock())
 
     def _chores(self) -> list[Chore]:
-        always = [Chore(self._end_if_let_go, SYNC_EVERY), Chore(self._end_late_look, SYNC_EVERY)]
+        always = [Chore(run, SYNC_EVERY) for run in (self._end_if_let_go, self._end_late_look, self._start_finisher)]
         if not self._kept:
             return always
         return [
             *always,
-            Chore(self._start_finisher, SYNC_EVERY),
             Chore(self._recover, RECOVER_EVERY),
             Chore(self._store.sync, SYNC_EVERY),
             Chore(self._store.tidy, TIDY_EVERY),
@@ -315,7 +314,8 @@ class Sender:
             self._finisher.start()
 
     def _end_if_let_go(self) -> None:
-        if self._orphaned and not self._queue.pending:
+        looks = 0 if self._verifier is None else self._verifier.waiting
+        if self._orphaned and not self._queue.pending and not looks:
             self.close(0.0)
 
     def _recover(self) -> float | None:
@@ -324,13 +324,6 @@ class Sender:
         self._recovered_once = True
         self._queue.recover(lambda: self._store.recover(untouched=untouched))
         return None
-
-    def _until(self, timeout: float) -> float:
-        """Return when to stop waiting: all closing, and the end of the process, share one budget."""
-        now = self._clock()
-        if self._end_by is None:
-            self._end_by = now + max(timeout, self._settings.flush_timeout)
-        return min(now + timeout, max(self._end_by, now))
 
     def _start_exit_watch(self) -> bool:
         with self._lock:
@@ -356,18 +349,23 @@ class Sender:
 
     def _see_off(self) -> None:
         """Wait for the workers at the end of the process, as long as it can be of use."""
-        until = self._until(self._settings.flush_timeout)
+        until = self._budget.until(self._settings.flush_timeout)
         self._finisher.drain(max(0.0, until - self._clock()))
         self._hurry(until, lambda: self._clock() + self._queue.next_due() >= until)
 
     def _deliver_here(self, until: float) -> None:
         """Deliver on this thread: at its end, Python 3.12 starts no thread any more."""
         self._finisher.drain(max(0.0, until - self._clock()))
-        self._timeout = min(self._timeout, max(0.1, until - self._clock()))  # nobody ends an exchange that is late
+        from bluejay_ws.delivery.http import STEPS  # noqa: PLC0415 - see _http_client
+
+        self._timeout = min(self._timeout, max(0.1, (until - self._clock()) / STEPS))  # no other thread ends one
         here = Workers(
             self._queue, make_client=self._make_client, chores=(), clock=self._clock, counters=self._counters
         )
-        here.work_here(until)
+        try:
+            here.work_here(until)
+        finally:
+            self._timeout = self._settings.timeout
 
     def _say_what_is_left(self) -> None:
         left = self._queue.pending

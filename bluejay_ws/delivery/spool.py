@@ -10,6 +10,7 @@ a while after it was delivered, ``.held`` and ``.parked`` for what needs a perso
 # ruff: noqa: PTH103, PTH104, PTH108, PTH116, PTH208 - plain strings: a Path costs more than the system call
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
@@ -40,6 +41,7 @@ APART = "kept-apart"
 TOMBSTONE_SECONDS = 24 * 3600.0
 TOMBSTONES = 2_000
 DAY = 24 * 3600.0
+INCREDIBLE = 10 * 365 * DAY  # a file is not so old: its date is wrong, or this machine's clock
 
 _TEMPORARY = ".new"
 _SUFFIXES = {
@@ -141,6 +143,8 @@ class FileLease:
             self.parked |= {name.report_id}
         elif name.state == LIVE and self._spool.goes_on(name, asked):
             self.live = True
+        elif name.token and self._spool.goes_on(name, asked):
+            self.busy = True
         else:
             self._lock(name)
 
@@ -189,11 +193,10 @@ class FileLease:
         if state is State.DELIVERED:
             return file.settle(facts)
         moved = file.move(_SUFFIXES[state])
-        if note or not moved:  # what the name cannot tell, the note does
-            file.note(**facts)
+        noted = bool(note or not moved) and file.note(**facts)  # what the name cannot tell, the note does
         if state is State.WAITING:
             file.sync()  # it is going to wait
-        return moved
+        return moved or (noted and state is State.UNKNOWN)
 
     def release(self) -> None:
         """Let go of every lock."""
@@ -241,6 +244,7 @@ class Spool:
         parked_days: how long a parked report is kept, and what is in quarantine, which has bounds of its own.
         redial_wait: seconds after a crash in which the platform may dial the same call again.
         open_files: how many files of live calls are open at once.
+        owned: whether no other process delivers what this one sealed, as long as it lives.
         wall: Unix time, in seconds.
         clock: monotonic seconds.
     """
@@ -256,6 +260,7 @@ class Spool:
         parked_days: float = 30.0,
         redial_wait: float = 2.0,
         open_files: int = 64,
+        owned: bool = False,
         wall: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -271,7 +276,7 @@ class Spool:
         self._redial_wait = redial_wait
         self._wall = wall
         self._clock = clock
-        self._files = OpenFiles(self._root, self._path, counters=counters, most=open_files)
+        self._files = OpenFiles(self._root, self._path, counters=counters, most=open_files, owned=owned)
         self._to_sync: list[LiveFile] = []
         self._said = False
         self._persons: dict[Name, float] = {}
@@ -356,9 +361,11 @@ class Spool:
         """Leave a tombstone for a report that was delivered from memory: its id is used up."""
         name = Name(simulation_result_id, report_id, SENT)
         done = self._write_whole(name, journal.line(journal.delivery(note)), "tombstone")
-        for left in names_in(self._directory_of(simulation_result_id)):
-            if left.report_id == report_id and left.state != SENT:  # the broken file of a report that memory had whole
-                _unlink(f"{self._directory_of(simulation_result_id)}/{left}")
+        directory = self._directory_of(simulation_result_id)
+        with contextlib.suppress(OSError):  # where nothing can be listed there is nothing that could be taken for left
+            for left in names_in(directory):
+                if left.report_id == report_id and left.state != SENT:  # broken, of a report that memory had whole
+                    _unlink(f"{directory}/{left}")
         return done
 
     def _write_whole(self, name: Name, data: bytes, what: str) -> bool:
@@ -430,6 +437,8 @@ class Spool:
             return None
         if name.state == LIVE:
             return None if self.goes_on(name, asked) else self._lost(directory, name)
+        if name.token and self.goes_on(name, asked):
+            return None  # its own process brings it elsewhere
         if name.state == READY and not untouched:
             return Found(name.identity, name.report_id)
         age, modified_at = self._age(directory, name)
@@ -509,20 +518,20 @@ class Spool:
         now = self._wall()
         sent = sorted(((at, path) for path, name, _, at in files if name.state == SENT), reverse=True)
         for position, (at, path) in enumerate(sent):
-            if position >= TOMBSTONES or now - at > TOMBSTONE_SECONDS:
+            if position >= TOMBSTONES or TOMBSTONE_SECONDS < now - at < INCREDIBLE:
                 _unlink(path)
         parked = sorted((at, size, path, name) for path, name, size, at in files if name.state == PARKED)
         size = sum(size for _, _, size, _ in files)
         count = len(files) - len(sent)
         for at, bytes_, path, name in parked:
             over = size > self._max_bytes or count > self._max_reports
-            if not over and now - at <= self._parked_seconds:
-                break
+            if not over and not self._parked_seconds < now - at < INCREDIBLE:
+                continue
             self._give_up(path, name, "bounds" if over else "age")
             size, count = size - bytes_, count - 1
         self.full = size > self._max_bytes or count > self._max_reports
         self._sweep()
-        bound_quarantine(self._root, oldest=now - self._parked_seconds)
+        bound_quarantine(self._root, oldest=now - self._parked_seconds, incredible=now - INCREDIBLE)
 
     def _sweep(self) -> None:
         """Remove what a process that died in the middle of making a file left behind."""

@@ -256,20 +256,22 @@ class Verifier:
                 self._thread = thread
 
     def _work(self) -> None:
-        while (due := self._next()) is not None:
+        client: Reader | None = None  # this thread's own: the next one may have begun before this one has ended
+        while (due := self._next(self._pace if client else 0.0)) is not None:
             try:
-                self._look(*due)
+                client = client or self._make_client()
+                self._client = client
+                self._look(client, *due)
             except Exception as error:  # noqa: BLE001 - the others still get their look
                 self._counters.add(f"errors.verify.{type(error).__name__}")
-        client, self._client = self._client, None
         if client is not None:
             with contextlib.suppress(Exception):
                 client.close()
 
-    def _next(self) -> tuple[str, Facts] | None:
+    def _next(self, pace: float) -> tuple[str, Facts] | None:
         """Wait for the next look and return it; None when none is left."""
         with self._changed:
-            self._changed.wait_for(lambda: self._stopped, self._pace if self._client else 0.0)
+            self._changed.wait_for(lambda: self._stopped, pace)
             while self._waiting and not self._stopped:
                 identity, (due, facts) = next(iter(self._waiting.items()))
                 wait = due - self._clock()
@@ -280,10 +282,8 @@ class Verifier:
             self._thread = None
             return None
 
-    def _look(self, identity: str, sent: Facts) -> None:
-        if self._client is None:
-            self._client = self._make_client()
-        outcome = self._client.look(identity)
+    def _look(self, client: Reader, identity: str, sent: Facts) -> None:
+        outcome = client.look(identity)
         result = _result(outcome)
         if result is None:
             refused = isinstance(outcome, Answer) and outcome.status in {401, 403}

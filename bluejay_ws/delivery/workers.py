@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from bluejay_ws.delivery.queue import Queue
     from bluejay_ws.stats import Counters
 
-__all__ = ["Chore", "Client", "Finisher", "Workers"]
+__all__ = ["Budget", "Chore", "Client", "Finisher", "Workers"]
 
 # One is gentlest to the agent's loop, which competes for the interpreter; more are started while the platform is slow.
 WORKERS = 1
@@ -112,6 +112,35 @@ class Chore:
     due: float = float("-inf")
 
 
+class Budget:
+    """Share one time for the end: all closing, and the end of the process, take no longer together.
+
+    Args:
+        seconds: of the whole.
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
+        self._seconds = seconds
+        self._clock = clock
+        self._end_by: float | None = None
+
+    def renew(self) -> None:
+        """Make it whole again: another call is recorded."""
+        self._end_by = None
+
+    def until(self, timeout: float) -> float:
+        """Return when to stop waiting.
+
+        Args:
+            timeout: seconds that this one wait may take; the first may take longer than the whole.
+        """
+        now = self._clock()
+        if self._end_by is None:
+            self._end_by = now + max(timeout, self._seconds)
+        return min(now + timeout, max(self._end_by, now))
+
+
 class Finisher:
     """Write the last lines of calls that are over, in the order in which they ended, on a thread of its own.
 
@@ -139,11 +168,10 @@ class Finisher:
 
     def start(self) -> bool:
         """Start the thread if it does not run; return whether it does. Never raises."""
-        thread = self._thread
-        if thread is not None and thread.is_alive():
+        if self._thread is not None:  # it takes itself away when it ends; to ask it costs the agent's loop more
             return True
         with self._starting:
-            if self._thread is not None and self._thread.is_alive():
+            if self._thread is not None:
                 return True
             thread = threading.Thread(target=self._work, name="bluejay_ws-finisher", daemon=True)
             self._thread = thread
@@ -174,13 +202,15 @@ class Finisher:
 
     def _work(self) -> None:
         mine = threading.current_thread()
-        while True:
-            self._bell.get()
-            if len(self._waiting) > CROWD:
-                self._let_the_crowd_pass()
-            self._run_all()
-            if self._thread is not mine:
-                return
+        try:
+            while self._thread is mine:
+                self._bell.get()
+                if len(self._waiting) > CROWD:
+                    self._let_the_crowd_pass()
+                self._run_all()
+        finally:
+            if self._thread is mine:
+                self._thread = None
 
     def _let_the_crowd_pass(self) -> None:
         until = time.monotonic() + LET_PASS_MOST

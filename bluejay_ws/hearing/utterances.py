@@ -93,6 +93,8 @@ class Corrector(Protocol):
 
     def _last(self, utterance: Utterance, ms: float, /) -> None: ...
 
+    def _stands(self, utterance: Utterance, start_ms: float, end_ms: float, /) -> None: ...
+
     def _withdraw(self, utterance: Utterance, reason: str, /) -> None: ...
 
 
@@ -161,6 +163,11 @@ class Utterance:
         """Say how long its audio is, once that is known: where it has a start of its own, its end follows from it."""
         if self._recorder is not None:
             self._recorder._last(self, ms)  # noqa: SLF001
+
+    def stands(self, *, start_offset_ms: float, end_offset_ms: float) -> None:
+        """Say where it stands, once that is known better; of an utterance that the audio places nothing changes."""
+        if self._recorder is not None:
+            self._recorder._stands(self, start_offset_ms, end_offset_ms)  # noqa: SLF001
 
     def never_spoken(self) -> None:
         """Take the utterance out of the report: nobody heard it. Counted as ``dropped.never_spoken``."""

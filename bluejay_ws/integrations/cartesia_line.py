@@ -110,10 +110,12 @@ class CartesiaLineTap(Tap):
     # -- tools -------------------------------------------------------------------------------------------------
 
     def _called(self, message: dict[str, Any]) -> None:
-        key = message.get("id") or ("unnamed", message.get("name"), str(message.get("arguments")))
-        self._tool(key, message.get("name"), message.get("arguments") or {})
-        if message.get("result") is not None:
-            self._tool_output(key, message["result"])
+        key, name, result = message.get("id"), message.get("name"), message.get("result")
+        waits = key is None and name in map(self._tool_names.get, self._open_tools())
+        if result is None or not waits:
+            self._tool(key, name, message.get("arguments") or {})
+        if result is not None:
+            self._tool_output(key, result, name)
 
     # -- the caller's side -------------------------------------------------------------------------------------
 
@@ -128,7 +130,8 @@ class CartesiaLineTap(Tap):
     def _turn_ended(self, message: dict[str, Any]) -> None:
         facts = message.get("turn_ended") or {}
         for call in facts.get("tool_calls") or ():
-            self._called(call)
+            known = {"id": ("of a turn", call.get("name"), str(call.get("arguments")))}  # told twice after a handoff
+            self._called(call if call.get("id") is not None else {**call, **known})
         text = facts.get("text") or ""
         if facts.get("role") == "user":
             if self._user is not None:

@@ -77,6 +77,12 @@ class ConversationRelayTap(Tap):
     def _dtmf(self, message: dict[str, Any]) -> None:
         self._note("DTMF", key=message.get("digit"))
 
+    def _dialled(self, message: dict[str, Any]) -> None:
+        self._note("The agent sent DTMF", digits=message.get("digits"))
+
+    def _ended(self, message: dict[str, Any]) -> None:
+        self._note("The agent ended the call", handoff=message.get("handoffData"))
+
     def _error(self, message: dict[str, Any]) -> None:
         self._note("Error of the model's service", message=message.get("description"))
 
@@ -86,5 +92,9 @@ class ConversationRelayTap(Tap):
         "dtmf": _dtmf,
         "error": _error,
     }
-    outgoing: ClassVar[Mapping[str, Callable[[Any, Any], None]]] = {"text": _token}
+    outgoing: ClassVar[Mapping[str, Callable[[Any, Any], None]]] = {
+        "text": _token,
+        "sendDigits": _dialled,
+        "end": _ended,
+    }
     quiet: ClassVar[frozenset[str]] = frozenset({"setup", "info"})

@@ -72,6 +72,8 @@ class DeepgramTap(Tap):
         if said is None:
             return
         left = said.reply.plays_from + said.reply.audio_ms - self._now()
+        if not said.reply.audio_ms and not said.reply.final and self._plays_until:
+            self._drop_unsaid(said)
         if not said.reply.audio_ms or (said.reply.final and left <= LEFT_MS):
             return
         self._interrupted(said.reply.key)
@@ -79,6 +81,12 @@ class DeepgramTap(Tap):
         self._tell_sentences(said)
         self._said = None
         self._stale = not said.reply.final
+
+    def _drop_unsaid(self, said: _Sentences) -> None:
+        """The caller spoke before the first audio of a reply; what still comes of it is not heard."""
+        if not self._observed():
+            self._note("Reply dropped before it was spoken")
+            said.reply.heard_ms, self._said, self._stale = 0.0, None, True
 
     def _user_text(self, message: dict[str, Any]) -> None:
         text = message.get("content") or ""
@@ -118,7 +126,7 @@ class DeepgramTap(Tap):
             self._begun += 1
             self._said = _Sentences(self._reply(self._begun))
         said = self._said
-        if said.reply.audio_ms:
+        if said.reply.audio_ms and said.reply.text:
             said.reply.marks.append((said.reply.audio_ms, len(said.reply.text)))
         said.add(text, filler=filler)
         self._tell_sentences(said)
@@ -156,8 +164,8 @@ class DeepgramTap(Tap):
                 if one.said is None:
                     one.said = self.recorder.agent_said(one.text, filler=one.filler or None)
             return
-        if not reply.final and reply.heard_ms is None and self.recorder.active and self._said is said and not said.last:
-            return  # where each sentence stands is known when the audio is
+        if reply.start is None and not reply.final and self._said is said and not said.last:
+            return  # not heard yet
         heard = len(reply.text)
         if reply.heard_ms is not None:
             heard = len(spoken_part(reply.text, reply.heard_ms, reply.audio_ms, reply.marks))
@@ -168,21 +176,29 @@ class DeepgramTap(Tap):
         text = one.text[: max(0, heard - one.at)].rstrip()
         if text and text != one.text:
             text += CUT_MARK
+        start, end = self._span(reply, one, len(text))
         if one.said is not None:
             if not text:
                 one.said.never_spoken()
             elif text != one.told:
                 one.said.text = text
+            if text and start is not None and end is not None:
+                one.said.stands(start_offset_ms=start, end_offset_ms=end)
         elif text:
-            start = reply.plays_from + reply.audio_ms * one.at / max(1, len(reply.text))
-            end = reply.plays_from + reply.audio_ms * (one.at + len(text)) / max(1, len(reply.text))
-            if reply.heard_ms is not None:
-                end = min(end, reply.plays_from + reply.heard_ms)
-            times: dict[str, Any] = {}
-            if reply.start is not None and not self._observed():
-                times = {"start_offset_ms": round(start) if one.at else reply.start, "end_offset_ms": round(end)}
-            one.said = self.recorder.agent_said(text, filler=one.filler or None, **times)
+            one.said = self.recorder.agent_said(
+                text, filler=one.filler or None, start_offset_ms=start, end_offset_ms=end
+            )
         one.told = text
+
+    def _span(self, reply: Reply, one: _Sentence, length: int) -> tuple[int | None, int | None]:
+        """Return where a sentence stands by what is known of its reply's audio; None: the call's frames tell it."""
+        if reply.start is None or self._observed():
+            return None, None
+        share = reply.audio_ms / max(1, len(reply.text))
+        start, end = reply.plays_from + share * one.at, reply.plays_from + share * (one.at + length)
+        if reply.heard_ms is not None:
+            end = min(end, reply.plays_from + reply.heard_ms)
+        return round(start) if one.at else reply.start, round(end)
 
     def _finish(self) -> None:
         if self._said is not None:
@@ -198,19 +214,7 @@ class DeepgramTap(Tap):
             self._tool(function.get("id"), function.get("name"), function.get("arguments"))
 
     def _answered(self, message: dict[str, Any]) -> None:
-        key = message.get("id")
-        if key is None:
-            name = message.get("name")
-            key = next((one for one in self._open_tools() if self._names.get(one) == name), None)
-        self._tool_output(key, message.get("content"))
-
-    def _tool(self, key: Any, name: str | None, arguments: Any, description: str | None = None) -> None:
-        self._names[key] = name or "unknown"
-        super()._tool(key, name, arguments, description)
-
-    @property
-    def _names(self) -> dict[Any, str]:
-        return self._tool_names
+        self._tool_output(message.get("id"), message.get("content"), message.get("name"))
 
     def _abandoned(self, message: dict[str, Any]) -> None:
         for function in message.get("functions") or ():

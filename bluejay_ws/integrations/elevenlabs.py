@@ -9,7 +9,7 @@ import itertools
 import re
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bluejay_ws.integrations.tap import Reply, Tap, audio_bytes
+from bluejay_ws.integrations.tap import Reply, Tap, audio_bytes, forget_oldest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -94,12 +94,13 @@ class ElevenLabsTap(Tap):
     # -- the agent ---------------------------------------------------------------------------------------------
 
     def _audio(self, facts: dict[str, Any]) -> None:
-        event = facts.get("event_id") or 0
+        event = _number_of(facts)
         if event < self._stale:  # of the same number may be the reply to what was typed
             return
         reply = self._agent.get(event)
         if reply is None or (reply.key in self._over and reply.final):
             reply = self._agent[event] = self._reply((event, len(self._replies) if reply else None), event)
+            forget_oldest(self._agent)
         if facts.get("alignment"):
             _align(reply, facts["alignment"])
         self._agent_audio(reply, audio_bytes(facts.get("audio_base_64")) / self.output_bytes_per_ms)
@@ -107,7 +108,7 @@ class ElevenLabsTap(Tap):
             self._over.add(reply.key)
 
     def _agent_text_whole(self, facts: dict[str, Any]) -> None:
-        event, text = facts.get("event_id") or 0, _clean(facts.get("agent_response"))
+        event, text = _number_of(facts), _clean(facts.get("agent_response"))
         if self._text_only:
             self._text_reply(text)
             return
@@ -123,12 +124,13 @@ class ElevenLabsTap(Tap):
         reply = self._agent.get(event)
         if reply is None or (reply.final and reply.response not in {event, response}):
             reply = self._agent[event] = self._reply((event, response), response)
+            forget_oldest(self._agent)
         elif reply.response == event and response is not None:
             reply.response = response
         return reply
 
     def _corrected(self, facts: dict[str, Any]) -> None:
-        event, response = facts.get("event_id") or 0, facts.get("response_id")
+        event, response = _number_of(facts), facts.get("response_id")
         found = [one for one in self._replies.values() if response is not None and one.response == response]
         reply = found[0] if found else self._agent.get(event)
         if reply is None:
@@ -140,8 +142,8 @@ class ElevenLabsTap(Tap):
         self._tell_agent(reply)
 
     def _was_interrupted(self, facts: dict[str, Any]) -> None:
-        event = facts.get("event_id")
-        self._stale = event if type(event) is int else self._stale
+        event = _number_of(facts)
+        self._stale = event or self._stale
         span = self.ear.current()
         self._cut_at = self._stamp(self._now()) if span is None else self._stamp(span)
         playing = self._agent.get(max(self._agent, default=-1))
@@ -220,6 +222,10 @@ class ElevenLabsTap(Tap):
         elif state == "failure":
             self._tool_failed(key, facts.get("error_message"))
 
+    def _approved(self, message: dict[str, Any]) -> None:
+        if message.get("is_approved") is False:
+            self._tool_cancelled(message.get("tool_call_id"), "denied")
+
     # -- the rest ----------------------------------------------------------------------------------------------
 
     def _typed_message(self, message: dict[str, Any]) -> None:
@@ -264,6 +270,7 @@ class ElevenLabsTap(Tap):
     outgoing: ClassVar[Mapping[str, Callable[[Any, Any], None]]] = {
         "conversation_initiation_client_data": _initiated,
         "client_tool_result": _client_result,
+        "mcp_tool_approval_result": _approved,
         "user_message": _typed_message,
     }
     quiet: ClassVar[frozenset[str]] = frozenset({
@@ -271,6 +278,12 @@ class ElevenLabsTap(Tap):
         *("asr_initiation_metadata", "mcp_connection_status", "agent_response_metadata", "turn_probability"),
         *("agent_reasoning_response_part", "client_events"),
     })  # fmt: skip
+
+
+def _number_of(facts: dict[str, Any]) -> int:
+    """Return an event's number, which counts up; 0 if it has none."""
+    found = facts.get("event_id")
+    return int(found) if type(found) is int or (type(found) is str and found.isdecimal()) else 0
 
 
 def _clean(text: Any) -> str:

@@ -39,6 +39,7 @@ class GeminiLiveTap(Tap):
         self._background: set[str] = set()
         self._calls = 0
         self._kind_sent = self._kind_received = ""
+        self._text_late = 0.0  # how far the current reply's text is behind its audio
 
     def _received(self, message: dict[str, Any]) -> None:
         for key, value in message.items():
@@ -176,6 +177,7 @@ class GeminiLiveTap(Tap):
             if self._user is not None:
                 self._tell_user(self._user)
             self._replies_begun += 1
+            self._text_late = 0.0
             self._agent = self._reply(self._replies_begun, self._turn)
         return self._agent
 
@@ -185,8 +187,16 @@ class GeminiLiveTap(Tap):
             return
         reply = self._current()
         if reply.audio_ms:
-            reply.marks.append((reply.audio_ms, len(reply.text)))
+            self._mark(reply)
         self._agent_text(reply, _joined(reply.text, text, whole=bool(piece.get("finished")))[len(reply.text) :])
+
+    def _mark(self, reply: Reply) -> None:
+        """Note how much audio had come before a piece; text that comes behind its audio is that much late."""
+        if not reply.marks and not reply.text:
+            self._text_late = reply.audio_ms
+        mark = max(0.0, reply.audio_ms - self._text_late)
+        if not reply.marks or mark > reply.marks[-1][0]:
+            reply.marks.append((mark, len(reply.text)))
 
     def _part(self, part: dict[str, Any]) -> None:
         audio = part.get("inlineData")
@@ -234,6 +244,7 @@ class GeminiLiveTap(Tap):
         self._interrupted(self._turn, at=self._started_at())
         if reply is not None:
             self._cut(reply)
+            self._drop_unheard(reply)
         self._joins = False
 
     def _started_at(self) -> float | None:
@@ -247,10 +258,7 @@ class GeminiLiveTap(Tap):
         if self._user is not None:
             self._tell_user(self._user)
         for function in call.get("functionCalls") or ():
-            self._calls += 1
-            key = function.get("id") or ("unnamed", function.get("name"), self._calls)
-            self._tool_names[key] = function.get("name")
-            self._tool(key, function.get("name"), function.get("args") or {})
+            self._tool(function.get("id"), function.get("name"), function.get("args") or {})
 
     def _answered(self, answer: dict[str, Any]) -> None:
         responses = answer.get("functionResponses") or ()
@@ -261,14 +269,13 @@ class GeminiLiveTap(Tap):
         name = answer.get("name")
         if answer.get("willContinue"):
             return
-        key = answer.get("id") or next((k for k in self._open_tools() if self._tool_names.get(k) == name), None)
-        response = answer.get("response")
+        key, response = answer.get("id"), answer.get("response")
         if isinstance(response, dict) and set(response) == {"error"}:
-            self._tool_failed(key, response["error"])
+            self._tool_failed(key, response["error"], name)
         elif isinstance(response, dict) and set(response) == {"output"}:
-            self._tool_output(key, response["output"])
+            self._tool_output(key, response["output"], name)
         else:
-            self._tool_output(key, response)
+            self._tool_output(key, response, name)
         if name not in self._background and self._agent is not None and self._agent.text:
             self._agent_done()  # what follows the answer is another utterance
             self._agent = None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bluejay_ws.integrations.tap import Reply, Tap, audio_bytes
+from bluejay_ws.integrations.tap import Reply, Tap, audio_bytes, forget_oldest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -34,7 +34,7 @@ class HumeTap(Tap):
     def __init__(self, recorder: Recorder, **options: Any) -> None:
         super().__init__(recorder, **options)
         self._counted = 0
-        self._pieces: set[tuple[Any, Any]] = set()
+        self._pieces: dict[tuple[Any, Any], None] = {}
 
     def _settings(self, message: dict[str, Any]) -> None:
         audio = message.get("audio") or {}
@@ -60,8 +60,7 @@ class HumeTap(Tap):
             start, until = self._heard_at(float(begin)), self._heard_at(float(end))
             speech.start = None if start is None else self._stamp(min(start, self._now()))
             speech.end = None if until is None else min(until, self._now())
-        if speech.start is None and not self._observed():
-            speech.start = self._stamp(self._now())
+        self._heard_speech(speech)
         self._user_said(speech, text)
 
     def _agent_text_whole(self, message: dict[str, Any]) -> None:
@@ -73,13 +72,14 @@ class HumeTap(Tap):
         piece = (message.get("id"), message.get("index"))
         if piece in self._pieces and piece[1] is not None:
             return
-        self._pieces.add(piece)
+        self._pieces[piece] = None
+        forget_oldest(self._pieces, 1_000)
         size = max(0, audio_bytes(message.get("data")) - _WAV_HEADER)
         self._agent_audio(self._reply(message.get("id")), size / self.output_bytes_per_ms)
 
-    def _was_interrupted(self, _: dict[str, Any]) -> None:
+    def _was_interrupted(self, message: dict[str, Any]) -> None:
         self._counted += 1
-        self._interrupted(self._counted)
+        self._interrupted(("at", message["time"]) if message.get("time") else self._counted)
         now = self._now()
         for reply in list(self._replies.values()):
             self._cut_reply(reply, now)
@@ -87,6 +87,8 @@ class HumeTap(Tap):
     def _cut_reply(self, reply: Reply, now: float) -> None:
         if reply.start is not None and reply.heard_ms is None and reply.plays_from + reply.audio_ms > now:
             self._cut(reply, max(0.0, now - reply.plays_from))
+        elif self._plays_until:  # audio comes here
+            self._drop_unheard(reply)
 
     def _called(self, message: dict[str, Any]) -> None:
         key = message.get("tool_call_id")

@@ -36,10 +36,9 @@ def plain(message: Any) -> Any:
         return _of_bytes(bytes(message))
     if isinstance(message, Enum):
         return None
-    if hasattr(type(message), "model_dump"):  # pydantic: many SDKs, and often
-        found = _called(message.model_dump)
-        if type(found) is dict:
-            return found
+    dump = _attribute(message, "model_dump")  # pydantic: many SDKs, and often
+    if callable(dump) and type(found := _called(dump)) is dict:
+        return found
     for name in ("value", "bytes_", "data"):  # AWS: chunk.value.bytes_; aiohttp: message.data
         inner = _attribute(message, name)
         if isinstance(inner, str | bytes):

@@ -50,6 +50,10 @@ class NovaSonicTap(Tap):
         chunk = message.get("chunk")
         if chunk is not None:  # as AWS's own clients give it
             message = json.loads(chunk.get("bytes") or b"{}")
+        for name, facts in message.items():
+            if name.endswith("Exception"):  # as AWS's streams end
+                message_of = facts.get("message") if isinstance(facts, dict) else None
+                self._note("Error of the model's service", code=name, message=message_of)
         for name, facts in (message.get("event") or {}).items():
             action = actions.get(name)
             if action is not None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from bluejay_ws.integrations.messages import number
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -51,7 +53,10 @@ class Live:
         self._tell_agent(self._agent)
 
     def _words(self, words: _Words, other: _Words, event: dict[str, Any], tell: Callable[[_Words], None]) -> None:
-        start, end = event["start_ms"], event["end_ms"]
+        now = self._tap.input.position_ms or float(self._tap._now())  # noqa: SLF001 - translations tell no times
+        start, end = number(event.get("start_ms")), number(event.get("end_ms"))
+        start = now if start is None else start
+        end = max(start, now) if end is None else end
         if words.ends_before(start, other):
             tell(words)
             words.clear()

@@ -37,6 +37,8 @@ _QUIET = b"\x00\x01\xfe\xff"
 """Samples whose upper byte is one of these are no louder than 512 of 32,768: a line's noise, and not speech."""
 PAUSE_MS = 700.0
 """Silence that ends what the caller says, where the provider does not say when it ended."""
+BREAK_MS = 10_000.0
+"""The words of a caller who breaks in come at most so much later."""
 ASK_AGAIN_MS = 200
 """So often it is asked whether the call's frames are observed, until they are."""
 MOMENTS = 4_096
@@ -102,6 +104,7 @@ class Tap:
         self._hears = False
         self._asked_at = float(-ASK_AGAIN_MS)
         self._sent_before_reply = 0.0  # of the input clock, as the newest reply began
+        self._broken_in_at: float | None = None  # by the caller, whose words are still to come
         if recorder.active:
             _CONNECTIONS.setdefault(recorder, []).append(self)
             recorder.at_end(self.close)
@@ -281,11 +284,17 @@ class Tap:
         )
 
     def _heard_speech(self, speech: Speech) -> None:
-        """Place a text by what our own ear heard in the audio that was sent, unless the call's frames tell more."""
+        """Place a text by what our own ear heard in the audio that was sent, unless the call's frames tell more.
+
+        Who has just broken in began to speak then, at the latest.
+        """
+        broke_in, self._broken_in_at = self._broken_in_at, None
         if speech.start is not None or self._observed():
             return
         span = self.ear.take(self._now())
         start, end = span if span is not None else (self._now(), self._now())
+        if broke_in is not None and start - BREAK_MS < broke_in < start:
+            start = broke_in
         speech.start, speech.end = self._stamp(start), end
 
     def _observed(self, now: float | None = None) -> bool:
@@ -409,6 +418,8 @@ class Tap:
         self._interruptions[key] = None
         forget_oldest(self._interruptions)
         at_ms = None if at is None else int(at)
+        if by == "user":
+            self._broken_in_at = self._now() if at_ms is None else at_ms
         self.recorder.interruption(at_ms=at_ms, by=by, source=self.provider)
 
     # -- tools -------------------------------------------------------------------------------------------------
@@ -456,16 +467,11 @@ class Tap:
             forget_oldest(self._early)
 
     def _without_id(self, key: Any, name: Any) -> Any:
-        """Return the oldest open call that came without an id and has this name, whatever id its answer has."""
-        names = self._tool_names
-        return next(
-            (
-                one
-                for one in self._open_tools()
-                if type(one) is tuple and one[0] is _NO_ID and (name is None or names.get(one) == name)
-            ),
-            key,
-        )
+        """Return the oldest open call of this name for an answer without an id; else one that came without an id."""
+        fits = [one for one in self._open_tools() if name is None or self._tool_names.get(one) == name]
+        unnamed = [one for one in fits if type(one) is tuple and one[0] is _NO_ID]
+        found = unnamed or (fits if key is None and name is not None else [])
+        return found[0] if found else key
 
     def _open_tools(self) -> list[Any]:
         return [key for key, block in self._tools.items() if block is not None]

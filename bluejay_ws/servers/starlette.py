@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from bluejay_ws.client import Bluejay
     from bluejay_ws.wire.ids import IdSource
 
-__all__ = ["ObjectConnection", "open_call"]
+__all__ = ["ObjectConnection", "current_task", "open_call"]
 
 
 def open_call(
@@ -71,7 +71,7 @@ class ObjectConnection(AsgiConnection):
         for name, ours in zip(self._names, (self.receive, self.send), strict=True):
             getattr(self._websocket, name)
             setattr(self._websocket, name, ours)
-        task = _current_task()  # None on trio, where nobody says when the connection's task ends
+        task = current_task()  # None on trio, where nobody says when the connection's task ends
         if task is not None:
             task.add_done_callback(self._task_ended)
             if self._outlasts:
@@ -89,7 +89,8 @@ class ObjectConnection(AsgiConnection):
             self.call.handler_ended()
 
 
-def _current_task() -> asyncio.Task[Any] | None:
+def current_task() -> asyncio.Task[Any] | None:
+    """Return asyncio's current task; None on trio."""
     try:
         return asyncio.current_task()
     except RuntimeError:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from bluejay_ws.servers.base import Opener
 
-__all__ = ["check", "function_of", "kind_of_class", "say"]
+__all__ = ["check", "function_of", "in_context", "kind_of_class", "say"]
 
 logger = logging.getLogger("bluejay_ws")
 
@@ -151,24 +151,31 @@ def _name(decorator: str) -> str:
 # -- at the first simulated call -----------------------------------------------------------------------------------
 
 
-def say(opener: Opener, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Log, once for each kind, that a call with the id header is not recorded, and count it. Never raises."""
+def say(opener: Opener, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Log, once for each kind, that a call with the id header is not recorded, and count it. Never raises.
+
+    Returns:
+        Whether there is such a call.
+    """
     try:
-        _say(opener, [*args, *kwargs.values(), *_of_context()])
+        return _say(opener, [*args, *kwargs.values(), in_context("flask", "request")])
     except Exception:
         logger.debug("the arguments of a recorded handler cannot be looked at", exc_info=True)
+        return False
 
 
-def _say(opener: Opener, values: list[Any]) -> None:
+def _say(opener: Opener, values: list[Any]) -> bool:
     for value in values:
         kind = type(value)
         if any(base.__module__ in _WITHOUT_HEADERS for base in kind.__mro__):
-            return _say_once(kind, "any call: its {} has no headers", _way(kind))
+            _say_once(kind, "any call: its {} has no headers", _way(kind))
+            return True
         if not _is_stand_in(value) and _has_id(value):
             opener.client().counters.add("dropped.unknown_server")
             way = _MIDDLEWARE if isinstance(value, dict) and "headers" in value else _way(kind) or _ANY
-            return _say_once(kind, "this call: it does not know {}", way)
-    return None
+            _say_once(kind, "this call: it does not know {}", way)
+            return True
+    return False
 
 
 def _say_once(kind: type[Any], what: str, way: str | None) -> None:
@@ -193,13 +200,13 @@ def _way(kind: type[Any]) -> str | None:
     return None
 
 
-def _of_context() -> Iterator[Any]:
-    """Yield what frameworks keep outside the arguments: Quart's and Flask's current request."""
-    for name, current in (("quart", "websocket"), ("flask", "request")):
-        module = sys.modules.get(name)
-        proxy = getattr(module, current, None)
-        if proxy:  # false outside a request
-            yield proxy._get_current_object()  # noqa: SLF001 - the public way of its library to the object
+def in_context(framework: str, current: str) -> Any:
+    """Return what a framework keeps in the handler's context, and not in its arguments; None outside a request."""
+    try:
+        proxy = getattr(sys.modules.get(framework), current, None)
+        return proxy._get_current_object() if proxy else None  # noqa: SLF001 - the public way of its library to the object
+    except Exception:  # noqa: BLE001 - a module of another's with that name
+        return None
 
 
 def _has_id(value: Any) -> bool:

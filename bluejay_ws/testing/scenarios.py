@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import re
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from bluejay_ws.testing.protocols import ProtocolName, new_protocol
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 __all__ = ["Caller", "Expect", "Network", "Scenario", "ScenarioError", "Step", "ToolExpectation", "from_report", "load"]
 
 MOST_STEPS = 200
+ENOUGH_SECONDS = 60.0
+"""A call of so many seconds is over in the time that a scenario has by default, even if its answers come later."""
+MOST_MS = 1e12
 ACTIONS = ("say", "play", "silence", "noise", "dtmf", "listen", "hang_up", "drop")
 
 
@@ -53,8 +57,8 @@ class Step(_Part):
     listen: float | None = Field(default=None, gt=0, le=600)
     hang_up: int | None = Field(default=None, ge=1000, le=4999)
     drop: Literal[True] | None = None
-    at: float | None = Field(default=None, ge=0)
-    interrupt_after: float | None = Field(default=None, ge=0)
+    at: float | None = Field(default=None, ge=0, le=3_600)
+    interrupt_after: float | None = Field(default=None, ge=0, le=3_600)
     voice: str | None = None
 
     @model_validator(mode="after")
@@ -194,12 +198,14 @@ class Scenario(_Part):
 
     @model_validator(mode="after")
     def _carried(self) -> Self:
-        new_protocol(self.protocol, self.coding)
+        try:
+            new_protocol(self.protocol, self.coding)
+        except ValueError as error:
+            raise _fault_at(["coding"], str(error)) from None
         for number, (before, step) in enumerate(zip([None, *self.steps], self.steps, strict=False), 1):
             if step.interrupt_after is not None and before is not None and not (before.speaks or before.listen):
-                raise ValueError(
-                    f"step {number} interrupts an answer, and the step before it, {before.in_words}, has none"
-                )
+                reason = f"step {number} interrupts an answer, and the step before it, {before.in_words}, has none"
+                raise _fault_at(["steps", number - 1, "interrupt_after"], reason)
         return self
 
 
@@ -211,51 +217,115 @@ def load(path: str | os.PathLike[str]) -> list[Scenario]:
         OSError: it cannot be read.
         ImportError: PyYAML is not installed.
     """
-    import yaml  # noqa: PLC0415 - an extra
-
-    with open(path, encoding="utf-8") as file:  # noqa: PTH123 - any path
-        text = file.read()
-    try:
-        node, value = yaml.compose(text, yaml.SafeLoader), yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        raise ScenarioError(f"{path}{line}: no YAML: {getattr(error, 'problem', None) or error}") from None
-    _refuse_repeated_keys(node, path)
+    node, value = _read(path)
     found = value if isinstance(value, list) else [value]
     if not found:
-        raise ScenarioError(f"{path}: holds no scenario")
+        raise ScenarioError(f"{path}:1: holds no scenario")
     scenarios, faults = [], []
     for number, entry in enumerate(found):
         try:
             scenarios.append(Scenario.model_validate(entry))
         except ValidationError as error:
             before = [number] if isinstance(value, list) else []
-            faults += [f"{path}:{_line(node, [*before, *one['loc']])}: {_fault(one)}" for one in error.errors()]
+            for one in _worth_telling(error.errors()):
+                place = [*before, *one["loc"], *one.get("ctx", {}).get("at", ())]
+                faults.append(f"{path}:{_line(node, place)}: {_fault(one)}")
     if faults:
         raise ScenarioError("\n".join(dict.fromkeys(faults)))
     return scenarios
 
 
-def _refuse_repeated_keys(node: Any, path: str | os.PathLike[str]) -> None:
-    """Refuse a mapping that says one thing twice: YAML takes the last, in silence."""
+def _read(path: str | os.PathLike[str]) -> tuple[Any, Any]:
+    """Return a file's YAML as nodes, which know their lines, and as data."""
     import yaml  # noqa: PLC0415 - an extra
 
+    class Loader(yaml.SafeLoader):
+        """Names the line also where a value is impossible, such as a 13th month."""
+
+        def construct_object(self, node: Any, deep: bool = False) -> Any:  # noqa: FBT001, FBT002 - YAML's own
+            try:
+                return super().construct_object(node, deep)
+            except (ValueError, OverflowError) as error:
+                raise yaml.constructor.ConstructorError(None, None, str(error), node.start_mark) from None
+
+    with open(path, "rb") as file:  # noqa: PTH123 - any path
+        data, text = file.read(), ""
+    try:
+        text = data.decode("utf-8-sig")
+        node = yaml.compose(text, Loader)
+        _check_keys(node, path, (), set())
+        return node, yaml.load(text, Loader)  # noqa: S506 - it is a safe one
+    except UnicodeDecodeError as error:
+        raise ScenarioError(f"{path}:{_line_at(data, error.start)}: is not UTF-8") from None
+    except yaml.reader.ReaderError as error:
+        line = _line_at(text, error.position)
+        raise ScenarioError(f"{path}:{line}: no YAML: the character U+{ord(text[error.position]):04X}") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = mark.line + 1 if mark else 1
+        raise ScenarioError(f"{path}:{line}: no YAML: {getattr(error, 'problem', None) or error}") from None
+    except RecursionError:
+        raise ScenarioError(f"{path}:1: no YAML: it is nested too deeply") from None
+
+
+def _line_at(text: str | bytes, position: int) -> int:
+    before = text[:position]
+    return 1 + (before.count("\n") if isinstance(before, str) else before.count(b"\n"))
+
+
+def _check_keys(node: Any, path: str | os.PathLike[str], inside: tuple[Any, ...], done: set[Any]) -> None:
+    """Refuse what YAML takes in silence: a key that is given twice, ``yes`` as a key, what holds itself."""
+    import yaml  # noqa: PLC0415 - an extra
+
+    if not isinstance(node, yaml.MappingNode | yaml.SequenceNode):
+        return
+    if any(node is one for one in inside):
+        raise ScenarioError(f"{path}:{node.start_mark.line + 1}: this holds itself, by an alias")
     seen: set[str] = set()
-    for one in node.value if isinstance(node, yaml.MappingNode | yaml.SequenceNode) else ():
+    for one in node.value:
         key, inner = one if isinstance(one, tuple) else (None, one)
-        if key is not None and key.value in seen:
-            raise ScenarioError(f"{path}:{key.start_mark.line + 1}: {key.value} is given twice")
         if key is not None:
-            seen.add(str(key.value))
-        _refuse_repeated_keys(inner, path)
+            _check_key(key, seen, path)
+        if inner not in done:  # an alias may stand in many places
+            _check_keys(inner, path, (*inside, node), done)
+    done.add(node)
+
+
+def _check_key(key: Any, seen: set[str], path: str | os.PathLike[str]) -> None:
+    where, text = f"{path}:{key.start_mark.line + 1}", key.value
+    if not isinstance(text, str):
+        raise ScenarioError(f"{where}: a key is a word, not a list or a mapping")
+    if not key.tag.endswith((":str", ":merge")):
+        raise ScenarioError(f"{where}: YAML does not take {text} for a word: write it in quotes")
+    if text in seen:
+        raise ScenarioError(f"{where}: {text} is given twice")
+    seen.add(text)
+
+
+def _fault_at(place: list[str | int], reason: str) -> PydanticCustomError:
+    """Return an error that names where in a scenario it is."""
+    return PydanticCustomError("place", "{reason}", {"reason": reason, "at": place})
+
+
+def _worth_telling(errors: list[Any]) -> Iterator[Any]:
+    """Leave out what an entry would have to be if it were the other thing that may stand there: a tool's name."""
+    unions = {one["loc"][:-1] for one in errors if one["loc"][-1:] == (ToolExpectation.__name__,)}
+    for one in errors:
+        if one["loc"][:-1] in unions and one["type"] == "model_type":
+            msg = "give a tool's name, or its name, parameters and times"
+            yield {**one, "type": "tool", "loc": one["loc"][:-1], "msg": msg}
+        elif one["loc"][-1:] != ("str",):
+            yield one
 
 
 def _fault(error: Any) -> str:
-    place = ".".join(str(part) for part in error["loc"])
+    place = ".".join(str(part) for part in error["loc"] if part != ToolExpectation.__name__)
     reason = error["msg"].removeprefix("Value error, ")
     if error["type"] == "extra_forbidden":
         reason = "there is no such setting"
+    elif error["type"] == "model_type":
+        reason = "Input should be a valid dictionary of settings, such as `name: value`"
+        reason += ", and there is nothing" if error["input"] is None else ""
     return f"{place}: {reason}" if place else reason
 
 
@@ -280,18 +350,32 @@ def from_report(report: dict[str, Any]) -> dict[str, Any]:
     """Return a scenario, as YAML data, that has the caller of a report say the same again and expects its tools.
 
     What the caller said over the agent's words is said over them again. What a report cannot say, such as the caller's
-    voice, is left to the scenario's defaults.
+    voice, is left to the scenario's defaults. Of a report in which something has no sense, that is left out; of very
+    many utterances the first 200 are taken.
     """
-    speech = sorted(_objects(report.get("recorded_transcript")), key=lambda line: line.get("start_offset_ms", 0))
-    identity = str(report.get("simulation_result_id", "?"))
-    tools = []
+    speech = sorted(_objects(report.get("recorded_transcript")), key=_start_of)
+    identity = _one_line(report.get("simulation_result_id", "?"))[:100]
+    expected = {"tools": list(_tools(report)), "outcome": "completed", "latency_p95": 1.5}
+    steps = list(islice(_steps(speech), MOST_STEPS)) or [{"listen": 5}]
+    lasted = max((_ms(line.get("end_offset_ms")) for line in speech), default=0.0) / 1000
+    longer = {"seconds": min(3_600, round(lasted * 1.5) + 60)} if lasted > ENOUGH_SECONDS else {}
+    return {"name": f"Call {identity} again", "steps": steps, "expect": expected, **longer}
+
+
+def _tools(report: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for call in _objects(report.get("tool_calls")):
-        parameters = call.get("parameters")
-        tools.append({"name": call.get("name"), **({"parameters": parameters} if parameters else {})})
+        name, parameters = call.get("name"), call.get("parameters")
+        if isinstance(name, str) and name:
+            parameters = _comparable(parameters) if isinstance(parameters, dict) else None
+            yield {"name": name, **({"parameters": parameters} if parameters else {})}
+
+
+def _comparable(parameters: dict[Any, Any]) -> dict[str, Any]:
+    """Return parameters without what equals nothing: not a number."""
     return {
-        "name": f"Call {identity} again",
-        "steps": list(_steps(speech)) or [{"listen": 5}],
-        "expect": {"tools": tools, "outcome": "completed", "latency_p95": 1.5},
+        str(key): _comparable(value) if isinstance(value, dict) else value
+        for key, value in parameters.items()
+        if value == value  # noqa: PLR0124
     }
 
 
@@ -301,12 +385,28 @@ def _steps(speech: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         if line.get("speaker") != "USER":
             answer = line
             continue
-        words = re.sub(r"\s+", " ", str(line.get("utterance") or "")).strip()
+        words = _one_line(line.get("utterance") or "")
         if not words:
             continue
-        start, heard_from = line.get("start_offset_ms", 0), answer.get("start_offset_ms", 0)
-        over = answer and heard_from < start < (answer.get("end_offset_ms") or 0)
-        yield {"say": words, **({"interrupt_after": round((start - heard_from) / 1000, 2)} if over else {})}
+        start, heard_from = _start_of(line), _start_of(answer)
+        over = answer and heard_from < start < _ms(answer.get("end_offset_ms"))
+        yield {"say": words, **({"interrupt_after": min(3_600, round((start - heard_from) / 1000, 2))} if over else {})}
+
+
+def _one_line(value: object) -> str:
+    """Return text on one line, without what cannot be said: control characters, halves of characters."""
+    text = str(value).encode("utf-8", "replace").decode()
+    return " ".join("".join(one if one.isprintable() else " " for one in text).split())
+
+
+def _start_of(line: dict[str, Any]) -> float:
+    return _ms(line.get("start_offset_ms"))
+
+
+def _ms(value: object) -> float:
+    """Return a place in a call; 0 for what is none."""
+    usable = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < MOST_MS
+    return value if usable else 0.0  # type: ignore[return-value]
 
 
 def _objects(value: object) -> list[dict[str, Any]]:

@@ -137,7 +137,8 @@ class Database:
 _CLEANER = """
 cat
 pid=$(head -n 1 "$0/data/postmaster.pid" 2>/dev/null)
-[ -n "$pid" ] && kill -QUIT "$pid" && while kill -0 "$pid" 2>/dev/null; do sleep 0.02; done
+gone() { ! kill -0 "$pid" 2>/dev/null || grep -qs '^State:.Z' "/proc/$pid/status"; }
+[ -n "$pid" ] && kill -QUIT "$pid" && until gone; do sleep 0.02; done
 rm -rf "$0"
 """
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -26,7 +27,7 @@ import bluejay_ws.servers.websockets  # noqa: F401 - both otherwise with the fir
 from bluejay_ws import Bluejay, current_recorder, record
 from bluejay_ws.settings import Retry
 
-QUICK = Retry(first=0.02, ceiling=0.1, read_back=(0.02, 0.05, 0.1))
+QUICK = Retry(first=0.02, ceiling=0.1, read_back=(0.02, 0.05, 0.1), resend_first=0.2)
 
 
 class Lines(logging.Handler):
@@ -104,6 +105,8 @@ async def _warm_up() -> None:
 
 def _main(address: tuple[str, int]) -> None:
     asyncio.run(_warm_up())
+    gc.collect()
+    gc.freeze()  # else each agent looks through all that was imported, which copies it
     for line in sys.stdin:
         pid = os.fork()
         if pid == 0:

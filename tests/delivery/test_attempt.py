@@ -9,6 +9,8 @@ import shutil
 from collections import deque
 from typing import TYPE_CHECKING
 
+import pytest
+
 from bluejay_ws.delivery import attempt as attempt_module
 from bluejay_ws.delivery.attempt import Attempts
 from bluejay_ws.delivery.delivery import Delivery
@@ -26,6 +28,7 @@ from tests.delivery.kit import (
     finished_call,
     move,
     new_id,
+    only,
     open_call,
     result,
     spool_at,
@@ -36,7 +39,6 @@ from tests.delivery.kit import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import pytest
 
 LOST = Failure(Phase.UNKNOWN, "read_timeout")
 LATER = Answer(429, retry_after=30.0)
@@ -277,3 +279,69 @@ def test_a_reason_from_a_file_that_is_no_word_of_ours_is_not_said(
     assert Name.parse(f"720488.{late.report_id}.held") in {
         Name.parse(path.name) for path in tmp_path.rglob("720488.*.held")
     }
+
+
+def test_a_report_whose_file_was_removed_is_missed_although_another_of_its_call_is_sent(tmp_path: Path) -> None:
+    """Two connections of one call: one is in memory, the file of the other is gone. Once, and by its name."""
+    counters = Counters()
+    spool = spool_at(tmp_path, counters)
+    gone = finished_call(spool, "1")
+    only(tmp_path).unlink()
+    delivery = delivery_of(gone, in_memory("1", "freeze_card"))
+    script = Script(posts=deque([Failure(Phase.NOT_SENT, "connect_error")]))
+    assert until_settled(attempts(spool, counters), delivery, script).state is State.DELIVERED
+    assert counters["dropped.file_removed"] == 1
+    assert counters["delivered"] == 1
+
+
+@pytest.mark.parametrize("place", ["a file", "a link to itself"])
+def test_a_report_in_memory_is_settled_whatever_stands_in_the_place_of_the_spool(tmp_path: Path, place: str) -> None:
+    """Neither the tombstone nor a listing of its directory is possible there."""
+    counters = Counters()
+    directory = tmp_path / "spool"
+    spool = spool_at(directory, counters)
+    shutil.rmtree(directory)
+    directory.write_text("") if place == "a file" else directory.symlink_to(directory)
+    report = in_memory("2", "freeze_card")
+    work, script = attempts(spool, counters), Script()
+    assert until_settled(work, delivery_of(report), script).state is State.DELIVERED
+    assert until_settled(work, delivery_of(in_memory("2")), script).state is State.HELD
+    assert len(script.posted) == 1
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_where_nothing_can_be_noted_what_was_left_is_looked_for_before_it_is_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, shown: bool
+) -> None:
+    """A read-only spool shows the next process a report as never posted, although the one before has delivered it."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(30, "read-only file system")
+
+    report = finished_call(spool_at(tmp_path), "720488", "freeze_card")
+    spool = spool_at(tmp_path)
+    left = adopted(spool, "720488")
+    events = [{"title": "x", "metadata": {"bluejay_ws": {"report_id": report.report_id}}}] if shown else []
+    script = Script(looks=deque([result(events=events)]))
+    with monkeypatch.context() as read_only:
+        for call in ("rename", "write", "ftruncate"):
+            read_only.setattr(os, call, refuse)
+        assert until_settled(attempts(spool), left, script).state is State.DELIVERED
+    assert script.looked == ["720488"]
+    assert len(script.posted) == (0 if shown else 1)
+    assert left.history.attempts == len(script.posted)
+
+
+def test_a_refused_name_alone_needs_no_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the name cannot tell the next process, a line in the file does."""
+    finished_call(spool_at(tmp_path), "720488", "freeze_card")
+    spool = spool_at(tmp_path)
+    left, script = adopted(spool, "720488"), Script()
+
+    def refuse(*_: object) -> None:
+        raise OSError(13, "permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", refuse)
+        assert attempts(spool).attempt(left, script).state is State.DELIVERED
+    assert script.looked == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+import types
 from typing import TYPE_CHECKING, Any
 
 from bluejay_ws.delivery import deliverer as module
@@ -125,3 +126,11 @@ def test_the_agents_own_random_numbers_are_not_disturbed() -> None:
         raise SpoolError("db", "away", "wait")
     assert random.getstate() == before
     assert worker._counters["errors.outbox"] == 1
+
+
+def test_the_databases_time_counts_whatever_becomes_of_this_machines_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is measured against a clock that nobody sets."""
+    one = deliverer()
+    one._measure(types.SimpleNamespace(now=lambda: 5_000.0))  # type: ignore[arg-type]
+    monkeypatch.setattr(time, "time", lambda: 0.0)
+    assert 5_000.0 <= one._now() < 5_060.0

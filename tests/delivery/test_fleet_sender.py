@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bluejay_ws.delivery.handover import FleetSender
+from bluejay_ws.delivery.store import Report
 from bluejay_ws.stats import Counters
 
 if TYPE_CHECKING:
@@ -78,3 +79,26 @@ def test_a_flush_starts_every_thread_that_is_missing(sender: FleetSender, monkey
         assert not sender.flush(0.0)
     assert sender.flush(20)
     assert ran == ["1"]
+
+
+def test_all_closing_shares_one_budget(sender: FleetSender, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server's shutdown, `close` and the end of the process wait once while the database is away."""
+    waited: list[float] = []
+    now = [0.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += 1.0
+        waited.append(seconds)
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    sender._clock = sender._budget._clock = lambda: now[0]
+    sender._flush_timeout = sender._budget._seconds = 4.0
+    sender.submit(Report.from_memory("1" * 32, "720488", [b"[]"]))
+    assert not sender.flush_at_end()
+    assert not sender.close(4.0)
+    assert not sender.close(4.0)
+    assert len(waited) == 4
+    sender.start()
+    assert not sender.flush_at_end(2.0)
+    assert len(waited) == 6
+    sender.withdraw("1" * 32)

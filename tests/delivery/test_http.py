@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import gzip
 import os
+import random
 import socket
+import sys
 import threading
 import time
+import types
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -206,6 +210,95 @@ def test_an_answer_is_read_as_far_as_it_goes(platform: FakePlatform, step: Step,
     assert len(platform.requests) == 1  # no redirect was followed
 
 
+SUCCESS = b'{"status": "success", "message": null}'
+
+
+def raw_deflate(data: bytes) -> bytes:
+    """Pack without the header that the standard asks for, as some servers do."""
+    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return packer.compress(data) + packer.flush()
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body"),
+    [
+        ("GZIP", gzip.compress(SUCCESS)),
+        ("x-gzip", gzip.compress(SUCCESS[:9]) + gzip.compress(SUCCESS[9:])),
+        ("gzip", gzip.compress(SUCCESS) + b"\0\0"),
+        ("gzip", SUCCESS),  # unpacked by a proxy that left the header
+        ("br", SUCCESS),
+        ("deflate", zlib.compress(SUCCESS)),
+        ("deflate", raw_deflate(SUCCESS)),
+        ("identity, deflate, gzip", gzip.compress(zlib.compress(SUCCESS))),
+    ],
+)
+def test_an_answer_is_understood_however_it_is_packed(platform: FakePlatform, encoding: str, body: bytes) -> None:
+    """A proxy that packs what nobody asked it to pack must not leave a delivered report unsettled for ever."""
+    platform.plan(Says(headers={"Content-Encoding": encoding}, body=body))
+    client = exchange(platform.url)
+    outcome = client.post(report())
+    client.close()
+    assert isinstance(outcome, Answer)
+    assert (outcome.body, outcome.complete) == (SUCCESS, True)
+    assert decided(outcome).state is State.DELIVERED
+
+
+class Brotli:
+    """Stand in for the brotli library, which Python does not bring: unpacks bit by bit, and knows no limit."""
+
+    def __init__(self) -> None:
+        self._inside = zlib.decompressobj()
+
+    def process(self, data: bytes) -> bytes:
+        return self._inside.decompress(data)
+
+    def is_finished(self) -> bool:
+        return self._inside.eof
+
+
+@pytest.mark.parametrize(
+    ("content", "complete"), [(SUCCESS, True), (random.Random(1).randbytes(100) * 6_000, False)], ids=["short", "long"]
+)
+def test_brotli_is_understood_where_the_agent_has_it(
+    platform: FakePlatform, monkeypatch: pytest.MonkeyPatch, content: bytes, complete: bool
+) -> None:
+    """And what it unpacks has a bound as well."""
+    monkeypatch.setitem(sys.modules, "brotli", types.SimpleNamespace(Decompressor=Brotli))
+    platform.plan(Says(headers={"Content-Encoding": "br"}, body=zlib.compress(content)))
+    client = exchange(platform.url)
+    outcome = client.post(report())
+    client.close()
+    assert isinstance(outcome, Answer)
+    assert (outcome.body, outcome.complete) == (content[: http.ANSWER_LIMIT], complete)
+
+
+def test_what_nothing_can_unpack_is_no_answer_to_rely_on(
+    platform: FakePlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The outcome of the report stays unknown; a result is not taken for an empty one."""
+    for module in ("brotli", "brotlicffi"):
+        monkeypatch.setitem(sys.modules, module, None)
+    packed = Says(headers={"Content-Encoding": "br"}, body=b"\x0b\x11\x80")
+    platform.plan(packed)
+    platform.plan_reads(packed)
+    client = exchange(platform.url)
+    posted, looked = client.post(report()), client.look("720488")
+    client.close()
+    assert decided(posted).state is State.UNKNOWN
+    assert isinstance(looked, Answer)
+    assert not looked.complete
+
+
+def test_a_header_that_a_proxy_repeats_counts_once(platform: FakePlatform) -> None:
+    """Joined by a comma, two numbers are none, and two dates are none."""
+    platform.plan(Raw(b"HTTP/1.1 429 x\r\nRetry-After: 7\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n"))
+    client = exchange(platform.url)
+    outcome = client.post(report())
+    client.close()
+    assert isinstance(outcome, Answer)
+    assert outcome.retry_after == 7.0
+
+
 def test_retry_after_comes_with_the_answer(platform: FakePlatform) -> None:
     """In seconds, as long as is believed at the most."""
     platform.plan(Says(status=429, headers={"Retry-After": "Fri, 31 Dec 9999 23:59:59 GMT"}))
@@ -257,6 +350,26 @@ def test_an_answer_that_drips_is_ended(platform: FakePlatform) -> None:
     client.close()
     assert isinstance(outcome, Failure)
     assert outcome.phase is Phase.UNKNOWN
+
+
+def test_a_body_that_drips_ends_with_the_exchange_though_no_other_thread_ends_it(platform: FakePlatform) -> None:
+    """At the end of a process there may be no other."""
+    platform.plan(Says(body=b"x" * 40_000))
+    now = [0.0]
+    chosen = settings(platform.url, timeout=5.0)
+    client = HttpExchange(chosen, tls_context(chosen), clock=lambda: now[0])
+    request = client._request
+
+    def late(method: str, path: str, body: bytes | None, limit: int) -> Answer:
+        now[0] = http.STEPS * 5.0 + 1.0
+        return request(method, path, body, limit)
+
+    client._request = late  # type: ignore[method-assign]
+    outcome = client.post(report())
+    client.close()
+    assert isinstance(outcome, Answer)
+    assert not outcome.complete
+    assert len(outcome.body) < 40_000
 
 
 def test_ending_nothing_is_harmless(platform: FakePlatform) -> None:
@@ -436,7 +549,8 @@ def test_a_directory_that_may_not_be_entered_keeps_no_client_from_being_made(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A process that dropped its rights often stands in such a directory: without SSL_CERT_FILE nobody looks there."""
-    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):  # old versions of httpx look there themselves
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(Path, "stat", no_permission)
     assert tls_context(settings("https://127.0.0.1:1")).check_hostname
 

@@ -26,9 +26,9 @@ def test_the_name_of_a_running_call_says_whose_it_is() -> None:
     assert Name.parse(f"720488.{name.report_id}.live") == Name("720488", name.report_id, LIVE, "")
 
 
-@pytest.mark.parametrize("rest", ["0123456789abcdef.ready", "0123456789abcde.live", ".live", "0123456789ABCDEF.live"])
+@pytest.mark.parametrize("rest", ["0123456789abcdef.sent", "0123456789abcde.live", ".live", "0123456789ABCDEF.live"])
 def test_what_only_looks_like_an_owner_is_not_ours(rest: str) -> None:
-    """Only a live file has one, of 16 hexadecimal characters."""
+    """Only a file of a process has one, of 16 hexadecimal characters."""
     assert Name.parse(f"720488.{new_id()}.{rest}") is None
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from bluejay_ws.delivery.breaker import SLOWEST, Breaker
 from bluejay_ws.delivery.outcomes import (
     LOOK_REFUSED_LIMIT,
+    LOOK_REFUSED_TRIES,
     NOT_FOUND_WAITS,
     REFUSED_SECONDS,
     REFUSED_TRIES,
@@ -20,6 +23,7 @@ from bluejay_ws.delivery.outcomes import (
     backoff,
     decide,
     decide_look,
+    read_result,
 )
 from bluejay_ws.settings import Retry
 
@@ -86,6 +90,15 @@ def test_each_outcome_of_a_first_post_has_its_row(
     assert decision.cut == (isinstance(outcome, Answer) and outcome.status == 413)
 
 
+@pytest.mark.parametrize("status", [400, 404, 409, 422])
+def test_problem_details_are_a_gateways_words(status: int) -> None:
+    """A gateway that knows no backend says so in JSON too (RFC 9457): that is no judgement of the report."""
+    body = json.dumps({"type": "about:blank", "title": "x", "status": status, "detail": "No static resource"}).encode()
+    decision = decide(Answer(status, body), History(attempts=1), RETRY, now=NOW, jitter=0.5, others_accepted=False)
+    assert (decision.state, decision.platform) == (WAITING, MISCONFIGURED)
+    assert read_result(Answer(404, body), [("a" * 32, b"{}")]) == {"a" * 32: Sight.UNREADABLE}
+
+
 def test_an_id_that_is_not_found_is_tried_again_four_times() -> None:
     """Then the report is parked."""
     history = History(attempts=1)
@@ -150,11 +163,34 @@ def test_a_key_that_may_not_read_leaves_the_report_to_a_person_after_a_day() -> 
     """Not a second earlier."""
     states = [
         decide_look(
-            Sight.REFUSED, Answer(401), History(look_refused_at=NOW), RETRY, wall=NOW + after, jitter=0.5, due=False
+            Sight.REFUSED,
+            Answer(401),
+            History(look_refused_at=NOW, look_refused=tries - 1),
+            RETRY,
+            wall=NOW + after,
+            jitter=0.5,
+            due=False,
         ).state
-        for after in (LOOK_REFUSED_LIMIT - 1.0, LOOK_REFUSED_LIMIT)
+        for after, tries in (
+            (LOOK_REFUSED_LIMIT - 1.0, LOOK_REFUSED_TRIES),
+            (LOOK_REFUSED_LIMIT, LOOK_REFUSED_TRIES - 1),
+            (LOOK_REFUSED_LIMIT, LOOK_REFUSED_TRIES),
+        )
     ]
-    assert states == [UNKNOWN, State.HELD]
+    assert states == [UNKNOWN, UNKNOWN, State.HELD]
+
+
+@pytest.mark.parametrize("step", [1e9, -1e9])
+def test_a_clock_that_is_set_makes_no_day_of_an_hour(step: float) -> None:
+    """A machine that starts in 1970 and finds the time later hands no report to a person for that."""
+    history = History()
+    walls = [NOW, *(NOW + step + 60.0 * number for number in range(LOOK_REFUSED_TRIES - 2))]
+    for wall in walls:
+        after = decide_look(Sight.REFUSED, Answer(401), history, RETRY, wall=wall, jitter=0.5, due=False)
+        assert after.state is UNKNOWN
+    later = History()
+    later.restore(history.notes())
+    assert later.look_refused == len(walls)
 
 
 def test_a_platform_that_asks_for_less_is_up_and_gets_less() -> None:

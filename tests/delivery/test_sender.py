@@ -21,10 +21,12 @@ from bluejay_ws.delivery import sender as senders
 from bluejay_ws.delivery.outcomes import Answer, Failure, Phase
 from bluejay_ws.delivery.sender import Sender
 from bluejay_ws.delivery.store import Report
+from bluejay_ws.delivery.verify import Verifier
 from bluejay_ws.settings import Settings
 from bluejay_ws.stats import Counters
 from bluejay_ws.testing.platform import Answer as Says
 from bluejay_ws.testing.platform import Close, FakePlatform, Hang
+from bluejay_ws.wire import journal
 from tests.delivery.kit import (
     SUCCESS,
     Script,
@@ -561,7 +563,7 @@ def test_the_spool_is_looked_after(tmp_path: Path) -> None:
     file = open_call(station.spool, "720488")
     old = tmp_path / f"1.{new_id()}.sent"
     old.write_bytes(b"")
-    os.utime(old, (1.0, 1.0))
+    os.utime(old, (time.time() - 2 * 86_400.0,) * 2)
     for chore in station.sender._chores():
         chore.run()
     assert not file.sync()  # there is nothing left to be done
@@ -658,6 +660,27 @@ def test_the_end_of_a_process_that_may_start_no_thread_delivers_on_its_own(
             station.sender.at_exit()
         assert station.sender.pending() == left
         assert len(platform.accepted) == 2 - left
+        assert station.sender._timeout == station.settings.timeout  # what comes after it has all its time
+
+
+def test_threads_of_a_client_that_nobody_holds_stay_for_the_looks_that_were_promised(tmp_path: Path) -> None:
+    """Then they end."""
+    with Station("http://127.0.0.1:1", tmp_path, client=Script) as station:
+        sender = station.sender
+        sender._verifier = verifier = Verifier(Script, counters=station.counters, after=3600.0)
+        sender.start()
+        sender.let_go()
+        verifier.expect("1", bodies_of_a_report())
+        sender._end_if_let_go()
+        assert (verifier.waiting, station.counters["verify.not_looked"]) == (1, 0)
+        verifier._waiting.clear()
+        sender._end_if_let_go()
+        assert sender._workers is None
+
+
+def bodies_of_a_report() -> bytes:
+    """Return a report as it is posted."""
+    return journal.assemble([in_memory().bodies or ()], simulation_result_id="720488")
 
 
 def test_a_worker_that_cannot_be_started_once_is_started_later(
@@ -692,3 +715,37 @@ def test_a_backlog_is_delivered_at_once_and_without_a_look(platform: FakePlatfor
         station.sender.start()
         wait_until(lambda: len(platform.accepted) == 30)
         assert [request.method for request in platform.requests] == ["POST"] * 30
+
+
+@pytest.mark.parametrize("on_a_loop", [True, False])
+def test_the_thread_that_ends_calls_is_started_later_without_a_spool_too(
+    platform: FakePlatform, monkeypatch: pytest.MonkeyPatch, *, on_a_loop: bool
+) -> None:
+    """Whether the call ended on an event loop or on a thread: it is tried again each second, not with the next call."""
+    monkeypatch.setattr(senders, "TRY_AGAIN", 0.02)
+    monkeypatch.setattr(senders, "SYNC_EVERY", 0.02)
+    start, refused = threading.Thread.start, [0]
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == "bluejay_ws-finisher" and refused[0] < 4:
+            refused[0] += 1
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    async def agent(end: Callable[[], None]) -> None:
+        end()
+        async with asyncio.timeout(20):
+            while not platform.accepted:
+                await asyncio.sleep(0.01)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with Station(platform.url, None) as station:
+        report = in_memory()
+        station.sender.start()
+        end = functools.partial(station.sender.end, report.report_id, functools.partial(station.sender.submit, report))
+        if on_a_loop:
+            asyncio.run(agent(end))
+        else:
+            end()
+            platform.wait_for(1)
+        assert refused[0] == 4

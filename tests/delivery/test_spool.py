@@ -258,6 +258,24 @@ def test_parked_reports_are_given_up_by_age_and_by_room(tmp_path: Path, caplog: 
     assert "(too old)" in caplog.text
 
 
+@pytest.mark.parametrize("date", [0.0, 86_400.0, 7.2e9], ids=["1970", "its second day", "2198"])
+@pytest.mark.parametrize("wall", [time.time(), 7.3e9], ids=["now", "2201"])
+def test_a_wrong_date_or_clock_removes_nothing(tmp_path: Path, date: float, wall: float) -> None:
+    """A machine without a battery starts in 1970, and a copy may lose its dates: age is for ages one can believe."""
+    writer = spool_at(tmp_path)
+    spool = spool_at(tmp_path, parked_days=1.0, wall=lambda: wall)
+    move(writer, finished_call(writer, "1"), PARKED)
+    writer.remember("2", new_id(), {"outcome": "delivered"})
+    quarantine = tmp_path / "quarantine"
+    quarantine.mkdir()
+    (quarantine / "damaged").write_bytes(b"x")
+    for path in files(tmp_path):
+        os.utime(path, (date, date))
+    spool.tidy()
+    credible = (date, wall) == (7.2e9, 7.3e9)
+    assert len(files(tmp_path)) == (0 if credible else 3)
+
+
 def test_marks_of_delivered_reports_and_leftovers_go_after_a_day(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

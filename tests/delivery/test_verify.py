@@ -240,6 +240,35 @@ def test_a_thread_that_cannot_start_is_tried_with_the_next_delivery(monkeypatch:
     eventually(lambda: counters["verify.complete"] == 2)
 
 
+def test_a_thread_that_ends_closes_its_own_client_and_no_other() -> None:
+    """The next one may have begun before the last one has ended."""
+    made: list[Results] = []
+
+    def make() -> Results:
+        made.append(Results(answer(result())))
+        return made[-1]
+
+    verifier = Verifier(make, counters=Counters(), after=SOON, pace=0.0)
+    take, entered, leave = verifier._next, threading.Event(), threading.Event()
+
+    def linger(pace: float) -> Any:
+        due = take(pace)
+        if due is None and not entered.is_set():
+            entered.set()
+            assert leave.wait(20)
+        return due
+
+    verifier._next = linger  # type: ignore[method-assign]
+    verifier.expect("1", sent())
+    assert entered.wait(20)
+    verifier.expect("2", sent())
+    eventually(lambda: len(made) == 2 and made[1].closed)
+    assert made[0].closed == 0
+    leave.set()
+    eventually(lambda: made[0].closed)
+    assert made[1].closed == 1
+
+
 def test_a_look_that_hangs_is_ended_by_the_close() -> None:
     """Another thread ends it when it is late, and the close at once."""
     begun, ended = threading.Event(), threading.Event()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from typing import TYPE_CHECKING
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -19,24 +21,36 @@ if TYPE_CHECKING:
 PROVIDERS = ("openai", "gemini", "elevenlabs", "deepgram")
 
 
-@pytest.mark.parametrize("provider", PROVIDERS)
-def test_a_bridge_reports_what_both_sides_said(provider: str, pytestconfig: pytest.Config, tmp_path: Path) -> None:
-    """The bridge's loop says nothing to us: texts, the tool with its output and the order come from what passes by."""
-    with running(pytestconfig.rootpath, tmp_path, f"{provider}_bridge.py") as example:
+def bridged(provider: str, root: Path, spool: Path, all_listen: threading.Barrier) -> Any:
+    """Return what a bridge reports of a call."""
+    with running(root, spool, f"{provider}_bridge.py") as example:
+        all_listen.wait(40)
         human = DigitalHuman(f"ws://localhost:{example.port}", pace=1.0)  # in real time, as positions in audio are
         log = asyncio.run(human.call([tone(500), tone(300)]))
         assert log.heard_ms > 1_000
-        body = json.loads(example.report().body)
-    said = sorted(body["recorded_transcript"], key=lambda one: one["start_offset_ms"])
-    assert [one["utterance"] for one in said] == [
-        "Hi, I lost my card.",
-        "I am sorry to hear that. Shall I freeze it?",
-        "Yes, please.",
-        "Your card is frozen. Goodbye!",
-    ]
-    (tool,) = body["tool_calls"]
+        return json.loads(example.report().body)
+
+
+def test_a_bridge_reports_what_both_sides_said(root: Path, tmp_path: Path) -> None:
+    """The bridge's loop says nothing to us: texts, the tool with its output and the order come from what passes by.
+
+    All four at once, as their calls take their time.
+    """
+    all_listen = threading.Barrier(len(PROVIDERS))
+    with ThreadPoolExecutor(len(PROVIDERS)) as pool:
+        work = {one: pool.submit(bridged, one, root, tmp_path / one, all_listen) for one in PROVIDERS}
+    bodies = {provider: one.result() for provider, one in work.items()}
     output = {"last4": "4242", "status": "frozen"}
-    assert (tool["name"], tool["parameters"], tool["output"]) == ("freeze_card", {"last4": "4242"}, output)
+    for provider, body in bodies.items():
+        said = sorted(body["recorded_transcript"], key=lambda one: one["start_offset_ms"])
+        assert [one["utterance"] for one in said] == [
+            "Hi, I lost my card.",
+            "I am sorry to hear that. Shall I freeze it?",
+            "Yes, please.",
+            "Your card is frozen. Goodbye!",
+        ], provider
+        tools = [(tool["name"], tool["parameters"], tool["output"]) for tool in body["tool_calls"]]
+        assert tools == [("freeze_card", {"last4": "4242"}, output)], provider
 
 
 def marked_lines(path: Path) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.carrier_calls import CARRIERS
-from benchmarks.conversations import Cell, make
+from benchmarks.conversations import BACKGROUNDS, EVENTS, SENDINGS, Cell, make
 from benchmarks.hearing import CARRIER_CELLS, CELLS, MORE, Findings, listen
 from benchmarks.measure import percentile
 
@@ -23,6 +23,12 @@ def heard(cells: list[Cell], seeds: range, carrier: str | None = None) -> Findin
         for seed in seeds:
             found.add(listen(make(cell, seed), carrier))
     return found
+
+
+def by_day(cell: Cell) -> bool:
+    """Whether a cell is among those that hold each background with each kind of event, and both with each sending."""
+    number = BACKGROUNDS.index(cell.background) + EVENTS.index(cell.events)
+    return number % len(SENDINGS) == SENDINGS.index(cell.sending)
 
 
 def check(cell: Cell, seeds: range) -> None:
@@ -46,7 +52,7 @@ def check_carrier(carrier: str, seeds: range) -> None:
     assert (found.missed, found.invented) == ([], [])
 
 
-@pytest.mark.parametrize("cell", [*CELLS, *MORE], ids=str)
+@pytest.mark.parametrize("cell", [*filter(by_day, CELLS), *MORE], ids=str)
 def test_the_report_hears_what_was_heard(cell: Cell) -> None:
     """Spans, latencies and barge-ins are the call's own, whatever the line carries and the events say."""
     check(cell, BY_DAY)

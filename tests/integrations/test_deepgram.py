@@ -166,3 +166,23 @@ def test_what_is_said_in_the_wrong_order_is_still_said(stream: Stream) -> None:
     stream.at(1_000).received(text("assistant", "Hello."), DONE).at(1_100).received(STARTED)
     assert [words for _, words in stream.words()] == ["Hi.", "Hello."]
     assert stream.tools() == []
+
+
+def test_a_sentence_is_in_the_journal_as_soon_as_it_is_heard() -> None:
+    """A process that dies in the middle of a reply has told it; its place is known better when the audio has come."""
+    stream = Stream(DeepgramTap).at(100).received(text("assistant", "One two three."))
+    assert not stream.call.unclosed().recorded_transcript
+    stream.received(pcm(1_000), text("assistant", "Four five six."))
+    told = stream.call.unclosed().recorded_transcript or []
+    assert [one.utterance for one in told] == ["One two three.", "Four five six."]
+    stream.received(pcm(1_000), {"type": "AgentAudioDone"})
+    assert stream.said() == [(100, 1_066, "AGENT", "One two three."), (1_134, 2_100, "AGENT", "Four five six.")]
+
+
+def test_a_reply_that_was_dropped_before_its_audio_was_not_said() -> None:
+    """The caller spoke first; of a call whose audio does not pass here, nothing is known."""
+    stream = Stream(DeepgramTap).received(text("assistant", "Hi."), pcm(500), {"type": "AgentAudioDone"}).at(2_000)
+    stream.received(text("user", "Before."), text("assistant", "Not heard."), {"type": "UserStartedSpeaking"})
+    stream.received({"type": "AgentAudioDone"}, text("user", "Wait."))
+    assert stream.words() == [("AGENT", "Hi."), ("USER", "Before."), ("USER", "Wait.")]
+    assert stream.events() == ["Reply dropped before it was spoken"]

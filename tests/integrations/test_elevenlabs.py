@@ -208,3 +208,20 @@ def test_an_interruption_of_nobody_and_a_text_where_frames_are_observed() -> Non
     call.clock.sleep(500)
     tap.event(heard("Hello.", 1))
     assert [one.utterance for one in call.report().recorded_transcript or []] == ["Hello."]
+
+
+def test_a_tool_that_the_user_refused_is_denied(stream: Stream) -> None:
+    """MCP tools may wait for approval."""
+    call = {"tool_call_id": "m", "state": "awaiting_approval", "tool_name": "pay", "parameters": {"n": 1}}
+    stream.received({"type": "mcp_tool_call", "mcp_tool_call": call})
+    stream.sent({"type": "mcp_tool_approval_result", "tool_call_id": "m", "is_approved": True})
+    stream.sent({"type": "mcp_tool_approval_result", "tool_call_id": "m", "is_approved": False})
+    assert stream.tools() == [("pay", {"n": 1}, {"status": "denied"})]
+
+
+def test_event_ids_may_be_text(stream: Stream) -> None:
+    """What comes of the reply after its interruption is stale all the same."""
+    stream.at(1_000).received({"type": "audio", "audio_event": {"audio_base_64": audio(500, 16_000), "event_id": "7"}})
+    stream.received({"type": "interruption", "interruption_event": {"event_id": "8"}})
+    stream.received({"type": "audio", "audio_event": {"audio_base_64": audio(500, 16_000), "event_id": "7"}})
+    assert stream.call.counters.snapshot() == {}

@@ -227,3 +227,28 @@ def test_a_text_with_a_reply_is_not_said_twice(stream: Stream) -> None:
     stream.received(spoke("Hello.", modelTurn={"parts": [{"text": "Hello."}]}), spoke("Nice."))
     stream.received(content(turnComplete=True), {"toolCall": {}}, {"toolCallCancellation": {}}, {"setup_complete": {}})
     assert (stream.words(), stream.events()) == ([("AGENT", "Hello. Nice.")], [])
+
+
+def test_a_reply_that_was_interrupted_before_its_audio_was_not_said(stream: Stream) -> None:
+    """Its text came first. Who broke in began then, though the words come after it."""
+    stream.at(1_000).received(content(outputTranscription={"text": "Never heard."})).at(1_400)
+    stream.received(content(interrupted=True), content(turnComplete=True)).at(2_000)
+    stream.received(content(inputTranscription={"text": "Stop."}), content(turnComplete=True))
+    assert stream.said() == [(1_400, 2_000, "USER", "Stop.")]
+
+
+def test_text_that_comes_behind_its_audio_is_cut_as_if_it_came_with_it(stream: Stream) -> None:
+    """Transcription and audio are not in step."""
+    stream.at(1_000).received(content(modelTurn=sound(3_000)), spoke("One two three"))
+    stream.received(spoke(" four five six")).at(2_000)
+    stream.received(content(interrupted=True), content(turnComplete=True))
+    assert stream.words() == [("AGENT", f"One two three{CUT}")]
+
+
+def test_an_answer_has_an_id_where_its_call_had_none_and_none_where_it_had_one(stream: Stream) -> None:
+    """The oldest open call of that name is meant."""
+    calls = [{"name": "f", "args": {"n": 1}}, {"id": "x", "name": "g"}, {"name": "f", "args": {"n": 2}}]
+    stream.received({"toolCall": {"functionCalls": calls}})
+    for answer in ({"id": "made", "name": "f"}, {"name": "g"}, {"name": "f"}):
+        stream.sent({"toolResponse": {"functionResponses": [{**answer, "response": {"output": answer.get("id")}}]}})
+    assert stream.tools() == [("f", {"n": 1}, "made"), ("g", {}, None), ("f", {"n": 2}, None)]

@@ -132,3 +132,9 @@ def test_the_rest(stream: Nova) -> None:
     assert stream.events() == ["Text sent to the model"]
     assert stream.metadata() == {"nova_sonic_usage": {"input": 1}}
     assert stream.call.counters["tap.unknown.nova_sonic"] == 1
+
+
+def test_what_aws_raises_in_the_stream_is_an_event() -> None:
+    """It comes in the place of an event."""
+    stream = Stream(NovaSonicTap).received({"throttlingException": {"message": "slow"}}, {"validationException": None})
+    assert stream.events() == ["Error of the model's service"] * 2

@@ -693,3 +693,10 @@ def test_a_place_that_is_no_number_is_now(value: Any, stream: Stream) -> None:
     stream.received(sound("a", 1_000), said("a", "One two three")).at(1_400)
     stream.received(event("conversation.item.truncated", item_id="a", audio_end_ms=value))
     assert stream.words() == [("USER", "Hello"), ("AGENT", f"One two{CUT}")]
+
+
+def test_a_live_session_without_times_stands_where_its_words_came(stream: Stream) -> None:
+    """Translations have the same events, and tell no times."""
+    for at, kind, piece in ((500, "input", "Hola."), (900, "output", "Hel"), (1_000, "output", "lo.")):
+        stream.at(at).received(event(f"session.{kind}_transcript.delta", delta=piece))
+    assert stream.said() == [(500, 500, "USER", "Hola."), (900, 1_000, "AGENT", "Hello.")]

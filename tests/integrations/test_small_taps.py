@@ -138,3 +138,30 @@ def test_ultravox_and_hume_without_the_usual() -> None:
     hume = Stream(HumeTap).sent(event("session_settings", audio={}, tools=[{}]))
     hume.received(event("audio_output", data=audio(100, 48_000)), event("audio_output", data=audio(100, 48_000)))
     assert hume.words() == []
+
+
+def test_cartesia_tool_calls_without_an_id_are_as_many_as_there_were() -> None:
+    """On the agent's side each comes twice: as it begins, and with its result."""
+    call, stream = event("tool_call", name="f", arguments={"a": 1}), Stream(CartesiaLineTap)
+    stream.sent(call, {**call, "result": "1"}, call, {**call, "result": "2"}, {**call, "name": "g", "result": "3"})
+    assert stream.tools() == [("f", {"a": 1}, 1), ("f", {"a": 1}, 2), ("g", {"a": 1}, 3)]
+
+
+def test_conversation_relay_tells_how_the_agent_leaves() -> None:
+    """A handoff has its data; keys that the agent presses are events too."""
+    stream = Stream(ConversationRelayTap).sent(event("sendDigits", digits="1w2"), event("end", handoffData="{}"))
+    assert stream.events() == ["The agent sent DTMF", "The agent ended the call"]
+    assert stream.report.events is not None
+    assert stream.report.events[1].metadata == {"handoff": "{}"}
+
+
+def test_hume_tells_one_interruption_twice_and_words_that_had_no_audio() -> None:
+    """Equal times are one; what was to come after it was not heard; who broke in began then."""
+    stream = Stream(HumeTap).at(1_000)
+    stream.received(event("assistant_message", id="m", message={"content": "One two three four"}))
+    stream.received(event("audio_output", id="m", index=0, data=audio(2_000, 48_000)))
+    stream.received(event("assistant_message", id="n", message={"content": "Five."})).at(2_000)
+    stream.received(event("user_interruption", time=5), event("user_interruption", time=5)).at(2_500)
+    stream.received(event("user_message", message={"content": "Stop."}))
+    assert stream.said() == [(1_000, 2_000, "AGENT", "One two three…"), (2_000, 2_500, "USER", "Stop.")]
+    assert stream.events() == [INTERRUPTED]

@@ -31,10 +31,34 @@ def server() -> Iterator[Database]:
 
 @pytest.fixture
 def url(server: Database) -> Iterator[str]:
-    """Return the URL of a new database with the schema."""
-    name = f"test_{next(_numbers)}"
-    yield server.create(name, template="migrated")
-    server.drop(name)
+    """Return the URL of an empty database with the schema; one is used again and again, as making one takes long."""
+    url = _spare.pop() if _spare else server.create(f"test_{next(_numbers)}", template="migrated")
+    yield url
+    name = url.split("@/")[1].partition("?")[0]
+    if _emptied(server, url, name):
+        _spare.append(url)
+    else:
+        server.drop(name)
+
+
+_spare: list[str] = []
+
+
+def _emptied(server: Database, url: str, name: str) -> bool:
+    """Empty all tables, unless a test has taken them away."""
+    import psycopg
+
+    with psycopg.connect(server.url(), autocommit=True) as connection:
+        connection.execute("select pg_terminate_backend(pid, 5000) from pg_stat_activity where datname = %s", [name])
+    with psycopg.connect(url, autocommit=True) as connection:
+        if connection.execute("select to_regclass('bluejay_ws.fleet')").fetchone() == (None,):
+            return False
+        connection.execute(
+            "truncate bluejay_ws.pods, bluejay_ws.reports, bluejay_ws.chunks, bluejay_ws.calls,"
+            " bluejay_ws.destinations, bluejay_ws.fleet"
+        )
+        connection.execute("insert into bluejay_ws.fleet default values")
+    return True
 
 
 @pytest.fixture

@@ -205,6 +205,8 @@ def test_a_report_that_a_sibling_handed_over_stays(
     with mine.outbox.link, other.outbox.link:
         other.handover.round()
         mine.end_a_call_while_the_database_is_away(lost_answer=lost_answer)
+        for lock in tmp_path.glob("*.owner"):  # somebody removes it: the other process takes this one for dead
+            lock.unlink()
         other.look_for_leftovers()
         assert not list(tmp_path.rglob("*.ready"))
         mine.handover._looked_at = float("-inf")
@@ -214,6 +216,28 @@ def test_a_report_that_a_sibling_handed_over_stays(
     assert found is not None
     assert b"second" in found.reports[0].journal
     assert [record.levelname for record in caplog.records if "its file is gone" in record.message] == ["WARNING"]
+
+
+def test_a_report_of_a_sibling_that_lives_is_left_to_it(url: str, tmp_path: Path) -> None:
+    """However long the database was away: only what a dead process left is adopted."""
+    mine, other = (Siblings(url, tmp_path) for _ in range(2))
+    with mine.outbox.link, other.outbox.link:
+        other.handover.round()
+        mine.end_a_call_while_the_database_is_away(lost_answer=False)
+        other.look_for_leftovers()
+        (path,) = tmp_path.rglob("*.ready")
+        mine.handover.round()
+        assert not path.exists()
+        found = mine.outbox.claim(30.0)
+        assert found is not None
+        assert found.reports[0].state == "sealed"
+    assert mine.counters["dropped.file_removed"] == 0
+
+    with mine.outbox.link, other.outbox.link:
+        mine.end_a_call_while_the_database_is_away(lost_answer=False)
+        mine.spool._files.lock.release(unless=())  # its process dies
+        other.look_for_leftovers()
+        assert not list(tmp_path.rglob("*.ready"))
 
 
 class Siblings:

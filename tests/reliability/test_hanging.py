@@ -10,7 +10,7 @@ from bluejay_ws.delivery import breaker
 if TYPE_CHECKING:
     import pytest
 
-QUICKER = {"timeout": 0.5, "read_back": (0.05, 0.1, 0.2), "first": 0.05}
+QUICKER = {"timeout": 0.5, "read_back": (0.05, 0.1, 0.2), "first": 0.05, "resend_first": 0.3}
 
 
 def test_a_platform_that_hung_gets_every_report_once(monkeypatch: pytest.MonkeyPatch) -> None:

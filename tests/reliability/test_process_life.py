@@ -11,10 +11,25 @@ from websockets.version import version
 from benchmarks.reliability.life import SETUPS, Setup, run
 from benchmarks.reliability.stage import QUICK, Stage
 
-CALLS = 20
+CALLS = 8
+BY_DAY = (
+    "websockets, asyncio.run, SIGINT",
+    "websockets, asyncio.run, SIGTERM (kills)",
+    "websockets, threads, SIGINT",
+    "uvicorn, SIGTERM",
+    "gunicorn, uvicorn worker, --preload, SIGTERM",
+)
+"""One of each way to end: an exception in the loop, at once, in a thread, a server that ends in order, a fork."""
 
 
-@pytest.mark.parametrize("setup", [setup for setup in SETUPS if not setup.nightly], ids=lambda setup: setup.name)
+@pytest.mark.parametrize(
+    "setup",
+    [
+        pytest.param(setup, id=setup.name, marks=[] if setup.name in BY_DAY else [pytest.mark.nightly])
+        for setup in SETUPS
+        if not setup.nightly
+    ],
+)
 def test_a_signal_loses_no_call(setup: Setup) -> None:
     """What was recorded arrives as it was, once: before the process ends, else with the next start."""
     if setup.missing:

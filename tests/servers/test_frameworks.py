@@ -15,6 +15,7 @@ from websockets.asyncio.client import connect
 
 from bluejay_ws import current_recorder, record
 from bluejay_ws.servers.asgi import BluejayMiddleware
+from tests.servers import behaviours_web
 from tests.servers.asgi_server import HEADERS, uvicorn_server
 from tests.support import report_of
 
@@ -153,7 +154,7 @@ async def sanic_asgi(handler: Callable[[Any], Any], app: Callable[[Any], Any]) -
 
 
 SERVERS = {"litestar": litestar, "quart": quart, "channels": channels, "sanic": sanic, "sanic on ASGI": sanic_asgi}
-DECORATED = ("litestar", "channels", "sanic", "sanic on ASGI")
+DECORATED = ("litestar", "quart", "channels", "sanic", "sanic on ASGI")
 BEHIND_MIDDLEWARE = ("litestar", "quart", "channels", "sanic on ASGI")
 WAYS = [(name, "record") for name in DECORATED] + [(name, "middleware") for name in BEHIND_MIDDLEWARE]
 
@@ -194,7 +195,7 @@ async def test_a_caller_that_drops_another_framework_is_noticed(
     assert (seen["outcome"], seen["closed_by"], seen["close_code"]) == ("connection_lost", "nobody", 1006)
 
 
-@pytest.mark.parametrize(("name", "way"), [*WAYS, ("quart", "record")])
+@pytest.mark.parametrize(("name", "way"), WAYS)
 async def test_a_call_without_an_id_to_another_framework_is_no_simulation(
     name: str, way: str, client: Bluejay, platform: FakePlatform
 ) -> None:
@@ -202,3 +203,17 @@ async def test_a_call_without_an_id_to_another_framework_is_no_simulation(
     async with serving(name, way, client) as url:
         assert await converse(url, headers={}) == [AUDIO, "hello"]
     assert client.stats()["recorded"] == 0
+
+
+@pytest.mark.parametrize("behaviour", behaviours_web.BEHAVIOURS)
+@pytest.mark.parametrize("framework", behaviours_web.FRAMEWORKS)
+async def test_nobody_can_tell_a_recorded_call_to_a_framework_from_a_bare_one(
+    framework: str, behaviour: str, client: Bluejay, platform: FakePlatform, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Handler and caller see the same of each other with the decorator and without it."""
+    caplog.set_level(logging.CRITICAL + 1)  # frameworks log what their handlers raise
+    bare = await behaviours_web.run(framework, behaviour, _same)
+    assert await behaviours_web.run(framework, behaviour, record(client=client)) == bare
+    await platform.await_for(1)
+    assert client.stats()["recorded"] == 1
+    assert not [name for name in client.stats() if name.startswith("internal")]

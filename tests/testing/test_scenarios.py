@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 
 from bluejay_ws.testing.scenarios import Scenario, ScenarioError, from_report, load
 from tests.timeline.samples import good, talks_over
@@ -70,7 +71,23 @@ def test_a_file_holds_one_scenario_or_several(tmp_path: Path) -> None:
         ("name: x\nsteps: [{drop: true}]\nprotocol: sip\n", ":3: protocol: Input should be 'chirp', 'twilio'"),
         ("name: x\nsteps: [{drop: true}]\ncoding: l16/8000\n", "chirp does not carry 'l16/8000'"),
         ("- ", "valid dictionary"),
-        ("[]", "holds no scenario"),
+        ("[]", ":1: holds no scenario"),
+        ("name: x\nsteps: &s\n  - *s\n", ":2: this holds itself"),
+        ("name: x\nsteps:\n  - silence: 1\nyes: 1\n", ":4: YAML does not take yes for a word"),
+        ("? [a]\n: b\n", ":1: a key is a word"),
+        ("name: x\nseconds: 2020-13-45\n", ":2: no YAML: month must be in 1..12"),
+        ("name: x\n# \x07\n", ":2: no YAML: the character U+0007"),
+        ("name: x\n\n- y: {{", ":3: no YAML"),
+        ("name: x\nsteps:\n  - silence: 1\n    at: .inf\n", ":4: steps.0.at: Input should be less than"),
+        ("name: x\nsteps:\n  - silence: 1\n  - say: a\n    interrupt_after: 1\n", ":5: step 2 interrupts an answer"),
+        ("name: x\nsteps: [{drop: true}]\nprotocol: twilio\ncoding: opus\n", ":4: twilio does not carry 'opus'"),
+        ("name: x\nsteps: [{drop: true}]\nexpect:\n  tools:\n    - 5\n", ":5: expect.tools.0: give a tool's name"),
+        (
+            "name: x\nsteps: [{drop: true}]\nexpect:\n  tools:\n    - a: 5\n      name: b\n",
+            ":5: expect.tools.0.a: there",
+        ),
+        ("a: &a [1]\nb: &b [*a, *a]\nc: [*b, *b]\n", ":1: name: Field required"),
+        ("[" * 1_000, ":1: no YAML: it is nested too deeply"),
         ("", ":1: "),
     ],
 )
@@ -79,6 +96,43 @@ def test_every_fault_is_named_with_its_line(tmp_path: Path, text: str, fault: st
     with pytest.raises(ScenarioError) as refused:
         load(written(tmp_path, text))
     assert fault in str(refused.value)
+
+
+def test_a_file_in_another_coding_is_refused_with_its_line(tmp_path: Path) -> None:
+    """An editor wrote it so; a byte order mark is no fault."""
+    path = tmp_path / "latin.yaml"
+    path.write_bytes("# x\nname: é\n".encode("latin-1"))
+    with pytest.raises(ScenarioError, match=r"latin\.yaml:2: is not UTF-8"):
+        load(path)
+    path.write_bytes("\ufeffname: é\nsteps: [{silence: 1}]".encode())
+    assert [one.name for one in load(path)] == ["é"]
+
+
+@pytest.mark.parametrize("offset", [None, "5", float("nan"), float("inf"), -5, 10**400, [], True])
+def test_a_report_whose_times_have_no_sense_becomes_a_scenario_all_the_same(offset: Any) -> None:
+    """A person has written it, or another tool."""
+    lines = [
+        {"speaker": "USER", "utterance": "Hi", "start_offset_ms": offset, "end_offset_ms": offset},
+        {"speaker": "AGENT", "utterance": "Hello", "start_offset_ms": 1, "end_offset_ms": offset},
+    ]
+    made = from_report({"recorded_transcript": lines})
+    assert made["steps"] == [{"say": "Hi"}]
+    Scenario.model_validate(made)
+
+
+def test_a_report_of_anything_becomes_a_scenario(tmp_path: Path) -> None:
+    """What cannot be said, called or compared is left out; a long call has the time that it takes."""
+    lines = [{"speaker": "USER", "utterance": f"a\x00 \ud800 {n}", "start_offset_ms": n * 1_000} for n in range(300)]
+    lines.append({"speaker": "AGENT", "utterance": "Bye", "start_offset_ms": 1, "end_offset_ms": 300_000})
+    calls = [{"name": None}, {"name": "f", "parameters": [1]}, 5, {"name": "g", "parameters": {1: {"x": float("nan")}}}]
+    report = {"simulation_result_id": "x" * 400, "recorded_transcript": lines, "tool_calls": calls}
+    made = from_report(report)
+    path = tmp_path / "made.yaml"
+    path.write_text(yaml.safe_dump(made, allow_unicode=True), "utf-8")
+    (scenario,) = load(path)
+    assert scenario == Scenario.model_validate(made)
+    assert (len(scenario.steps), scenario.steps[0].say, scenario.seconds) == (200, "a ? 0", 510)
+    assert made["expect"]["tools"] == [{"name": "f"}, {"name": "g", "parameters": {"1": {}}}]
 
 
 def test_a_report_becomes_a_scenario() -> None:
