@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
+import sys
 from importlib import import_module
 from types import FunctionType, GeneratorType
-from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeAlias, TypeVar, get_origin, overload
 
 from bluejay_ws.delivery.sender import preload
 from bluejay_ws.exceptions import ConfigurationError
@@ -102,7 +103,7 @@ def record(
     sees the very connection its server made; its result, exceptions and signature stay as they are. A
     connection without the id header is not a simulation: nothing is recorded and nothing is slowed. A class that
     serves connections (Starlette's ``WebSocketEndpoint``, aiohttp's ``View``, a Channels consumer) comes back as a
-    subclass of itself.
+    class of its kind. An ASGI application is recorded as `BluejayMiddleware` records it.
 
     Args:
         handler: called with the connection: a coroutine function (``websockets.asyncio``; Starlette, FastAPI,
@@ -122,12 +123,16 @@ def record(
     again = functools.partial(record, client=client, id_from=id_from, id_names=id_names)
     if isinstance(handler, staticmethod | classmethod):
         return type(handler)(again(handler.__func__))
+    if inspect.isclass(get_origin(handler)):  # Agent[int]: calling it would make one
+        return again(get_origin(handler))
     unsupported.check(handler)
     opener = Opener(client, id_from, id_names)
     if client is None:
         _check_environment()
     if inspect.isclass(handler):
         return _recorded_class(handler, opener)
+    if _is_asgi(handler):
+        return _recorded_app(handler, client, id_from, id_names)
     find = functools.partial(_find_call, opener)
     make: Any = _async_wrapper if _is_async(handler) else _wrapper
     return _like(handler, make(handler, find))
@@ -267,59 +272,106 @@ def _adapter(kind: type[Any]) -> Any:
     return None
 
 
+# -- ASGI applications ----------------------------------------------------------------------------------------------
+
+
+def _is_asgi(handler: Callable[..., Any]) -> bool:
+    try:
+        return [*inspect.signature(handler).parameters] == ["scope", "receive", "send"]
+    except (TypeError, ValueError):  # it has no signature that could be known
+        return False
+
+
+def _recorded_app(app: Any, client: Bluejay | None, id_from: tuple[IdSource, ...], id_names: tuple[str, ...]) -> Any:
+    """Return what serves as the application does: routers tell a function from an object."""
+    from bluejay_ws.servers.asgi import BluejayMiddleware  # noqa: PLC0415 - costs import time, as below
+
+    middleware = BluejayMiddleware(app, client, id_from=id_from, id_names=id_names)
+    if not inspect.isroutine(app):
+        return middleware
+
+    @functools.wraps(app)
+    async def recorded(scope: Any, receive: Any, send: Any) -> None:
+        await middleware(scope, receive, send)
+
+    return recorded
+
+
 # -- classes that serve connections --------------------------------------------------------------------------------
 
 
 def _recorded_class(handler: type[Any], opener: Opener) -> type[Any]:
-    """Return a subclass that records: of an ASGI class its one method that serves, of a view its awaiting."""
+    """Return the class, recorded at its one method that serves a connection.
+
+    A class that is just being decorated has no name yet: its own method is replaced, since its other methods will find
+    it by that name (``super(Agent, self)``). Of a class that stands in its module already, a subclass is recorded.
+    """
+    name, make = _SERVING[str(unsupported.kind_of_class(handler))]
+    method = make(getattr(handler, name), opener)
+    method.__name__ = name
+    if not _has_its_name(handler):
+        setattr(handler, name, method)
+        return handler
     names = {"__module__": handler.__module__, "__qualname__": handler.__qualname__, "__doc__": handler.__doc__}
-    methods = {"endpoint": _endpoint_method, "view": _view_method, "consumer": _consumer_method}
-    method = methods[str(unsupported.kind_of_class(handler))](handler, opener)
     metaclass: Any = type(handler)
-    recorded: type[Any] = metaclass(handler.__name__, (handler,), {**names, method.__name__: method})
+    recorded: type[Any] = metaclass(handler.__name__, (handler,), {**names, name: method})
     return recorded
 
 
-def _endpoint_method(handler: type[Any], opener: Opener) -> Callable[..., Any]:
+def _has_its_name(handler: type[Any]) -> bool:
+    found: Any = sys.modules.get(handler.__module__)
+    for name in handler.__qualname__.split("."):
+        found = getattr(found, name, None)
+    return found is handler
+
+
+def _endpoint_method(own: Callable[..., Any], opener: Opener) -> Callable[..., Any]:
     from bluejay_ws.servers.asgi import serve  # noqa: PLC0415 - costs import time that other handlers need not pay
 
     async def dispatch(self: Any) -> None:
         async def app(_: Any, receive: Any, send: Any) -> None:
             self.receive, self.send = receive, send
-            await handler.dispatch(self)
+            await own(self)
 
         await serve(opener, app, self.scope, self.receive, self.send)
 
     return dispatch
 
 
-def _consumer_method(handler: type[Any], opener: Opener) -> Callable[..., Any]:
+def _consumer_method(own: Callable[..., Any], opener: Opener) -> Callable[..., Any]:
     from bluejay_ws.servers.asgi import serve  # noqa: PLC0415 - as above
 
     async def __call__(self: Any, scope: Any, receive: Any, send: Any) -> None:  # noqa: N807
-        await serve(opener, functools.partial(handler.__call__, self), scope, receive, send)
+        await serve(opener, functools.partial(own, self), scope, receive, send)
 
     return __call__
 
 
-def _view_method(handler: type[Any], opener: Opener) -> Callable[..., Any]:
+def _view_method(own: Callable[..., Any], opener: Opener) -> Callable[..., Any]:
     async def answer(self: Any) -> Any:
-        return await _Bare(handler, self)
+        return await _Bare(own, self)
 
-    find = functools.partial(_find_call, opener)
+    recorded = _async_wrapper(answer, functools.partial(_find_call, opener))
 
     def __await__(self: Any) -> Any:  # noqa: N807
-        return _async_wrapper(answer, find)(self).__await__()
+        return recorded(self).__await__()
 
     return __await__
+
+
+_SERVING: dict[str, tuple[str, Callable[..., Any]]] = {
+    "endpoint": ("dispatch", _endpoint_method),
+    "view": ("__await__", _view_method),
+    "consumer": ("__call__", _consumer_method),
+}
 
 
 class _Bare:
     """A view, awaited as its own class would."""
 
-    def __init__(self, handler: type[Any], view: Any) -> None:
-        self._handler = handler
+    def __init__(self, own: Callable[..., Any], view: Any) -> None:
+        self._own = own
         self._view = view
 
     def __await__(self) -> Any:
-        return self._handler.__await__(self._view)
+        return self._own(self._view)

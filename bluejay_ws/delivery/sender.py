@@ -244,7 +244,7 @@ class Sender:
 
     def _start_threads(self) -> bool:
         """Start what does not run; return whether everything does. Never raises."""
-        self._finisher.start()
+        finishing = self._finisher.start()
         with self._lock:
             if self._workers is None:
                 workers = Workers(
@@ -260,7 +260,7 @@ class Sender:
                     self._counters.add("errors.no_thread")
                     return False
                 self._workers = workers
-        return self._start_exit_watch()
+        return self._start_exit_watch() and finishing
 
     def _try_again_later(self) -> None:
         """Try again in a second, on this thread's event loop if there is one: starting a thread takes microseconds."""
@@ -299,12 +299,11 @@ class Sender:
             self._verifier.abort_if_late(self._clock())
 
     def _chores(self) -> list[Chore]:
-        always = [Chore(self._end_if_let_go, SYNC_EVERY), Chore(self._end_late_look, SYNC_EVERY)]
+        always = [Chore(run, SYNC_EVERY) for run in (self._end_if_let_go, self._end_late_look, self._start_finisher)]
         if not self._kept:
             return always
         return [
             *always,
-            Chore(self._start_finisher, SYNC_EVERY),
             Chore(self._recover, RECOVER_EVERY),
             Chore(self._store.sync, SYNC_EVERY),
             Chore(self._store.tidy, TIDY_EVERY),

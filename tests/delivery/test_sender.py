@@ -715,3 +715,37 @@ def test_a_backlog_is_delivered_at_once_and_without_a_look(platform: FakePlatfor
         station.sender.start()
         wait_until(lambda: len(platform.accepted) == 30)
         assert [request.method for request in platform.requests] == ["POST"] * 30
+
+
+@pytest.mark.parametrize("on_a_loop", [True, False])
+def test_the_thread_that_ends_calls_is_started_later_without_a_spool_too(
+    platform: FakePlatform, monkeypatch: pytest.MonkeyPatch, *, on_a_loop: bool
+) -> None:
+    """Whether the call ended on an event loop or on a thread: it is tried again each second, not with the next call."""
+    monkeypatch.setattr(senders, "TRY_AGAIN", 0.02)
+    monkeypatch.setattr(senders, "SYNC_EVERY", 0.02)
+    start, refused = threading.Thread.start, [0]
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == "bluejay_ws-finisher" and refused[0] < 4:
+            refused[0] += 1
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    async def agent(end: Callable[[], None]) -> None:
+        end()
+        async with asyncio.timeout(20):
+            while not platform.accepted:
+                await asyncio.sleep(0.01)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with Station(platform.url, None) as station:
+        report = in_memory()
+        station.sender.start()
+        end = functools.partial(station.sender.end, report.report_id, functools.partial(station.sender.submit, report))
+        if on_a_loop:
+            asyncio.run(agent(end))
+        else:
+            end()
+            platform.wait_for(1)
+        assert refused[0] == 4

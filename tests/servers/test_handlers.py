@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
 import logging
 import sys
 import threading
 import types
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, TypeVar
 from unittest import mock
 
 import pytest
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from bluejay_ws import Bluejay
     from bluejay_ws.testing.platform import FakePlatform
 
+Kind = TypeVar("Kind")
 headers_or_none = pytest.mark.parametrize("headers", [dict(HEADERS), {}], ids=["recorded", "no header"])
 
 
@@ -554,3 +556,109 @@ def test_a_context_of_the_framework_is_asked_too(
     with caplog.at_level(logging.ERROR, "bluejay_ws"):
         assert asyncio.run(served()) == "served"
     assert "with bluejay.call(headers) as recorder" in caplog.text
+
+
+# -- classes that are decorated where they are written ---------------------------------------------------------------
+
+
+class Registered(WebSocketEndpoint):
+    """A base that keeps a list of its classes, and wants an argument of each."""
+
+    encoding = "text"
+    classes: ClassVar[list[str]] = []
+
+    def __init_subclass__(cls, *, title: str, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        cls.classes.append(title)
+
+
+@headers_or_none
+def test_a_decorated_class_is_the_class_that_its_methods_name(
+    client: Bluejay, platform: FakePlatform, headers: dict[str, str]
+) -> None:
+    """``super(Agent, self)`` finds the base, a registry has it once, and arguments of the class are not asked twice."""
+    Registered.classes.clear()
+
+    @record(client=client)
+    class Agent(Registered, title="agent"):
+        async def on_connect(self, websocket: WebSocket) -> None:
+            await super(Agent, self).on_connect(websocket)  # noqa: UP008 - as older code says it
+
+        async def on_receive(self, websocket: WebSocket, data: Any) -> None:
+            await websocket.send_text(data)
+
+    with TestClient(Starlette(routes=[WebSocketRoute("/", Agent)])).websocket_connect(
+        "/", headers=dict(headers)
+    ) as peer:
+        peer.send_text("x")
+        assert peer.receive_text() == "x"
+    assert Registered.classes == ["agent"]
+    if headers:
+        assert closing(platform)["text_frames"] == 2
+    assert client.stats()["recorded"] == len(headers)
+
+
+def test_a_decorated_view_is_recorded(client: Bluejay, platform: FakePlatform) -> None:
+    """The same for aiohttp."""
+
+    @record(client=client)
+    class Agent(View):
+        async def get(self) -> web.StreamResponse:
+            return await super(Agent, self).get()  # noqa: UP008 - as older code says it
+
+    assert asyncio.run(aiohttp_call(Agent, HEADERS)) == asyncio.run(aiohttp_call(View, {}))
+    assert closing(platform)["text_frames"] == 1
+
+
+def test_a_class_with_its_types_filled_in_is_recorded(client: Bluejay, platform: FakePlatform) -> None:
+    """``Agent[int]`` can be called as the class can; it is no function that is given a connection."""
+
+    class Agent(Echo, Generic[Kind]):
+        pass
+
+    recorded: Any = record(Agent[int], client=client)
+    with TestClient(Starlette(routes=[WebSocketRoute("/", recorded)])).websocket_connect(
+        "/", headers=dict(HEADERS)
+    ) as peer:
+        peer.send_text("x")
+        assert peer.receive_text() == "x"
+    assert closing(platform)["text_frames"] == 2
+
+
+# -- ASGI applications -----------------------------------------------------------------------------------------------
+
+
+async def application(scope: Any, receive: Any, send: Any) -> None:
+    """Echo one text."""
+    websocket = WebSocket(scope, receive, send)
+    await websocket.accept()
+    await websocket.send_text(await websocket.receive_text())
+    await websocket.close()
+
+
+class Application:
+    """An application that is an object."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve."""
+        await application(scope, receive, send)
+
+
+@headers_or_none
+@pytest.mark.parametrize("app", [application, Application(), Application().__call__, Starlette()])
+def test_an_asgi_application_is_recorded(
+    client: Bluejay, platform: FakePlatform, headers: dict[str, str], app: Any
+) -> None:
+    """Alone, or an object in a route, where Starlette takes what is no function for an application."""
+    if isinstance(app, Starlette):
+        app.router.routes.append(WebSocketRoute("/", Application()))
+    recorded: Any = record(client=client)(app)
+    apps = [recorded] if inspect.isroutine(app) else [recorded, Starlette(routes=[WebSocketRoute("/", recorded)])]
+    for number, served in enumerate(apps):
+        sent = {"X-Simulation-Result-Id": f"{number}"} if headers else {}
+        with TestClient(served).websocket_connect("/", headers=sent) as peer:
+            peer.send_text("x")
+            assert peer.receive_text() == "x"
+    if headers:
+        platform.wait_for(len(apps))
+    assert client.stats()["recorded"] == len(apps) * len(headers)
