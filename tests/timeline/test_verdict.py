@@ -186,13 +186,8 @@ def test_a_worse_call_is_compared_with_a_better_one() -> None:
 @pytest.mark.parametrize("latency", [float("nan"), 10**400, "soon", True])
 def test_a_length_that_is_no_number_is_that_of_its_event(latency: object) -> None:
     """A report may say anything."""
-    event = {
-        "title": "Response latency",
-        "start_offset_ms": 0,
-        "end_offset_ms": 400,
-        "metadata": {"latency_ms": latency},
-    }
-    assert latency_of(read({"events": [event]})).values == [400]
+    told = {"title": "Response latency", "start_offset_ms": 0, "end_offset_ms": 400}
+    assert latency_of(read({"events": [{**told, "metadata": {"latency_ms": latency}}]})).values == (400,)
 
 
 def test_one_item_that_could_not_be_read_is_one() -> None:
