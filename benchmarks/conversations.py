@@ -46,6 +46,7 @@ class Cell:
         agent_frame_ms: length of the agent's frames where it is another; providers hand over long ones.
         comfort_rms: noise in the agent's stream where it says nothing.
         clears: an agent that stops empties the caller's queue, as it can on a carrier.
+        stall_ms: the agent's handler sleeps now and then, up to so long, and reads what came meanwhile all at once.
         real: both speak with a real voice, with pauses of 120 and 240 ms inside what they say.
     """
 
@@ -60,12 +61,14 @@ class Cell:
     agent_frame_ms: int | None = None
     comfort_rms: float = 0.0
     clears: bool = False
+    stall_ms: float = 0.0
     real: bool = False
 
     def __str__(self) -> str:
         more = [f"{self.frame_ms} ms frames"] * (self.frame_ms != 20) + ["a quiet voice"] * (self.user_rms < 1_000)
         more += ["echo"] * self.echo + ["marks"] * self.marks + ["a late network"] * (self.jitter_ms > 10)
         more += ["a real voice"] * self.real
+        more += ["a handler that sleeps"] * (self.stall_ms > 0)
         more += ["comfort noise"] * (self.comfort_rms > 0)
         more += [f"the agent's frames of {self.agent_frame_ms} ms"] * (self.agent_frame_ms is not None)
         return ", ".join((self.background, f"events {self.events}", self.sending, *more))
@@ -145,7 +148,23 @@ class _Maker:
         if self.cell.sending == "continuous":
             self._stream(end)
         self._notice()
-        return Conversation(self.cell, sorted(self.items), self.truth, end)
+        return Conversation(self.cell, sorted(self._read(end)), self.truth, end)
+
+    def _read(self, end: float) -> list[Item]:
+        """Return what passes the connection, the caller's side at the times at which the agent's handler reads it."""
+        if not self.cell.stall_ms:
+            return self.items
+        asleep, awake, read, last = list[tuple[float, float]](), 0.0, list[Item](), 0.0
+        while awake < end:
+            begin = awake + self.chance.uniform(400, 2_000)
+            awake = begin + self.chance.uniform(0.3, 1.0) * self.cell.stall_ms
+            asleep.append((begin, awake))
+        for at, number, kind, what in sorted(self.items):
+            if kind in {"user_audio", "user_text"}:
+                at = next((wakes for sleeps, wakes in asleep if sleeps <= at < wakes), at)  # noqa: PLW2901
+                at = last = max(at, last + 0.2)  # noqa: PLW2901
+            read.append((at, number, kind, what))
+        return read
 
     def _turn(self, start: float, *, last: bool) -> float:
         """Let the caller speak from ``start`` on and the agent answer; return when the caller speaks next."""

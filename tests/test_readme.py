@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 from websockets.asyncio import server
 
+from bluejay_ws.cli import main
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -79,16 +81,28 @@ def _environment(tmp_path: Path, **more: str) -> dict[str, str]:
     return {**os.environ, "BLUEJAY_SPOOL": str(tmp_path / "spool"), **more}
 
 
-@pytest.mark.parametrize("block", PYTHON, ids=str)
-def test_a_python_block_runs(block: Block, tmp_path: Path) -> None:
-    """Whoever pastes a block into a file gets no error and no warning."""
-    if "basic_auth" in block.text and not hasattr(server, "basic_auth"):
-        pytest.skip("websockets before 14 has no basic_auth for asyncio")
-    script = tmp_path / "block.py"
-    script.write_text(block.text, "utf-8")
-    code = f"import runpy; runpy.run_path({str(script)!r}, run_name='readme')"
+RUN = """
+import os, runpy, sys
+import bluejay_ws, httpx
+for path in sys.argv[1:]:
+    child = os.fork()
+    if not child:
+        runpy.run_path(path, run_name="readme")
+        sys.exit()
+    if os.waitpid(child, 0)[1]:
+        sys.exit(path)
+"""
+
+
+def test_each_python_block_runs(tmp_path: Path) -> None:
+    """Whoever pastes a block into a file gets no error and no warning; each runs in a process of its own."""
+    old = not hasattr(server, "basic_auth")  # websockets before 14 has none for asyncio
+    blocks = [block for block in PYTHON if not (old and "basic_auth" in block.text)]
+    paths = [tmp_path / f"{block.line}.py" for block in blocks]
+    for path, block in zip(paths, blocks, strict=True):
+        path.write_text(block.text, "utf-8")
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code],
+        [sys.executable, "-W", "error", "-c", RUN, *map(str, paths)],
         capture_output=True, text=True, check=False, timeout=60,
         env=_environment(tmp_path, BLUEJAY_API_KEY="made-up-key"),
     )  # fmt: skip
@@ -133,14 +147,14 @@ def test_the_first_block_comes_early() -> None:
 
 
 @pytest.mark.parametrize("command", [one for one in COMMANDS if re.match(r"(\S+/)?bluejay-ws ", one)])
-def test_a_command_line_exists(command: str) -> None:
+def test_a_command_line_exists(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Each ``bluejay-ws`` command of the README has its subcommand, and each of its options is explained there."""
     _, subcommand, *words = shlex.split(command)
-    done = subprocess.run(
-        [str(BIN / "bluejay-ws"), subcommand, "--help"], capture_output=True, text=True, check=False, timeout=60
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert [word for word in words if word.startswith("-") and word.partition("=")[0] not in done.stdout] == []
+    with pytest.raises(SystemExit) as ended:
+        main([subcommand, "--help"])
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    assert [word for word in words if word.startswith("-") and word.partition("=")[0] not in shown] == []
 
 
 def test_the_packages_extras_that_are_installed_exist() -> None:

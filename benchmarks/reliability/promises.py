@@ -327,7 +327,7 @@ GUARDS: tuple[Guard, ...] = (
     ),
     Guard(
         "Closing and the end of the process share one budget",
-        "bluejay_ws.delivery.sender:Sender._until",
+        "bluejay_ws.delivery.workers:Budget.until",
         "counts from now",
         "tests/delivery/test_sender.py::test_closing_and_the_end_of_the_process_share_one_budget",
     ),

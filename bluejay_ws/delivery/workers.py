@@ -168,11 +168,10 @@ class Finisher:
 
     def start(self) -> bool:
         """Start the thread if it does not run; return whether it does. Never raises."""
-        thread = self._thread
-        if thread is not None and thread.is_alive():
+        if self._thread is not None:  # it takes itself away when it ends; to ask it costs the agent's loop more
             return True
         with self._starting:
-            if self._thread is not None and self._thread.is_alive():
+            if self._thread is not None:
                 return True
             thread = threading.Thread(target=self._work, name="bluejay_ws-finisher", daemon=True)
             self._thread = thread
@@ -203,13 +202,15 @@ class Finisher:
 
     def _work(self) -> None:
         mine = threading.current_thread()
-        while True:
-            self._bell.get()
-            if len(self._waiting) > CROWD:
-                self._let_the_crowd_pass()
-            self._run_all()
-            if self._thread is not mine:
-                return
+        try:
+            while self._thread is mine:
+                self._bell.get()
+                if len(self._waiting) > CROWD:
+                    self._let_the_crowd_pass()
+                self._run_all()
+        finally:
+            if self._thread is mine:
+                self._thread = None
 
     def _let_the_crowd_pass(self) -> None:
         until = time.monotonic() + LET_PASS_MOST

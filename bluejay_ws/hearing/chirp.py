@@ -14,14 +14,16 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from pydantic_core import from_json
 
 from bluejay_ws.hearing import carriers
-from bluejay_ws.hearing.level import BYTES_PER_MS, shape, shapes, size_of
+from bluejay_ws.hearing.arrivals import LATE_MS, LEAN, Arrivals
+from bluejay_ws.hearing.level import BYTES_PER_MS, SAMPLES, closer, flat, shape, shapes, size_of
 from bluejay_ws.hearing.turns import Turns
 from bluejay_ws.hearing.utterances import AgentTexts, CallerTexts, Stretch
-from bluejay_ws.hearing.voices import HASTE, Voice
+from bluejay_ws.hearing.voices import HASTE, NEVER, PAUSE_MS, Voice
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from bluejay_ws.hearing.arrivals import Sounds
     from bluejay_ws.hearing.level import Frame
     from bluejay_ws.hearing.utterances import Utterance
 
@@ -34,6 +36,10 @@ PIECE = 20 * BYTES_PER_MS
 """Frames are listened to in pieces of 20 ms: a long one may hold a pause."""
 PIECE_MS = 20.0
 PIECES_MOST = 500
+GONE_MS = 600.0
+"""A caller whose audio does not come for so long, in the middle of speech, has stopped; till then it may be waiting."""
+OFFSET = 0.6 * SAMPLES
+"""Samples whose sum is more than this many times their level may be a line's offset from zero, and no sound."""
 LATEST_MS = 1e10
 FIRST_TEXTS = 8
 """A carrier shows itself within so many text messages."""
@@ -85,45 +91,69 @@ class ChirpObserver:
     def user_audio(self, frame: Frame, at_ms: float) -> None:
         """Note a binary frame from Bluejay: 16 bit little-endian samples, mono, 16,000 a second."""
         heard = self._heard or self._open()
-        size = len(frame) if type(frame) is bytes else size_of(frame)
+        if type(frame) is bytes:
+            size = len(frame)
+        else:
+            frame = flat(frame)
+            size = size_of(frame)
         if size == PIECE:
-            level, ms = hypot(*_unpack_piece(frame)) * _piece_scale, PIECE_MS
+            samples = _unpack_piece(frame)
+            level, ms = hypot(*samples) * _piece_scale, PIECE_MS
         elif size & 1 or not size:
             heard.invalid += 1
             return
         elif size < PIECE:
             read, scale = shapes.get(size) or shape(size)
-            level, ms = hypot(*read.unpack_from(frame)) * scale, size / BYTES_PER_MS
+            samples = read.unpack_from(frame)
+            level, ms = hypot(*samples) * scale, size / BYTES_PER_MS
         else:
-            heard.pieces(heard.user, frame, size, at_ms)
+            heard.user_sounds(sounds(frame, size, heard.user), at_ms)
             self._user_frames += 1
             self._user_bytes += size
             return
         self._user_frames += 1
         self._user_bytes += size
-        if heard.user.hear(level, at_ms, ms, at_ms):
-            heard.user_changed(at_ms)
+        voice = heard.user
+        if level >= voice.quiet_below and (level < voice.loud_from or abs(sum(samples)) > OFFSET * level):
+            level = closer(frame, 0, size)
+        arrivals = heard.arrivals
+        late = at_ms - arrivals.until
+        if late > LATE_MS or arrivals.waiting:
+            heard.user_sounds([(level, ms)], at_ms)
+            return
+        start = arrivals.until + LEAN * late if late > 0.0 else at_ms
+        arrivals.until = start + ms
+        if voice.hear(level, start, ms, start):
+            heard.user_changed(start)
 
     def agent_audio(self, frame: Frame, at_ms: float) -> None:
         """Note a binary frame to Bluejay: what the caller hears when all that was sent before has been played."""
         heard = self._heard or self._open()
-        size = len(frame) if type(frame) is bytes else size_of(frame)
+        if type(frame) is bytes:
+            size = len(frame)
+        else:
+            frame = flat(frame)
+            size = size_of(frame)
         if size == PIECE:
-            level, ms = hypot(*_unpack_piece(frame)) * _piece_scale, PIECE_MS
+            samples = _unpack_piece(frame)
+            level, ms = hypot(*samples) * _piece_scale, PIECE_MS
         elif size & 1 or not size:
             heard.invalid += 1
             return
         elif size < PIECE:
             read, scale = shapes.get(size) or shape(size)
-            level, ms = hypot(*read.unpack_from(frame)) * scale, size / BYTES_PER_MS
+            samples = read.unpack_from(frame)
+            level, ms = hypot(*samples) * scale, size / BYTES_PER_MS
         else:
-            heard.pieces(heard.agent, frame, size, at_ms)
+            heard.agent_sounds(sounds(frame, size, heard.agent), at_ms)
             self._agent_frames += 1
             self._agent_bytes += size
             return
         self._agent_frames += 1
         self._agent_bytes += size
         voice = heard.agent
+        if level >= voice.quiet_below and (level < voice.loud_from or abs(sum(samples)) > OFFSET * level):
+            level = closer(frame, 0, size)
         start = at_ms if at_ms > voice.until else voice.until  # noqa: FURB136 - a call for each frame
         voice.until = start + ms
         if voice.hear(level, start, ms, at_ms):
@@ -140,14 +170,14 @@ class ChirpObserver:
         self._user_frames += 1
         self._user_bytes += int(ms * BYTES_PER_MS)
         heard = self._heard or self._open()
-        heard.piece(heard.user, level, ms, at_ms)
+        heard.user_sounds([(level, ms)], at_ms)
 
     def agent_heard(self, level: float, ms: float, at_ms: float) -> None:
         """Note agent audio of which a carrier's reader knows the level and the length; see `user_heard`."""
         self._agent_frames += 1
         self._agent_bytes += int(ms * BYTES_PER_MS)
         heard = self._heard or self._open()
-        heard.piece(heard.agent, level, ms, at_ms)
+        heard.agent_sounds([(level, ms)], at_ms)
 
     def clear(self, at_ms: float) -> None:
         """Note that the agent emptied a carrier's queue: what had not been played is not heard."""
@@ -339,13 +369,27 @@ class CarrierObserver(ChirpObserver):
         return {**super()._summary(heard), "carrier": self._carrier.name}
 
 
+def sounds(frame: Frame, size: int, voice: Voice) -> Sounds:
+    """Return level and length of each piece of a long frame."""
+    found: Sounds = []
+    step = PIECE if size <= PIECES_MOST * PIECE else 2 * (size // PIECES_MOST // 2 + 1)
+    for offset in range(0, size, step):
+        length = min(step, size - offset)
+        read, scale = shapes.get(length) or shape(length)
+        samples = read.unpack_from(frame, offset)
+        level = hypot(*samples) * scale
+        if level >= voice.quiet_below and (level < voice.loud_from or abs(sum(samples)) > OFFSET * level):
+            level = closer(frame, offset, length)
+        found.append((level, length / BYTES_PER_MS))
+    return found
+
+
 class _Hearing:
     """All that a call needs once anything was heard in it."""
 
     __slots__ = (
-        "agent", "agent_texts", "closed", "confirmed", "errors", "invalid", "marks", "marks_early",
-        "marks_echoed", "marks_sent", "oversized", "piece_at", "texts", "turns", "unreadable", "user",
-        "user_texts",
+        "agent", "agent_texts", "arrivals", "closed", "confirmed", "errors", "invalid", "marks", "marks_early",
+        "marks_echoed", "marks_sent", "oversized", "texts", "turns", "unreadable", "user", "user_texts",
     )  # fmt: skip
 
     def __init__(self, add_event: Callable[..., None]) -> None:
@@ -354,7 +398,7 @@ class _Hearing:
         self.turns = Turns(add_event)
         self.user_texts = CallerTexts()
         self.agent_texts = AgentTexts()
-        self.piece_at = -1.0
+        self.arrivals = Arrivals()
         self.confirmed = 0.0  # so much of the agent's queue has been played, as a mark says
         self.marks: list[tuple[str, float]] = []  # names may come again: each echo is the oldest one's
         self.marks_sent = self.marks_echoed = self.marks_early = 0
@@ -363,27 +407,25 @@ class _Hearing:
 
     # -- audio --------------------------------------------------------------------------------------------------------
 
-    def pieces(self, voice: Voice, frame: Frame, size: int, at: float) -> None:
-        """Take a frame that is longer than a piece."""
-        step = PIECE if size <= PIECES_MOST * PIECE else 2 * (size // PIECES_MOST // 2 + 1)
-        for offset in range(0, size, step):
-            length = min(step, size - offset)
-            read, scale = shapes.get(length) or shape(length)
-            ms = length / BYTES_PER_MS
-            self.piece(voice, hypot(*read.unpack_from(frame, offset)) * scale, ms, at)
+    def user_sounds(self, sounds: Sounds, at: float) -> None:
+        """Take a frame of the caller's: it was spoken when it came, or has waited to be read."""
+        for start, _, pieces in self.arrivals.place(at, sounds, trusted=not self.user.hasty):
+            self._hear_user(start, pieces)
 
-    def piece(self, voice: Voice, level: float, ms: float, at: float) -> None:
-        """Take one piece of audio."""
-        if voice.user:
-            start = voice.until if at == self.piece_at else at  # of one frame, one after the other
-            self.piece_at, voice.until = at, start + ms
-            if voice.hear(level, start, ms, at):
+    def _hear_user(self, start: float, pieces: Sounds) -> None:
+        for level, ms in pieces:
+            if self.user.hear(level, start, ms, start):
                 self.user_changed(start)
-            return
-        start = max(at, voice.until)
-        voice.until = start + ms
-        if voice.hear(level, start, ms, at):
-            self.agent_changed(at)
+            start += ms
+
+    def agent_sounds(self, sounds: Sounds, at: float) -> None:
+        """Take a frame of the agent's: it is heard behind all that was sent before."""
+        voice = self.agent
+        for level, ms in sounds:
+            start = max(at, voice.until)
+            voice.until = start + ms
+            if voice.hear(level, start, ms, at):
+                self.agent_changed(at)
 
     def user_changed(self, at: float) -> None:
         """Note that the caller may have begun or stopped to speak."""
@@ -415,9 +457,12 @@ class _Hearing:
 
     def settle(self, now: float) -> None:
         """Draw the conclusions that time alone allows."""
+        for start, _, pieces in self.arrivals.over(now):
+            self._hear_user(start, pieces)
         self.user.refresh()
         self.agent.refresh()
-        self.user.lapse(now)
+        spoken = self.arrivals.until
+        self.user.lapse(now if now - spoken > GONE_MS else min(now, spoken))
         self.agent.lapse(now)
         self.turns.settle(now)
 
@@ -427,10 +472,13 @@ class _Hearing:
         self.agent_texts.cut(at)
         self.turns.cut(at)
         self.agent.until = min(self.agent.until, at)
+        self.marks = [(name, min(due, at)) for name, due in self.marks]  # they come back at once
         self.agent.ended_at = min(self.agent.ended_at, at)
 
     def close(self, now: float, *, observed: bool) -> None:
         """End everything at ``now``."""
+        for start, _, pieces in self.arrivals.over(NEVER):
+            self._hear_user(start, pieces)
         self.user.loud_until = min(self.user.loud_until, now)
         self.user.end()
         self.agent.end()
@@ -483,7 +531,8 @@ class _Hearing:
     def add_text(self, utterance: Utterance, at: float) -> Stretch:
         """Add a text to its stretch, and return that."""
         if utterance.by_user:
-            return self.user_texts.add(utterance, at, speaks=self.user.segment is not None)
+            speaks = self.user.segment is not None and at - self.user.loud_until < PAUSE_MS
+            return self.user_texts.add(utterance, at, speaks=speaks)
         stretch = self.agent_texts.add(utterance, at, caller_began=self.user.began_at)
         if not stretch.segments:
             self.agent.end()  # what comes next is another utterance, though it may be heard without a pause

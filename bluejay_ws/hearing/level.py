@@ -7,7 +7,7 @@ import struct
 from math import hypot, sqrt
 from typing import TypeAlias
 
-__all__ = ["BYTES_PER_MS", "Frame", "level", "shape", "shapes", "size_of"]
+__all__ = ["BYTES_PER_MS", "SAMPLES", "Frame", "closer", "flat", "level", "shape", "shapes", "size_of"]
 
 Frame: TypeAlias = "bytes | bytearray | memoryview"
 """Audio as it passes a connection: 16 bit little-endian samples, mono, 16,000 a second."""
@@ -15,16 +15,28 @@ Frame: TypeAlias = "bytes | bytearray | memoryview"
 BYTES_PER_MS = 32
 SAMPLES = 16
 """So many samples of a frame are looked at: its loudness is known within a quarter or so."""
-_SHAPES_MOST = 256
+SAMPLES_CLOSER = 64
+"""So many where that is too little to tell speech from noise: within a tenth or so."""
+FLAT_LEVEL = 20.0
+"""Samples that differ by less than this are all the same: there is no sound in them."""
+FLAT_LOUD = 1_500.0
+"""Samples of one value, at least so far from zero, are a test's sound; nearer to it they are a line's offset."""
+_SHAPES_MOST = 1_024
 
 _Shape: TypeAlias = "tuple[struct.Struct, float]"
 shapes: dict[int, _Shape] = {}
 """What reads a frame, by its size; see `shape`."""
+_closer: dict[int, _Shape] = {}
 
 
 def size_of(frame: Frame) -> int:
     """Return the bytes in a frame; a memoryview may count its length in other units."""
     return frame.nbytes if type(frame) is memoryview else len(frame)
+
+
+def flat(frame: Frame) -> Frame:
+    """Return a frame whose bytes stand in one piece: those of a memoryview with steps are copied."""
+    return bytes(frame) if type(frame) is memoryview and not frame.c_contiguous else frame
 
 
 def level(frame: Frame) -> int:
@@ -37,17 +49,39 @@ def level(frame: Frame) -> int:
     return int(hypot(*read.unpack_from(frame)) * scale)
 
 
+def closer(frame: Frame, offset: int, size: int) -> float:
+    """Return how loud some of a frame is, from more of its samples, and without the offset of its line from zero.
+
+    Args:
+        frame: of one sample at least.
+        offset: where to begin, in bytes.
+        size: how much of it, in bytes.
+    """
+    read, scale = _closer.get(size) or _made(_closer, size, SAMPLES_CLOSER)
+    samples = read.unpack_from(frame, offset)
+    mean = sum(samples) / len(samples)
+    found = sqrt(max(0.0, (hypot(*samples) * scale) ** 2 - mean * mean))
+    return abs(mean) if found < FLAT_LEVEL and abs(mean) >= FLAT_LOUD else found
+
+
 def shape(size: int) -> _Shape:
     """Return what reads the samples of a frame of ``size`` bytes, and what makes a level of their Euclidean norm.
 
-    The samples stand at uneven distances: at even ones a steady tone could be met in its zeros only. Kept for the sizes
-    that a process has met first.
+    The samples stand at uneven distances: at even ones a steady tone could be met in its zeros only.
     """
-    count = size // 2
-    taken = min(SAMPLES, count)
-    chosen = sorted(random.Random(size).sample(range(count), taken))  # noqa: S311 - the same in every process
-    gaps = [after - before - 1 for before, after in zip([-1, *chosen], chosen, strict=False)]
-    found = struct.Struct("<" + "".join(f"{2 * gap}xh" for gap in gaps)), 1 / sqrt(taken) if taken else 0.0
-    if len(shapes) < _SHAPES_MOST:
-        shapes[size] = found
+    return _made(shapes, size, SAMPLES)
+
+
+def _made(known: dict[int, _Shape], size: int, samples: int) -> _Shape:
+    """Return a shape, kept by its size; of sizes that differ by less than a millisecond, one reads all."""
+    whole = size if size < BYTES_PER_MS else size // BYTES_PER_MS * BYTES_PER_MS
+    found = known.get(whole)
+    if found is None:
+        count = whole // 2
+        taken = min(samples, count)
+        chosen = sorted(random.Random(whole).sample(range(count), taken))  # noqa: S311 - the same in every process
+        gaps = [after - before - 1 for before, after in zip([-1, *chosen], chosen, strict=False)]
+        found = struct.Struct("<" + "".join(f"{2 * gap}xh" for gap in gaps)), 1 / sqrt(taken) if taken else 0.0
+    if len(known) < _SHAPES_MOST:
+        known[size] = known[whole] = found
     return found

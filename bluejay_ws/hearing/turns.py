@@ -36,8 +36,8 @@ LONG_SILENCE = "Long silence"
 
 SILENCE_MS = 5_000.0
 """Nobody heard for this long is a long silence."""
-STILL_MS = 150.0
-"""A caller who begins when the agent is heard for no longer than this has not interrupted it."""
+STILL_MS = 149.0
+"""A caller who begins when the agent is heard for no longer than this has not interrupted it: 150 less delays."""
 QUICK_MS = 250.0
 """An agent that is heard over the caller for less than this has only answered quickly."""
 BACKCHANNEL_MS = 300.0

@@ -18,7 +18,19 @@ LEAST_LEVEL = 220.0
 FIRST_LEVEL = 300.0
 """Nothing below this is speech while the noise is not known."""
 ABOVE_FLOOR = 1.75
-"""Speech is louder than the noise floor by this factor."""
+"""Speech begins louder than the noise floor by this factor."""
+SOFT_LEVEL = 180.0
+"""Speech that has begun goes on while it is louder than this,"""
+SOFT_ABOVE_FLOOR = 1.4
+"""and louder than the noise floor by this factor."""
+SOFT_GAP_MS = 25.0
+"""What is soft goes on with speech only right behind it: after a pause, it may be noise that has become louder."""
+SOFT_MS = 120.0
+"""So much of speech may be soft before it is loud."""
+SURELY = 0.7
+"""A level of a few samples that is below this share of a threshold is below it,"""
+SURELY_LOUD = 1.4
+"""and one above this share is above it; in between one looks closer."""
 HASTE = 1.3
 """Audio that comes this many times as fast as it lasts comes from no caller that speaks."""
 RESUME_MS = 400.0
@@ -66,7 +78,9 @@ class Voice:
     """Tell speech from noise on one side.
 
     Attributes:
-        threshold: the level from which a piece is loud.
+        threshold: the level from which a piece is loud: lower while speech continues.
+        quiet_below: a level below this is surely quiet.
+        loud_from: a level above this is surely loud.
         segment: the speech that continues, as far as is known.
         until: the end of the last piece: for the agent, of its queue.
         onsets: how often it has begun to speak.
@@ -76,15 +90,17 @@ class Voice:
     """
 
     __slots__ = (
-        "_enough", "_floor", "_hasty", "_noise", "_pieces", "_quiet_from", "_run_at", "_run_from",
-        "_run_ms", "_run_until", "_sent_at", "began_at", "ended_at", "loud_until", "onsets", "resumed", "segment",
-        "sent_until", "threshold", "until", "user",
+        "_enough", "_floor", "_hasty", "_noise", "_onset_level", "_pieces", "_quiet_from", "_run_at", "_run_from",
+        "_run_ms", "_run_until", "_sent_at", "_soft_from", "_soft_level", "_soft_until", "began_at", "ended_at",
+        "loud_from", "loud_until", "onsets", "quiet_below", "resumed", "segment", "sent_until", "threshold", "until",
+        "user",
     )  # fmt: skip
 
     def __init__(self, *, user: bool) -> None:
         self.user = user
-        self.threshold = FIRST_LEVEL
+        self._onset_level, self._soft_level = FIRST_LEVEL, SOFT_LEVEL
         self.segment: Segment | None = None
+        self._tune()
         self.until = 0.0
         self.loud_until = 0.0
         self.sent_until = 0.0
@@ -96,6 +112,12 @@ class Voice:
         self._pieces, self._enough = 0, FLOOR_PIECES // 2
         self._run_from = self._run_until = self._run_at = -NEVER
         self._run_ms = self._sent_at = 0.0
+        self._soft_from = self._soft_until = -NEVER
+
+    def _tune(self) -> None:
+        self.threshold = self._onset_level if self.segment is None else self._soft_level
+        self.quiet_below = SURELY * self.threshold
+        self.loud_from = SURELY_LOUD * self._onset_level
 
     @property
     def hasty(self) -> bool:
@@ -115,23 +137,37 @@ class Voice:
         if level < self.threshold:
             if self.segment is not None:
                 return end - self.loud_until >= PAUSE_MS
+            if level >= self._soft_level:
+                self._soft(start, end)
             self._noise += level
             self._pieces += 1
             if self._pieces >= self._enough:
                 self._adapt(end, ms)
             return False
         if self.segment is not None and start - self.loud_until < PAUSE_MS:
+            if level < self._onset_level and start - self.loud_until >= SOFT_GAP_MS:
+                return False
             if at - self.sent_until > RESUME_MS:
                 self.resumed = True
                 return self._onset(start, end, at)
             self.loud_until = end
             self.sent_until = at + ms
             return False
+        if level < self._onset_level:
+            return True  # a pause, and nothing that speech begins with
         return self._onset(start, end, at)
+
+    def _soft(self, start: float, end: float) -> None:
+        """Note a piece that speech may begin with, if louder ones follow."""
+        if start - self._soft_until >= BRIDGE_MS:
+            self._soft_from = start
+        self._soft_until = end
 
     def _onset(self, start: float, end: float, at: float) -> bool:
         if start - self._run_until >= BRIDGE_MS:
-            self._run_from, self._run_ms, self._run_at = start, 0.0, at
+            soft = start - self._soft_until < BRIDGE_MS
+            self._run_from = max(self._soft_from, start - SOFT_MS) if soft else start
+            self._run_ms, self._run_at = 0.0, at
         self._run_ms += end - start
         self._run_until = end
         self._sent_at = at + end - start
@@ -149,8 +185,9 @@ class Voice:
         self.segment = Segment(self._run_from, self._run_until, self._run_at, user=self.user)
         self.began_at = self._run_from
         self.onsets += 1
-        self._hasty += self._run_ms > HASTE * (self._run_until - self._run_from)
+        self._hasty += self._run_ms > HASTE * (self._sent_at - self._run_at)
         self._run_on()
+        self._tune()
         return self.segment
 
     def go_on(self) -> None:
@@ -170,6 +207,7 @@ class Voice:
             self.ended_at = segment.end
         self.segment = None
         self.resumed = False
+        self._tune()
 
     def refresh(self) -> Segment | None:
         """Return the segment that continues, its end as far as it is known."""
@@ -184,5 +222,7 @@ class Voice:
             heard = self._noise / self._pieces
             self._floor = heard if self._floor is None else (self._floor + heard) / 2
             self._enough = FLOOR_PIECES
-            self.threshold = max(LEAST_LEVEL, ABOVE_FLOOR * self._floor + 20.0)
+            self._onset_level = max(LEAST_LEVEL, ABOVE_FLOOR * self._floor + 20.0)
+            self._soft_level = max(SOFT_LEVEL, SOFT_ABOVE_FLOOR * self._floor)
+            self._tune()
         self._noise, self._pieces, self._quiet_from = 0.0, 0, now

@@ -44,11 +44,11 @@ def test_a_call_without_a_platform(tmp_path: Path, capsys: pytest.CaptureFixture
 
 def test_barging_in(capsys: pytest.CaptureFixture[str]) -> None:
     """`--barge-in` interrupts the first answer; what was sent of it is heard all the same, and the last one out."""
-    with agent_thread(AnsweringAgent(answer_ms=5_000)) as url:
-        assert main(["call", url, YES, "--pace", "0.02", "--greeting", "0", "--barge-in"]) == 0
+    with agent_thread(AnsweringAgent(answer_ms=20_000)) as url:  # long: the moment after a second must not be missed
+        assert main(["call", url, YES, "--pace", "0.04", "--greeting", "0", "--barge-in"]) == 0
     printed = capsys.readouterr().out
     assert printed.count("caller  interrupts;") == 1
-    assert "the agent spoke for 10.0 s" in printed
+    assert "the agent spoke for 40.0 s" in printed
 
 
 def test_hanging_up_early(capsys: pytest.CaptureFixture[str]) -> None:

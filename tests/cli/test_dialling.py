@@ -27,15 +27,15 @@ if TYPE_CHECKING:
     from bluejay_ws.testing.caller import CallLog
 
 
-def call(url: str) -> CallLog:
+def call(url: str, open_timeout: float = 30.0) -> CallLog:
     """Dial, say nothing, hang up."""
-    return asyncio.run(DigitalHuman(url, pace=0, open_timeout=0.5).call([]))
+    return asyncio.run(DigitalHuman(url, pace=0, open_timeout=open_timeout).call([]))
 
 
-def problem_of(url: str) -> Problem:
+def problem_of(url: str, open_timeout: float = 30.0) -> Problem:
     """Return what is said when an agent cannot be called."""
     with pytest.raises(Problem) as caught:
-        dial(lambda: call(url), url)
+        dial(lambda: call(url, open_timeout), url)
     return caught.value
 
 
@@ -53,7 +53,7 @@ def answering(*answers: bytes) -> Iterator[str]:
                     for answer in answers:
                         peer.sendall(answer)
                     if not answers:
-                        over.wait(10)
+                        over.wait(60)
 
         thread = threading.Thread(target=serve)
         thread.start()
@@ -152,7 +152,7 @@ def test_another_service_is_recognised(answer: bytes) -> None:
 def test_an_agent_that_hangs() -> None:
     """No answer in time is said as that."""
     with answering() as address:
-        problem = problem_of(f"ws://{address}")
+        problem = problem_of(f"ws://{address}", open_timeout=0.1)
     assert (problem.exit_code, "in time" in problem.message) == (UNREACHABLE, True)
 
 

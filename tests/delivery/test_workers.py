@@ -238,3 +238,21 @@ def test_where_the_thread_cannot_start_the_ending_waits(monkeypatch: pytest.Monk
     assert counters["errors.no_thread"] == 1
     endings.drain(1.0)
     assert ran == [1]
+
+
+def test_a_thread_of_endings_that_was_ended_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A KeyboardInterrupt passes through it; the calls after it are written all the same."""
+    ended = threading.Event()
+    monkeypatch.setattr(threading, "excepthook", lambda _: ended.set())
+    endings = Finisher(Counters(), lambda _: None)
+    ran: list[int] = []
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    endings.add("1", interrupted)
+    assert ended.wait(20.0)
+    wait_until(lambda: endings._thread is None)
+    assert endings.add("2", lambda: ran.append(2))
+    wait_until(lambda: ran == [2])
+    endings.stop()

@@ -269,7 +269,7 @@ def test_one_client_after_the_other_gets_a_report_of_its_own(client: Bluejay, pl
     async def main() -> None:
         async with agent("server", banking, client) as url:
             await caller(url, "1").call([SENTENCE], silence_ms=200)
-            await asyncio.sleep(0.1)
+            await asyncio.to_thread(platform.wait_for, 1)  # until the transport has let go of the first client
             await caller(url, "2").call([SENTENCE], silence_ms=200)
 
     asyncio.run(main())

@@ -1,0 +1,86 @@
+"""When the caller's audio was spoken, from when it was read: frames that waited were spoken one right after the other.
+
+Where a handler sleeps, or the event loop is held up, frames wait and are read late. A caller speaks for as long as its
+audio lasts. So frames that come late, and then faster than they last until nothing is late any more, were spoken
+without a pause; they are placed so. After a real pause frames come at the pace of speech: those stand where they came.
+
+Pure, like everything in this room.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+__all__ = ["LATE_MS", "LEAN", "Arrivals", "Sounds"]
+
+LATE_MS = 20.0
+"""A frame that comes so much later than the end of the last one has waited, or there was a pause."""
+LEAN = 0.25
+"""Frames that come a little late are taken to be that late by this share: the network is never early."""
+LONGEST_MS = 10_000.0
+"""Nothing waits for longer."""
+FRAMES_MOST = 1_000
+PACE = 0.75
+"""A frame that comes within this share of the length of the one before has waited with it."""
+PATIENCE_MS = 60.0
+"""If nothing more comes for so long, nothing more has waited."""
+
+Sounds: TypeAlias = "list[tuple[float, float]]"
+"""Levels and lengths in milliseconds of the pieces of one frame."""
+_Frame: TypeAlias = "tuple[float, float, Sounds]"
+
+
+class Arrivals:
+    """Place frames in time, given in the order in which they were read.
+
+    Attributes:
+        until: the end of the last frame that was placed; to be moved on by whoever places a frame that is not late.
+        waiting: frames of which it is not known yet whether they waited to be read, with their times and lengths.
+    """
+
+    __slots__ = ("_waiting_ms", "until", "waiting")
+
+    def __init__(self) -> None:
+        self.until = 0.0
+        self.waiting: list[_Frame] = []
+        self._waiting_ms = 0.0
+
+    def place(self, at: float, sounds: Sounds, *, trusted: bool) -> list[_Frame]:
+        """Take a frame that was read at ``at``; return what can be placed now, each with its start.
+
+        Args:
+            at: when it was read.
+            sounds: its pieces.
+            trusted: whether the caller's audio comes as fast as it lasts, as far as is known.
+        """
+        ms = sum(one for _, one in sounds)
+        late = at - self.until
+        if not self.waiting:
+            if late <= LATE_MS:
+                return [self._placed(at if late <= 0.0 else self.until + LEAN * late, ms, sounds)]
+            if not trusted or late > LONGEST_MS or self.until == 0.0:
+                return [self._placed(at, ms, sounds)]
+        elif late - self._waiting_ms <= LATE_MS:  # nothing is late any more: they had waited
+            return [*self._all_from(self.until), self._placed(min(at, self.until), ms, sounds)]
+        elif at - self.waiting[-1][0] >= PACE * self.waiting[-1][1] or len(self.waiting) >= FRAMES_MOST:
+            last_at, last_ms, _ = self.waiting[-1]  # it came as it was spoken, after a pause
+            return [*self._all_from(last_at + last_ms - self._waiting_ms), self._placed(at, ms, sounds)]
+        self.waiting.append((at, ms, sounds))
+        self._waiting_ms += ms
+        return []
+
+    def over(self, now: float) -> list[_Frame]:
+        """Return, each with its start, the frames that nothing has followed; at ``now``."""
+        if not self.waiting or now - self.waiting[-1][0] < max(PATIENCE_MS, 2 * self.waiting[-1][1]):
+            return []
+        waiting, self.waiting, self._waiting_ms = self.waiting, [], 0.0
+        return [self._placed(at, ms, sounds) for at, ms, sounds in waiting]
+
+    def _all_from(self, start: float) -> list[_Frame]:
+        """Place all that waited, one right after the other."""
+        waiting, self.waiting, self._waiting_ms, self.until = self.waiting, [], 0.0, start
+        return [self._placed(self.until, ms, sounds) for _, ms, sounds in waiting]
+
+    def _placed(self, start: float, ms: float, sounds: Sounds) -> _Frame:
+        self.until = start + ms
+        return start, ms, sounds

@@ -1,0 +1,110 @@
+"""What else a line can carry: offsets, noise that grows louder, quiet voices, frames of odd shapes."""
+
+from __future__ import annotations
+
+import array
+import operator
+import random
+from typing import Any
+
+import pytest
+
+from bluejay_ws.hearing.level import closer, level
+from bluejay_ws.hearing.turns import RESPONSE
+from bluejay_ws.testing.audio import voice
+from tests.hearing.stage import Stage, noise, speech
+
+
+def added(*sounds: bytes, offset: int = 0) -> bytes:
+    """Return sounds heard together, on a line that has an offset from zero."""
+    first, second = (array.array("h", one) for one in (*sounds, bytes(len(sounds[0])))[:2])
+    sums = map(operator.add, first, second)
+    return array.array("h", [max(-32_768, min(32_767, one + offset)) for one in sums]).tobytes()
+
+
+def one_exchange(line: bytes, agent: bytes | None = None) -> Stage:
+    """Let a caller speak from 1,000 to 2,500 on a line, and the agent answer from 3,200 to 5,200."""
+    stage = Stage(3)
+    stage.caller(0, line)
+    if agent is None:
+        stage.agent(3_200, speech(2_000, stage.dice))
+    else:
+        stage.agent(0, agent)
+    stage.said("user", "question", 2_900)
+    stage.said("agent", "answer", 3_190)
+    stage.play(5_600)
+    return stage
+
+
+def check(stage: Stage) -> None:
+    """Fail unless that was heard, and nothing else."""
+    assert stage.span("question") == pytest.approx((1_000, 2_500), abs=50)
+    assert stage.span("answer") == pytest.approx((3_200, 5_200), abs=25)
+    assert [one["title"] for one in stage.events] == [RESPONSE]
+
+
+def spoken(start: int, sound: bytes, ms: int = 5_600) -> bytes:
+    """Return a sound in silence."""
+    return (bytes(start * 32) + sound).ljust(ms * 32, b"\0")
+
+
+@pytest.mark.parametrize("offset", [-1_000, 100, 300, 1_000])
+@pytest.mark.parametrize("rms", [0, 100])
+def test_an_offset_from_zero_is_no_sound(offset: int, rms: int) -> None:
+    """A line whose silence is not at zero, on either side."""
+    dice = random.Random(1)
+    heard = added(spoken(1_000, voice(1_500)), noise(rms, 5_600, dice), offset=offset)
+    check(one_exchange(heard, added(spoken(3_200, speech(2_000, dice)), offset=offset)))
+
+
+def test_samples_of_one_value_far_from_zero_are_a_tests_sound() -> None:
+    """No line has such an offset."""
+    assert closer(b"\x00\x20" * 320, 0, 640) == 8_192
+    assert closer(b"\x00\x02" * 320, 0, 640) == 0
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("louder_from", [600, 2_500, 2_900])
+def test_noise_that_grows_louder_is_no_speech(seed: int, louder_from: int) -> None:
+    """Not before somebody speaks, nor right after."""
+    dice = random.Random(seed)
+    line = noise(0, louder_from, dice) + noise(150, 5_600 - louder_from, dice)
+    check(one_exchange(added(spoken(1_000, voice(1_500)), line)))
+
+
+@pytest.mark.parametrize("rms", [350, 400, 500])
+@pytest.mark.parametrize("background", [0, 60, 100, 150])
+def test_a_quiet_voice_is_heard_from_its_first_soft_sound_to_its_last(rms: int, background: int) -> None:
+    """What is soft belongs to speech that is loud beside it."""
+    dice = random.Random(rms + background)
+    check(one_exchange(added(spoken(1_000, voice(1_500, rms=rms)), noise(background, 5_600, dice))))
+
+
+@pytest.mark.parametrize("kind", [lambda data: memoryview(data)[::-1][::-1][::2], lambda data: memoryview(data)[::2]])
+def test_a_frame_in_steps_is_heard(kind: Any) -> None:
+    """A memoryview may skip bytes."""
+    stage = Stage()
+    for number in range(10):
+        stage.observer.agent_audio(kind(speech(40, stage.dice)), number * 20.0)
+        stage.observer.user_audio(kind(speech(40, stage.dice)), number * 20.0)
+    assert stage.observer.summary()["agent_audio_ms"] == stage.observer.summary()["user_audio_ms"] == 200
+    assert stage.observer.hears_agent()
+
+
+def test_frames_of_any_odd_length_share_what_reads_them() -> None:
+    """Lengths that differ by less than a millisecond: reading them is prepared once."""
+    assert level(speech(20, random.Random(1))[:638]) > 300
+    assert level(b"\x10\x10") == 4_112
+
+
+def test_marks_that_a_clear_returns_are_not_early_and_confirm_nothing() -> None:
+    """A carrier returns them at once, as it has emptied its queue."""
+    stage = Stage()
+    stage.said("agent", "a long text of many words", 990)
+    stage.agent(1_000, speech(4_000, stage.dice), every_ms=1)
+    stage.message("agent", "mark", 1_300, name="m")
+    stage.at(2_000, stage.observer.clear)
+    stage.message("user", "mark", 2_001, name="m")
+    stage.play(6_000)
+    assert stage.observer.summary().get("marks_early") is None
+    assert stage.placed("a long text of many words").share == pytest.approx(0.25, abs=0.01)
