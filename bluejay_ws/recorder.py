@@ -745,10 +745,11 @@ class Recorder:
         return None
 
     def _write_rest(self) -> None:
-        waiting, self._unwritten = self._unwritten, {}
-        for one in waiting.values():
-            if one._recorder is not None:
-                self._write(one, journal.done)
+        while self._unwritten:  # a correction that was under way on another thread may still come
+            for number in list(self._unwritten):
+                one = self._unwritten.pop(number)
+                if one._recorder is not None:
+                    self._write(one, journal.done)
 
     def _cut(self, one: Utterance, ms: float) -> None:
         """Keep of an utterance what was heard; part of `utterances.Corrector`."""

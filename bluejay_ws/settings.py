@@ -344,8 +344,12 @@ def _database(
     """Return the URL of a fleet's database, if the spool is one, and the directory to use beside it."""
     given = env.get("BLUEJAY_SPOOL") if spool in {None, True} else spool
     given = _bare(given) if isinstance(given, str) else given
-    if not isinstance(given, str) or not given.startswith(_DATABASES):
+    if not isinstance(given, str) or "://" not in given:
         return None, spool
+    if not given.startswith(_DATABASES):  # as a directory's name it would show its password
+        del given  # and so would a traceback with locals
+        remedy = "write it like postgresql://user:password@host:5432/database, without a driver's name"
+        raise ConfigurationError("spool", "is a URL, but not of PostgreSQL", remedy)
     directory = _bare(env.get("BLUEJAY_SPOOL_DIRECTORY") or "")
     if directory:
         return Secret(given), directory

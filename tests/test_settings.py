@@ -311,6 +311,14 @@ def test_a_mounted_spool_setting_is_understood(left: str, tmp_path: Path) -> Non
     assert load({"BLUEJAY_SPOOL": f"{left}{tmp_path}{left}"}).spool == tmp_path
 
 
+@pytest.mark.parametrize("scheme", ["postgresql+psycopg", "POSTGRESQL", "mysql", "file"])
+def test_a_url_of_something_else_becomes_no_directory(scheme: str) -> None:
+    """Its password would stand in a path, for all to see."""
+    with pytest.raises(ConfigurationError, match="not of PostgreSQL") as caught:
+        load({"BLUEJAY_SPOOL": f"{scheme}://u:{CANARY}@db/x"})
+    assert CANARY not in printed(caught.value)
+
+
 @pytest.mark.parametrize("wrong", [CANARY.encode(), 5, [CANARY]])
 def test_a_key_that_is_no_text_is_like_a_missing_one(wrong: Any) -> None:
     """Bytes are the usual mistake."""

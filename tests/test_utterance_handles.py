@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from bluejay_ws import recorder as recorder_module
 from bluejay_ws.current import INERT
 from bluejay_ws.hearing.chirp import ChirpObserver
 from bluejay_ws.hearing.utterances import NOTHING
@@ -183,3 +184,22 @@ def test_an_utterance_may_stand_elsewhere() -> None:
     NOTHING.stands(start_offset_ms=1, end_offset_ms=2)
     (one,) = call.report().recorded_transcript or []
     assert (one.start_offset_ms, one.end_offset_ms) == (100, 100)
+
+
+def test_a_correction_that_comes_while_the_rest_is_written_is_written_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of another thread, which began before the call ended: it neither is lost nor stops the others."""
+    monkeypatch.setattr(recorder_module, "_AMPLE", 0)
+    call = Call()
+    one = call.recorder.agent_said("one", start_offset_ms=0, end_offset_ms=500)
+    two = call.recorder.agent_said("two", start_offset_ms=600, end_offset_ms=900)
+    one.text = "first"
+    write = recorder_module.Recorder._write
+
+    def meanwhile(recorder: recorder_module.Recorder, *arguments: Any) -> None:
+        monkeypatch.setattr(recorder_module.Recorder, "_write", write)
+        two._words = "second"
+        recorder._rewrite(two)
+        write(recorder, *arguments)
+
+    monkeypatch.setattr(recorder_module.Recorder, "_write", meanwhile)
+    assert said(call) == [("first", 0, 500), ("second", 600, 900)]

@@ -20,7 +20,7 @@ from bluejay_ws.delivery.outcomes import Platform, State
 from bluejay_ws.delivery.postgres import ClaimedCall, Listener, Outbox, shown
 from bluejay_ws.delivery.verify import Verifier
 from bluejay_ws.delivery.workers import NoClient
-from bluejay_ws.exceptions import BluejayError
+from bluejay_ws.exceptions import BluejayError, SpoolError
 from bluejay_ws.log import say_seldom
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ POD_LEASE = 15.0
 RENEW_EVERY = 5.0
 TIDY_EVERY = 30.0
 LOOK_EVERY = 1.0
+WATCH_EVERY = 5.0
 WORKERS = 8
 MISCONFIGURED_PAUSE = 15.0
 BUSY_PAUSE = 1.0
@@ -88,6 +89,7 @@ class Deliverer:
         self._calls = 0
         self._in_flight: dict[str, int] = {}
         self._threads: list[threading.Thread] = []
+        self._missing: list[Callable[[], None]] = []
         self._watched: list[Any] = []
         self._lock = threading.Lock()
         self._context: Any = None
@@ -118,11 +120,27 @@ class Deliverer:
             outbox.link = link
             outbox.check()
             self._measure(outbox)
-        targets: list[Callable[[], None]] = [self._mind, self._listener.run, *([self._work] * self._workers)]
-        for target in targets:
-            thread = threading.Thread(target=target, name="bluejay_ws-deliverer", daemon=True)
-            self._threads.append(thread)
+        self._missing = [self._listener.run, *([self._work] * self._workers)]
+        if not self._start(self._mind):
+            raise SpoolError(
+                shown(self._url), "is in order, but no thread can be started", "raise the limit: ulimit -u"
+            )
+        self._start_missing()
+
+    def _start(self, target: Callable[[], None]) -> bool:
+        thread = threading.Thread(target=target, name="bluejay_ws-deliverer", daemon=True)
+        try:
             thread.start()
+        except (RuntimeError, MemoryError):
+            self._counters.add("errors.no_thread")
+            return False
+        self._threads.append(thread)
+        return True
+
+    def _start_missing(self) -> None:
+        """Start the threads that do not run yet; those that cannot be started now are tried again each round."""
+        while self._missing and not self._stop.is_set() and self._start(self._missing[0]):
+            del self._missing[0]
 
     def stop(self, seconds: float = 10.0) -> None:
         """Take no more calls, and wait for those that are being sent."""
@@ -201,9 +219,9 @@ class Deliverer:
         renewed = tidied = time.monotonic()
         while not self._stop.wait(self._look_every):
             self._woken()
+            self._start_missing()
             now = time.monotonic()
-            for each in list(self._watched):
-                each.abort_if_late(now)
+            self._abort_what_is_late(now)
             with self._reporting():
                 lost = outbox.reap(self._pod_lease, self._settings.redial_wait)
                 self._counters.add("process_lost", lost)
@@ -215,6 +233,10 @@ class Deliverer:
                     self._measure(outbox)  # this machine may have slept
                     outbox.tidy(delivered_days=DELIVERED_DAYS, parked_days=PARKED_DAYS)
         outbox.link.close()
+
+    def _abort_what_is_late(self, now: float) -> None:
+        for each in list(self._watched):
+            each.abort_if_late(now)
 
     def _work(self) -> None:
         outbox = self._outbox()
@@ -240,8 +262,10 @@ class Deliverer:
     def _rest(self) -> None:
         """Wait until there is something to look for; one worker at a time looks."""
         with self._ready:
-            self._ready.wait_for(lambda: self._calls or self._stop.is_set())
+            woken = self._ready.wait_for(lambda: self._calls or self._stop.is_set(), WATCH_EVERY)
             self._calls = 0
+        if not woken:  # the thread that wakes us each second hangs itself
+            self._abort_what_is_late(time.monotonic())
 
     def _claim(self, outbox: Outbox, number: int) -> ClaimedCall | None:
         if time.monotonic() < self._paused_until:

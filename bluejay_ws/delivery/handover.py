@@ -16,7 +16,6 @@ import threading
 import time
 import weakref
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bluejay_ws.delivery.names import LIVE, Name
@@ -29,6 +28,7 @@ from bluejay_ws.wire import journal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from bluejay_ws.delivery.livefile import LiveFile
     from bluejay_ws.delivery.store import Report
@@ -257,9 +257,10 @@ class Handover:
 
     def _gone(self, report_ids: set[str]) -> Iterator[Piece]:
         """Drop calls whose file was removed: nothing of them is to be sent."""
-        for report_id in report_ids - self.waiting:
-            if any(Path(self._directory).rglob(f"*.{report_id}.*")):  # renamed while the directory was listed
-                continue
+        missing = report_ids - self.waiting
+        if missing and self._spool is not None:  # once more, for all: some may have been renamed while it was listed
+            missing -= {name.report_id for _, name in self._spool.everything()}
+        for report_id in missing:
             self._own.discard(report_id)
             sent = self._sent.pop(report_id, None)
             if sent is not None and sent.acknowledged:

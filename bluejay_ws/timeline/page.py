@@ -11,6 +11,7 @@ import base64
 import hashlib
 import html
 import json
+import math
 import re
 from functools import cache
 from importlib.resources import files
@@ -192,14 +193,27 @@ def shell(data: Mapping[str, Any], *, connect: str = "'none'") -> str:
         "data": _safe_json(data),
         "script": script,
     }
-    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], _asset("page.html"))
+    page = re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], _asset("page.html"))
+    return page.encode("utf-8", "replace").decode("utf-8")  # a lone surrogate has no UTF-8
 
 
 def _safe_json(data: Mapping[str, Any]) -> str:
     """Return JSON in which nothing can end the script element that holds it."""
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), default=str)
-    text = re.sub("[<>&\u2028\u2029]", lambda found: _LEFT_OPEN[found[0]], text)
-    return text.encode("utf-8", "replace").decode("utf-8")  # a lone surrogate has no UTF-8
+    options: dict[str, Any] = {"ensure_ascii": False, "separators": (",", ":"), "default": str}
+    try:
+        text = json.dumps(data, allow_nan=False, **options)
+    except ValueError:  # a browser's JSON knows no NaN
+        text = json.dumps(_without_nan(data), **options)
+    return re.sub("[<>&\u2028\u2029]", lambda found: _LEFT_OPEN[found[0]], text)
+
+
+def _without_nan(value: Any) -> Any:
+    """Return data in which what is no finite number is text."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, dict):
+        return {key: _without_nan(inner) for key, inner in value.items()}
+    return [_without_nan(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 @cache

@@ -8,7 +8,6 @@ of either.
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +16,15 @@ from bluejay_ws.tools import MOCKED
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["Call", "Item", "read", "seconds"]
+__all__ = ["Call", "Item", "number_of", "read", "seconds"]
 
 Facts = dict[str, Any]
 
 LONGEST_TEXT = 20_000
 """Characters of one text, and of one item's details, that the page holds."""
+LARGEST = 7 * 24 * 3_600_000
+"""Milliseconds: what lies further away than a week is no place in a call."""
+_TURNS = dict.fromkeys((*range(0x202A, 0x202F), *range(0x2066, 0x206A)))  # they would turn the page's own words too
 REPEATED = 3
 """So many equal events in a row become one."""
 TIMES_KEPT = 50
@@ -37,6 +39,13 @@ KINDS = {
     "Connection closed": "close",
 }
 """What the library's own events are; others are recognised by their facts and tags."""
+LEFT = {
+    "cancelled": "was cancelled",
+    "interrupted": "had not answered when the call ended",
+    "denied": "was denied",
+    "blocked": "was blocked",
+}
+"""What became of a tool that did not answer, by its status."""
 FAILED_WORDS = ("failed", "error", "timed_out", "timeout")
 
 
@@ -155,7 +164,7 @@ class _Reading:
 
     def utterances(self, body: Facts) -> Iterator[Item]:
         for facts in self._each(body.get("recorded_transcript", body.get("transcript"))):
-            start = _number(facts.get("start_offset_ms"))
+            start = number_of(facts.get("start_offset_ms"))
             speaker = {"USER": "caller", "AGENT": "agent"}.get(_text(facts.get("speaker")).upper())
             if start is None or speaker is None:
                 self.unreadable += 1
@@ -179,7 +188,7 @@ class _Reading:
             yield from self._tool(actual, name)
 
     def _tool(self, facts: Facts, name: str) -> Iterator[Item]:
-        start = _number(facts.get("start_offset_ms"))
+        start = number_of(facts.get("start_offset_ms"))
         if start is None or not name:
             self.unreadable += 1
             return
@@ -188,7 +197,7 @@ class _Reading:
 
     def events(self, value: object) -> Iterator[Item]:
         for facts in self._each(value):
-            start = _number(facts.get("start_offset_ms"))
+            start = number_of(facts.get("start_offset_ms"))
             title = _text(facts.get("title", facts.get("event_type")))
             if start is None or not title:
                 self.unreadable += 1
@@ -224,7 +233,8 @@ def _kind(title: str, facts: Facts) -> str:
         return "interruption"
     if "latency_ms" in notes:
         return "latency"
-    return "error" if "error" in tags or title.lower().startswith("error") else "event"
+    says_so = title.lower().startswith(("error", "response failed", "transcription failed"))
+    return "error" if "error" in tags or says_so else "event"
 
 
 def _failure(output: object) -> str:
@@ -232,8 +242,8 @@ def _failure(output: object) -> str:
     if not isinstance(output, dict):
         return ""
     status = _text(output.get("status")).lower()
-    if status == "cancelled":
-        return "was cancelled"
+    if status in LEFT:
+        return LEFT[status]
     error = output.get("error")
     if status not in FAILED_WORDS and not error:
         return ""
@@ -244,7 +254,7 @@ def _failure(output: object) -> str:
 def _short(value: object) -> str:
     if value is None or isinstance(value, bool):
         return ""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    text = (value if isinstance(value, str) else _json(value).rstrip()).translate(_TURNS)
     return text if len(text) <= 160 else f"{text[:157]}..."
 
 
@@ -280,9 +290,9 @@ def _one(run: list[Item]) -> Item:
 
 
 def _end(facts: Facts, start: float) -> float | None:
-    end = _number(facts.get("end_offset_ms"))
+    end = number_of(facts.get("end_offset_ms"))
     if end is None:
-        length = _number(facts.get("duration_ms"))
+        length = number_of(facts.get("duration_ms"))
         end = None if length is None else start + length
     return None if end is None or end < start else end
 
@@ -290,28 +300,35 @@ def _end(facts: Facts, start: float) -> float | None:
 def _rest(facts: Facts, *known: str) -> Facts:
     """Return what else an item says, shortened where it is longer than a page can bear."""
     rest = {str(key): value for key, value in facts.items() if key not in known and value is not None}
-    if len(json.dumps(rest, default=str)) <= LONGEST_TEXT:
+    if len(_json(rest)) <= LONGEST_TEXT:
         return rest
     return {key: _shortened(value) for key, value in rest.items()}
 
 
+def _json(value: object) -> str:
+    try:
+        return json.dumps(value, ensure_ascii=False, default=str)
+    except (RecursionError, ValueError, TypeError):
+        return "nested too deeply".ljust(LONGEST_TEXT + 1)
+
+
 def _shortened(value: object) -> object:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    text = value if isinstance(value, str) else _json(value)
     if len(text) <= LONGEST_TEXT // 4:
         return value
     return f"{text[: LONGEST_TEXT // 4]}... ({len(text):,} characters)"
 
 
-def _number(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return value
+def number_of(value: object) -> float | None:
+    """Return a place or a length in a call, in milliseconds; None for what is none."""
+    usable = isinstance(value, int | float) and not isinstance(value, bool) and -LARGEST <= value <= LARGEST
+    return value if usable else None  # type: ignore[return-value]
 
 
 def _text(value: object) -> str:
     if value is None:
         return ""
-    text = value if isinstance(value, str) else str(value)
+    text = (value if isinstance(value, str) else str(value)).translate(_TURNS)
     return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}... ({len(text):,} characters)"
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bluejay_ws.timeline.reading import seconds
+from bluejay_ws.timeline.reading import number_of, seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -286,8 +285,7 @@ def _longest(items: Sequence[Item]) -> float:
 
 
 def _noted(item: Item, key: str) -> float:
-    value = _notes(item).get(key)
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else 0.0
+    return float(number_of(_notes(item).get(key)) or 0.0)
 
 
 def _notes(item: Item) -> dict[str, Any]:
@@ -325,7 +323,9 @@ def _doubts(call: Call) -> Iterator[Finding]:
     if not call.items:
         yield Finding("bad", "The report is empty: nothing was recorded in this call.", brief="nothing was recorded")
     if call.unreadable:
-        yield Finding("note", f"{call.unreadable} items of the report could not be read and are not shown.")
+        many = "1 item of the report could not be read and is"
+        many = many if call.unreadable == 1 else f"{call.unreadable} items of the report could not be read and are"
+        yield Finding("note", f"{many} not shown.")
     invalid = call.closing.get("invalid_frames")
     if isinstance(invalid, int) and invalid > 0:
         yield Finding("warn", f"{invalid} audio frames were invalid (empty or of odd length) and were dropped.")

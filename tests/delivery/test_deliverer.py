@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 import types
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
+
+import pytest
 
 from bluejay_ws.delivery import deliverer as module
 from bluejay_ws.delivery.deliverer import Deliverer
@@ -15,9 +18,6 @@ from bluejay_ws.exceptions import SpoolError
 from bluejay_ws.stats import Counters
 from bluejay_ws.wire import journal
 from tests.delivery.kit import SUCCESS, Script, bodies, new_id, settings
-
-if TYPE_CHECKING:
-    import pytest
 
 
 class Client(Script):
@@ -134,3 +134,120 @@ def test_the_databases_time_counts_whatever_becomes_of_this_machines_clock(monke
     one._measure(types.SimpleNamespace(now=lambda: 5_000.0))  # type: ignore[arg-type]
     monkeypatch.setattr(time, "time", lambda: 0.0)
     assert 5_000.0 <= one._now() < 5_060.0
+
+
+class Quiet(Database):
+    """A database in which nothing is due, and whose mind hangs or is well."""
+
+    def check(self) -> None:
+        """Find nothing wrong."""
+
+    def now(self) -> float:
+        """Return a time."""
+        return 0.0
+
+    def reap(self, *_: float) -> int:
+        """Find no dead process."""
+        return 0
+
+
+class Link(Client):
+    """Notes that it was asked to end what is late."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.watched = threading.Event()
+
+    def abort_if_late(self, now: float) -> None:
+        """Note it."""
+        self.watched.set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Do nothing."""
+
+
+def quiet(monkeypatch: pytest.MonkeyPatch, **options: Any) -> tuple[Deliverer, Link]:
+    """Return a deliverer that has nothing to do, and the link of all its threads."""
+    database = Quiet()
+    database.deliverer = one = deliverer(make_client=Client, **options)
+    database.link = link = Link()
+    monkeypatch.setattr(database, "claim", lambda *_, **__: None)
+    monkeypatch.setattr(module, "Outbox", lambda *_, **__: database)
+    monkeypatch.setattr(one._listener, "run", lambda: None)
+    return one, link
+
+
+def test_workers_end_what_is_late_where_the_thread_that_does_so_hangs_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy that holds the statement of the watching thread must not stop the deliverer for ever."""
+    monkeypatch.setattr(module, "WATCH_EVERY", 0.01)
+    one, link = quiet(monkeypatch, workers=1, look_every=3600.0)
+    one.start()
+    assert link.watched.wait(20.0)
+    one.stop()
+
+
+def test_threads_that_cannot_be_started_are_started_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A limit of processes that lasts a second keeps no deliverer from its work; one without any thread says so."""
+    one, _ = quiet(monkeypatch, workers=3, look_every=0.01)
+    start, refused = threading.Thread.start, [0]
+
+    def refuse(thread: threading.Thread) -> None:
+        refused[0] += 1
+        if 1 < refused[0] < 6:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        one.start()
+        until = time.monotonic() + 20.0
+        while one._missing:
+            assert time.monotonic() < until
+            time.sleep(0.005)
+    assert one._counters["errors.no_thread"] == 4
+    one.stop()
+    assert len(one._threads) == 5
+
+    other, _ = quiet(monkeypatch)
+    monkeypatch.setattr(threading.Thread, "start", lambda _: (_ for _ in ()).throw(MemoryError))
+    with pytest.raises(SpoolError, match="no thread can be started"):
+        other.start()
+
+
+def test_whatever_goes_wrong_in_a_round_is_counted_and_ends_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as a driver's own error: the next round is made."""
+    monkeypatch.setattr(module, "SETTLE_PAUSE", 0.0)
+    one, _ = quiet(monkeypatch, workers=1, look_every=0.01)
+    one._claim = lambda *_: 1 / 0  # type: ignore[assignment]
+    one.start()
+    until = time.monotonic() + 20.0
+    while one._counters["errors.deliverer.ZeroDivisionError"] < 2:
+        assert time.monotonic() < until
+        time.sleep(0.005)
+    one.stop()
+
+
+def test_a_settlement_that_the_end_of_the_process_cuts_short_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lease runs out, and the next deliverer looks before it sends."""
+    database = Database()
+    one = database.deliverer
+
+    def away(*_: object, **__: object) -> bool:
+        raise SpoolError("db", "is away", "wait")
+
+    monkeypatch.setattr(database, "settle", away)
+    one._stop.set()
+    one._deliver(database, Client(), claimed(), time.monotonic())  # type: ignore[arg-type]
+    assert one._counters["outbox.unsettled"] == 1
+
+
+def test_a_call_whose_reports_hold_no_line_is_parked_unsent() -> None:
+    """Nothing of it is left to send."""
+    database = Database()
+    empty = ClaimedCall("1", False, {}, probe=False, failures=0, age=1.0, reports=())
+    client = Client()
+    database.deliverer._deliver(database, client, empty, time.monotonic())  # type: ignore[arg-type]
+    assert (database.states, client.posted) == (["parked"], [])

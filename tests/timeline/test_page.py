@@ -152,3 +152,10 @@ def test_pieces_that_follow_each_other_are_one_run() -> None:
     ((start, pcm),) = join([(60.0, TONE), (0.0, TONE)])
     assert start == 0.0
     assert pcm == TONE + bytes(40 * 32) + TONE
+
+
+def test_numbers_and_letters_that_no_browser_takes_are_text() -> None:
+    """JSON of a browser knows no NaN, and UTF-8 no half of a character."""
+    page = render({"simulation_result_id": "\ud800", "metadata": {"x": [float("nan"), 1.5], "y": {"z": float("-inf")}}})
+    page.encode()
+    assert '"x":["nan",1.5],"y":{"z":"-inf"}' in page

@@ -155,3 +155,50 @@ def test_a_stand_in_is_known_by_its_description() -> None:
     ]
     items = read({"tool_calls": calls, "events": [event("mocked: x", 2)]}).items
     assert [item.is_mocked for item in items] == [True, False, False]
+
+
+@pytest.mark.parametrize("place", [float("nan"), float("inf"), 10**400, 2**53, -1e12, True, "5"])
+def test_what_is_no_place_in_a_call_is_counted_and_not_shown(place: object) -> None:
+    """One such item would press all others into one pixel."""
+    lines = [{"speaker": "USER", "utterance": "Hi", "start_offset_ms": at} for at in (place, 5)]
+    call = read({"recorded_transcript": lines})
+    assert ([item.start for item in call.items], call.unreadable) == ([5], 1)
+
+
+@pytest.mark.parametrize(
+    ("status", "problem"),
+    [
+        ("interrupted", "had not answered when the call ended"),
+        ("denied", "was denied"),
+        ("blocked", "was blocked"),
+        ("done", ""),
+    ],
+)
+def test_a_tool_that_did_not_answer_is_a_problem(status: str, problem: str) -> None:
+    """The report says so in its output."""
+    call = read({"tool_calls": [{"name": "pay", "start_offset_ms": 1, "output": {"status": status}}]})
+    assert call.items[0].problem == problem
+
+
+def test_a_transcription_that_failed_is_an_error() -> None:
+    """Taps note it so; a response that was only cut short is none."""
+    titles = ["Transcription failed", "Response failed", "Response incomplete"]
+    call = read({"events": [{"title": title, "start_offset_ms": 1} for title in titles]})
+    assert [item.kind for item in call.items] == ["error", "error", "event"]
+
+
+def test_a_text_cannot_turn_the_pages_own_words() -> None:
+    """Marks of writing direction would run on into the sentence around a name."""
+    output = {"status": "failed", "error": "no\u202e table"}
+    call = read({"tool_calls": [{"name": "book\u202e\u2066", "start_offset_ms": 1, "output": output}]})
+    assert (call.items[0].text, call.items[0].problem) == ("book", "failed: no table")
+
+
+def test_what_is_nested_without_end_is_named_so() -> None:
+    """A tool's output may be built by code."""
+    nested: list[object] = []
+    for _ in range(5_000):
+        nested = [nested]
+    call = read({"tool_calls": [{"name": "f", "start_offset_ms": 1, "output": {"error": nested}}]})
+    assert call.items[0].problem == "failed: nested too deeply"
+    assert "nested too deeply" in str(call.items[0].facts["output"])

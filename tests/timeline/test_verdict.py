@@ -148,7 +148,7 @@ def test_the_report_s_own_way_is_part_of_the_verdict() -> None:
 def test_doubts_about_the_report_are_said() -> None:
     """Empty, unreadable in part, or of a call with broken frames."""
     assert texts({}) == "bad: The report is empty: nothing was recorded in this call."
-    assert "note: 1 items of the report could not be read" in texts({"tool_calls": [1]})
+    assert "note: 1 item of the report could not be read" in texts({"tool_calls": [1]})
     assert "warn: 3 audio frames were invalid" in texts(never_answers())
     assert "Nobody was heard for 15 s." in texts(never_answers())
 
@@ -181,3 +181,17 @@ def test_a_worse_call_is_compared_with_a_better_one() -> None:
     found = "\n".join(one.text for one in compare(then, now, latency_of(then), latency_of(now)))
     assert "book_table was called 1 instead of 2 times" in found
     assert "find_table was called." in found
+
+
+@pytest.mark.parametrize("latency", [float("nan"), 10**400, "soon", True])
+def test_a_length_that_is_no_number_is_that_of_its_event(latency: object) -> None:
+    """A report may say anything."""
+    told = {"title": "Response latency", "start_offset_ms": 0, "end_offset_ms": 400}
+    assert latency_of(read({"events": [{**told, "metadata": {"latency_ms": latency}}]})).values == (400,)
+
+
+def test_one_item_that_could_not_be_read_is_one() -> None:
+    """The note says how many."""
+    for count, words in ((1, "1 item of the report could not be read and is not shown."), (2, "2 items of the report")):
+        call = read({"events": [5] * count})
+        assert any(one.text.startswith(words) for one in findings(call, latency_of(call)))
