@@ -9,12 +9,14 @@
         current_recorder().agent_said("Hello, how can I help?")
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from __future__ import annotations
 
 from bluejay_ws.version import VERSION
 
+TYPE_CHECKING = False  # `typing` itself would be half of what `bluejay-ws --version` imports
 if TYPE_CHECKING:
+    from typing import Any
+
     from bluejay_ws.client import Bluejay
     from bluejay_ws.current import current_recorder
     from bluejay_ws.decorator import record
@@ -56,6 +58,8 @@ def __getattr__(name: str) -> Any:
     module = _MODULES.get(name)
     if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module  # noqa: PLC0415 - as `typing`
+
     value = globals()[name] = getattr(import_module(f"{__name__}.{module}"), name)
     return value
 

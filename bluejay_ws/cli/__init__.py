@@ -8,17 +8,18 @@ that runs is imported.
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from bluejay_ws.cli.arguments import Parser, UsageProblem
 from bluejay_ws.cli.terminal import Problem, ReaderLeftError, Terminal
 from bluejay_ws.version import VERSION
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Sequence
 
 __all__ = ["COMMANDS", "main", "new_argument_parser"]
@@ -54,12 +55,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: the arguments were wrong, or asked for help.
     """
+    words = sys.argv[1:] if argv is None else argv
     problems = Terminal.of(sys.stderr, os.environ)
+    out = Terminal.of(sys.stdout, os.environ, json_only="--json" in words)
     if argv is None:  # a process of its own
         signal.signal(signal.SIGTERM, _terminated)
     try:
-        return _run(sys.argv[1:] if argv is None else argv, problems)
+        return _run(words, out, problems)
     except KeyboardInterrupt:
+        out.document({"error": "stopped", "remedy": "", "exit_code": STOPPED})
         problems.say()
         problems.say("stopped")
         return STOPPED
@@ -72,11 +76,15 @@ def _terminated(*_: object) -> None:
     sys.exit(TERMINATED)  # in order: an agent that was started here is stopped
 
 
-def _run(argv: Sequence[str], problems: Terminal) -> int:
-    args = new_argument_parser(_named(argv)).parse_args(argv)
-    out = Terminal.of(sys.stdout, os.environ, json_only=getattr(args, "json", False))
+def _run(argv: Sequence[str], out: Terminal, problems: Terminal) -> int:
     try:
+        args = new_argument_parser(_named(argv)).parse_args(argv)
+        out.json_only = getattr(args, "json", False)  # may be said shorter
         code: int = args.run(args, out)
+    except UsageProblem as problem:  # argparse's own words, and its exit
+        out.document({"error": problem.message, "remedy": problem.remedy, "exit_code": problem.exit_code})
+        sys.stderr.write(problem.usage)
+        raise SystemExit(problem.exit_code) from None
     except Problem as problem:
         out.document({"error": problem.message, "remedy": problem.remedy, "exit_code": problem.exit_code})
         return _explain(problem, problems)
@@ -95,7 +103,7 @@ def new_argument_parser(only: str = "") -> argparse.ArgumentParser:
     Args:
         only: the one command whose own arguments are wanted; of the others it has the names. Default: all of them.
     """
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="bluejay-ws",
         description="Call voice agents on this machine as Bluejay does, and look after the reports of real calls.",
     )

@@ -4,10 +4,36 @@ from __future__ import annotations
 
 import argparse
 import math
+from typing import NoReturn
 
-__all__ = ["Commands", "count", "new_parser", "pace", "port", "seconds"]
+from bluejay_ws.cli.terminal import Problem
+
+__all__ = ["Commands", "Parser", "UsageProblem", "count", "new_parser", "pace", "port", "seconds"]
 
 Commands = argparse._SubParsersAction  # noqa: SLF001 - the only name argparse has for it
+
+
+class UsageProblem(Problem):
+    """End a command whose arguments are wrong.
+
+    Args:
+        message: what argparse says.
+        usage: all that it would write.
+        remedy: which help to read.
+    """
+
+    def __init__(self, message: str, usage: str, remedy: str) -> None:
+        super().__init__(message, remedy, exit_code=2)
+        self.usage = usage
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that leaves it to `bluejay_ws.cli.main` to write that arguments are wrong: ``--json`` wants it too."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise a `UsageProblem`."""
+        usage = f"{self.format_usage()}{self.prog}: error: {message}\n"
+        raise UsageProblem(message, usage, f"see {self.prog} --help")
 
 
 class _Help(argparse.HelpFormatter):

@@ -85,6 +85,7 @@ def add_parser(commands: Commands[argparse.ArgumentParser]) -> None:
     add("url", nargs="?", metavar="URL", help="of the agent, such as ws://localhost:8765")
     add("--run", metavar="COMMAND", dest="command", help="start the agent with this command")
     add("--port", metavar="N", type=port, help="of the agent, in place of a URL")
+    add("--path", metavar="PATH", default="", help="of the agent at --port or --run, such as /media")
     add("--platform", action="store_true", help="take the report of a running agent, and show it")
     add(
         "--platform-port",
@@ -141,13 +142,19 @@ def _url(args: argparse.Namespace) -> str:
     """Return the URL that the arguments name; empty where the port has to be found first."""
     if args.url is not None and args.port is not None:
         raise Problem("both a URL and --port are given", "give one of them", exit_code=BAD_USAGE)
+    if args.url is not None and args.path:
+        raise Problem("both a URL and --path are given", "write the path into the URL", exit_code=BAD_USAGE)
     if args.url is not None:
         return check_url(args.url)
     if args.port is not None:
-        return f"ws://{HERE}:{args.port}"
+        return check_url(_local_url(args.port, args.path))
     if args.command is None:
         raise Problem("which agent?", 'give its URL, or start it: --run "python agent.py"', exit_code=BAD_USAGE)
     return ""
+
+
+def _local_url(number: int, path: str) -> str:
+    return f"ws://{HERE}:{number}" + (f"/{path.lstrip('/')}" if path else "")
 
 
 # -- an agent that this command starts ------------------------------------------------------------------------------
@@ -165,7 +172,7 @@ def _call_started(args: argparse.Namespace, conversation: Conversation, terminal
         terminal.wrapped("starting   ", args.command)
         with started(args.command, variables, stop_seconds=STOP_SECONDS) as agent:
             try:
-                return _talk(wanted, conversation, platform, agent, variables, args.calls, terminal)
+                return _talk(wanted, conversation, platform, agent, variables, args, terminal)
             except Problem:
                 _show_last_words(agent, terminal)
                 raise
@@ -177,19 +184,19 @@ def _talk(
     platform: FakePlatform,
     agent: AgentProcess,
     variables: Mapping[str, str],
-    calls: int,
+    args: argparse.Namespace,
     terminal: Terminal,
 ) -> int:
     found = agent.wait_for_port(wanted, START_SECONDS, terminal)
-    conversation = conversation if conversation.url else replace(conversation, url=f"ws://{HERE}:{found}")
+    conversation = conversation if conversation.url else replace(conversation, url=_local_url(found, args.path))
     terminal.wrapped("calling    ", conversation.url)
-    if calls > 1:
-        return hold_many(conversation, calls, platform, terminal)
+    if args.calls > 1:
+        return hold_many(conversation, args.calls, platform, terminal)
     try:
         log = conversation.hold(terminal)
     except RefusalProblem as refusal:
-        if wanted is None and refusal.status in {403, 404}:
-            refusal.remedy = f"give the agent's whole URL: bluejay-ws call {conversation.url}/PATH --run ..."
+        if not args.path and urlsplit(conversation.url).path in {"", "/"} and refusal.status in {403, 404}:
+            refusal.remedy = "say at which path the agent takes calls: --path /media"
         raise
     if log.close_code == CRASHED:
         agent.wait_for_traceback(TRACEBACK_SECONDS)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from bluejay_ws.testing.caller import CallEvent
     from bluejay_ws.testing.platform import AcceptedReport
 
-__all__ = ["Watch", "add_page_options", "watching", "write_report_page"]
+__all__ = ["Watch", "add_page_options", "check_writable", "watching", "write_report_page"]
 
 BAD_USAGE = 2
 SHOWN_EVERY = 0.25  # seconds between two states of a live call
@@ -122,6 +122,7 @@ def watching(args: argparse.Namespace, terminal: Terminal) -> Iterator[Watch | N
     Raises:
         Problem: the page cannot be written.
     """
+    check_writable(args.html)
     if args.html is None and not args.live:
         yield None
         return
@@ -138,6 +139,20 @@ def watching(args: argparse.Namespace, terminal: Terminal) -> Iterator[Watch | N
             terminal.say("The page stays until you press Ctrl-C.")
             with contextlib.suppress(KeyboardInterrupt):
                 threading.Event().wait()
+
+
+def check_writable(path: Path | None) -> None:
+    """Try the file of a page before the work that ends in it.
+
+    Raises:
+        Problem: it cannot be written.
+    """
+    if path is not None:
+        with _explained():
+            existed = path.exists()
+            path.open("ab").close()
+            if not existed:
+                path.unlink()
 
 
 def write_report_page(report: object, path: Path, terminal: Terminal, **options: Any) -> None:

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bluejay_ws.cli.arguments import new_parser, seconds
-from bluejay_ws.cli.pages import write_report_page
+from bluejay_ws.cli.pages import check_writable, write_report_page
 from bluejay_ws.cli.terminal import Problem, Terminal, clean
 from bluejay_ws.client import Bluejay
 from bluejay_ws.exceptions import ConfigurationError, ResultError
 from bluejay_ws.results import CallResult, RunResult, ids_in
+from bluejay_ws.settings import Settings
 
 if TYPE_CHECKING:
     import argparse
@@ -65,6 +66,7 @@ def add_parser(commands: Commands[argparse.ArgumentParser]) -> None:
 
 
 def _run_result(args: argparse.Namespace, terminal: Terminal) -> int:
+    check_writable(args.html)
     with _client() as bluejay:
         result = _read(lambda: bluejay.result(args.id, wait=_patience(args)))
     terminal.document(result.as_dict())
@@ -115,12 +117,11 @@ def _run_results(args: argparse.Namespace, terminal: Terminal) -> int:
 
 def _client() -> Bluejay:
     try:
-        bluejay = Bluejay(spool=False)
+        if Settings.load().api_key is None:  # first: a client without a key warns that it cannot deliver
+            raise Problem("BLUEJAY_API_KEY is not set", "export the key of the account that ran the call", exit_code=2)
+        return Bluejay(spool=False)
     except ConfigurationError as error:
         raise Problem(f"{error.setting} {error.reason}", error.remedy, exit_code=2) from None
-    if bluejay.settings.api_key is None:
-        raise Problem("BLUEJAY_API_KEY is not set", "export the key of the account that ran the call", exit_code=2)
-    return bluejay
 
 
 def _read(read: Any) -> Any:

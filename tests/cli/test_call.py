@@ -239,7 +239,8 @@ def test_an_agent_without_record_is_told_so(
 ) -> None:
     """A crash is told from a handler that nobody records; the last lines of the agent are shown."""
     monkeypatch.setattr("bluejay_ws.cli.call.REPORT_SECONDS", 0.2)
-    assert main(["call", "--run", agent_file(tmp_path, handler), *QUICK, "--seconds", "0.3"]) == 1
+    end = ("--seconds", "0.3") if handler == "agent" else ()  # a crash is the end
+    assert main(["call", "--run", agent_file(tmp_path, handler), *QUICK, *end]) == 1
     printed = capsys.readouterr()
     assert words in " ".join(printed.err.split())
     assert "The last lines of the agent" in printed.out
@@ -257,7 +258,7 @@ def test_a_handler_that_crashes_under_record_is_told_by_its_report(
 
 
 def test_a_path_that_is_not_there_is_told_with_the_way_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """An agent that refuses the upgrade at "/" needs its whole URL."""
+    """An agent that refuses the upgrade at "/" listens at a path."""
     script = tmp_path / "agent.py"
     script.write_text(
         "import asyncio\nfrom websockets.asyncio.server import serve\n"
@@ -266,7 +267,7 @@ def test_a_path_that_is_not_there_is_told_with_the_way_out(tmp_path: Path, capsy
         "        await asyncio.sleep(60)\nasyncio.run(main())\n"
     )
     assert main(["call", "--run", f"python {script}"]) == 4
-    assert "give the agent's whole URL" in capsys.readouterr().err
+    assert "--path /media" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -276,6 +277,9 @@ def test_a_path_that_is_not_there_is_told_with_the_way_out(tmp_path: Path, capsy
         (["--run", "no-such-program-here"], 2, "cannot start 'no-such-program-here'"),
         (["--run", "python 'unclosed"], 2, "cannot start"),
         (["ws://localhost:1", "--port", "2"], 2, "both a URL and --port are given"),
+        (["ws://localhost:1", "--path", "/a"], 2, "both a URL and --path are given"),
+        (["--run", "python -c 'raise SystemExit(7)'", "--html", "/none/page.html"], 2, "cannot write the page"),
+        (["--run", "python -c 'raise SystemExit(7)'", "--html", "/"], 2, "cannot write the page"),
         ([], 2, "which agent?"),
     ],
 )
@@ -285,6 +289,26 @@ def test_what_cannot_begin_is_told(
     """An agent that ends at once, a command that is none, a contradiction, nothing at all."""
     assert main(["call", *arguments]) == code
     assert words in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("port", [True, False])
+def test_an_agent_at_a_path_is_called_there(port: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whether its port is given or found."""
+    script = tmp_path / "agent.py"
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        number = free.getsockname()[1]
+    script.write_text(
+        "import asyncio, os\nfrom websockets.asyncio.server import serve\n"
+        "def refuse(connection, request):\n"
+        "    return None if request.path == '/media' else connection.respond(404, 'no')\n"
+        "async def agent(websocket):\n    await websocket.wait_closed()\n"
+        "async def main():\n"
+        "    async with serve(agent, '127.0.0.1', int(os.environ.get('PORT', 0)), process_request=refuse):\n"
+        "        await asyncio.sleep(60)\nasyncio.run(main())\n"
+    )
+    more = ["--port", str(number)] if port else []
+    main(["call", "--run", f"python {script}", "--path", "media", *more, *QUICK, "--seconds", "0"])
+    assert "/media" in capsys.readouterr().out
 
 
 def test_a_port_that_is_taken_already_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

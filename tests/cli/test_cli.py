@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import os
 import signal
 import subprocess
@@ -115,6 +116,55 @@ def test_wrong_usage_exits_with_two(arguments: list[str], capsys: pytest.Capture
     assert "usage: bluejay-ws" in capsys.readouterr().err
 
 
+INTERRUPTED = """
+import importlib.abc, os, signal, sys
+wanted, sys.argv[1:] = sys.argv[1], ["completion", "--help"]
+class Interrupt(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == wanted:
+            os.kill(os.getpid(), signal.SIGINT)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, Interrupt())
+from bluejay_ws.__main__ import main
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("importing", "code", "said"),
+    [("bluejay_ws.cli", -signal.SIGINT, ""), ("bluejay_ws.cli.completion", 130, "\nstopped\n")],
+)
+def test_ctrl_c_while_a_command_is_imported_shows_no_traceback(
+    importing: str, code: int, said: str, root: Path
+) -> None:
+    """A person who mistyped stops it in the first moment."""
+    command = [sys.executable, "-c", INTERRUPTED, importing]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (code, said)
+
+
+@pytest.mark.parametrize("arguments", [["--json"], ["call", "--json", "-n", "0"], ["outbox", "show", "--js"]])
+def test_wrong_usage_is_a_document_too(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """A script reads one JSON document from any command that was asked for JSON."""
+    with pytest.raises(SystemExit) as ended:
+        main([*arguments, "--json"])
+    assert ended.value.code == 2
+    printed = capsys.readouterr()
+    document = json.loads(printed.out)
+    assert (document["exit_code"], document["error"] in printed.err) == (2, True)
+
+
+def test_ctrl_c_is_a_document_too(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The script that reads it knows that the command was stopped."""
+
+    def stopped(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bluejay_ws.cli.completion.run", stopped)
+    assert main(["completion", "bash", "--json"]) == 130
+    assert json.loads(capsys.readouterr().out) == {"error": "stopped", "remedy": "", "exit_code": 130}
+
+
 @pytest.mark.usefixtures("measured_children")
 def test_ctrl_c_ends_a_call_without_a_traceback(root: Path) -> None:
     """The call is hung up in order, one word is said, and the exit code is the usual one."""
@@ -170,4 +220,4 @@ def test_a_reader_that_leaves_ends_it_quietly(root: Path) -> None:
 
 def test_importing_the_module_entry_point_runs_nothing() -> None:
     """Tools that import every module of a package do not start a command."""
-    assert importlib.import_module("bluejay_ws.__main__").main is main
+    assert callable(importlib.import_module("bluejay_ws.__main__").main)

@@ -82,13 +82,16 @@ def test_a_live_page_shows_the_call_and_then_its_report() -> None:
 
 
 def test_a_page_that_cannot_be_written_is_a_problem(tmp_path: Path) -> None:
-    """The call was made; the reason is said in a line."""
+    """The call was made, and its place is gone; the reason is said in a line."""
     terminal = Terminal(io.StringIO())
-    args = argparse.Namespace(html=tmp_path / "none" / "page.html", live=False, audio=False)
+    place = tmp_path / "place"
+    place.mkdir()
+    args = argparse.Namespace(html=place / "page.html", live=False, audio=False)
     watcher = watching(args, terminal)
     watch = watcher.__enter__()
     assert watch is not None
     watch.accepted(accepted(good()))
+    place.rmdir()  # it is empty: trying the file left none behind
     with pytest.raises(Problem, match="cannot write the page"):
         watcher.__exit__(None, None, None)
 

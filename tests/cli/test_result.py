@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -108,7 +109,11 @@ def test_calls_can_be_named_where_the_platform_has_no_runs(
 
 
 def test_what_cannot_be_done_ends_with_a_reason(
-    platform: FakePlatform, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    platform: FakePlatform,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Wrong arguments are 2; a platform that says no is 1."""
     (tmp_path / "empty").write_text("\n")
@@ -120,7 +125,9 @@ def test_what_cannot_be_done_ends_with_a_reason(
     assert main(["result", "720488"]) == 1
     assert "refuses the key" in capsys.readouterr().err
     monkeypatch.delenv("BLUEJAY_API_KEY")
-    assert main(["result", "720488"]) == 2
+    with caplog.at_level(logging.DEBUG, "bluejay_ws"):
+        assert main(["result", "720488"]) == 2
+    assert caplog.records == []  # the library has nothing to add
     monkeypatch.setenv("BLUEJAY_API_URL", "ftp://x")
     assert main(["result", "720488"]) == 2
 
