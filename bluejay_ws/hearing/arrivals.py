@@ -24,6 +24,8 @@ STEADY_MS = 80.0
 """Frames that come one after the other for so long at the pace of speech do not wait any more;"""
 PACE = 0.75
 """that is, in no less than this share of their length. (A busy machine may hold up a single one.)"""
+LEAST_PACE = 0.25
+"""Each of them, that is, comes no sooner than after this share of the one before."""
 PATIENCE_MS = 60.0
 """If nothing more comes for so long, nothing more has waited."""
 
@@ -73,11 +75,14 @@ class Arrivals:
 
     def _steady(self, at: float) -> bool:
         """Return whether the last frames came as fast as they were spoken, up to one that comes now."""
-        span = 0.0
+        span, after = 0.0, at
         for began, ms, _ in reversed(self.waiting):
             span += ms
+            if after - began < LEAST_PACE * ms:
+                return False  # these two had waited
             if span >= STEADY_MS:
                 return at - began >= PACE * span
+            after = began
         return False
 
     def over(self, now: float) -> list[_Frame]:
