@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import statistics
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from bluejay_ws.cli.terminal import Problem, Terminal, clean, plural
 from bluejay_ws.testing.judging import judge, latencies_of, percentile
 from bluejay_ws.testing.platform import FakePlatform
 from bluejay_ws.testing.rehearsal import Lateness, prepare, rehearse
-from bluejay_ws.testing.scenarios import Scenario, ScenarioError, load
+from bluejay_ws.testing.scenarios import Scenario, ScenarioError, StepError, line_of_step, load
 from bluejay_ws.testing.virtual_time import VirtualTimeLoop
 
 if TYPE_CHECKING:
@@ -194,7 +195,7 @@ def _runs(args: argparse.Namespace) -> list[Run]:
         scenarios = [(path, scenario) for path in args.scenarios for scenario in load(path)]
         _refuse_equal_names(scenarios)
         return [
-            Run(scenario, path, voice, seed, repetition, new_id(), prepare(scenario, path.parent, voice))
+            Run(scenario, path, voice, seed, repetition, new_id(), _sounds(scenario, path, voice))
             for path, scenario in scenarios
             for voice in scenario.caller.voices
             for seed in scenario.caller.seeds
@@ -206,6 +207,18 @@ def _runs(args: argparse.Namespace) -> list[Run]:
         raise Problem(str(error), exit_code=UNUSABLE) from None
     except (OSError, UnicodeDecodeError) as error:
         raise Problem(f"cannot read a scenario: {error}", exit_code=UNUSABLE) from None
+
+
+def _sounds(scenario: Scenario, path: Path, voice: str) -> dict[int, bytes]:
+    """Return the sound of each step.
+
+    Raises:
+        ScenarioError: with the file and the step's line.
+    """
+    try:
+        return prepare(scenario, path.parent, voice)
+    except StepError as error:
+        raise ScenarioError(f"{path}:{line_of_step(path, scenario.name, error.number)}: {error}") from None
 
 
 def _refuse_equal_names(scenarios: Sequence[tuple[Path, Scenario]]) -> None:
@@ -223,9 +236,13 @@ def _baseline(path: Path | None) -> Mapping[str, float]:
         return {}
     try:
         found = json.loads(path.read_bytes())
-        return {str(name): float(value) for name, value in found["latency_p95_ms"].items()}
+        values = {str(name): float(value) for name, value in found["latency_p95_ms"].items()}
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise Problem(f"no baseline in {str(path)!r}: {error}", "write one with --save", exit_code=UNUSABLE) from None
+    if not all(0 <= value < math.inf for value in values.values()):  # nothing would ever be worse than NaN
+        reason = f"no baseline in {str(path)!r}: a latency in it is no length of time"
+        raise Problem(reason, "write one with --save", exit_code=UNUSABLE)
+    return values
 
 
 @contextlib.contextmanager

@@ -305,14 +305,18 @@ def _observe_google(connection: Any, watcher: _Watcher) -> None:
 def _observe_deepgram(connection: Any, watcher: _Watcher) -> None:
     _replace(connection, "recv", _received(connection.recv, watcher.received))
     connection.on("message", functools.partial(_quietly, watcher.received))  # of its own listening loop
-    connection.__class__ = _iterates(type(connection))
+    connection.__class__ = _iterates(type(connection))  # type: ignore[arg-type]
     for name in dir(connection):
         if name.startswith("send_"):
             _replace(connection, name, _sends(getattr(connection, name), watcher.sent))
 
 
+@functools.lru_cache(maxsize=32)
 def _iterates(kind: type[Any]) -> type[Any]:
-    """Return a class of connections that are iterated as before, which is observed too: it does not use ``recv``."""
+    """Return a class of connections that are iterated as before, which is observed too: it does not use ``recv``.
+
+    Python looks for ``__aiter__`` in the class only. The new one is a subclass of the same name, one for each kind.
+    """
 
     async def __aiter__(self: Any) -> AsyncIterator[Any]:  # noqa: N807
         async for message in kind.__aiter__(self):
@@ -325,7 +329,8 @@ def _iterates(kind: type[Any]) -> type[Any]:
             yield message
 
     method = __aiter__ if hasattr(kind, "__aiter__") else __iter__
-    return type(kind.__name__, (kind,), {method.__name__: method, "__module__": kind.__module__})
+    facts = {"__module__": kind.__module__, "__qualname__": kind.__qualname__, "__doc__": kind.__doc__}
+    return type(kind.__name__, (kind,), {method.__name__: method, **facts})
 
 
 def _replace(connection: Any, name: str, method: Callable[..., Any]) -> None:

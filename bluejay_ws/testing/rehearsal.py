@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed
 
 from bluejay_ws.testing.audio import SAMPLE_RATE, hold_noise, read_wav, silence
 from bluejay_ws.testing.caller import CallEvent, DigitalHuman
-from bluejay_ws.testing.scenarios import ScenarioError
+from bluejay_ws.testing.scenarios import ScenarioError, StepError
 from bluejay_ws.testing.speech import speak
 
 if TYPE_CHECKING:
@@ -41,13 +41,17 @@ def prepare(scenario: Scenario, directory: Path, voice: str) -> dict[int, bytes]
     """Return the PCM of each step that has sound, by its number, before the call: nothing is made while it lasts.
 
     Raises:
-        ScenarioError: a file cannot be used, or espeak-ng is not there or does not know the voice.
+        StepError: a file cannot be used, or espeak-ng is not there or does not know the voice.
     """
-    return {
-        number: pcm
-        for number, step in enumerate(scenario.steps)
-        if (pcm := _sound(step, directory, step.voice or voice)) is not None
-    }
+    sounds = {}
+    for number, step in enumerate(scenario.steps):
+        try:
+            pcm = _sound(step, directory, step.voice or voice)
+        except ScenarioError as error:
+            raise StepError(str(error), number) from None
+        if pcm is not None:
+            sounds[number] = pcm
+    return sounds
 
 
 def _sound(step: Step, directory: Path, voice: str) -> bytes | None:

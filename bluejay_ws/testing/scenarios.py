@@ -14,7 +14,19 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterator
 
-__all__ = ["Caller", "Expect", "Network", "Scenario", "ScenarioError", "Step", "ToolExpectation", "from_report", "load"]
+__all__ = [
+    "Caller",
+    "Expect",
+    "Network",
+    "Scenario",
+    "ScenarioError",
+    "Step",
+    "StepError",
+    "ToolExpectation",
+    "from_report",
+    "line_of_step",
+    "load",
+]
 
 MOST_STEPS = 200
 ENOUGH_SECONDS = 60.0
@@ -25,6 +37,19 @@ ACTIONS = ("say", "play", "silence", "noise", "dtmf", "listen", "hang_up", "drop
 
 class ScenarioError(ValueError):
     """A scenario cannot be used; the message names the file, the line and the reason."""
+
+
+class StepError(ScenarioError):
+    """A step of a scenario cannot be done.
+
+    Args:
+        reason: in words.
+        number: of the step, from 0 on.
+    """
+
+    def __init__(self, reason: str, number: int) -> None:
+        super().__init__(reason)
+        self.number = number
 
 
 class _Part(BaseModel):
@@ -300,6 +325,14 @@ def _check_key(key: Any, seen: set[str], path: str | os.PathLike[str]) -> None:
     if text in seen:
         raise ScenarioError(f"{where}: {text} is given twice")
     seen.add(text)
+
+
+def line_of_step(path: str | os.PathLike[str], name: str, number: int) -> int:
+    """Return the line of a step in a file that `load` has read."""
+    node, value = _read(path)
+    entries = value if isinstance(value, list) else [value]
+    place = next(at for at, entry in enumerate(entries) if entry["name"] == name)
+    return _line(node, [*([place] if isinstance(value, list) else []), "steps", number])
 
 
 def _fault_at(place: list[str | int], reason: str) -> PydanticCustomError:

@@ -103,6 +103,29 @@ def test_an_agent_slower_than_last_time_fails(
     assert "not in the baseline, so not compared: Another" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-1"])
+def test_a_baseline_that_nothing_can_be_worse_than_is_refused(
+    scenario: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], value: str
+) -> None:
+    """It would pass every agent."""
+    saved = tmp_path / "last.json"
+    saved.write_text(f'{{"latency_p95_ms": {{"Books a table": {value}}}}}')
+    assert main(["check", str(scenario), "--app", "x:y", "--baseline", str(saved)]) == 2
+    assert "no length of time" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("form", ["{one}", "- name: other\n  steps: [silence: 1]\n- {many}"])
+def test_a_sound_that_cannot_be_used_is_named_with_its_line(
+    scenario: Path, capsys: pytest.CaptureFixture[str], form: str
+) -> None:
+    """An editor can jump there."""
+    text = "name: x\nsteps:\n  - silence: 1\n  - play: nowhere.wav\n"
+    scenario.write_text(form.format(one=text, many=text.replace("\n", "\n  ")))
+    assert main(["check", str(scenario), "--app", "x:y"]) == 2
+    line = 4 if form == "{one}" else 6
+    assert f":{line}: cannot play 'nowhere.wav'" in "".join(capsys.readouterr().err.split("\n"))
+
+
 def test_an_agent_that_reports_nothing_says_what_to_do(
     scenario: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

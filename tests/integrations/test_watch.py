@@ -23,7 +23,7 @@ from bluejay_ws.integrations.elevenlabs import ElevenLabsTap
 from bluejay_ws.integrations.gemini_live import GeminiLiveTap
 from bluejay_ws.integrations.nova_sonic import NovaSonicTap
 from bluejay_ws.integrations.openai_realtime import OpenAIRealtimeTap
-from bluejay_ws.integrations.watch import HELD, tap_for_address, tap_for_message, watch
+from bluejay_ws.integrations.watch import HELD, _iterates, tap_for_address, tap_for_message, watch
 from tests.support import Call
 
 if TYPE_CHECKING:
@@ -462,3 +462,16 @@ def test_what_opens_a_connection_in_a_thread_is_watched_as_it_opens() -> None:
         async_test(connection.recv_bytes)
         raise RuntimeError
     assert told(call) == (["Hello."], [])
+
+
+def test_connections_of_one_kind_stay_of_one_kind() -> None:
+    """Where iterating is observed, a connection becomes of a subclass: one for all, of the same name."""
+
+    class Connection:
+        def __iter__(self) -> Iterator[int]:
+            return iter(())
+
+    found = _iterates(Connection)
+    assert found is _iterates(Connection)
+    assert issubclass(found, Connection)
+    assert (found.__qualname__, found.__module__) == (Connection.__qualname__, Connection.__module__)
