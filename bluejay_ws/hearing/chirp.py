@@ -15,7 +15,7 @@ from pydantic_core import from_json
 
 from bluejay_ws.hearing import carriers
 from bluejay_ws.hearing.arrivals import LATE_MS, LEAN, Arrivals
-from bluejay_ws.hearing.level import BYTES_PER_MS, SAMPLES, closer, flat, shape, shapes, size_of
+from bluejay_ws.hearing.level import BYTES_PER_MS, flat, shape, shapes, size_of
 from bluejay_ws.hearing.turns import Turns
 from bluejay_ws.hearing.utterances import AgentTexts, CallerTexts, Stretch
 from bluejay_ws.hearing.voices import HASTE, NEVER, PAUSE_MS, Voice
@@ -38,8 +38,6 @@ PIECE_MS = 20.0
 PIECES_MOST = 500
 GONE_MS = 600.0
 """A caller whose audio does not come for so long, in the middle of speech, has stopped; till then it may be waiting."""
-OFFSET = 0.6 * SAMPLES
-"""Samples whose sum is more than this many times their level may be a line's offset from zero, and no sound."""
 LATEST_MS = 1e10
 FIRST_TEXTS = 8
 """A carrier shows itself within so many text messages."""
@@ -97,15 +95,13 @@ class ChirpObserver:
             frame = flat(frame)
             size = size_of(frame)
         if size == PIECE:
-            samples = _unpack_piece(frame)
-            level, ms = hypot(*samples) * _piece_scale, PIECE_MS
+            level, ms = hypot(*_unpack_piece(frame)) * _piece_scale, PIECE_MS
         elif size & 1 or not size:
             heard.invalid += 1
             return
         elif size < PIECE:
             read, scale = shapes.get(size) or shape(size)
-            samples = read.unpack_from(frame)
-            level, ms = hypot(*samples) * scale, size / BYTES_PER_MS
+            level, ms = hypot(*read.unpack_from(frame)) * scale, size / BYTES_PER_MS
         else:
             heard.user_sounds(sounds(frame, size, heard.user), at_ms)
             self._user_frames += 1
@@ -114,8 +110,8 @@ class ChirpObserver:
         self._user_frames += 1
         self._user_bytes += size
         voice = heard.user
-        if level >= voice.quiet_below and (level < voice.loud_from or abs(sum(samples)) > OFFSET * level):
-            level = closer(frame, 0, size)
+        if voice.quiet_below <= level < voice.loud_from:
+            level = voice.look(frame, 0, size)
         arrivals = heard.arrivals
         late = at_ms - arrivals.until
         if late > LATE_MS or arrivals.waiting:
@@ -135,15 +131,13 @@ class ChirpObserver:
             frame = flat(frame)
             size = size_of(frame)
         if size == PIECE:
-            samples = _unpack_piece(frame)
-            level, ms = hypot(*samples) * _piece_scale, PIECE_MS
+            level, ms = hypot(*_unpack_piece(frame)) * _piece_scale, PIECE_MS
         elif size & 1 or not size:
             heard.invalid += 1
             return
         elif size < PIECE:
             read, scale = shapes.get(size) or shape(size)
-            samples = read.unpack_from(frame)
-            level, ms = hypot(*samples) * scale, size / BYTES_PER_MS
+            level, ms = hypot(*read.unpack_from(frame)) * scale, size / BYTES_PER_MS
         else:
             heard.agent_sounds(sounds(frame, size, heard.agent), at_ms)
             self._agent_frames += 1
@@ -152,8 +146,8 @@ class ChirpObserver:
         self._agent_frames += 1
         self._agent_bytes += size
         voice = heard.agent
-        if level >= voice.quiet_below and (level < voice.loud_from or abs(sum(samples)) > OFFSET * level):
-            level = closer(frame, 0, size)
+        if voice.quiet_below <= level < voice.loud_from:
+            level = voice.look(frame, 0, size)
         start = at_ms if at_ms > voice.until else voice.until  # noqa: FURB136 - a call for each frame
         voice.until = start + ms
         if voice.hear(level, start, ms, at_ms):
@@ -376,10 +370,9 @@ def sounds(frame: Frame, size: int, voice: Voice) -> Sounds:
     for offset in range(0, size, step):
         length = min(step, size - offset)
         read, scale = shapes.get(length) or shape(length)
-        samples = read.unpack_from(frame, offset)
-        level = hypot(*samples) * scale
-        if level >= voice.quiet_below and (level < voice.loud_from or abs(sum(samples)) > OFFSET * level):
-            level = closer(frame, offset, length)
+        level = hypot(*read.unpack_from(frame, offset)) * scale
+        if voice.quiet_below <= level < voice.loud_from:
+            level = voice.look(frame, offset, length)
         found.append((level, length / BYTES_PER_MS))
     return found
 

@@ -5,6 +5,13 @@ Pure, like everything in this room: times are float milliseconds since the hands
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from bluejay_ws.hearing.level import measured
+
+if TYPE_CHECKING:
+    from bluejay_ws.hearing.level import Frame
+
 __all__ = ["HASTE", "NEVER", "PAUSE_MS", "RESUME_MS", "Segment", "Voice"]
 
 ONSET_MS = 40.0
@@ -30,7 +37,10 @@ SOFT_MS = 120.0
 SURELY = 0.7
 """A level of a few samples that is below this share of a threshold is below it,"""
 SURELY_LOUD = 1.4
-"""and one above this share is above it; in between one looks closer."""
+"""and one above this share is above it; in between one looks closer, and where speech may begin."""
+ASKEW = 0.6
+"""Where the mean of the samples is this share of their level, the line has an offset from zero."""
+ASKEW_LEAST = 100.0
 HASTE = 1.3
 """Audio that comes this many times as fast as it lasts comes from no caller that speaks."""
 RESUME_MS = 400.0
@@ -80,7 +90,7 @@ class Voice:
     Attributes:
         threshold: the level from which a piece is loud: lower while speech continues.
         quiet_below: a level below this is surely quiet.
-        loud_from: a level above this is surely loud.
+        loud_from: a level above this is surely loud: none where speech may begin, or the line has an offset from zero.
         segment: the speech that continues, as far as is known.
         until: the end of the last piece: for the agent, of its queue.
         onsets: how often it has begun to speak.
@@ -90,7 +100,8 @@ class Voice:
     """
 
     __slots__ = (
-        "_enough", "_floor", "_hasty", "_noise", "_onset_level", "_pieces", "_quiet_from", "_run_at", "_run_from",
+        "_askew", "_enough", "_floor", "_hasty", "_noise", "_onset_level", "_pieces", "_quiet_from", "_run_at",
+        "_run_from",
         "_run_ms", "_run_until", "_sent_at", "_soft_from", "_soft_level", "_soft_until", "began_at", "ended_at",
         "loud_from", "loud_until", "onsets", "quiet_below", "resumed", "segment", "sent_until", "threshold", "until",
         "user",
@@ -100,6 +111,7 @@ class Voice:
         self.user = user
         self._onset_level, self._soft_level = FIRST_LEVEL, SOFT_LEVEL
         self.segment: Segment | None = None
+        self._askew = False
         self._tune()
         self.until = 0.0
         self.loud_until = 0.0
@@ -117,7 +129,16 @@ class Voice:
     def _tune(self) -> None:
         self.threshold = self._onset_level if self.segment is None else self._soft_level
         self.quiet_below = SURELY * self.threshold
-        self.loud_from = SURELY_LOUD * self._onset_level
+        sure = self.segment is not None and not self._askew
+        self.loud_from = SURELY_LOUD * self._onset_level if sure else NEVER
+
+    def look(self, frame: Frame, offset: int, size: int) -> float:
+        """Return the level of a piece of which a few samples do not say enough."""
+        level, mean = measured(frame, offset, size)
+        if abs(mean) > ASKEW_LEAST and abs(mean) > ASKEW * level and not self._askew:
+            self._askew = True
+            self._tune()
+        return level
 
     @property
     def hasty(self) -> bool:

@@ -54,6 +54,8 @@ _INSIDE = frozenset(
 _OWN = frozenset({"customparameters", "customconfig", "inputvariables", "clientstate"})
 """What is the user's own: it may hold objects in objects, and JSON as text, under any name."""
 _PREFIXES = ("sipheader", "xph", "x")
+_PREFIX = re.compile(r"(?:sipheader_)?(?:x-ph-|x-)?", re.IGNORECASE)
+"""A prefix of a user's own name, which carriers may put another before."""
 _DEPTH = 5
 _OWN_DEPTH = 8
 _NODES = 1_000
@@ -154,7 +156,8 @@ class IdPlaces(tuple[IdSource, ...]):  # noqa: SLOT001 - a tuple cannot have any
     def __new__(cls, sources: Iterable[IdSource], own: Iterable[str] = ()) -> IdPlaces:  # noqa: D102, PYI034
         places = super().__new__(cls, sources)
         own = tuple(own)
-        places.names = NAMES | {_plain(name) for name in own}
+        bare = [_PREFIX.sub("", name, count=1) or name for name in own]
+        places.names = NAMES | {_plain(name) for name in (*own, *bare)}
         places.headers = tuple(dict.fromkeys(form for name in own for form in (name, name.replace("_", "-"))))
         return places
 

@@ -140,9 +140,11 @@ def test_unknown_sources_are_refused(sources: Any) -> None:
 
 def test_a_name_of_the_user_s_own_is_found_wherever_the_platform_s_is() -> None:
     """It is compared as the platform's: without case, dashes and a carrier's prefix."""
-    places = checked_sources(("query", "message"), ("sim_id", "Bluejay-Run"))
+    places = checked_sources(("query", "message"), ("sim_id", "Bluejay-Run", "X-Call-Ref"))
     assert list(places) == ["query", "message"]
-    for name in ("sim_id", "SIM-ID", "simId", "X-PH-sim_id", "bluejay_run", "simulation_result_id"):
+    assert "" not in checked_sources(("message",), ("X-", "x-ph-")).names
+    prefixed = ("SipHeader_X-Call-Ref", "X-PH-X-Call-Ref", "x-call-ref")
+    for name in ("sim_id", "SIM-ID", "simId", "X-PH-sim_id", "bluejay_run", "simulation_result_id", *prefixed):
         assert ids_in_query(f"/?{name}=7", places.names) == ["7"]
         assert ids_in_message(json.dumps({"start": {"customParameters": {name: "7"}}}), places.names) == ["7"]
     assert ids_in_query("/?sim_id=7") == []
