@@ -554,7 +554,7 @@ def test_a_spool_that_goes_away_costs_nothing(client: Bluejay, platform: FakePla
     spool.rmdir()
     connected(client).connection_closed({})
     assert report_of(platform).simulation_result_id == ID
-    client.flush(10.0)
+    client.flush(30.0)
     assert states(spool) == [".sent"]
 
 
@@ -625,7 +625,7 @@ def test_a_call_without_tool_calls_is_told_where_tools_are_decorated(
     """Utterances and events, even open ones, are no tool calls; the line names the call and no tool."""
     tools.update({"freeze", "lookup"})
     _end_after(client, _speak)
-    client.flush(10.0)
+    client.flush(30.0)
     (record,) = [record for record in caplog.records if "without a tool call" in record.getMessage()]
     assert (
         record.getMessage() == f"call {ID} ended without a tool call although 2 tools are decorated with @record_tool"

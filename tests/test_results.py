@@ -43,7 +43,7 @@ def report(bluejay: Bluejay, identity: str, *tools: tuple[str, dict[str, Any]]) 
         for name, parameters in tools:
             with recorder.tool_call(name, parameters) as call:
                 call.output = {"frozen": True}
-    assert bluejay.flush(5)
+    assert bluejay.flush(30.0)
 
 
 def compared(expected: list[dict[str, Any]], actual: list[dict[str, Any]]) -> CallResult:

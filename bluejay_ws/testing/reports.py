@@ -229,7 +229,7 @@ class CallReport(AcceptedReport):
 
     # -- expectations -------------------------------------------------------------------------------------------
 
-    def expect_called(self, name: str, *, times: int | None = None, **parameters: Any) -> Self:
+    def expect_called(self, name: str, /, *, times: int | None = None, **parameters: Any) -> Self:
         """Expect a call of the tool with at least these parameters.
 
         Args:

@@ -31,7 +31,7 @@ def agent_thread(handler: Callable[[ServerConnection], Awaitable[None]], **optio
     thread = threading.Thread(target=lambda: loop.run_until_complete(main()))
     thread.start()
     try:
-        assert up.wait(10)
+        assert up.wait(30)
         yield started[0]
     finally:
         loop.call_soon_threadsafe(stop.set)

@@ -60,11 +60,11 @@ def test_a_file_in_use_keeps_its_descriptor(spool: Spool) -> None:
     def hold() -> None:
         with call._lock:
             inside.set()
-            leave.wait(10.0)
+            leave.wait(30.0)
 
     thread = threading.Thread(target=hold)
     thread.start()
-    inside.wait(10.0)
+    inside.wait(30.0)
     assert not call.lend()
     leave.set()
     thread.join()

@@ -119,7 +119,7 @@ def test_making_one_starts_nothing(platform: FakePlatform, tmp_path: Path) -> No
     before = set(ours())  # of other tests' clients, which may still be ending
     station = Station(platform.url, tmp_path)
     assert station.sender.close(1.0)
-    assert station.sender.flush(1.0)
+    assert station.sender.flush(30.0)
     assert set(ours()) <= before
 
 
@@ -127,7 +127,7 @@ def test_a_report_is_delivered(platform: FakePlatform, tmp_path: Path) -> None:
     """From the file to the platform, and the file is marked."""
     with Station(platform.url, tmp_path) as station:
         station.submit("720488")
-        assert station.sender.flush(10.0)
+        assert station.sender.flush(30.0)
         assert station.sender.pending() == 0
         assert [report.simulation_result_id for report in platform.accepted] == ["720488"]
         assert states(tmp_path) == ["720488.sent"]
@@ -137,7 +137,7 @@ def test_so_is_one_without_a_spool(platform: FakePlatform) -> None:
     """Memory is enough as long as the process lives."""
     with Station(platform.url, None) as station:
         station.sender.submit(in_memory())
-        assert station.sender.flush(10.0)
+        assert station.sender.flush(30.0)
     platform.wait_for(1)
 
 
@@ -187,7 +187,7 @@ def test_a_platform_that_lags_gets_no_second_report(platform: FakePlatform, tmp_
     platform.plan(Close(at="answer", accept=True))
     with Station(platform.url, tmp_path) as station:
         station.submit("720488")
-        assert station.sender.flush(10.0)
+        assert station.sender.flush(30.0)
         assert len(platform.accepted) == 1
         assert station.counters["read_back.absent"] == 3
         assert station.counters["read_back.found"] == 1
@@ -375,7 +375,7 @@ def test_closing_ends_the_threads_and_a_later_report_starts_them(platform: FakeP
     assert station.sender.close(10.0)
     wait_until(lambda: set(ours()) <= before)
     station.submit("2")
-    assert station.sender.flush(10.0)
+    assert station.sender.flush(30.0)
     assert station.sender.close(10.0)
     assert len(platform.accepted) == 2
 
@@ -419,12 +419,12 @@ def test_a_forked_child_owns_nothing_and_works(platform: FakePlatform, tmp_path:
                 assert station.sender.pending() == 0
                 running.append(b'["tags","of the child"')
                 station.submit("child")
-                code = 0 if station.sender.flush(10.0) else 2
+                code = 0 if station.sender.flush(30.0) else 2
             finally:
                 os._exit(code)
         _, status = os.waitpid(child, 0)
         assert os.waitstatus_to_exitcode(status) == 0
-        assert station.sender.flush(10.0)
+        assert station.sender.flush(30.0)
         assert sorted(report.simulation_result_id for report in platform.accepted) == ["child", "parent"]
         assert b"of the child" not in next(tmp_path.rglob("running.*.live")).read_bytes()
         running.discard()

@@ -316,7 +316,7 @@ def deliver(bluejay: Bluejay, identity: str) -> None:
             call.output = {"frozen": True}
         recorder.add_event("card frozen")
         recorder.add_trace_id("4bf92f3577b34da6a3ce929d0e0e4736")
-    assert bluejay.flush(10)
+    assert bluejay.flush(30.0)
 
 
 @pytest.mark.parametrize("kept", [True, False])

@@ -196,7 +196,7 @@ def test_endings_run_in_order_on_a_thread_of_their_own() -> None:
     assert thread is not None
     endings.stop()
     endings.stop()
-    thread.join(10.0)
+    thread.join(30.0)
     assert not thread.is_alive()
     assert endings.add("8", lambda: ran.append(8))
     wait_until(lambda: len(ran) == 9)

@@ -188,7 +188,7 @@ def test_an_endpoint_that_is_not_recorded_gets_a_call_of_the_observers(client: B
         seen.append(calls.recorder is INERT)
 
     asyncio.run(call_endpoint(endpoint))
-    client.flush(5.0)
+    client.flush(30.0)
     assert seen == [True, True]
     assert texts(platform) == [("720488", ["Hello"])]
     (closing,) = platform.accepted[0].events
@@ -213,7 +213,7 @@ def test_in_a_recorded_endpoint_the_observer_adds_to_its_call(client: Bluejay, p
         await asyncio.sleep(0.1)
 
     asyncio.run(call_endpoint(endpoint))
-    client.flush(5.0)
+    client.flush(30.0)
     assert texts(platform) == [("720488", ["Hello"])]
 
 
@@ -230,7 +230,7 @@ def test_a_discarded_call_is_not_taken_up_again(client: Bluejay, platform: FakeP
         await until_closed(websocket)
 
     asyncio.run(call_endpoint(endpoint))
-    client.flush(5.0)
+    client.flush(30.0)
     assert texts(platform) == []
 
 
@@ -248,7 +248,7 @@ def test_parameters_of_a_carrier_name_the_call(recorded: bool, client: Bluejay, 
 
     handler = record(client=client, id_from=("header", "message"))(endpoint) if recorded else endpoint
     asyncio.run(call_endpoint(handler, headers=None))
-    client.flush(5.0)
+    client.flush(30.0)
     assert texts(platform) == [("7", ["Hello"])]
 
 
@@ -272,7 +272,7 @@ def test_a_servers_clients_have_calls_of_their_own(client: Bluejay, platform: Fa
         await call_server(handler, {"X-Simulation-Result-Id": "2"})
 
     asyncio.run(main())
-    client.flush(5.0)
+    client.flush(30.0)
     assert sorted(texts(platform)) == [("1", ["Hello"]), ("2", ["Hello"])]
 
 
@@ -292,7 +292,7 @@ def test_a_client_that_takes_anothers_place_gets_its_own_call(client: Bluejay, p
         calls.end()
 
     asyncio.run(main())
-    client.flush(5.0)
+    client.flush(30.0)
     assert sorted(texts(platform)) == [("1", []), ("2", ["Hello"])]
 
 
@@ -308,7 +308,7 @@ def test_any_other_websocket_is_recorded_without_its_frames(client: Bluejay, pla
         calls.end()
 
     asyncio.run(main())
-    client.flush(5.0)
+    client.flush(30.0)
     assert texts(platform) == [("3", ["Hello"])]
     assert client.stats()["recorded"] == 1
 

@@ -256,7 +256,7 @@ def test_a_refused_second_client_is_no_call_and_harms_none(client: Bluejay, plat
             await line.listen()
 
     asyncio.run(main())
-    client.flush(5.0)
+    client.flush(30.0)
     (report,) = platform.accepted
     assert report.simulation_result_id == "1"
     assert said(report) == [("USER", "I lost my card. Please help."), ("AGENT", "It is frozen.")]

@@ -38,7 +38,7 @@ def record(*identities: str) -> None:
         for identity in identities:
             with agent.call({"X-Simulation-Result-Id": identity}) as recorder, recorder.tool_call("freeze_card"):
                 recorder.agent_said("a secret")
-        assert agent.flush(10)
+        assert agent.flush(30.0)
 
 
 def report_ids(url: str, state: str) -> list[str]:

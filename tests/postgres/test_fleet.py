@@ -102,7 +102,7 @@ def test_an_agent_without_a_key_is_delivered_by_another_process(
     with delivering(url, platform):
         for number in range(20):
             call(agent, str(number))
-        assert agent.flush(10)
+        assert agent.flush(30.0)
         platform.wait_for(20)
         eventually(lambda: counts(url, platform) == {"delivered": 20})
     assert platform.duplicates == {}
@@ -127,13 +127,13 @@ def test_a_call_that_goes_on_is_in_the_database_within_a_second(
         for number in range(3):
             recorder.add_event(f"line {number}")
             eventually(partial(holds, f"line {number}"))
-    assert agent.flush(5)
+    assert agent.flush(30.0)
 
 
 def test_a_database_that_is_away_is_not_noticed(server: Any, url: str, platform: FakePlatform, agent: Bluejay) -> None:
     """Calls go on, the local files keep them, and when it is back everything is handed over."""
     call(agent, "before")
-    assert agent.flush(5)
+    assert agent.flush(30.0)
     server.stop()
     try:
         for number in range(5):
@@ -154,7 +154,7 @@ def test_a_call_without_a_local_file_is_handed_over_from_memory(
     monkeypatch.setenv("BLUEJAY_SPOOL_DIRECTORY", str(tmp_path / "file" / "spool"))
     with Bluejay(base_url=platform.url, spool=url) as agent:
         call(agent, "720488")
-        assert agent.flush(5)
+        assert agent.flush(30.0)
     with delivering(url, platform):
         (report,) = platform.wait_for(1)
     assert report.tool_calls
@@ -171,7 +171,7 @@ def test_a_file_that_breaks_is_replaced_by_memory(url: str, platform: FakePlatfo
         recorder.add_event("after")
 
     call(agent, "720488", break_it)
-    assert agent.flush(5)
+    assert agent.flush(30.0)
     with delivering(url, platform):
         (report,) = platform.wait_for(1)
     assert "after" in [event["title"] for event in report.events]
@@ -191,7 +191,7 @@ def test_a_report_that_somebody_removed_is_counted_and_not_waited_for(
     for path in place.rglob("*.ready"):
         path.unlink()
     handover.round = hand_in  # type: ignore[method-assign]
-    assert agent.flush(10)
+    assert agent.flush(30.0)
     assert agent.stats()["dropped.file_removed"] == 1
     assert counts(url, platform) == {}
 
@@ -299,7 +299,7 @@ def test_a_deliverer_looks_once_whether_the_platform_has_it(
     """With ``verify`` a deliverer of a fleet does what a client with files does."""
     platform.read_back.status, platform.read_back.lag_reads = "COMPLETED", int(lost)
     call(agent, "720488")
-    assert agent.flush(5)
+    assert agent.flush(30.0)
     with delivering(url, platform, verify=0.05) as deliverer:
         eventually(lambda: deliverer._counters["verify.differs" if lost else "verify.complete"] == 1)
         assert deliverer.unverified == 0
@@ -358,7 +358,7 @@ def test_a_deliverer_that_dies_while_it_sends_is_followed_by_one_that_looks(
 ) -> None:
     """The report may have arrived: it is looked for, and not sent again."""
     call(agent, "720488")
-    assert agent.flush(5)
+    assert agent.flush(30.0)
     outbox = Outbox(url, platform.url)
     with outbox.link:
         claimed = outbox.claim(30)
@@ -409,7 +409,7 @@ def test_outcomes_lead_to_one_report_or_to_a_reason(
     monkeypatch.setattr(outcomes, "NOT_FOUND_WAITS", (0.05, 0.1))
     platform.plan(*steps)
     call(agent, "720488")
-    assert agent.flush(5)
+    assert agent.flush(30.0)
     with delivering(url, platform):
         eventually(lambda: counts(url, platform) == {state: 1}, 40)
     assert len(platform.accepted) == accepted
@@ -419,7 +419,7 @@ def test_two_deliverers_share_the_work_and_double_nothing(url: str, platform: Fa
     """Each call goes to one of them."""
     for number in range(100):
         call(agent, str(number))
-    assert agent.flush(10)
+    assert agent.flush(30.0)
     with delivering(url, platform) as one, delivering(url, platform) as two:
         platform.wait_for(100, 30)
         eventually(lambda: counts(url, platform) == {"delivered": 100})
@@ -465,7 +465,7 @@ def test_a_deliverer_with_a_refused_key_leaves_the_work_to_others(
 ) -> None:
     """It says so once, and the fleet's breaker does not hear of it."""
     call(agent, "720488")
-    assert agent.flush(5)
+    assert agent.flush(30.0)
     settings = Settings.load(api_key="wrong", base_url=platform.url, spool=False)
     wrong = Deliverer(url, settings, counters=Counters(), workers=1)
     wrong.start()

@@ -739,7 +739,7 @@ class ThreadedAgents:
             for message in (bytes(640), "text", last):
                 websocket.send(message)
                 seen.append(websocket.recv())
-            websocket.close(4001, "bye") if last == "over" else websocket.recv_events_thread.join(10)
+            websocket.close(4001, "bye") if last == "over" else websocket.recv_events_thread.join(30)
         until = time.monotonic() + 10
         while not self.ends and time.monotonic() < until:
             time.sleep(0.001)

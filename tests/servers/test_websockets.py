@@ -575,7 +575,7 @@ def test_a_busy_threaded_handler_does_not_hold_the_report(client: Bluejay, platf
 
     @record(client=client)
     def handler(websocket: SyncServerConnection) -> None:
-        delivered.wait(10)
+        delivered.wait(30)
 
     with sync_agent(handler) as url:
         with sync_connect(url, additional_headers=HEADERS):
@@ -598,17 +598,17 @@ def test_frames_that_came_before_a_threaded_handler_are_counted(client: Bluejay,
 
     def handler(websocket: SyncServerConnection) -> None:
         connected.set()
-        sent.wait(10)
+        sent.wait(30)
         while websocket.recv_messages.frames.qsize() < 3:
             pass
         recorded(websocket)
 
     with sync_agent(handler) as url, sync_connect(url, additional_headers=HEADERS) as websocket:
-        connected.wait(10)
+        connected.wait(30)
         for message in (BINARY, "text", b"ab"):
             websocket.send(message)
         sent.set()
-        inner_entered.wait(10)
+        inner_entered.wait(30)
     assert closing(report_of(platform))["user_frames"] == 2
 
 
@@ -619,7 +619,7 @@ def test_a_connection_that_ended_before_its_threaded_handler_is_reported(
     recorded = record(lambda websocket: None, client=client)
 
     def handler(websocket: SyncServerConnection) -> None:
-        websocket.recv_events_thread.join(10)
+        websocket.recv_events_thread.join(30)
         recorded(websocket)
 
     with sync_agent(handler) as url, sync_connect(url, additional_headers=HEADERS):
@@ -637,7 +637,7 @@ def test_what_came_before_the_end_is_still_recorded_after_it(client: Bluejay, pl
             current_recorder().add_tool_call("late")
 
     def handler(websocket: SyncServerConnection) -> None:
-        websocket.recv_events_thread.join(10)
+        websocket.recv_events_thread.join(30)
         recorded(websocket)
 
     with sync_agent(handler) as url, sync_connect(url, additional_headers=HEADERS) as websocket:

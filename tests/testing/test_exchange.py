@@ -186,7 +186,7 @@ def test_a_hang_lasts_until_the_client_gives_up() -> None:
         hanging.start()
         stage.client.sendall(b"hello?")
         stage.leave()
-        hanging.join(5)
+        hanging.join(30)
         assert not hanging.is_alive()
 
 
@@ -197,7 +197,7 @@ def test_a_tls_handshake_is_broken_off_once_it_has_begun() -> None:
         breaking.start()
         with pytest.raises((ConnectionResetError, ssl.SSLError)):
             ssl.create_default_context().wrap_socket(stage.client, server_hostname="x")
-        breaking.join(5)
+        breaking.join(30)
         stage.client = socket.socket()
 
 

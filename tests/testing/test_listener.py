@@ -139,7 +139,7 @@ def test_a_handler_may_close_the_listener() -> None:
     listener = Listener(close)
     listener.listen()
     with dial(listener):
-        assert closed.wait(5)
+        assert closed.wait(30)
 
 
 def test_what_a_handler_raises_ends_its_connection_only() -> None:
@@ -186,7 +186,7 @@ def test_a_handler_can_replace_its_socket() -> None:
     listener = Listener(replace)
     listener.listen()
     with dial(listener) as sock:
-        assert adopted.wait(5)
+        assert adopted.wait(30)
         listener.close()
         assert sock.recv(1) == b""
 

@@ -140,3 +140,10 @@ def test_the_timeline_is_in_order_of_time() -> None:
         "event   Conn",
     ]
     assert EMPTY.timeline() == "  (an empty report)"
+
+
+def test_parameters_may_have_any_name() -> None:
+    """A tool's parameter may be called `name` or `self`, as the method's own are."""
+    call = {"name": "find", "start_offset_ms": 5, "parameters": {"name": "Ada", "self": 1}}
+    report = CallReport("1", json.dumps({"tool_calls": [call]}).encode(), 0.0)
+    assert report.expect_called("find", name="Ada", self=1) is report
