@@ -437,6 +437,7 @@ class Bluejay:
                 seldom; after ``wait`` the result is returned as it is then (see its ``final``).
 
         Raises:
+            ConfigurationError: the proxy or the certificates that the environment names cannot be used.
             ResultError: it cannot be read.
         """
         with self._reader() as reader:
@@ -446,6 +447,7 @@ class Bluejay:
         """Do what `result` does for all calls of a run, in one GET for each look.
 
         Raises:
+            ConfigurationError: the proxy or the certificates that the environment names cannot be used.
             ResultError: it cannot be read.
         """
         with self._reader() as reader:
@@ -453,10 +455,16 @@ class Bluejay:
 
     @contextlib.contextmanager
     def _reader(self) -> Iterator[ResultReader]:
-        from bluejay_ws.delivery.http import HttpExchange, tls_context  # noqa: PLC0415 - brings httpx
+        from bluejay_ws.delivery.http import HttpExchange, UnusableVariableError, tls_context  # noqa: PLC0415 - brings httpx
         from bluejay_ws.results import ResultReader  # noqa: PLC0415 - no call needs it
 
-        with contextlib.closing(HttpExchange(self.settings, tls_context(self.settings))) as exchange:
+        try:
+            made = HttpExchange(self.settings, tls_context(self.settings))
+        except UnusableVariableError as error:  # its cause quotes the value, which may hold a password
+            raise ConfigurationError(
+                error.variable, f"cannot be used ({error.reason})", "mend or unset it; `bluejay-ws doctor` says how"
+            ) from None
+        with contextlib.closing(made) as exchange:
             yield ResultReader(exchange.look, exchange.read_run, base_url=self.settings.base_url)
 
     def __enter__(self) -> Self:

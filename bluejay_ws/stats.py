@@ -12,7 +12,7 @@ QUIET_SECONDS = 60.0
 """What repeats is said once in so many seconds."""
 
 KINDS_MOST = 200
-"""So many different things are told apart within that time; all others count as one."""
+"""So many different things are distinguished within that time; all others count as one."""
 
 _OTHER = "other"
 

@@ -82,7 +82,7 @@ def record_tool(
     _check(function, name, description)
     if function is not None and getattr(function, _MARK, None) is function:  # recorded already
         if name is None and description is None:
-            return cast("Callable[P, R]", function)
+            return function  # type: ignore[return-value] # mypy forgets what it narrowed
         function = function.__wrapped__  # type: ignore[union-attr]
     if isinstance(function, staticmethod | classmethod):
         inner: Any = record_tool(name=name, description=description)(function.__func__)

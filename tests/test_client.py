@@ -16,6 +16,7 @@ import time
 import traceback
 import weakref
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -224,6 +225,12 @@ def test_where_no_client_can_be_made_the_log_says_why(
         {"x-simulation-result-id": ID},
         [(b"x-simulation-result-id", b"720488")],
         [("X-Simulation-Result-Id", ID), ("x-simulation-result-id", ID)],
+        "Host: localhost\r\nX-Simulation-Result-Id: 720488\r\n\r\n",
+        b"x-simulation-result-id:720488\n",
+        SimpleNamespace(get=dict(HEADERS).get),
+        SimpleNamespace(request=SimpleNamespace(headers=HEADERS)),
+        SimpleNamespace(request_headers=HEADERS),
+        SimpleNamespace(scope={"headers": [(b"x-simulation-result-id", b"720488")]}),
     ],
 )
 def test_a_call_is_named_by_its_headers(headers: object, client: Bluejay, platform: FakePlatform) -> None:
@@ -247,7 +254,7 @@ def test_without_the_header_there_is_no_call_and_no_word(
     assert set(client.stats().values()) == {0}
 
 
-@pytest.mark.parametrize("headers", [5, object(), [1, 2], ["x"]])
+@pytest.mark.parametrize("headers", [5, object(), [1, 2], ["x"], "720488"])
 def test_headers_that_cannot_be_read_are_counted_and_the_call_goes_on(
     headers: object, client: Bluejay, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -8,6 +8,7 @@ that runs is imported.
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -56,8 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         SystemExit: the arguments were wrong, or asked for help.
     """
     words = sys.argv[1:] if argv is None else argv
-    problems = Terminal.of(sys.stderr, os.environ)
-    out = Terminal.of(sys.stdout, os.environ, json_only="--json" in words)
+    nowhere = io.StringIO()  # in the place of streams that the process was started without
+    problems = Terminal.of(sys.stderr or nowhere, os.environ)
+    out = Terminal.of(sys.stdout or nowhere, os.environ, json_only="--json" in words)
     if argv is None:  # a process of its own
         signal.signal(signal.SIGTERM, _terminated)
     try:
@@ -67,7 +69,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         problems.say()
         problems.say("stopped")
         return STOPPED
-    except ReaderLeftError:
+    except ReaderLeftError as left:
+        if left.reason:
+            problems.say(f"bluejay-ws: the output cannot be written: {left.reason}")
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes at exit
         return 1
 

@@ -129,6 +129,8 @@ def _read(read: Any) -> Any:
         return read()
     except ResultError as error:
         raise Problem(f"{error.what} {error.reason}", error.remedy) from None
+    except ConfigurationError as error:
+        raise Problem(f"{error.setting} {error.reason}", error.remedy, exit_code=2) from None
 
 
 def _patience(args: argparse.Namespace) -> float:

@@ -28,7 +28,15 @@ QUIET_SECONDS = 1.0  # a shorter wait needs no word
 
 
 class ReaderLeftError(Exception):
-    """Say that the reader of the output has seen enough, as ``head`` does."""
+    """Say that nobody takes the output any more.
+
+    Args:
+        reason: such as a full disk; empty where the reader has seen enough, as ``head`` does.
+    """
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class Problem(Exception):  # noqa: N818 - it ends a command in order, it is no defect
@@ -215,6 +223,8 @@ class Terminal:
             self._out.flush()
         except BrokenPipeError:
             raise ReaderLeftError from None  # an OSError would be taken for the agent's
+        except OSError as error:
+            raise ReaderLeftError((error.strerror or "unknown").lower()) from None
 
 
 def clean(text: str) -> str:

@@ -76,6 +76,7 @@ class UnusableVariableError(ValueError):
     def __init__(self, variable: str, reason: str) -> None:
         super().__init__(variable, reason)
         self.variable = variable
+        self.reason = reason
         self.detail = f"{variable} of the environment cannot be used ({reason}); mend or unset it, and start again"
 
     def __str__(self) -> str:

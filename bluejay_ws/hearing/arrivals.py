@@ -20,8 +20,12 @@ LEAN = 0.25
 LONGEST_MS = 10_000.0
 """Nothing waits for longer."""
 FRAMES_MOST = 1_000
+STEADY_MS = 80.0
+"""Frames that come one after the other for so long at the pace of speech do not wait any more;"""
 PACE = 0.75
-"""A frame that comes within this share of the length of the one before has waited with it."""
+"""that is, in no less than this share of their length. (A busy machine may hold up a single one.)"""
+LEAST_PACE = 0.25
+"""Each of them, that is, comes no sooner than after this share of the one before."""
 PATIENCE_MS = 60.0
 """If nothing more comes for so long, nothing more has waited."""
 
@@ -62,12 +66,24 @@ class Arrivals:
                 return [self._placed(at, ms, sounds)]
         elif late - self._waiting_ms <= LATE_MS:  # nothing is late any more: they had waited
             return [*self._all_from(self.until), self._placed(min(at, self.until), ms, sounds)]
-        elif at - self.waiting[-1][0] >= PACE * self.waiting[-1][1] or len(self.waiting) >= FRAMES_MOST:
+        elif self._steady(at) or len(self.waiting) >= FRAMES_MOST:
             last_at, last_ms, _ = self.waiting[-1]  # it came as it was spoken, after a pause
             return [*self._all_from(last_at + last_ms - self._waiting_ms), self._placed(at, ms, sounds)]
         self.waiting.append((at, ms, sounds))
         self._waiting_ms += ms
         return []
+
+    def _steady(self, at: float) -> bool:
+        """Return whether the last frames came as fast as they were spoken, up to one that comes now."""
+        span, after = 0.0, at
+        for began, ms, _ in reversed(self.waiting):
+            span += ms
+            if after - began < LEAST_PACE * ms:
+                return False  # these two had waited
+            if span >= STEADY_MS:
+                return at - began >= PACE * span
+            after = began
+        return False
 
     def over(self, now: float) -> list[_Frame]:
         """Return, each with its start, the frames that nothing has followed; at ``now``."""

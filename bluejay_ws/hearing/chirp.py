@@ -103,9 +103,9 @@ class ChirpObserver:
             read, scale = shapes.get(size) or shape(size)
             level, ms = hypot(*read.unpack_from(frame)) * scale, size / BYTES_PER_MS
         else:
-            heard.user_sounds(sounds(frame, size, heard.user), at_ms)
             self._user_frames += 1
             self._user_bytes += size
+            heard.user_sounds(sounds(frame, size, heard.user), at_ms, self._user_bytes)
             return
         self._user_frames += 1
         self._user_bytes += size
@@ -115,7 +115,7 @@ class ChirpObserver:
         arrivals = heard.arrivals
         late = at_ms - arrivals.until
         if late > LATE_MS or arrivals.waiting:
-            heard.user_sounds([(level, ms)], at_ms)
+            heard.user_sounds([(level, ms)], at_ms, self._user_bytes)
             return
         start = arrivals.until + LEAN * late if late > 0.0 else at_ms
         arrivals.until = start + ms
@@ -164,7 +164,7 @@ class ChirpObserver:
         self._user_frames += 1
         self._user_bytes += int(ms * BYTES_PER_MS)
         heard = self._heard or self._open()
-        heard.user_sounds([(level, ms)], at_ms)
+        heard.user_sounds([(level, ms)], at_ms, self._user_bytes)
 
     def agent_heard(self, level: float, ms: float, at_ms: float) -> None:
         """Note agent audio of which a carrier's reader knows the level and the length; see `user_heard`."""
@@ -400,9 +400,13 @@ class _Hearing:
 
     # -- audio --------------------------------------------------------------------------------------------------------
 
-    def user_sounds(self, sounds: Sounds, at: float) -> None:
-        """Take a frame of the caller's: it was spoken when it came, or has waited to be read."""
-        for start, _, pieces in self.arrivals.place(at, sounds, trusted=not self.user.hasty):
+    def user_sounds(self, sounds: Sounds, at: float, size: int) -> None:
+        """Take a frame of the caller's: it was spoken when it came, or has waited to be read.
+
+        ``size`` is that of all its audio so far: of a rehearsal there is more than there was time for.
+        """
+        trusted = not self.user.hasty or size <= at * BYTES_PER_MS
+        for start, _, pieces in self.arrivals.place(at, sounds, trusted=trusted):
             self._hear_user(start, pieces)
 
     def _hear_user(self, start: float, pieces: Sounds) -> None:

@@ -122,7 +122,8 @@ def _called(dump: Callable[..., Any]) -> Any:
 def _fields_of(thing: Any) -> dict[str, Any] | None:
     listed = _attribute(thing, "ListFields")
     if callable(listed):  # protobuf
-        return {one.name: value for one, value in listed()}
+        pairs: Any = listed()
+        return {one.name: value for one, value in pairs}
     if is_dataclass(thing) and not isinstance(thing, type):
         return _named(thing, (one.name for one in fields(thing)))
     names = getattr(thing, "__dict__", None)

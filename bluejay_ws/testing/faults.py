@@ -194,7 +194,7 @@ def is_tls(step: Step) -> bool:
 
 def _check_request(step: Step) -> None:
     if stage(step) not in {"headers", "request"}:
-        message = f"{step} is due before a GET can be told from other requests; use plan()"
+        message = f"{step} is due before it is known whether a request is a GET; use plan()"
         raise ValueError(message)
 
 

@@ -93,18 +93,26 @@ def header_values(headers: Any, name: str) -> list[str]:
 
     Args:
         headers: an object with ``get_list`` (Tornado, httpx), ``getlist`` (Starlette, Werkzeug), ``get_all``
-            (websockets, email, Robyn, Granian) or ``getall`` (aiohttp, Sanic, Litestar), a mapping of names to values
-            or lists of values, a WSGI environ, pairs of text or bytes (ASGI), what has such ``headers`` (an ASGI
-            scope, a request), or None.
+            (websockets, email, Robyn, Granian), ``getall`` (aiohttp, Sanic, Litestar) or only ``get``, a mapping of
+            names to values or lists of values, a WSGI environ, pairs of text or bytes (ASGI), lines of text, what has
+            such headers (an ASGI scope, a request, a connection), or None.
         name: the header's name.
 
     Raises:
         Exception: of any kind, where this is nothing of all that.
     """
-    inside = headers.get("headers") if isinstance(headers, dict) else getattr(headers, "headers", None)
-    if inside is None or isinstance(inside, str | bytes):
-        inside = headers
+    inside = _inside(headers)
     return [] if inside is None else _asked(inside, name) or _scanned(inside, name)
+
+
+def _inside(headers: Any) -> Any:
+    """Return the headers that a scope, a request or a connection has; else what was given."""
+    for one in (headers, getattr(headers, "request", None), getattr(headers, "scope", None)):
+        for name in ("headers", "request_headers"):
+            found = one.get(name) if isinstance(one, dict) else getattr(one, name, None)
+            if found is not None and not isinstance(found, str | bytes):
+                return found
+    return headers
 
 
 def _asked(headers: Any, name: str) -> list[str]:
@@ -115,7 +123,9 @@ def _asked(headers: Any, name: str) -> list[str]:
 
 
 def _scanned(headers: Any, name: str) -> list[str]:
-    pairs: Iterable[Any] = headers
+    pairs: Iterable[Any] = _lines(headers) if isinstance(headers, str | bytes) else headers
+    if hasattr(headers, "get") and not hasattr(headers, "__iter__"):
+        return _texts(headers.get(name))
     for method in ("multi_items", "raw_items", "lists", "items"):  # `items` of some knows one value of each name only
         if hasattr(headers, method):
             pairs = getattr(headers, method)()
@@ -124,6 +134,15 @@ def _scanned(headers: Any, name: str) -> list[str]:
     return [
         text for key, value in pairs if not wanted.isdisjoint(map(str.lower, _texts(key))) for text in _texts(value)
     ]
+
+
+def _lines(text: str | bytes) -> list[tuple[str, str]]:
+    """Return names and values of headers as they were on the wire."""
+    parts = [line.partition(":") for line in "".join(_texts(text)).split("\n")]
+    found = [(key, value.strip(" \t\r")) for key, colon, value in parts if colon]
+    if not found:
+        raise ValueError("these are no headers")
+    return found
 
 
 def _texts(value: Any) -> list[str]:

@@ -143,6 +143,21 @@ def test_ctrl_c_while_a_command_is_imported_shows_no_traceback(
     assert (done.returncode, done.stderr) == (code, said)
 
 
+@pytest.mark.parametrize(
+    ("streams", "code", "said"),
+    [
+        (">&-", 0, ""),
+        (">&- 2>&- <&-", 0, ""),
+        ("> /dev/full", 1, "bluejay-ws: the output cannot be written: no space left on device\n"),
+    ],
+)
+def test_output_that_goes_nowhere_is_no_traceback(streams: str, code: int, said: str, root: Path) -> None:
+    """Streams that are closed, as under some supervisors, and a full disk."""
+    command = f"{sys.executable} -m bluejay_ws completion bash {streams}"
+    done = subprocess.run(["bash", "-c", command], cwd=root, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (code, said)
+
+
 @pytest.mark.parametrize("arguments", [["--json"], ["call", "--json", "-n", "0"], ["outbox", "show", "--js"]])
 def test_wrong_usage_is_a_document_too(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """A script reads one JSON document from any command that was asked for JSON."""

@@ -221,3 +221,32 @@ def test_a_report_of_the_outbox_is_shown_with_its_result(platform: FakePlatform,
     platform.listen()
     assert main(["outbox", "show", "720488", "--spool", spool, "--html", str(page), "--result"]) == 0
     assert "the card is frozen" in page.read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("HTTPS_PROXY", "socks5://ada:secret@localhost:1"),
+        ("all_proxy", "://ada:secret@"),
+        ("no_proxy", "http://[::1"),
+        ("SSL_CERT_FILE", "/none"),
+    ],
+)
+def test_an_unusable_variable_of_the_environment_is_named(
+    variable: str,
+    value: str,
+    platform: FakePlatform,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In one line and in the document, without its value; not in a traceback."""
+    for name in ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    monkeypatch.setenv("BLUEJAY_API_URL", "https://localhost:1")
+    monkeypatch.setenv(variable, value)
+    assert main(["result", "720488", "--json"]) == 2
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["error"].startswith(f"{variable} cannot be used")
+    assert f"{variable} cannot be used" in printed.err
+    assert "secret" not in printed.out + printed.err

@@ -26,7 +26,7 @@ def test_frames_that_waited_were_spoken_one_right_after_the_other() -> None:
 
 def test_after_a_pause_frames_stand_where_they_came() -> None:
     """They come at the pace of speech; so does a long frame, and what nothing is known of."""
-    assert starts([400, 420, 440]) == [400, 420, 440]
+    assert starts([400, 420, 440, 460, 480, 500]) == [400, 420, 440, 460, 480, 500]
     assert starts([400, 500], ms=100.0) == [400, 500]
     assert starts([400, 400, 400], trusted=False) == [400, 400, 400]
     assert starts([400, 420], until=0.0) == [400, 420]
@@ -35,7 +35,14 @@ def test_after_a_pause_frames_stand_where_they_came() -> None:
 
 def test_after_a_pause_and_a_wait_the_last_that_waited_came_as_it_was_spoken() -> None:
     """Before it stands what had waited with it."""
-    assert starts([400, 400, 400, 420]) == [360, 380, 400, 420]
+    assert starts([400, 400, 400, 420, 440, 460, 480]) == [360, 380, 400, 420, 440, 460, 480]
+
+
+def test_a_busy_machine_that_holds_up_one_frame_proves_no_pause() -> None:
+    """The others had waited all the same; and so they had where the handler sleeps again before it has read them."""
+    assert starts([180, 180, 260, 260, 260, 260, 260, 260, 260]) == [100, 120, 140, 160, 180, 200, 220, 240, 260]
+    assert starts([180, 180, 180, 264, 264, 264, 264, 264, 264]) == [100, 120, 140, 160, 180, 200, 220, 240, 260]
+    assert starts([210, 210, 250, 250, 250, 250, 250, 250]) == [100, 120, 140, 160, 180, 200, 220, 240]
 
 
 def test_a_late_network_is_late_and_never_early() -> None:

@@ -61,7 +61,7 @@ def test_refusing_cannot_be_the_rest() -> None:
 @pytest.mark.parametrize("step", [Refuse(), Close(at="connect"), Hang(at="tls")])
 def test_a_plan_for_requests_takes_no_step_that_is_due_before(step: Step) -> None:
     """Nobody knows yet whether it will be a request of that kind."""
-    with pytest.raises(ValueError, match="before a GET can be told from other requests"):
+    with pytest.raises(ValueError, match="before it is known whether a request is a GET"):
         Plan().add_requests([step])
     with pytest.raises(ValueError, match="use plan"):
         Plan().set_rest(step, requests_only=True)
