@@ -371,7 +371,7 @@ def test_hanging_up_ends_what_is_being_heard() -> None:
     log = make_call(Scripted(tone(5_000)), act)
     assert log.of("agent.quiet")[0].at_ms <= log.duration_ms
     paced = make_call(Scripted(tone(5_000)), act, pace=1)
-    assert 20 <= paced.heard_ms < 5_000
+    assert 0 < paced.heard_ms < 5_000
     assert paced.of("agent.quiet")[0].at_ms == paced.duration_ms
 
 
