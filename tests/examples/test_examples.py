@@ -37,7 +37,8 @@ class Example:
         self, identity: str | None = "720488", *, path: str = "", says: Sequence[int] = (500, 300), **options: Any
     ) -> CallLog:
         """Call it, with utterances of so many milliseconds."""
-        human = DigitalHuman(f"ws://localhost:{self.port}{path}", identity, pace=0.05)
+        url = f"ws://localhost:{self.port}{path}"
+        human = DigitalHuman(url, identity, pace=0.05, reaction=5.0)  # a quarter of a second: agents may be held up
         return asyncio.run(human.call([tone(duration) for duration in says], **options))
 
     def calls(self, **options: Any) -> CallLog:
