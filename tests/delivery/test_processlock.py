@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import signal
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from bluejay_ws.delivery.processlock import ProcessLock, lives, sweep
 from tests.delivery.faults import as_ordinary_user, file_size_limit, no_descriptors, read_only
 from tests.delivery.kit import owners
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 NOBODYS = "0123456789abcdef"
 
@@ -200,27 +198,33 @@ def test_a_forked_child_keeps_nothing_of_its_parents(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("ends", [True, False])
 def test_a_child_that_was_forked_behind_our_back_neither_unlocks_nor_holds_up_an_orderly_end(
-    tmp_path: Path, ends: bool
+    tmp_path: Path, root: Path, ends: bool
 ) -> None:
     """It has the same open file: closing ours is not enough, and its own end must not be taken for ours."""
-    import fcntl
+    # In a process without other threads: the child of such a fork waits for ever if one of them held the interpreter.
+    program = f"from tests.delivery.test_processlock import forked; forked({str(tmp_path)!r}, {ends})"
+    subprocess.run([sys.executable, "-c", program], cwd=root, check=True, timeout=50)
 
-    owner = ProcessLock(str(tmp_path))
+
+def forked(directory: str, ends: bool) -> None:
+    """Fork as a C library does, of which Python knows nothing, and see what becomes of the lock."""
+    owner = ProcessLock(directory)
     token = owner.take()
-    (path,) = owners(tmp_path)
+    (path,) = owners(Path(directory))
+    ready, told = os.pipe()
     with path.open() as asking:
         child = ctypes.CDLL(None).fork()
         if not child:
             try:
                 owner.release(unless=() if ends else "not ended")
-                (tmp_path / "told").touch()
-                ctypes.CDLL(None).sleep(60)
+                os.write(told, b"released")
+                time.sleep(60)
             finally:
                 os._exit(1)
-        while not (tmp_path / "told").exists():
-            time.sleep(0.01)
         try:
-            assert lives(str(tmp_path), token)
+            os.close(told)
+            assert os.read(ready, 100) == b"released"
+            assert lives(directory, token)
             assert path.exists()
             owner.release(unless=[])
             fcntl.flock(asking, fcntl.LOCK_SH | fcntl.LOCK_NB)

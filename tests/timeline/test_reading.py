@@ -197,7 +197,7 @@ def test_a_text_cannot_turn_the_pages_own_words() -> None:
 def test_what_is_nested_without_end_is_named_so() -> None:
     """A tool's output may be built by code."""
     nested: list[object] = []
-    for _ in range(5_000):
+    for _ in range(200_000):  # no interpreter follows that
         nested = [nested]
     call = read({"tool_calls": [{"name": "f", "start_offset_ms": 1, "output": {"error": nested}}]})
     assert call.items[0].problem == "failed: nested too deeply"
