@@ -19,6 +19,7 @@ LOUD = 200.0  # root mean square; hold noise stays below 150, and a quiet voice 
 PAUSE_MS = 300.0  # a shorter pause belongs to the same stretch of speech
 CLICK_MS = 45.0  # a shorter stretch is no speech
 STILL_TO_COME_MS = 150.0  # speaking over less than this of the other's speech interrupts nobody
+ROUNDING_MS = 0.01  # of times that two sides computed, each in its way
 
 
 class Span(NamedTuple):
@@ -117,10 +118,10 @@ def latencies(user: Sequence[Span], agent: Sequence[Span]) -> list[Span]:
     """
     waits = []
     for index, turn in enumerate(user):
-        if any(answer.start_ms < turn.end_ms < answer.end_ms for answer in agent):
+        if any(answer.start_ms + ROUNDING_MS < turn.end_ms < answer.end_ms for answer in agent):
             continue
         limit = user[index + 1].start_ms if index + 1 < len(user) else float("inf")
-        starts = [answer.start_ms for answer in agent if turn.end_ms <= answer.start_ms < limit]
+        starts = [answer.start_ms for answer in agent if turn.end_ms - ROUNDING_MS <= answer.start_ms < limit]
         if starts:
             waits.append(Span(turn.end_ms, starts[0]))
     return waits

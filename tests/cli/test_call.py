@@ -301,7 +301,7 @@ def test_an_agent_at_a_path_is_called_there(port: bool, tmp_path: Path, capsys: 
         "import asyncio, os\nfrom websockets.asyncio.server import serve\n"
         "def refuse(connection, request):\n"
         "    return None if request.path == '/media' else connection.respond(404, 'no')\n"
-        "async def agent(websocket):\n    await websocket.wait_closed()\n"
+        "async def agent(websocket):\n    await websocket.recv()\n"
         "async def main():\n"
         "    async with serve(agent, '127.0.0.1', int(os.environ.get('PORT', 0)), process_request=refuse):\n"
         "        await asyncio.sleep(60)\nasyncio.run(main())\n"

@@ -6,6 +6,7 @@ must end in order, and each call must be delivered once and whole, by it or by t
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from typing import TYPE_CHECKING
@@ -138,14 +139,15 @@ def test_an_agent_survives_a_short_write_at_any_byte(stage: DiskStage, usual: Ru
 
 
 def remove(spool: Path) -> None:
-    """Remove the directory with everything in it."""
-    shutil.rmtree(spool)
+    """Remove the directory with everything in it, also what the agent puts there meanwhile."""
+    while spool.exists():
+        shutil.rmtree(spool, ignore_errors=True)
 
 
 def empty(spool: Path) -> None:
     """Put an empty directory in the place of the spool."""
-    shutil.rmtree(spool)
-    spool.mkdir()
+    remove(spool)
+    spool.mkdir(exist_ok=True)
 
 
 def move_away(spool: Path) -> None:
@@ -155,8 +157,10 @@ def move_away(spool: Path) -> None:
 
 def exchange_for_a_file(spool: Path) -> None:
     """Put a file in the place of the spool."""
-    shutil.rmtree(spool)
-    spool.write_text("not a directory")
+    while not spool.is_file():
+        remove(spool)
+        with contextlib.suppress(IsADirectoryError):  # the agent has made it again
+            spool.write_text("not a directory")
 
 
 def exchange_for_a_link(spool: Path) -> None:

@@ -68,3 +68,9 @@ def test_latency_is_the_wait_for_an_answer() -> None:
     user = [Span(0, 1_000), Span(3_000, 4_000), Span(5_000, 6_000), Span(8_000, 9_000)]
     agent = [Span(1_700, 2_500), Span(6_400, 7_000), Span(8_500, 9_500)]
     assert latencies(user, agent) == [Span(1_000, 1_700), Span(6_000, 6_400)]
+
+
+def test_an_answer_at_once_is_a_wait_however_its_time_was_computed() -> None:
+    """A millionth of a millisecond before the end of the question is no interruption, and no silence."""
+    question, answer = Span(0.0, 1199.9999998151907), Span(1199.9999998079147, 1399.9)
+    assert latencies([question], [answer]) == [Span(question.end_ms, answer.start_ms)]
