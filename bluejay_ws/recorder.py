@@ -747,8 +747,8 @@ class Recorder:
     def _write_rest(self) -> None:
         while self._unwritten:  # a correction that was under way on another thread may still come
             for number in list(self._unwritten):
-                one = self._unwritten.pop(number)
-                if one._recorder is not None:
+                one = self._unwritten.pop(number, None)
+                if one is not None and one._recorder is not None:
                     self._write(one, journal.done)
 
     def _cut(self, one: Utterance, ms: float) -> None:

@@ -123,7 +123,9 @@ def _asked(headers: Any, name: str) -> list[str]:
 
 
 def _scanned(headers: Any, name: str) -> list[str]:
-    pairs: Iterable[Any] = _lines(headers) if isinstance(headers, str | bytes) else headers
+    if isinstance(headers, str | bytes):
+        headers = _lines(headers)
+    pairs: Iterable[Any] = headers
     if hasattr(headers, "get") and not hasattr(headers, "__iter__"):
         return _texts(headers.get(name))
     for method in ("multi_items", "raw_items", "lists", "items"):  # `items` of some knows one value of each name only
