@@ -552,12 +552,13 @@ def test_a_directory_that_may_not_be_entered_keeps_no_client_from_being_made(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A process that dropped its rights often stands in such a directory: without SSL_CERT_FILE nobody looks there."""
-    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):  # old versions of httpx look there themselves
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(Path, "stat", no_permission)
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    look = Path.stat
+
+    def stat(self: Path, *, follow_symlinks: bool = True) -> os.stat_result:
+        if not self.is_absolute():
+            raise PermissionError(self)
+        return look(self, follow_symlinks=follow_symlinks)
+
+    monkeypatch.setattr(Path, "stat", stat)
     assert tls_context(settings("https://127.0.0.1:1")).check_hostname
-
-
-def no_permission(self: Path, **_: object) -> None:
-    """Stand for a directory of somebody else's."""
-    raise PermissionError(self)

