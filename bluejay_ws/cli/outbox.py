@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["add_parser", "age_of", "reason_of", "run", "state_of", "without_text"]
 
 POLL = 0.1
+TO_SEND = (READY, SENDING)
 SOON = "by a running agent within a minute, by `outbox deliver` now"
 SOON_BY_FLEET = "by a running `bluejay-ws deliver`"
 TEXT = """\
@@ -304,7 +305,7 @@ def _deliver(args: argparse.Namespace, place: _Place, terminal: Terminal) -> int
     if args.kept_apart:
         for entry in place.apart():
             outbox.send_to(place.directory, entry.name, Settings.load().destination)
-    before = _waiting(place.entries())
+    before = _waiting(place.entries(states=TO_SEND))
     if before:
         with terminal.waiting(f"sending {plural(before, 'report')}"):
             _send(place, args.seconds)
@@ -325,14 +326,16 @@ def _send(place: _Directory, patience: float) -> None:
         bluejay.sender.start()
         until = time.monotonic() + patience
         # A file that is renamed at this moment is in no listing; the sender still counts it.
-        while (_waiting(place.entries()) or bluejay.sender.pending()) and time.monotonic() < until:
+        while _waiting(place.entries(states=TO_SEND)) or bluejay.sender.pending():
+            if time.monotonic() >= until:
+                return
             time.sleep(POLL)
 
 
 def _waiting(entries: Sequence[Entry]) -> int:
     """Return how many reports wait that a delivery from here sends: those for this platform."""
     mine = {"", Settings.load().destination}
-    return sum(entry.place in mine and entry.name.state in {READY, SENDING} for entry in entries)
+    return sum(entry.place in mine and entry.name.state in TO_SEND for entry in entries)
 
 
 def _found(ids: Sequence[str], place: _Place) -> list[Name]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, NamedTuple
 
@@ -20,6 +19,7 @@ from websockets.exceptions import ConnectionClosed
 
 from tests.servers.asgi_server import uvicorn_server
 from tests.servers.behaviours import BINARY, HEADERS, Notes, Wrap
+from tests.servers.sanic_server import sanic_server
 
 
 class Line(NamedTuple):
@@ -144,14 +144,8 @@ def _sanic(served: Served, wrap: Wrap) -> Any:
 
 @contextlib.asynccontextmanager
 async def sanic(served: Served, wrap: Wrap) -> AsyncIterator[str]:
-    app = _sanic(served, wrap)
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        server = await app.create_server(sock=listening, return_asyncio_server=True, access_log=False)
-        await server.startup()
-        await server.start_serving()
-        yield f"ws://127.0.0.1:{listening.getsockname()[1]}"
-        server.close()
-        await server.wait_closed()
+    async with sanic_server(_sanic(served, wrap)) as url:
+        yield url
 
 
 @contextlib.asynccontextmanager

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,6 +16,7 @@ from bluejay_ws import current_recorder, record
 from bluejay_ws.servers.asgi import BluejayMiddleware
 from tests.servers import behaviours_web
 from tests.servers.asgi_server import HEADERS, uvicorn_server
+from tests.servers.sanic_server import sanic_server
 from tests.support import report_of
 
 if TYPE_CHECKING:
@@ -136,14 +136,8 @@ def _sanic(handler: Callable[[Any], Any]) -> Any:
 @contextlib.asynccontextmanager
 async def sanic(handler: Callable[[Any], Any], app: Callable[[Any], Any]) -> AsyncIterator[str]:
     """A handler on Sanic's own server."""
-    made = _sanic(handler)
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        server = await made.create_server(sock=listening, return_asyncio_server=True, access_log=False)
-        await server.startup()
-        await server.start_serving()
-        yield f"ws://127.0.0.1:{listening.getsockname()[1]}"
-        server.close()
-        await server.wait_closed()
+    async with sanic_server(_sanic(handler)) as url:
+        yield url
 
 
 @contextlib.asynccontextmanager
