@@ -34,6 +34,7 @@ from bluejay_ws.delivery import admin
 from bluejay_ws.delivery.sender import Sender
 from bluejay_ws.delivery.spool import Spool
 from bluejay_ws.exceptions import ConfigurationError, DeliveryError
+from bluejay_ws.servers.websockets import tap_of
 from bluejay_ws.settings import Retry, Secret
 from bluejay_ws.testing.platform import Answer, FakePlatform, Hang
 
@@ -755,7 +756,9 @@ async def agent(websocket: ServerConnection) -> None:
     recorder = current_recorder()
     if websocket.request is not None and websocket.request.path == "/observer":
         recorder.hear_with(BrokenObserver())
-        websocket.protocol.bluejay_tap.observer = BrokenObserver()  # type: ignore[attr-defined]
+        tap = tap_of(websocket.protocol)
+        assert tap is not None
+        tap.observer = BrokenObserver()  # type: ignore[assignment]
     async for message in websocket:
         recorder.user_said(str(message))
         with recorder.tool_call("freeze", {"last4": "4242"}) as tool:
