@@ -863,7 +863,7 @@ class Recorder:
         found = given.lower().removeprefix("0x").replace("-", "") if type(given) is str else ""
         if not found.strip("0 "):
             return self._drop("trace_id", "a trace id was dropped: it is no text, or no span was current")
-        self._add_texts("trace_ids", (found if _TRACE_ID.fullmatch(found) else given,))
+        self._add_texts("trace_ids", (found if _TRACE_ID.fullmatch(found) else str(given),))
         return self._tools_come_from(_TRACE)
 
     def _add_metadata(self, values: dict[str, Any]) -> None:
