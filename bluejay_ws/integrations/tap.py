@@ -414,7 +414,7 @@ class Tap:
         return None
 
     def _interrupted(self, key: Any, *, at: float | None = None, by: str = "user") -> None:
-        """Record an interruption; the same ``key`` is the same one. It stands where the caller began, if that is known."""
+        """Record an interruption, where the caller began if that is known; the same ``key`` is the same one."""
         if key in self._interruptions:
             return
         self._interruptions[key] = None
