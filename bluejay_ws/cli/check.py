@@ -63,7 +63,7 @@ exit codes:
   2    a scenario or the agent is unusable
   3    only times are wrong, and this machine was too
        slow to measure them
-  130  stopped by Ctrl-C
+  130  stopped by Ctrl-C; 143 by SIGTERM
 """
 
 
@@ -278,7 +278,7 @@ def _started(args: argparse.Namespace, variables: dict[str, str], terminal: Term
     """Start the agent's process and give its URL."""
     variables |= {"PORT": str(args.port)} if args.port is not None else {}
     try:
-        with started(args.command, variables, stop_seconds=STOP_SECONDS) as agent:
+        with started(args.command, variables, terminal, stop_seconds=STOP_SECONDS) as agent:
             found = agent.wait_for_port(args.port, START_SECONDS, terminal)
             yield f"ws://127.0.0.1:{found}"
     except Problem as problem:
