@@ -145,22 +145,19 @@ class HttpExchange:
             ),
             extensions={"trace": self._progress.trace, "timeout": httpx.Timeout(settings.timeout).as_dict()},
         )
-        self._update_url = httpx.URL(settings.base_url + UPDATE_PATH)
+        self._urls = {UPDATE_PATH: httpx.URL(settings.base_url + UPDATE_PATH)}
 
     def post(self, body: bytes) -> Answer | Failure:
         """Send a report; never raises."""
-        return self._exchange("POST", self._update_url, body, ANSWER_LIMIT)
+        return self._exchange("POST", UPDATE_PATH, body, ANSWER_LIMIT)
 
     def look(self, simulation_result_id: str) -> Answer | Failure:
         """Read a result back; never raises."""
-        return self._get(RETRIEVE_PATH, simulation_result_id, RESULT_LIMIT)
+        return self._exchange("GET", RETRIEVE_PATH + quote(simulation_result_id, safe=""), None, RESULT_LIMIT)
 
     def read_run(self, run_id: str) -> Answer | Failure:
         """Read the results of a whole run; never raises. The route is the official SDK's."""
-        return self._get(RETRIEVE_RUN_PATH, run_id, RUN_LIMIT)
-
-    def _get(self, path: str, name: str, limit: int) -> Answer | Failure:
-        return self._exchange("GET", self._settings.base_url + path + quote(name, safe=""), None, limit)
+        return self._exchange("GET", RETRIEVE_RUN_PATH + quote(run_id, safe=""), None, RUN_LIMIT)
 
     def abort_if_late(self, now: float) -> None:
         """End an exchange that takes longer than it may in total, wherever it hangs; for another thread."""
@@ -171,16 +168,17 @@ class HttpExchange:
         """Close the connections."""
         self._transport.close()
 
-    def _exchange(self, method: str, url: httpx.URL | str, body: bytes | None, limit: int) -> Answer | Failure:
+    def _exchange(self, method: str, path: str, body: bytes | None, limit: int) -> Answer | Failure:
         self._progress.begin(self._clock() + self._settings.timeout * STEPS)
         try:
-            return self._request(method, url, body, limit)
+            return self._request(method, path, body, limit)
         except Exception as error:  # noqa: BLE001 - whatever it is, it says how far the exchange came
             return failure_of(error, self._progress)
         finally:
             self._progress.deadline = math.inf
 
-    def _request(self, method: str, url: httpx.URL | str, body: bytes | None, limit: int) -> Answer:
+    def _request(self, method: str, path: str, body: bytes | None, limit: int) -> Answer:
+        url = self._urls.get(path) or self._settings.base_url + path
         request = self._new_request(method, url, content=body)
         key = self._settings.api_key
         if key is not None:
