@@ -17,7 +17,7 @@ from websockets.exceptions import WebSocketException
 from bluejay_ws.cli.agentprocess import started
 from bluejay_ws.cli.arguments import count, new_parser, port
 from bluejay_ws.cli.conversation import new_id
-from bluejay_ws.cli.dialling import check_url
+from bluejay_ws.cli.dialling import APART, check_url
 from bluejay_ws.cli.inprocess import hosted, served
 from bluejay_ws.cli.terminal import Problem, Terminal, clean, plural
 from bluejay_ws.testing.judging import judge, latencies_of, percentile
@@ -299,7 +299,8 @@ async def _make_all(
         url = f"{base}/{args.path.lstrip('/')}" if args.path else base
         try:
             async with asyncio.TaskGroup() as calls:
-                for one in runs:
+                for number, one in enumerate(runs):
+                    await asyncio.sleep(APART if 0 < number < args.calls else 0)
                     calls.create_task(make(one, url))
         except ExceptionGroup as group:  # what is unusable once is so for all
             raise group.exceptions[0] from None
