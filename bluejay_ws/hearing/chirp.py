@@ -36,7 +36,7 @@ PIECE = 20 * BYTES_PER_MS
 """Frames are listened to in pieces of 20 ms: a long one may hold a pause."""
 PIECE_MS = 20.0
 PIECES_MOST = 500
-GONE_MS = 600.0
+GONE_MS = 3_000.0
 """A caller whose audio does not come for so long, in the middle of speech, has stopped; till then it may be waiting."""
 LATEST_MS = 1e10
 FIRST_TEXTS = 8
@@ -459,7 +459,8 @@ class _Hearing:
         self.user.refresh()
         self.agent.refresh()
         spoken = self.arrivals.until
-        self.user.lapse(now if now - spoken > GONE_MS else min(now, spoken))
+        gone = now - spoken > GONE_MS and not self.arrivals.waiting
+        self.user.lapse(now if gone else min(now, spoken))
         self.agent.lapse(now)
         self.turns.settle(now)
 
@@ -528,6 +529,8 @@ class _Hearing:
     def add_text(self, utterance: Utterance, at: float) -> Stretch:
         """Add a text to its stretch, and return that."""
         if utterance.by_user:
+            for start, _, pieces in self.arrivals.hurried():
+                self._hear_user(start, pieces)
             speaks = self.user.segment is not None and at - self.user.loud_until < PAUSE_MS
             return self.user_texts.add(utterance, at, speaks=speaks)
         stretch = self.agent_texts.add(utterance, at, caller_began=self.user.began_at)
