@@ -92,6 +92,8 @@ class Tap:
         self._replies: dict[Any, Reply] = {}
         self._tools: dict[Any, ToolCallBlock | None] = {}  # None: over
         self._tool_names: dict[Any, str] = {}
+        self._told_tools: dict[Any, tuple[str, Any]] = {}  # as they were recorded
+        self._twins: dict[Any, Any] = {}  # of an open tool call: another one with its id
         self._early: dict[Any, Any] = {}  # outputs of tool calls that are still to come
         self._unnamed = count(1)  # tool calls without an id
         self._descriptions: dict[str, str | None] = {}
@@ -424,20 +426,38 @@ class Tap:
 
     # -- tools -------------------------------------------------------------------------------------------------
 
-    def _tool(self, key: Any, name: str | None, arguments: Any, description: str | None = None) -> None:
-        """Open a tool call; the same ``key`` is the same call, None is always another one."""
+    def _tool(
+        self, key: Any, name: str | None, arguments: Any, description: str | None = None, *, another: bool = False
+    ) -> None:
+        """Open a tool call; the same ``key`` is the same call, None is always another one.
+
+        Some services count their ids anew in each reply: what is plainly ``another`` call is one, whatever its id.
+        """
+        arguments = _arguments(arguments)
         if key is None:
             key = _NO_ID, next(self._unnamed)
         elif key in self._tools:
-            return
+            if not self._is_another(key, name, arguments, another=another):
+                return
+            if self._tools[key] is not None:  # both are open: the first answer is the first one's
+                self._twins[key] = key = _NO_ID, next(self._unnamed)
         name = name or self._tool_names.get(key) or "unknown"
         description = description or self._descriptions.get(name)
-        block = self.recorder.tool_call(name, _arguments(arguments), description)
+        block = self.recorder.tool_call(name, arguments, description)
         self._tools[key], self._tool_names[key] = block.__enter__(), name
-        forget_oldest(self._tools, 1_000)
-        forget_oldest(self._tool_names, 1_000)
+        self._told_tools[key] = name, arguments
+        for kept in (self._tools, self._tool_names, self._told_tools, self._twins):
+            forget_oldest(kept, 1_000)
         if key in self._early:
             self._leave_tool(key, self._early.pop(key))
+
+    def _is_another(self, key: Any, name: str | None, arguments: Any, *, another: bool) -> bool:
+        """Return whether a call is not the one that had its id before."""
+        known_name, known = self._told_tools.get(key, (name, arguments))
+        if self._tools[key] is not None:
+            return bool(name) and name != known_name and key not in self._twins
+        differs = type(known) is dict is type(arguments) and known != arguments and bool(known and arguments)
+        return another or differs or (bool(name) and name != known_name)
 
     def _tool_output(self, key: Any, output: Any, name: Any = None) -> None:
         """End a tool call with what it answered."""
@@ -455,6 +475,8 @@ class Tap:
 
     def _leave_tool(self, key: Any, output: Any, name: Any = None) -> None:
         """End a tool call; what comes before its call waits for it."""
+        if key in self._twins and self._tools.get(key) is None:
+            key = self._twins.pop(key)
         if key not in self._tools:
             key = self._without_id(key, name)
         block = self._tools.get(key)

@@ -206,6 +206,30 @@ def test_tool_calls_without_an_id_are_as_many_as_there_were() -> None:
     ]
 
 
+@pytest.mark.parametrize("calls", [[("f", 1), ("g", 1)], [("f", 1), ("f", 2)], [("f", 1), ("f", 1)], [("f", 1)]])
+@pytest.mark.parametrize("repeats", [1, 2])
+def test_an_id_that_is_counted_anew_in_each_reply_is_another_call(calls: list[tuple[str, int]], repeats: int) -> None:
+    """Another name, other arguments, or another reply: another call. The same again is told twice."""
+    stream = Stream(OpenAIRealtimeTap)
+    for number_of, (name, value) in enumerate(calls):
+        told = {"type": "response.function_call_arguments.done", "call_id": "call_0", "response_id": f"r{number_of}"}
+        stream.received(*[{**told, "name": name, "arguments": f'{{"n": {value}}}'}] * repeats)
+        item = {"type": "function_call_output", "call_id": "call_0", "output": f"answer {number_of}"}
+        stream.sent(*[{"type": "conversation.item.create", "item": item}] * repeats)
+        stream.received(*[{**told, "name": name, "arguments": f'{{"n": {value}}}'}] * repeats)
+    assert stream.tools() == [(name, {"n": value}, f"answer {n}") for n, (name, value) in enumerate(calls)]
+
+
+def test_two_open_calls_with_one_id_are_answered_in_order() -> None:
+    """They have two names; a third answer is for none."""
+    stream = Stream(DeepgramTap)
+    calls = [{"id": "c", "name": name, "arguments": "{}"} for name in ("f", "g")]
+    stream.received({"type": "FunctionCallRequest", "functions": calls})
+    for content in ("first", "second", "third"):
+        stream.sent({"type": "FunctionCallResponse", "id": "c", "content": content})
+    assert stream.tools() == [("f", {}, "first"), ("g", {}, "second")]
+
+
 def test_an_output_that_is_seen_before_its_call_is_that_calls() -> None:
     """Two directions of a connection may be read by two tasks."""
     stream = Stream(AssemblyAITap).sent({"type": "tool.result", "call_id": "c", "result": '{"ok": true}'})
