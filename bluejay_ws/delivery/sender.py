@@ -282,10 +282,11 @@ class Sender:
 
     def _http_client(self) -> Client:
         with _making:
-            from bluejay_ws.delivery.http import HttpExchange, tls_context  # noqa: PLC0415 - brings httpx
+            from bluejay_ws.delivery.http import HttpExchange, say_odd_no_proxy, tls_context  # noqa: PLC0415
 
             if self._context is None:
                 self._context = tls_context(self._settings)
+                say_odd_no_proxy(self._counters)
             settings = replace(self._settings, timeout=self._timeout)
             return HttpExchange(settings, self._context, clock=self._clock)
 

@@ -124,6 +124,17 @@ def test_a_variable_that_keeps_a_client_from_being_made(
     assert "127.0.0.1:1" not in found[where]
 
 
+@pytest.mark.parametrize("value", ["fd00:12:34::/64", "localhost,[::1]", "http://[::1"])
+def test_what_does_nothing_in_no_proxy_is_named(doctor: Doctor, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    """Whoever wrote it believes that it counts; clients are made all the same."""
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.setenv("NO_PROXY", value)
+    monkeypatch.setenv("BLUEJAY_API_URL", "https://127.0.0.1:1")
+    _, found = doctor.look()
+    assert found["proxy"].startswith("note: NO_PROXY has networks")
+    assert "no answer from" in found["platform"]
+
+
 def test_a_proxy_that_works_is_mentioned(doctor: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
     """Reports go through it, which is worth knowing when something is wrong."""
     for other in ("no_proxy", "NO_PROXY"):
