@@ -229,8 +229,8 @@ class Attempts:
 
     def _body(self, delivery: Delivery, parts: Sequence[Part]) -> bytes:
         limit = CUT_OUTPUT if delivery.history.cut else None
-        bodies = [part.bodies for part in parts]
-        return journal.assemble(bodies, simulation_result_id=delivery.simulation_result_id, output_limit=limit)
+        facts = [part.facts for part in parts]
+        return journal.assemble(facts, simulation_result_id=delivery.simulation_result_id, output_limit=limit)
 
     def _apply(self, delivery: Delivery, parts: Sequence[Part], lease: Lease, decision: Decision) -> Decision:
         if decision.state is State.DELIVERED:
@@ -314,7 +314,7 @@ class Attempts:
         return self._not_found(delivery, unknown, lease, outcome, _worst(seen.values()))
 
     def _alone(self, delivery: Delivery, part: Part) -> bytes:
-        return journal.assemble([part.bodies], simulation_result_id=delivery.simulation_result_id)
+        return journal.assemble([part.facts], simulation_result_id=delivery.simulation_result_id)
 
     def _found(self, delivery: Delivery, found: list[Part], parts: list[Part], lease: Lease) -> Decision:
         self._deliver(delivery, found, lease, "read_back")

@@ -75,7 +75,7 @@ class ClaimedLease(NoLease):
                 self._empty.append(report.report_id)
             else:
                 facts = journal.facts(parsed.bodies)
-                self.reports.append(StoredReport(report.report_id, state, parsed.bodies, facts, noted))
+                self.reports.append(StoredReport(report.report_id, state, facts, noted))
 
     def mark(self, report_id: str, state: State, note: Mapping[str, object]) -> bool:
         """Note where a report stands; the database hears of it with the settlement."""

@@ -52,6 +52,7 @@ _SUFFIXES = {
     State.PARKED: PARKED,
 }
 _STATES = {suffix: state for state, suffix in _SUFFIXES.items()} | {LIVE: State.WAITING}
+_SAID = {state.value: state for state in State}
 # Earlier versions held these for a person, although a machine can go on.
 _CONTINUES = frozenset({"unreadable", "unsettled"})
 
@@ -182,7 +183,7 @@ class FileLease:
             self.parked |= {file.name.report_id}
         else:
             report_id = file.name.report_id
-            self.reports.append(StoredReport(report_id, state, file.bodies, file.facts, noted))
+            self.reports.append(StoredReport(report_id, state, file.facts, noted))
 
     def mark(self, report_id: str, state: State, note: Mapping[str, object]) -> bool:
         """Write down where a report stands; see `Lease.mark`."""
@@ -221,9 +222,8 @@ def _rank(file: LockedFile) -> tuple[bool, bool, int]:
 def _state_of(name: Name, noted: Mapping[str, object]) -> State:
     """Return where a report stands: as the last note says, for a name may have been refused; else as its name says."""
     said = noted.get("state")
-    if name.state == SENT or said not in {state.value for state in State}:
-        return _STATES[name.state]
-    return State(said)
+    known = _SAID.get(said) if isinstance(said, str) else None
+    return _STATES[name.state] if name.state == SENT or known is None else known
 
 
 class Spool:

@@ -71,14 +71,12 @@ class StoredReport:
     Args:
         report_id: of the connection.
         state: as it was written down last.
-        bodies: its lines, without check sums.
-        facts: what the lines say of the call.
+        facts: what its lines say of the call, and its items.
         noted: what was noted last of its delivery.
     """
 
     report_id: str
     state: State
-    bodies: Sequence[bytes] = field(repr=False)
     facts: CallFacts
     noted: Mapping[str, Any]
 

@@ -275,7 +275,7 @@ class Worker:
         if self.client is None or isinstance(self.client, NoClient):
             self.client = self._pool.make_client()
         if not self._pool.queue.inbox.empty():
-            self._pool.wake()
+            self._pool.look_soon()
         if isinstance(item, Report | Delivery):
             self._pool.queue.handle(item, self.client)
         self.busy_since = None
@@ -308,6 +308,7 @@ class Workers:
         self.clock = clock
         self.idle = idle
         self._stopped = False
+        self._rests = True
         self._make_client = make_client
         self._chores = chores
         self._counters = counters
@@ -329,6 +330,12 @@ class Workers:
         """Let the scheduler look again. Never waits."""
         with contextlib.suppress(RuntimeError):  # rung already
             self._bell.release()
+
+    def look_soon(self) -> None:
+        """Let the scheduler see whether more workers are needed, if it does not do so by itself."""
+        if self._rests:
+            self._rests = False
+            self.wake()
 
     def stop(self, seconds: float) -> None:
         """Let the threads end, and wait for them so long at most."""
@@ -393,6 +400,7 @@ class Workers:
             except Exception as error:  # noqa: BLE001 - the scheduler is what everything depends on
                 self._failed(error)
                 wait = TICK
+            self._rests = wait > BUSY_TICK
             self._bell.acquire(timeout=max(0.001, wait))
 
     def _round(self) -> float:
