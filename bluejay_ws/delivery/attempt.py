@@ -20,7 +20,7 @@ from bluejay_ws.delivery.outcomes import (
     decide_look,
     read_result,
 )
-from bluejay_ws.delivery.store import NoLease, Report
+from bluejay_ws.delivery.store import Lease, Report
 from bluejay_ws.log import say, say_seldom
 from bluejay_ws.wire import journal
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from bluejay_ws.delivery.delivery import Delivery, Part
-    from bluejay_ws.delivery.store import Lease, Store
+    from bluejay_ws.delivery.store import Store
     from bluejay_ws.settings import Settings
     from bluejay_ws.stats import Counters
 
@@ -103,7 +103,7 @@ class Attempts:
             self._counters.add(f"spool.lease_{type(error).__name__}")
             if not delivery.reports or any(report.bodies is None for report in delivery.reports.values()):
                 return _wait(max(OTHERS_WAIT, backoff(5, self._retry, self._random())), "store")
-            lease = NoLease()
+            lease = Lease()
         with lease:
             if lease.live or lease.busy:
                 return _wait(CALL_WAIT if lease.live else OTHERS_WAIT, "busy")
