@@ -414,15 +414,26 @@ class Tap:
         return None
 
     def _interrupted(self, key: Any, *, at: float | None = None, by: str = "user") -> None:
-        """Record an interruption; the same ``key`` is the same one."""
+        """Record an interruption, where the caller began if that is known; the same ``key`` is the same one."""
         if key in self._interruptions:
             return
         self._interruptions[key] = None
         forget_oldest(self._interruptions)
+        at = self._broke_in_at() if at is None and by == "user" else at
         at_ms = None if at is None else int(at)
         if by == "user":
             self._broken_in_at = self._now() if at_ms is None else at_ms
         self.recorder.interruption(at_ms=at_ms, by=by, source=self.provider)
+
+    def _broke_in_at(self) -> float | None:
+        """Return when the caller began who breaks in: as the service says, else as our own ear heard it."""
+        speech = next(reversed(self._speeches.values()), None)
+        told = None if speech is None or speech.text else speech.start
+        at = self.ear.current() if told is None else told
+        if at is None:
+            return None
+        heard = (one for one in self._replies.values() if one.start is not None)
+        return at if any(one.plays_from <= at < one.plays_from + one.audio_ms for one in heard) else None
 
     # -- tools -------------------------------------------------------------------------------------------------
 

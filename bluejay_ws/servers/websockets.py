@@ -72,14 +72,13 @@ def tap_of(protocol: Any) -> ProtocolTap | None:
 class ProtocolTap(base.Watched):
     """What notes the frames of one protocol object, as one of its `websockets.extensions.Extension` objects."""
 
-    __slots__ = ("agent_fragments", "clock", "protocol", "started", "user_fragments")
+    __slots__ = ("agent_fragments", "protocol", "started", "user_fragments")
 
     name = "bluejay_ws"
 
     def __init__(self, call: Call, protocol: Any) -> None:
         super().__init__(call)
         self.protocol = protocol
-        self.clock = call.clock
         self.started = call.started
         self.user_fragments: _Fragments | None = None
         self.agent_fragments: _Fragments | None = None
