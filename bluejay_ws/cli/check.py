@@ -343,8 +343,8 @@ async def _make(one: Run, url: str, platform: FakePlatform, lateness: Lateness) 
 async def _report_of(call: str, platform: FakePlatform) -> AcceptedReport:
     """Wait for a call's report.
 
-    In virtual time the wait holds everything up, in turns with what the agent still has to do: a thread would make time
-    real for the other calls.
+    In virtual time a short wait alternates with what the agent still has to do: a thread would make time real for the
+    other calls.
 
     Raises:
         TimeoutError: none came.

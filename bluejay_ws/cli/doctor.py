@@ -128,7 +128,7 @@ def _checked(what: str, check: Callable[[], Iterable[Finding]]) -> Iterator[Find
     """Run one check; one that fails itself is a finding, never a traceback."""
     try:
         yield from check()
-    except Exception as error:  # noqa: BLE001 - the other checks go on
+    except Exception as error:  # noqa: BLE001 - the other checks are made too
         yield Finding(what, "wrong", f"the check itself failed ({type(error).__name__})", "please report this")
 
 

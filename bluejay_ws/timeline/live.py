@@ -1,4 +1,4 @@
-"""The page of calls that go on: served on this machine, and changed as they happen.
+"""The page of live calls: served on this machine, and changed as they happen.
 
 A server on loopback, with a secret word in its path, so that neither another machine nor another user's page reads what
 is said. It runs on threads of the standard library: it must serve callers of any event loop, and its readers are one or
