@@ -125,7 +125,6 @@ class Deliverer:
             raise SpoolError(
                 shown(self._url), "is in order, but no thread can be started", "raise the limit: ulimit -u"
             )
-        self._start_missing()
 
     def _start(self, target: Callable[[], None]) -> bool:
         thread = threading.Thread(target=target, name="bluejay_ws-deliverer", daemon=True)
@@ -138,7 +137,7 @@ class Deliverer:
         return True
 
     def _start_missing(self) -> None:
-        """Start the threads that do not run yet; those that cannot be started now are tried again each round."""
+        """Start the threads that do not run yet; what cannot be started now is tried again. Only `_mind` calls it."""
         while self._missing and not self._stop.is_set() and self._start(self._missing[0]):
             del self._missing[0]
 
@@ -217,6 +216,7 @@ class Deliverer:
         outbox = self._outbox()
         self._watched.append(outbox.link)
         renewed = tidied = time.monotonic()
+        self._start_missing()
         while not self._stop.wait(self._look_every):
             self._woken()
             self._start_missing()

@@ -386,16 +386,22 @@ def _try_again(sender: weakref.ref[Sender]) -> None:
         known.try_again()
 
 
-def preload() -> None:
+def preload(database: object = None) -> None:
     """Import the HTTP client now, while nobody waits: a thread that does so during a call would hold the interpreter.
 
     On a running event loop nothing is done: somebody might be speaking there. A fork waits until the import is over.
+
+    Args:
+        database: where reports are handed to one, its driver is imported instead.
+
+    Raises:
+        ConfigurationError: the driver is not installed.
     """
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         with _making:
-            import_module("bluejay_ws.delivery.http").import_client()
+            import_module(f"bluejay_ws.delivery.{'handover' if database else 'http'}").import_client()
 
 
 _senders: weakref.WeakSet[Sender] = weakref.WeakSet()
