@@ -68,7 +68,7 @@ class Cell:
         more = [f"{self.frame_ms} ms frames"] * (self.frame_ms != 20) + ["a quiet voice"] * (self.user_rms < 1_000)
         more += ["echo"] * self.echo + ["marks"] * self.marks + ["a late network"] * (self.jitter_ms > 10)
         more += ["a real voice"] * self.real
-        more += ["a handler that sleeps"] * (self.stall_ms > 0)
+        more += [f"a handler that sleeps for up to {self.stall_ms:.0f} ms"] * (self.stall_ms > 0)
         more += ["comfort noise"] * (self.comfort_rms > 0)
         more += [f"the agent's frames of {self.agent_frame_ms} ms"] * (self.agent_frame_ms is not None)
         return ", ".join((self.background, f"events {self.events}", self.sending, *more))
@@ -160,7 +160,7 @@ class _Maker:
             awake = begin + self.chance.uniform(0.3, 1.0) * self.cell.stall_ms
             asleep.append((begin, awake))
         for at, number, kind, what in sorted(self.items):
-            if kind in {"user_audio", "user_text"}:
+            if kind in {"user_audio", "user_text", "user_said"}:
                 at = next((wakes for sleeps, wakes in asleep if sleeps <= at < wakes), at)  # noqa: PLW2901
                 at = last = max(at, last + 0.2)  # noqa: PLW2901
             read.append((at, number, kind, what))

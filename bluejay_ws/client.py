@@ -278,9 +278,12 @@ class Bluejay:
 
     def _link_trace(self, call: Call) -> None:
         trace = sys.modules.get("opentelemetry.trace")  # who has a current span has imported it
-        context = trace.get_current_span().get_span_context() if trace is not None else None
-        if context is not None and context.is_valid:
-            call.recorder.add_trace_id(f"{context.trace_id:032x}")
+        try:
+            context = trace.get_current_span().get_span_context() if trace is not None else None
+            if context is not None and context.is_valid:
+                call.recorder.add_trace_id(context.trace_id)
+        except Exception as error:  # noqa: BLE001 - a broken tracing set-up costs the link, and not the report
+            call.recorder.failed("trace_id", error)
 
     def _is_foreign(self, identity: str) -> bool:
         """Return whether this is a call of the local caller, and the platform is somebody's account: counted, said."""

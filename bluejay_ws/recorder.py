@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import itertools
 import logging
+import re
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic_core import from_json
 
 from bluejay_ws.blocks import Block, EventBlock, ToolCallBlock, UtteranceBlock
-from bluejay_ws.hearing.utterances import NOTHING, Utterance, cut_text, place
+from bluejay_ws.hearing.utterances import CUT_MARK, NOTHING, Utterance, cut_text, place
 from bluejay_ws.interrupts import of_a_value
 from bluejay_ws.log import say_seldom
 from bluejay_ws.wire import items, journal
@@ -47,6 +48,7 @@ _DOUBLED = (
     "(docs/providers.md, "
     '"Tools that are counted twice")'
 )
+_TRACE_ID = re.compile("[0-9a-f]{32}")
 _FAR_MS = 24 * 3_600_000.0
 """What lies a day from a call's start is no time of that call."""
 _REDACTION_FAILED = "[redaction failed]"
@@ -461,8 +463,13 @@ class Recorder:
         """Add words to find the call by; a tag given twice counts once."""
         self._unless_closed("tags", self._add_texts, "tags", tags)
 
-    def add_trace_id(self, trace_id: str) -> None:
-        """Link an OpenTelemetry trace (32 hexadecimal digits) to the call."""
+    def add_trace_id(self, trace_id: str | int) -> None:
+        """Link an OpenTelemetry trace to the call; the same one twice is linked once.
+
+        Args:
+            trace_id: 32 hexadecimal digits, or the number itself. One that is empty or zero is no trace: it is dropped
+                and counted.
+        """
         self._unless_closed("trace_id", self._link, trace_id)
 
     def add_metadata(self, **values: Any) -> None:
@@ -721,7 +728,10 @@ class Recorder:
         words = self._words_of(text)
         if not words:
             return self._withdrawn(one, "empty_utterance")
-        one._words, one._heard_ms = words, None
+        if words.endswith((CUT_MARK, "...")):  # cut already
+            one._words, one._heard_ms = words, None
+        else:
+            one._words = cut_text(words, one._share)
         return self._rewrite(one)
 
     def _words_of(self, text: object) -> str:
@@ -770,6 +780,7 @@ class Recorder:
         whole = one._audio_ms or one._end_ms - one._start_ms
         if heard >= whole:
             return False
+        one._share *= heard / whole
         self._keep_share(one, heard / whole)
         one._end_ms = min(one._end_ms, one._start_ms + int(heard))
         return True
@@ -847,9 +858,13 @@ class Recorder:
         for value in (found,) if isinstance(found, str) else found:
             self._keep(journal.item(kind, items.text(value)))
 
-    def _link(self, trace_id: str) -> None:
-        self._add_texts("trace_ids", (trace_id,))
-        self._tools_come_from(_TRACE)
+    def _link(self, trace_id: str | int) -> None:
+        given = f"{trace_id:032x}" if type(trace_id) is int else trace_id
+        found = given.lower().removeprefix("0x").replace("-", "") if type(given) is str else ""
+        if not found.strip("0 "):
+            return self._drop("trace_id", "a trace id was dropped: it is no text, or no span was current")
+        self._add_texts("trace_ids", (found if _TRACE_ID.fullmatch(found) else str(given),))
+        return self._tools_come_from(_TRACE)
 
     def _add_metadata(self, values: dict[str, Any]) -> None:
         notes: list[str] = []

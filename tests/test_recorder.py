@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import Any
@@ -897,3 +898,18 @@ def test_an_utterance_may_be_told_how_long_it_lasts() -> None:
     placed = Call(heard=Ear(Span(None, None), Span(None, None)))
     placed.recorder.agent_said("Hello.").lasts(ms=400)
     assert [one.utterance for one in placed.report().recorded_transcript or []] == ["Hello."]
+
+
+def test_one_trace_is_linked_once_however_it_is_written() -> None:
+    """As a number, with dashes, in capitals; what is no trace at all is counted, and warns of nothing."""
+    call, trace = Call(), "0af7651916cd43dd8448eb211c80319c"
+    for given in (trace, trace.upper(), f"0x{trace}", str(uuid.UUID(trace)), int(trace, 16)):
+        call.recorder.add_trace_id(given)
+    assert call.report().trace_ids == [trace]
+    call = Call()
+    nothing: Any = None
+    for given in ("", "0" * 32, 0, nothing):
+        call.recorder.add_trace_id(given)
+    call.recorder.add_tool_call("look_up")
+    assert call.report().trace_ids is None
+    assert call.counters.snapshot() == {"dropped.trace_id": 4}

@@ -49,6 +49,20 @@ def test_what_was_heard_in_part_is_cut_in_proportion_and_marked(span: Span | Non
     assert said(call) == [("I can offer you three…", 1_000, 1_900)]
 
 
+@pytest.mark.parametrize("placed", [True, False])
+def test_what_is_corrected_after_it_was_cut_is_cut_too(placed: bool) -> None:
+    """The words were others, and no more of the audio was heard; words that end in the mark are taken as they are."""
+    for words, kept in (("We can sell you five boats with a sail.", "We can sell you…"), ("We can…", "We can…")):
+        span = Span(1_000.0, None)
+        call = Call(heard=None if placed else Ear(span, span))
+        times: dict[str, Any] = {"start_offset_ms": 1_000, "end_offset_ms": 3_000} if placed else {}
+        one = call.recorder.agent_said("I can offer you three rooms with a view.", **times)
+        one.heard(ms=700)
+        one.text = words
+        span.end_ms = 3_000.0
+        assert said(call)[0][:2] == (kept, 1_000)
+
+
 def test_what_was_heard_to_its_end_is_not_cut() -> None:
     """More than all of it is all of it; ``audio_ms`` says how much that is."""
     call = Call()

@@ -281,6 +281,7 @@ def run(
     troubles: Sequence[Trouble | None] = (REFUSED,),
     *,
     reads: Sequence[Trouble | None] | None = None,
+    measured: bool = False,
     traced: bool = False,
 ) -> tuple[Account, Seen]:
     """Let so many calls end during the first half of an outage; then let the platform come back for good.
@@ -291,7 +292,8 @@ def run(
         seed: of the jitter.
         troubles: what requests meet, in turns; a flapping platform has a None among them.
         reads: what reading a result meets, in turns; default: the same.
-        traced: whether memory is that of Python objects, which takes long; else that of the process.
+        measured: whether to measure the memory of the process, which takes a while.
+        traced: whether to measure that of Python objects in place of it, which takes long.
 
     Returns:
         The account, and what the platform saw.
@@ -306,7 +308,7 @@ def run(
             lambda now, read: None if now >= back_at else next(read_turns if read else turns),
         )
         with _tracing() if traced else nullcontext():
-            _ends_while_away(outage, calls, seconds, back_at)
+            _ends_while_away(outage, calls, seconds, back_at, measured=measured or traced)
         outage.seen.back_at = back_at
         fresh = [_fresh_call(outage) for _ in range(FRESH)]
         outage.pass_until(back_at + 2 * HOUR)
@@ -335,14 +337,14 @@ def _fresh_call(outage: Outage) -> tuple[str, float]:
     return f"call-{len(outage.records) - 1}", ended
 
 
-def _ends_while_away(outage: Outage, calls: int, seconds: float, back_at: float) -> None:
+def _ends_while_away(outage: Outage, calls: int, seconds: float, back_at: float, *, measured: bool) -> None:
     start = outage.now
     for number in range(calls):
         outage.pass_until(start + seconds / 2 * number / calls)
         outage.now = max(outage.now, start + seconds / 2 * number / calls)
         outage.call()
     outage.pass_until(outage.now + 1.0)
-    first = outage.memory()
+    first = outage.memory() if measured else 0
     outage.pass_until(back_at)
     outage.now = max(outage.now, back_at)
-    outage.seen.waiting_bytes = (first, outage.memory())
+    outage.seen.waiting_bytes = (first, outage.memory() if measured else 0)

@@ -173,7 +173,7 @@ def _children(size: Size, seed: int) -> Iterator[Line]:
 
 def _outages(size: Size, seed: int) -> Iterator[Line]:
     for name, seconds in (("an hour", outage.HOUR), ("a day", 24 * outage.HOUR)):
-        account, seen = outage.run(seconds, size.waiting, seed)
+        account, seen = outage.run(seconds, size.waiting, seed, measured=True)
         yield Line(f"platform away for {name} (clock moved by hand)", account, _seen(seen))
     for name, (posts, reads) in outage.KINDS.items():
         account, seen = outage.run(30.0, min(200, size.waiting), seed, posts, reads=reads)

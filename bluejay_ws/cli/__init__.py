@@ -64,11 +64,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         signal.signal(signal.SIGTERM, _terminated)
     try:
         return _run(words, out, problems)
-    except KeyboardInterrupt:
-        out.document({"error": "stopped", "remedy": "", "exit_code": STOPPED})
+    except (KeyboardInterrupt, _Terminated) as end:
+        word, code = ("terminated", TERMINATED) if isinstance(end, _Terminated) else ("stopped", STOPPED)
+        out.document({"error": word, "remedy": "", "exit_code": code})
         problems.say()
-        problems.say("stopped")
-        return STOPPED
+        problems.say(word)
+        return code
     except ReaderLeftError as left:
         if left.reason:
             problems.say(f"bluejay-ws: the output cannot be written: {left.reason}")
@@ -76,8 +77,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
+class _Terminated(SystemExit):
+    """SIGTERM came. asyncio lets this one through, so that an agent which was started here is stopped."""
+
+
 def _terminated(*_: object) -> None:
-    sys.exit(TERMINATED)  # in order: an agent that was started here is stopped
+    raise _Terminated(TERMINATED)
 
 
 def _run(argv: Sequence[str], out: Terminal, problems: Terminal) -> int:

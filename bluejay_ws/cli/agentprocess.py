@@ -97,12 +97,16 @@ class AgentProcess:
         words = self.last_words()
         return Problem(message, f"it said: {words[-1]}" if words else "it wrote nothing", exit_code=3)
 
-    def stop(self, seconds: float) -> None:
+    def stop(self, seconds: float, terminal: Terminal) -> None:
         """Ask the agent and its children to end, and kill what is left after so many seconds, or at another Ctrl-C."""
         try:
             self._signal(signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):
+            with terminal.waiting(f"waiting up to {seconds:.0f} s for the agent to end; Ctrl-C kills it"):
                 self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            terminal.wrapped(
+                "  killed    ", f"The agent did not end within {seconds:.0f} s of SIGTERM.", style="yellow"
+            )
         finally:
             self._signal(signal.SIGKILL)
             self.process.wait()
@@ -113,12 +117,15 @@ class AgentProcess:
 
 
 @contextlib.contextmanager
-def started(command: str, environment: Mapping[str, str], *, stop_seconds: float) -> Iterator[AgentProcess]:
+def started(
+    command: str, environment: Mapping[str, str], terminal: Terminal, *, stop_seconds: float
+) -> Iterator[AgentProcess]:
     """Start an agent with a spool of its own, and stop it on the way out.
 
     Args:
         command: as on a command line; no shell reads it.
         environment: variables that it gets besides our own and ``BLUEJAY_SPOOL``.
+        terminal: says that the agent takes long to end.
         stop_seconds: how long it may take to end before it is killed.
 
     Raises:
@@ -134,7 +141,7 @@ def started(command: str, environment: Mapping[str, str], *, stop_seconds: float
             yield agent
         finally:
             if agent is not None:
-                agent.stop(stop_seconds)
+                agent.stop(stop_seconds, terminal)
 
 
 @contextlib.contextmanager

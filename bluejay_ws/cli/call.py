@@ -74,7 +74,7 @@ exit codes:
   2    wrong usage
   3    the agent cannot be reached or did not start
   4    the agent refused the connection
-  130  stopped by Ctrl-C
+  130  stopped by Ctrl-C; 143 by SIGTERM
 """
 
 
@@ -170,7 +170,7 @@ def _call_started(args: argparse.Namespace, conversation: Conversation, terminal
         if args.port is not None:
             variables["PORT"] = str(args.port)
         terminal.wrapped("starting   ", args.command)
-        with started(args.command, variables, stop_seconds=STOP_SECONDS) as agent:
+        with started(args.command, variables, terminal, stop_seconds=STOP_SECONDS) as agent:
             try:
                 return _talk(wanted, conversation, platform, agent, variables, args, terminal)
             except Problem:

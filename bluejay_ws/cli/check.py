@@ -17,19 +17,18 @@ from websockets.exceptions import WebSocketException
 from bluejay_ws.cli.agentprocess import started
 from bluejay_ws.cli.arguments import count, new_parser, port
 from bluejay_ws.cli.conversation import new_id
-from bluejay_ws.cli.dialling import check_url
+from bluejay_ws.cli.dialling import APART, check_url
 from bluejay_ws.cli.inprocess import hosted, served
-from bluejay_ws.cli.pages import write_report_page
 from bluejay_ws.cli.terminal import Problem, Terminal, clean, plural
 from bluejay_ws.testing.judging import judge, latencies_of, percentile
 from bluejay_ws.testing.platform import FakePlatform
-from bluejay_ws.testing.rehearsal import Lateness, prepare, rehearse
+from bluejay_ws.testing.rehearsal import TRUSTED_MS, Lateness, prepare, rehearse
 from bluejay_ws.testing.scenarios import Scenario, ScenarioError, StepError, line_of_step, load
 from bluejay_ws.testing.virtual_time import VirtualTimeLoop
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from bluejay_ws.cli.arguments import Commands
@@ -63,7 +62,7 @@ exit codes:
   2    a scenario or the agent is unusable
   3    only times are wrong, and this machine was too
        slow to measure them
-  130  stopped by Ctrl-C
+  130  stopped by Ctrl-C; 143 by SIGTERM
 """
 
 
@@ -278,7 +277,7 @@ def _started(args: argparse.Namespace, variables: dict[str, str], terminal: Term
     """Start the agent's process and give its URL."""
     variables |= {"PORT": str(args.port)} if args.port is not None else {}
     try:
-        with started(args.command, variables, stop_seconds=STOP_SECONDS) as agent:
+        with started(args.command, variables, terminal, stop_seconds=STOP_SECONDS) as agent:
             found = agent.wait_for_port(args.port, START_SECONDS, terminal)
             yield f"ws://127.0.0.1:{found}"
     except Problem as problem:
@@ -289,34 +288,46 @@ def _started(args: argparse.Namespace, variables: dict[str, str], terminal: Term
 async def _make_all(
     runs: Sequence[Run], serving: Serving, platform: FakePlatform, args: argparse.Namespace, terminal: Terminal
 ) -> None:
-    free = asyncio.Semaphore(args.calls)
+    free, lateness = asyncio.Semaphore(args.calls), Lateness()
 
     async def make(one: Run, url: str) -> None:
         async with free:
-            await _make(one, url, platform)
+            await _make(one, url, platform, lateness)
         _show(one, terminal)
 
-    async with serving as base:
+    async with serving as base, _watched(lateness):
         url = f"{base}/{args.path.lstrip('/')}" if args.path else base
         try:
             async with asyncio.TaskGroup() as calls:
-                for one in runs:
+                for number, one in enumerate(runs):
+                    await asyncio.sleep(APART if 0 < number < args.calls else 0)
                     calls.create_task(make(one, url))
         except ExceptionGroup as group:  # what is unusable once is so for all
             raise group.exceptions[0] from None
 
 
-async def _make(one: Run, url: str, platform: FakePlatform) -> None:
-    lateness = Lateness()
+@contextlib.asynccontextmanager
+async def _watched(lateness: Lateness) -> AsyncIterator[None]:
+    """Measure how late this machine is; in virtual time it never is."""
+    if isinstance(asyncio.get_running_loop(), VirtualTimeLoop):
+        yield
+        return
     watch = asyncio.create_task(lateness.watch())
+    try:
+        yield
+    finally:
+        watch.cancel()
+
+
+async def _make(one: Run, url: str, platform: FakePlatform, lateness: Lateness) -> None:
+    began = lateness.mark()
     try:
         log = await rehearse(one.scenario, one.sounds, url, one.call, seed=one.seed, close_timeout=2.0)
     except (OSError, TimeoutError, WebSocketException) as error:
         words = f"{type(error).__name__}: {error}"
         raise Problem(f"the agent at {url} cannot be called: {words}", exit_code=UNUSABLE) from None
-    finally:
-        watch.cancel()
-    one.late_ms, one.trusted, one.duration_ms = lateness.p99_ms, lateness.is_trusted, log.duration_ms
+    one.late_ms, one.duration_ms = lateness.p99_ms(began), log.duration_ms
+    one.trusted = one.late_ms <= TRUSTED_MS
     try:
         accepted = await _report_of(one.call, platform)
     except TimeoutError:
@@ -399,6 +410,8 @@ def _write(args: argparse.Namespace, runs: Sequence[Run], slower: Sequence[str],
     except OSError as error:
         raise Problem(f"cannot write {str(error.filename)!r}: {error.strerror}", exit_code=UNUSABLE) from None
     if args.html:
+        from bluejay_ws.cli.pages import write_report_page  # noqa: PLC0415 - takes a quarter of the time to import
+
         for one in runs:
             if one.report is not None:
                 expected = _expected(one.scenario) or None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from websockets.exceptions import WebSocketException
 
 from bluejay_ws.cli.conversation import Conversation, await_report, call_faults, report_faults
-from bluejay_ws.cli.dialling import problem_of
+from bluejay_ws.cli.dialling import APART, problem_of
 from bluejay_ws.cli.terminal import Terminal, plural
 from bluejay_ws.cli.timeline import count_items
 
@@ -54,13 +54,14 @@ def hold_many(conversation: Conversation, calls: int, platform: FakePlatform | N
 
 
 async def _make(conversations: list[Conversation]) -> list[Made]:
-    return await asyncio.gather(*(_make_one(each) for each in conversations))
+    return await asyncio.gather(*(_make_one(each, number * APART) for number, each in enumerate(conversations)))
 
 
-async def _make_one(conversation: Conversation) -> Made:
+async def _make_one(conversation: Conversation, wait: float) -> Made:
     made = Made(conversation.simulation_result_id)
+    await asyncio.sleep(wait)
     try:
-        made.log = await conversation.make()
+        made.log = await conversation.make(compression=False)
         made.faults = call_faults(made.log)
     except (OSError, UnicodeError, ImportError, WebSocketException) as error:
         problem = problem_of(error, conversation.url)

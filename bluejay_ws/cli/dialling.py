@@ -18,11 +18,13 @@ if TYPE_CHECKING:
 
     from bluejay_ws.testing.caller import CallLog
 
-__all__ = ["BAD_USAGE", "REFUSED", "UNREACHABLE", "RefusalProblem", "check_url", "dial", "problem_of"]
+__all__ = ["APART", "BAD_USAGE", "REFUSED", "UNREACHABLE", "RefusalProblem", "check_url", "dial", "problem_of"]
 
 BAD_USAGE, UNREACHABLE, REFUSED = 2, 3, 4
 EXAMPLE = "ws://localhost:8765"
 BETWEEN_TRIES = 0.25
+APART = 0.025
+"""Seconds between the first dials of calls that are made at once: each takes work, and holds up the others' frames."""
 REFUSALS = {
     401: ("the agent wants credentials, or others", "give --user and --password"),
     403: ("the agent refuses the connection", "check its path, its origin rules and its credentials"),

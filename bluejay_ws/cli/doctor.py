@@ -20,6 +20,7 @@ from bluejay_ws.cli.probe import ask, culprit
 from bluejay_ws.cli.terminal import Problem, Terminal, plural
 from bluejay_ws.delivery import admin as outbox
 from bluejay_ws.delivery import filesystem
+from bluejay_ws.delivery.http import odd_no_proxy
 from bluejay_ws.delivery.names import HELD, LIVE, PARKED, READY, SENDING
 from bluejay_ws.delivery.postgres_admin import PostgresAdmin
 from bluejay_ws.exceptions import ConfigurationError, SpoolError
@@ -180,6 +181,9 @@ def _client(settings: Settings) -> Iterator[Finding]:
     names = [name for name in ("HTTPS_PROXY", "ALL_PROXY") if os.environ.get(name) or os.environ.get(name.lower())]
     if names and settings.base_url.startswith("https:"):
         yield Finding("proxy", "ok", f"{names[0]} is set: reports go through a proxy")
+    if name := odd_no_proxy():
+        what = f"{name} has networks, URLs or addresses in brackets, which do nothing here"
+        yield Finding("proxy", "note", what, "write names and plain addresses, separated by commas")
 
 
 def _answer(settings: Settings) -> Finding:

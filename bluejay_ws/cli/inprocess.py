@@ -27,6 +27,7 @@ __all__ = ["hosted", "served"]
 
 HERE = "127.0.0.1"
 STOP_SECONDS = 5
+STARTUP_FAILED = 3  # the code with which uvicorn leaves when the lifespan failed
 FORMS = "a handler of websockets under @record, an ASGI application (FastAPI, Starlette) or an aiohttp Application"
 
 
@@ -119,8 +120,11 @@ async def _on_uvicorn(agent: Any, listener: socket.socket) -> AsyncIterator[None
     server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign, assignment] # Ctrl-C is for this command
 
     async def serving() -> None:
-        with contextlib.suppress(SystemExit):  # how it says that its start failed
+        try:
             await server.serve(sockets=[listener])
+        except SystemExit as failed:
+            if failed.code != STARTUP_FAILED:
+                raise
 
     task = asyncio.create_task(serving())
     while not server.started:

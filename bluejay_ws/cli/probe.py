@@ -22,7 +22,8 @@ __all__ = ["Client", "Reply", "ask", "culprit"]
 
 NOBODY = "bluejay-ws-doctor"  # an id that no call has
 NO_REPORT = b"{}"  # names no call: Bluejay's API has to refuse it, and to say why
-VARIABLES = ("NO_PROXY", "ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY")
+VARIABLES = ("ALL_PROXY", "HTTPS_PROXY")
+REMEDY = "write it like http://proxy:3128; for a SOCKS proxy: pip install 'httpx[socks]'"
 CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 REFUSED_KEY = frozenset({401, 403})
 UNCLEAR = frozenset({200, 400, 404, 422})
@@ -73,7 +74,7 @@ def culprit(settings: Settings) -> Client:
     for name in given:
         with _only(name, given):
             if not _works(settings, context):
-                return Client(name.upper(), "cannot be used by the HTTP client", _remedy(name.upper()))
+                return Client(name.upper(), "cannot be used by the HTTP client", REMEDY)
     return Client("the HTTP client", "cannot be made", "check the proxy variables of the environment")
 
 
@@ -141,12 +142,6 @@ def _only(name: str, names: list[str]) -> Iterator[None]:
         yield
     finally:
         os.environ.update(others)
-
-
-def _remedy(name: str) -> str:
-    if name == "NO_PROXY":
-        return "write names and IPv4 addresses, separated by commas; leave IPv6 networks and brackets out"
-    return "write it like http://proxy:3128; for a SOCKS proxy: pip install 'httpx[socks]'"
 
 
 def _reason(error: BaseException) -> str:

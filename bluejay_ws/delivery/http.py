@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import logging
+import math
 import os
 import socket
 import ssl
@@ -15,10 +17,12 @@ import zlib
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from bluejay_ws.delivery.breaker import retry_after
 from bluejay_ws.delivery.outcomes import Answer, Failure, Phase
+from bluejay_ws.log import say
 from bluejay_ws.version import VERSION
 from bluejay_ws.wire.platform import API_KEY_HEADER, RETRIEVE_PATH, RETRIEVE_RUN_PATH, UPDATE_PATH
 
@@ -28,14 +32,19 @@ if TYPE_CHECKING:
     import httpx
 
     from bluejay_ws.settings import Settings
+    from bluejay_ws.stats import Counters
 
-__all__ = ["HttpExchange", "UnusableVariableError", "tls_context"]
+__all__ = ["HttpExchange", "UnusableVariableError", "odd_no_proxy", "say_odd_no_proxy", "tls_context"]
 
 ANSWER_LIMIT = 64 * 1024
 # A result holds the platform's own transcript and scores beside what we look for; the shorter limit would
 # leave long calls unreadable for ever.
 RESULT_LIMIT = 8 * 1024 * 1024
 RUN_LIMIT = 64 * 1024 * 1024  # all calls of a run in one answer
+ODD_NO_PROXY = (
+    "%s of the environment has networks, URLs or addresses in brackets, which do nothing here: write names and plain "
+    "addresses, separated by commas"
+)
 # Shorter than any server keeps an idle connection: a request that meets a closing one has an unknown outcome.
 KEEPALIVE = 2.0
 # The whole exchange may take so many times the limit for each of its steps.
@@ -89,21 +98,39 @@ def _explained(error: Exception, *names: str) -> Exception:
     return error if found is None else UnusableVariableError(found, type(error).__name__)
 
 
-def _unusable_proxy(error: Exception) -> Exception:
-    """Find out which proxy variable a client could not be made of: each by itself, and else the list of exceptions."""
+def _transport(settings: Settings, context: ssl.SSLContext) -> httpx.HTTPTransport:
+    """Return what carries requests. httpx's client above it, with its cookies and redirects, costs as much again."""
     import httpx  # noqa: PLC0415 - see tls_context
 
-    for name in ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
-        value = os.environ.get(name)
-        if not value:
-            continue
-        try:
-            # As httpx does with what it finds in the environment.
-            proxy = value if "://" in value else f"http://{value}"
-            httpx.Client(proxy=proxy, trust_env=False, verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)).close()
-        except Exception as worse:  # noqa: BLE001 - this is the one
-            return UnusableVariableError(name, type(worse).__name__)
-    return _explained(error, "NO_PROXY", "no_proxy")
+    limits = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=KEEPALIVE)
+    proxy = _proxy(settings.base_url)
+    try:
+        return httpx.HTTPTransport(verify=context, limits=limits, proxy=proxy and httpx.Proxy(proxy))
+    except Exception as error:
+        raise _explained(error, "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY") from error
+
+
+def _proxy(base_url: str) -> str | None:
+    """Return the proxy that the environment names for this address, unless NO_PROXY leaves it out."""
+    proxies = getproxies()
+    proxy = proxies.get("https") or proxies.get("all")
+    if not proxy or not base_url.startswith("https:") or proxy_bypass(urlsplit(base_url).netloc):
+        return None
+    return proxy if "://" in proxy else f"http://{proxy}"
+
+
+def odd_no_proxy() -> str:
+    """Return the name of the NO_PROXY variable if it has entries that nothing here understands, and that do nothing."""
+    for name in ("no_proxy", "NO_PROXY"):
+        if any(sign in os.environ.get(name, "") for sign in "/[]"):  # networks, URLs, addresses in brackets
+            return name
+    return ""
+
+
+def say_odd_no_proxy(counters: Counters) -> None:
+    """Log which variable has such entries: whoever wrote them believes that they count."""
+    if name := odd_no_proxy():
+        say(counters, logging.WARNING, ODD_NO_PROXY, name)
 
 
 class HttpExchange:
@@ -125,23 +152,21 @@ class HttpExchange:
 
         self._settings = settings
         self._clock = clock
-        try:
-            self._client = httpx.Client(
-                verify=context,
-                trust_env=settings.base_url.startswith("https:"),
-                timeout=settings.timeout,
-                follow_redirects=False,
-                limits=httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=KEEPALIVE),
-                headers={
+        self._transport = _transport(settings, context)
+        self._progress = Progress(clock)
+        # What all requests have in common is made once; the key is not kept here.
+        self._new_request = partial(
+            httpx.Request,
+            headers=httpx.Headers(
+                {
                     "User-Agent": f"bluejay_ws/{VERSION}",
                     "Accept": "application/json",
                     "Accept-Encoding": "identity",
-                },
-            )
-        except Exception as error:
-            raise _unusable_proxy(error) from error
-        self._progress = Progress()
-        self._deadline: float | None = None
+                }
+            ),
+            extensions={"trace": self._progress.trace, "timeout": httpx.Timeout(settings.timeout).as_dict()},
+        )
+        self._urls = {UPDATE_PATH: httpx.URL(settings.base_url + UPDATE_PATH)}
 
     def post(self, body: bytes) -> Answer | Failure:
         """Send a report; never raises."""
@@ -156,40 +181,34 @@ class HttpExchange:
         return self._exchange("GET", RETRIEVE_RUN_PATH + quote(run_id, safe=""), None, RUN_LIMIT)
 
     def abort_if_late(self, now: float) -> None:
-        """End an exchange that takes longer than it may in total, such as one that drips; for another thread."""
-        deadline = self._deadline
-        if deadline is not None and now > deadline:
+        """End an exchange that takes longer than it may in total, wherever it hangs; for another thread."""
+        if now > self._progress.deadline:
             self._progress.cut_off()
-
-    def _is_late(self) -> bool:
-        return self._deadline is not None and self._clock() > self._deadline
 
     def close(self) -> None:
         """Close the connections."""
-        self._client.close()
+        self._transport.close()
 
     def _exchange(self, method: str, path: str, body: bytes | None, limit: int) -> Answer | Failure:
-        self._progress.begin()
-        self._deadline = self._clock() + self._settings.timeout * STEPS
+        self._progress.begin(self._clock() + self._settings.timeout * STEPS)
         try:
             return self._request(method, path, body, limit)
         except Exception as error:  # noqa: BLE001 - whatever it is, it says how far the exchange came
             return failure_of(error, self._progress)
         finally:
-            self._deadline = None
+            self._progress.deadline = math.inf
 
     def _request(self, method: str, path: str, body: bytes | None, limit: int) -> Answer:
-        request = self._client.build_request(
-            method, self._settings.base_url + path, content=body, extensions={"trace": self._progress.trace}
-        )
+        url = self._urls.get(path) or self._settings.base_url + path
+        request = self._new_request(method, url, content=body)
         key = self._settings.api_key
         if key is not None:
             request.headers[API_KEY_HEADER] = key.reveal()
         if body is not None:
             request.headers["Content-Type"] = "application/json"
-        response = self._client.send(request, stream=True)
+        response = self._transport.handle_request(request)
         try:
-            data, complete = _read(response, limit, late=self._is_late)
+            data, complete = _read(response, limit)
         finally:
             response.close()
         asked = retry_after(
@@ -203,14 +222,14 @@ def _first(response: httpx.Response, name: str) -> str | None:
     return next(iter(response.headers.get_list(name)), None)
 
 
-def _read(response: httpx.Response, limit: int, *, late: Callable[[], bool]) -> tuple[bytes, bool]:
+def _read(response: httpx.Response, limit: int) -> tuple[bytes, bool]:
     """Return as much of the body as there is, unpacked, up to ``limit``, and whether that is all."""
     data = bytearray()
     complete = True
     try:
-        for chunk in response.iter_raw(16 * 1024):
+        for chunk in response.iter_raw():
             data += chunk
-            if len(data) > limit or late():
+            if len(data) > limit:
                 complete = False
                 break
     except Exception:  # noqa: BLE001 - the status is known, and counts; the body is incomplete
@@ -281,16 +300,22 @@ def _at_its_end(unpacker: Any) -> bool:
 
 
 class Progress:
-    """Follow one exchange by the events of httpx's ``trace`` extension."""
+    """Follow one exchange by the events of httpx's ``trace`` extension, and let no reading go beyond its deadline.
 
-    __slots__ = ("_stream", "body_sent", "started")
+    Args:
+        clock: monotonic seconds.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_clock", "_stream", "body_sent", "deadline", "started")
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._stream: Any = None
-        self.begin()
+        self.begin(math.inf)
 
-    def begin(self) -> None:
+    def begin(self, deadline: float) -> None:
         """Note that a new exchange begins, perhaps on the connection of the last one."""
+        self.deadline = deadline
         self.started = False
         self.body_sent = False
 
@@ -298,11 +323,19 @@ class Progress:
         """Take an event in; called by httpx."""
         if event in {"connection.connect_tcp.complete", "connection.start_tls.complete"}:
             self._stream = info["return_value"]
+            self._stream.read = partial(self._in_time, self._stream.read)
         elif event == "http11.send_request_headers.started":
             # A proxy is asked for a tunnel in the same way; that carries nothing of ours.
             self.started = info["request"].method != b"CONNECT"
         elif event == "http11.send_request_body.complete":
             self.body_sent = self.started
+
+    def _in_time(self, read: Callable[[int, float], bytes], size: int, timeout: float) -> bytes:
+        """Read as a connection does; one that drips keeps each of its time-outs, for ever."""
+        left = self.deadline - self._clock()
+        if left <= 0.0:
+            raise TimeoutError
+        return read(size, min(timeout, left))
 
     def cut_off(self) -> None:
         """End the connection under the thread that waits for it, which then sees it as closed by the peer."""

@@ -28,6 +28,7 @@ from bluejay_ws.delivery.store import MemoryStore
 from bluejay_ws.delivery.verify import Verifier
 from bluejay_ws.delivery.workers import Budget, Chore, Client, Finisher, Workers
 from bluejay_ws.log import say
+from bluejay_ws.stats import started
 
 if TYPE_CHECKING:
     import ssl
@@ -254,10 +255,7 @@ class Sender:
                     clock=self._clock,
                     counters=self._counters,
                 )
-                try:
-                    workers.start()
-                except (RuntimeError, MemoryError):
-                    self._counters.add("errors.no_thread")
+                if not workers.start():
                     return False
                 self._workers = workers
         return self._start_exit_watch() and finishing
@@ -282,10 +280,11 @@ class Sender:
 
     def _http_client(self) -> Client:
         with _making:
-            from bluejay_ws.delivery.http import HttpExchange, tls_context  # noqa: PLC0415 - brings httpx
+            from bluejay_ws.delivery.http import HttpExchange, say_odd_no_proxy, tls_context  # noqa: PLC0415
 
             if self._context is None:
                 self._context = tls_context(self._settings)
+                say_odd_no_proxy(self._counters)
             settings = replace(self._settings, timeout=self._timeout)
             return HttpExchange(settings, self._context, clock=self._clock)
 
@@ -329,15 +328,9 @@ class Sender:
         with self._lock:
             if self._watched:
                 return True
-            self._watched = True
-        thread = threading.Thread(target=self._watch_exit, name="bluejay_ws-exit", daemon=False)
-        try:
-            thread.start()
-        except (RuntimeError, MemoryError):
-            self._watched = False
-            self._counters.add("errors.no_thread")
-            return False
-        return True
+            watch = threading.Thread(target=self._watch_exit, name="bluejay_ws-exit", daemon=False)
+            self._watched = started(watch, self._counters)
+            return self._watched
 
     def _watch_exit(self) -> None:
         main = threading.main_thread()

@@ -92,6 +92,13 @@ class Arrivals:
         waiting, self.waiting, self._waiting_ms = self.waiting, [], 0.0
         return [self._placed(at, ms, sounds) for at, ms, sounds in waiting]
 
+    def hurried(self) -> list[_Frame]:
+        """Return, each with its start, the frames that came faster than they last: they had waited."""
+        waiting = self.waiting
+        if len(waiting) > 1 and waiting[-1][0] - waiting[0][0] < PACE * (self._waiting_ms - waiting[-1][1]):
+            return self._all_from(self.until)
+        return []
+
     def _all_from(self, start: float) -> list[_Frame]:
         """Place all that waited, one right after the other."""
         waiting, self.waiting, self._waiting_ms, self.until = self.waiting, [], 0.0, start

@@ -36,7 +36,7 @@ PIECE = 20 * BYTES_PER_MS
 """Frames are listened to in pieces of 20 ms: a long one may hold a pause."""
 PIECE_MS = 20.0
 PIECES_MOST = 500
-GONE_MS = 600.0
+GONE_MS = 3_000.0
 """A caller whose audio does not come for so long, in the middle of speech, has stopped; till then it may be waiting."""
 LATEST_MS = 1e10
 FIRST_TEXTS = 8
@@ -71,8 +71,8 @@ class ChirpObserver:
     """
 
     __slots__ = (
-        "_add_event", "_agent_bytes", "_agent_frames", "_carrier", "_heard", "_received", "_sent", "_user_bytes",
-        "_user_frames",
+        "_add_event", "_agent_frames", "_agent_more", "_carrier", "_heard", "_received", "_sent", "_user_frames",
+        "_user_more",
     )  # fmt: skip
 
     _carrier: carriers.Carrier  # of a `CarrierObserver`
@@ -80,8 +80,8 @@ class ChirpObserver:
     def __init__(self, add_event: Callable[..., None]) -> None:
         self._add_event = add_event
         self._heard: _Hearing | None = None
-        self._user_frames = self._user_bytes = 0
-        self._agent_frames = self._agent_bytes = 0
+        self._user_frames = self._agent_frames = 0
+        self._user_more = self._agent_more = 0  # bytes, beyond those of so many frames of 20 ms
         self._received = self._sent = 0  # of these, how many the user's own code handed over
 
     # -- audio --------------------------------------------------------------------------------------------------------
@@ -89,69 +89,53 @@ class ChirpObserver:
     def user_audio(self, frame: Frame, at_ms: float) -> None:
         """Note a binary frame from Bluejay: 16 bit little-endian samples, mono, 16,000 a second."""
         heard = self._heard or self._open()
-        if type(frame) is bytes:
-            size = len(frame)
-        else:
-            frame = flat(frame)
-            size = size_of(frame)
-        if size == PIECE:
-            level, ms = hypot(*_unpack_piece(frame)) * _piece_scale, PIECE_MS
-        elif size & 1 or not size:
-            heard.invalid += 1
-            return
-        elif size < PIECE:
-            read, scale = shapes.get(size) or shape(size)
-            level, ms = hypot(*read.unpack_from(frame)) * scale, size / BYTES_PER_MS
-        else:
-            self._user_frames += 1
-            self._user_bytes += size
-            heard.user_sounds(sounds(frame, size, heard.user), at_ms, self._user_bytes)
-            return
+        if type(frame) is not bytes or len(frame) != PIECE:
+            return self._user_frame(heard, frame, at_ms)
         self._user_frames += 1
-        self._user_bytes += size
         voice = heard.user
+        level = hypot(*_unpack_piece(frame)) * _piece_scale
         if voice.quiet_below <= level < voice.loud_from:
-            level = voice.look(frame, 0, size)
+            level = voice.look(frame, 0, PIECE)
         arrivals = heard.arrivals
         late = at_ms - arrivals.until
         if late > LATE_MS or arrivals.waiting:
-            heard.user_sounds([(level, ms)], at_ms, self._user_bytes)
-            return
+            return heard.user_sounds([(level, PIECE_MS)], at_ms, self._user_bytes)
         start = arrivals.until + LEAN * late if late > 0.0 else at_ms
-        arrivals.until = start + ms
-        if voice.hear(level, start, ms, start):
+        arrivals.until = start + PIECE_MS
+        if voice.hear(level, start, PIECE_MS, start):
             heard.user_changed(start)
+        return None
+
+    def _user_frame(self, heard: _Hearing, frame: Frame, at_ms: float) -> None:
+        """Note a frame of any kind and size."""
+        size = heard.size_of(frame)
+        if size:
+            self._user_frames += 1
+            self._user_more += size - PIECE
+            heard.user_sounds(sounds(flat(frame), size, heard.user), at_ms, self._user_bytes)
 
     def agent_audio(self, frame: Frame, at_ms: float) -> None:
         """Note a binary frame to Bluejay: what the caller hears when all that was sent before has been played."""
         heard = self._heard or self._open()
-        if type(frame) is bytes:
-            size = len(frame)
-        else:
-            frame = flat(frame)
-            size = size_of(frame)
-        if size == PIECE:
-            level, ms = hypot(*_unpack_piece(frame)) * _piece_scale, PIECE_MS
-        elif size & 1 or not size:
-            heard.invalid += 1
-            return
-        elif size < PIECE:
-            read, scale = shapes.get(size) or shape(size)
-            level, ms = hypot(*read.unpack_from(frame)) * scale, size / BYTES_PER_MS
-        else:
-            heard.agent_sounds(sounds(frame, size, heard.agent), at_ms)
-            self._agent_frames += 1
-            self._agent_bytes += size
-            return
+        if type(frame) is not bytes or len(frame) != PIECE:
+            return self._agent_frame(heard, frame, at_ms)
         self._agent_frames += 1
-        self._agent_bytes += size
         voice = heard.agent
+        level = hypot(*_unpack_piece(frame)) * _piece_scale
         if voice.quiet_below <= level < voice.loud_from:
-            level = voice.look(frame, 0, size)
+            level = voice.look(frame, 0, PIECE)
         start = at_ms if at_ms > voice.until else voice.until  # noqa: FURB136 - a call for each frame
-        voice.until = start + ms
-        if voice.hear(level, start, ms, at_ms):
+        voice.until = start + PIECE_MS
+        if voice.hear(level, start, PIECE_MS, at_ms):
             heard.agent_changed(at_ms)
+        return None
+
+    def _agent_frame(self, heard: _Hearing, frame: Frame, at_ms: float) -> None:
+        size = heard.size_of(frame)
+        if size:
+            self._agent_frames += 1
+            self._agent_more += size - PIECE
+            heard.agent_sounds(sounds(flat(frame), size, heard.agent), at_ms)
 
     def user_heard(self, level: float, ms: float, at_ms: float) -> None:
         """Note caller audio of which a carrier's reader knows the level and the length.
@@ -162,14 +146,14 @@ class ChirpObserver:
             at_ms: when it came.
         """
         self._user_frames += 1
-        self._user_bytes += int(ms * BYTES_PER_MS)
+        self._user_more += int(ms * BYTES_PER_MS) - PIECE
         heard = self._heard or self._open()
         heard.user_sounds([(level, ms)], at_ms, self._user_bytes)
 
     def agent_heard(self, level: float, ms: float, at_ms: float) -> None:
         """Note agent audio of which a carrier's reader knows the level and the length; see `user_heard`."""
         self._agent_frames += 1
-        self._agent_bytes += int(ms * BYTES_PER_MS)
+        self._agent_more += int(ms * BYTES_PER_MS) - PIECE
         heard = self._heard or self._open()
         heard.agent_sounds([(level, ms)], at_ms)
 
@@ -315,6 +299,14 @@ class ChirpObserver:
         }
 
     @property
+    def _user_bytes(self) -> int:
+        return self._user_frames * PIECE + self._user_more
+
+    @property
+    def _agent_bytes(self) -> int:
+        return self._agent_frames * PIECE + self._agent_more
+
+    @property
     def _observed(self) -> bool:
         return bool(self._user_frames or self._agent_frames)
 
@@ -400,6 +392,14 @@ class _Hearing:
 
     # -- audio --------------------------------------------------------------------------------------------------------
 
+    def size_of(self, frame: Frame) -> int:
+        """Return the bytes of a frame; 0, which is counted, for one that is no audio."""
+        size = size_of(frame)
+        if size & 1 or not size:
+            self.invalid += 1
+            return 0
+        return size
+
     def user_sounds(self, sounds: Sounds, at: float, size: int) -> None:
         """Take a frame of the caller's: it was spoken when it came, or has waited to be read.
 
@@ -459,7 +459,8 @@ class _Hearing:
         self.user.refresh()
         self.agent.refresh()
         spoken = self.arrivals.until
-        self.user.lapse(now if now - spoken > GONE_MS else min(now, spoken))
+        gone = now - spoken > GONE_MS and not self.arrivals.waiting
+        self.user.lapse(now if gone else min(now, spoken))
         self.agent.lapse(now)
         self.turns.settle(now)
 
@@ -528,6 +529,8 @@ class _Hearing:
     def add_text(self, utterance: Utterance, at: float) -> Stretch:
         """Add a text to its stretch, and return that."""
         if utterance.by_user:
+            for start, _, pieces in self.arrivals.hurried():
+                self._hear_user(start, pieces)
             speaks = self.user.segment is not None and at - self.user.loud_until < PAUSE_MS
             return self.user_texts.add(utterance, at, speaks=speaks)
         stretch = self.agent_texts.add(utterance, at, caller_began=self.user.began_at)

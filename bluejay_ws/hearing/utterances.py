@@ -106,8 +106,8 @@ class Utterance:
     """
 
     __slots__ = (
-        "_at_ms", "_audio_ms", "_end_ms", "_filler", "_heard_ms", "_number", "_placed", "_recorder", "_speaker",
-        "_start_ms", "_words",
+        "_at_ms", "_audio_ms", "_end_ms", "_filler", "_heard_ms", "_number", "_placed", "_recorder", "_share",
+        "_speaker", "_start_ms", "_words",
     )  # fmt: skip
 
     def __init__(
@@ -131,6 +131,7 @@ class Utterance:
         self._placed = False
         self._start_ms = self._end_ms = at_ms
         self._heard_ms: float | None = None
+        self._share = 1.0  # of its words, as `heard` said
 
     def __repr__(self) -> str:
         return f"<Utterance of the {'agent' if self._speaker == 'AGENT' else 'user'}>"
@@ -142,7 +143,10 @@ class Utterance:
 
     @property
     def text(self) -> Any:
-        """The words as the report has them. Set it to correct them; an empty text withdraws the utterance."""
+        """The words as the report has them. Set it to correct them; an empty text withdraws the utterance.
+
+        What `heard` said of its audio stays true: other words are cut in proportion too, unless they end in ``…``.
+        """
         return self._words
 
     @text.setter

@@ -22,18 +22,20 @@ PAUSE_MS = 300.0
 """Speech that is quiet for this long has ended with its last loud piece."""
 LEAST_LEVEL = 220.0
 """Nothing below this is speech: hold noise has levels of 60 to 150, breathing little more."""
-FIRST_LEVEL = 300.0
-"""Nothing below this is speech while the noise is not known."""
 ABOVE_FLOOR = 1.75
 """Speech begins louder than the noise floor by this factor."""
 SOFT_LEVEL = 180.0
-"""Speech that has begun goes on while it is louder than this,"""
+"""Right before and after what is loud, speech may be soft: louder than this where the noise is not known,"""
+SOFT_LEAST = 60.0
+"""or than this where it is,"""
 SOFT_ABOVE_FLOOR = 1.4
 """and louder than the noise floor by this factor."""
 SOFT_GAP_MS = 25.0
 """What is soft goes on with speech only right behind it: after a pause, it may be noise that has become louder."""
-SOFT_MS = 120.0
-"""So much of speech may be soft before it is loud."""
+SOFT_BEFORE_MS = 100.0
+"""What is soft for longer before it is loud is no speech: noise has become louder."""
+SOFT_AFTER_MS = 160.0
+"""The same of what follows: nothing of it was speech then."""
 SURELY = 0.7
 """A level of a few samples that is below this share of a threshold is below it,"""
 SURELY_LOUD = 1.4
@@ -100,16 +102,15 @@ class Voice:
     """
 
     __slots__ = (
-        "_askew", "_enough", "_floor", "_hasty", "_noise", "_onset_level", "_pieces", "_quiet_from", "_run_at",
-        "_run_from",
-        "_run_ms", "_run_until", "_sent_at", "_soft_from", "_soft_level", "_soft_until", "began_at", "ended_at",
-        "loud_from", "loud_until", "onsets", "quiet_below", "resumed", "segment", "sent_until", "threshold", "until",
-        "user",
+        "_askew", "_before_soft", "_enough", "_floor", "_hasty", "_noise", "_onset_level", "_pieces", "_quiet_from",
+        "_run_at", "_run_from", "_run_ms", "_run_until", "_sent_at", "_soft_from", "_soft_level", "_soft_ms",
+        "_soft_until", "began_at", "ended_at", "loud_from", "loud_until", "onsets", "quiet_below", "resumed", "segment",
+        "sent_until", "threshold", "until", "user",
     )  # fmt: skip
 
     def __init__(self, *, user: bool) -> None:
         self.user = user
-        self._onset_level, self._soft_level = FIRST_LEVEL, SOFT_LEVEL
+        self._onset_level, self._soft_level = LEAST_LEVEL, SOFT_LEVEL
         self.segment: Segment | None = None
         self._askew = False
         self._tune()
@@ -125,10 +126,12 @@ class Voice:
         self._run_from = self._run_until = self._run_at = -NEVER
         self._run_ms = self._sent_at = 0.0
         self._soft_from = self._soft_until = -NEVER
+        self._soft_ms = 0.0
+        self._before_soft = 0.0, 0.0
 
     def _tune(self) -> None:
         self.threshold = self._onset_level if self.segment is None else self._soft_level
-        self.quiet_below = SURELY * self.threshold
+        self.quiet_below = min(SURELY * self.threshold, self._soft_level)
         sure = self.segment is not None and not self._askew
         self.loud_from = SURELY_LOUD * self._onset_level if sure else NEVER
 
@@ -166,13 +169,16 @@ class Voice:
                 self._adapt(end, ms)
             return False
         if self.segment is not None and start - self.loud_until < PAUSE_MS:
-            if level < self._onset_level and start - self.loud_until >= SOFT_GAP_MS:
+            if level < self._onset_level:
+                if start - self.loud_until < SOFT_GAP_MS:
+                    self._go_on_softly(end, at + ms, ms)
                 return False
             if at - self.sent_until > RESUME_MS:
                 self.resumed = True
                 return self._onset(start, end, at)
             self.loud_until = end
             self.sent_until = at + ms
+            self._soft_ms = 0.0
             return False
         if level < self._onset_level:
             return True  # a pause, and nothing that speech begins with
@@ -180,14 +186,23 @@ class Voice:
 
     def _soft(self, start: float, end: float) -> None:
         """Note a piece that speech may begin with, if louder ones follow."""
-        if start - self._soft_until >= BRIDGE_MS:
+        if start - self._soft_until >= SOFT_GAP_MS:
             self._soft_from = start
         self._soft_until = end
 
+    def _go_on_softly(self, end: float, sent_until: float, ms: float) -> None:
+        """Take a soft piece as part of speech, unless it goes on for so long that none of it was."""
+        if self._soft_ms == 0.0:
+            self._before_soft = self.loud_until, self.sent_until
+        self._soft_ms += ms
+        self.loud_until, self.sent_until = (end, sent_until) if self._soft_ms <= SOFT_AFTER_MS else self._before_soft
+
     def _onset(self, start: float, end: float, at: float) -> bool:
         if start - self._run_until >= BRIDGE_MS:
-            soft = start - self._soft_until < BRIDGE_MS
-            self._run_from = max(self._soft_from, start - SOFT_MS) if soft else start
+            if self._floor is None and start - self.loud_until > PAUSE_MS:  # a line that pauses has no noise
+                self._learn(0.0)
+            soft = start - self._soft_until < SOFT_GAP_MS and start - self._soft_from <= SOFT_BEFORE_MS
+            self._run_from = self._soft_from if soft else start
             self._run_ms, self._run_at = 0.0, at
         self._run_ms += end - start
         self._run_until = end
@@ -218,7 +233,7 @@ class Voice:
 
     def _run_on(self) -> None:
         self.loud_until, self.sent_until = self._run_until, max(self.sent_until, self._sent_at)
-        self._run_ms, self._run_until = 0.0, -NEVER
+        self._run_ms, self._run_until, self._soft_ms = 0.0, -NEVER, 0.0
 
     def end(self) -> None:
         """End the segment, if there is one, where it was last loud."""
@@ -241,9 +256,12 @@ class Voice:
         """Learn the floor from pieces that were quiet in a row."""
         if now - self._quiet_from < IN_A_ROW * self._pieces * piece_ms:
             heard = self._noise / self._pieces
-            self._floor = heard if self._floor is None else (self._floor + heard) / 2
-            self._enough = FLOOR_PIECES
-            self._onset_level = max(LEAST_LEVEL, ABOVE_FLOOR * self._floor + 20.0)
-            self._soft_level = max(SOFT_LEVEL, SOFT_ABOVE_FLOOR * self._floor)
-            self._tune()
+            self._learn(heard if self._floor is None else (self._floor + heard) / 2)
         self._noise, self._pieces, self._quiet_from = 0.0, 0, now
+
+    def _learn(self, floor: float) -> None:
+        self._floor = floor
+        self._enough = FLOOR_PIECES
+        self._onset_level = max(LEAST_LEVEL, ABOVE_FLOOR * floor + 20.0)
+        self._soft_level = max(SOFT_LEAST, SOFT_ABOVE_FLOOR * floor)
+        self._tune()

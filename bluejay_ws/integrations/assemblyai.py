@@ -54,6 +54,10 @@ class AssemblyAITap(Tap):
         if self._open is not None:
             self._open.end, self._open.stopped = self._now(), True
 
+    def _broke_in_at(self) -> float | None:
+        speech = self._open
+        return super()._broke_in_at() if speech is None or speech.stopped else speech.start
+
     def _of(self, event: dict[str, Any]) -> Speech:
         """Return the utterance of an item: the speech that was heard last becomes it."""
         key = event.get("item_id")

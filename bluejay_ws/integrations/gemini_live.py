@@ -241,16 +241,11 @@ class GeminiLiveTap(Tap):
 
     def _was_interrupted(self) -> None:
         reply = self._agent or self._playing()
-        self._interrupted(self._turn, at=self._started_at())
+        self._interrupted(self._turn)
         if reply is not None:
             self._cut(reply)
             self._drop_unheard(reply)
         self._joins = False
-
-    def _started_at(self) -> float | None:
-        """Return when the caller began who interrupts, if the service has said so."""
-        speech = self._user
-        return None if speech is None or speech.text or speech.start is None else speech.start
 
     # -- tools -------------------------------------------------------------------------------------------------
 

@@ -415,10 +415,10 @@ class OpenAIRealtimeTap(Tap):
 
     def _begin_tool(self, call: Any, name: Any, arguments: Any, response: Any) -> None:
         self._pieces.pop(call, None)
-        if call is None or call not in self._tools:
-            self._tool_responses[call] = response
-            self._tool(call, name, arguments)
-            forget_oldest(self._tool_responses, 1_000)
+        known = self._tool_responses.get(call)
+        self._tool(call, name, arguments, another=bool(response and known and response != known))
+        self._tool_responses[call] = response or known
+        forget_oldest(self._tool_responses, 1_000)
 
     def _pending_of(self, response: Any) -> list[Any]:
         return [call for call in self._pieces if self._tool_responses.get(call) == response]

@@ -92,6 +92,8 @@ class Tap:
         self._replies: dict[Any, Reply] = {}
         self._tools: dict[Any, ToolCallBlock | None] = {}  # None: over
         self._tool_names: dict[Any, str] = {}
+        self._told_tools: dict[Any, tuple[str, Any]] = {}  # as they were recorded
+        self._twins: dict[Any, Any] = {}  # of an open tool call: another one with its id
         self._early: dict[Any, Any] = {}  # outputs of tool calls that are still to come
         self._unnamed = count(1)  # tool calls without an id
         self._descriptions: dict[str, str | None] = {}
@@ -412,32 +414,61 @@ class Tap:
         return None
 
     def _interrupted(self, key: Any, *, at: float | None = None, by: str = "user") -> None:
-        """Record an interruption; the same ``key`` is the same one."""
+        """Record an interruption, where the caller began if that is known; the same ``key`` is the same one."""
         if key in self._interruptions:
             return
         self._interruptions[key] = None
         forget_oldest(self._interruptions)
+        at = self._broke_in_at() if at is None and by == "user" else at
         at_ms = None if at is None else int(at)
         if by == "user":
             self._broken_in_at = self._now() if at_ms is None else at_ms
         self.recorder.interruption(at_ms=at_ms, by=by, source=self.provider)
 
+    def _broke_in_at(self) -> float | None:
+        """Return when the caller began who breaks in: as the service says, else as our own ear heard it."""
+        speech = next(reversed(self._speeches.values()), None)
+        told = None if speech is None or speech.text else speech.start
+        at = self.ear.current() if told is None else told
+        if at is None:
+            return None
+        heard = (one for one in self._replies.values() if one.start is not None)
+        return at if any(one.plays_from <= at < one.plays_from + one.audio_ms for one in heard) else None
+
     # -- tools -------------------------------------------------------------------------------------------------
 
-    def _tool(self, key: Any, name: str | None, arguments: Any, description: str | None = None) -> None:
-        """Open a tool call; the same ``key`` is the same call, None is always another one."""
+    def _tool(
+        self, key: Any, name: str | None, arguments: Any, description: str | None = None, *, another: bool = False
+    ) -> None:
+        """Open a tool call; the same ``key`` is the same call, None is always another one.
+
+        Some services count their ids anew in each reply: what is plainly ``another`` call is one, whatever its id.
+        """
+        arguments = _arguments(arguments)
         if key is None:
             key = _NO_ID, next(self._unnamed)
         elif key in self._tools:
-            return
+            if not self._is_another(key, name, arguments, another=another):
+                return
+            if self._tools[key] is not None:  # both are open: the first answer is the first one's
+                self._twins[key] = key = _NO_ID, next(self._unnamed)
         name = name or self._tool_names.get(key) or "unknown"
         description = description or self._descriptions.get(name)
-        block = self.recorder.tool_call(name, _arguments(arguments), description)
+        block = self.recorder.tool_call(name, arguments, description)
         self._tools[key], self._tool_names[key] = block.__enter__(), name
-        forget_oldest(self._tools, 1_000)
-        forget_oldest(self._tool_names, 1_000)
+        self._told_tools[key] = name, arguments
+        for kept in (self._tools, self._tool_names, self._told_tools, self._twins):
+            forget_oldest(kept, 1_000)
         if key in self._early:
             self._leave_tool(key, self._early.pop(key))
+
+    def _is_another(self, key: Any, name: str | None, arguments: Any, *, another: bool) -> bool:
+        """Return whether a call is not the one that had its id before."""
+        known_name, known = self._told_tools.get(key, (name, arguments))
+        if self._tools[key] is not None:
+            return bool(name) and name != known_name and key not in self._twins
+        differs = type(known) is dict is type(arguments) and known != arguments and bool(known and arguments)
+        return another or differs or (bool(name) and name != known_name)
 
     def _tool_output(self, key: Any, output: Any, name: Any = None) -> None:
         """End a tool call with what it answered."""
@@ -455,6 +486,8 @@ class Tap:
 
     def _leave_tool(self, key: Any, output: Any, name: Any = None) -> None:
         """End a tool call; what comes before its call waits for it."""
+        if key in self._twins and self._tools.get(key) is None:
+            key = self._twins.pop(key)
         if key not in self._tools:
             key = self._without_id(key, name)
         block = self._tools.get(key)

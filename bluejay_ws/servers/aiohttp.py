@@ -37,6 +37,7 @@ __all__ = ["BluejayMiddleware", "bluejay_middleware", "open_call", "setup"]
 
 _CALL = "_bluejay_ws"  # the attribute of a request that is its call; a key of its storage would warn
 _LOST = {"close_code": ABNORMAL, "close_reason": "", "closed_by": "nobody"}
+_BINARY, _TEXT = WSMsgType.BINARY, WSMsgType.TEXT
 _HOOK = "_prepare_hook"  # what a request awaits when a response is about to be sent
 
 
@@ -206,16 +207,20 @@ class _Connection(base.Watched):
     def _receive(self, receive: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         async def receive_message(*args: Any, **kwargs: Any) -> Any:
             message = await receive(*args, **kwargs)
-            self.guarded(self._received, message)
+            try:
+                if getattr(message, "type", None) is _BINARY:  # a subclass may return what it likes
+                    self.observer.user_audio(message.data, (self.clock() / 1e9 - self.call.started) * 1e3)
+                else:
+                    self._received(message)
+            except Exception as error:  # noqa: BLE001 - an error of the library never reaches the agent
+                self.call.failed("frame", error)
             return message
 
         return receive_message
 
     def _received(self, message: Any) -> None:
-        kind = getattr(message, "type", None)  # a subclass may return what it likes
-        if kind is WSMsgType.BINARY:
-            self.observer.user_audio(message.data, self.now_ms())
-        elif kind is WSMsgType.TEXT:
+        kind = getattr(message, "type", None)
+        if kind is _TEXT:
             self.call.user_text(message.data, self.now_ms())
         elif kind is WSMsgType.CLOSE:
             self.call.connection_closed(close_facts(message.data, message.extra, "caller"))
@@ -229,7 +234,13 @@ class _Connection(base.Watched):
             except OSError:
                 self.guarded(self._not_sent)
                 raise
-            self.guarded(self._passed, message, opcode)
+            try:
+                if opcode == _BINARY:
+                    self.observer.agent_audio(message, (self.clock() / 1e9 - self.call.started) * 1e3)
+                else:
+                    self._passed(message, opcode)
+            except Exception as error:  # noqa: BLE001 - an error of the library never reaches the agent
+                self.call.failed("frame", error)
 
         return send_one_frame
 
@@ -239,9 +250,7 @@ class _Connection(base.Watched):
             self.call.connection_closed(self._sent or _LOST)
 
     def _passed(self, message: Any, opcode: Any) -> None:
-        if opcode == WSMsgType.BINARY:
-            self.observer.agent_audio(message, self.now_ms())
-        elif opcode == WSMsgType.TEXT:
+        if opcode == _TEXT:
             self.observer.agent_text(message, self.now_ms())
         elif opcode == WSMsgType.CLOSE and self._websocket is not None and self._websocket.close_code is None:
             self._sent = close_facts(int.from_bytes(message[:2], "big"), bytes(message[2:]), "agent")

@@ -181,13 +181,10 @@ class AsgiConnection(Watched):
         """Receive a message, and note it."""
         message = await self._receive()
         try:
-            if message["type"] == "websocket.receive":
-                data = message.get("bytes")
-                at_ms = (self.call.clock() / 1e9 - self.call.started) * 1e3
-                if data is not None:
-                    self.observer.user_audio(data, at_ms)
-                else:
-                    self.call.user_text(message["text"], at_ms)
+            if (data := message.get("bytes")) is not None:
+                self.observer.user_audio(data, (self.clock() / 1e9 - self.call.started) * 1e3)
+            elif message["type"] == "websocket.receive":
+                self.call.user_text(message["text"], self.now_ms())
             elif message["type"] == "websocket.disconnect":
                 self.disconnected(message)
         except Exception as error:  # noqa: BLE001 - an error of the library never reaches the agent
@@ -202,13 +199,10 @@ class AsgiConnection(Watched):
             self.guarded(self._not_sent, error)
             raise
         try:
-            if message["type"] == "websocket.send":
-                data = message.get("bytes")
-                at_ms = (self.call.clock() / 1e9 - self.call.started) * 1e3
-                if data is not None:
-                    self.observer.agent_audio(data, at_ms)
-                else:
-                    self.observer.agent_text(message["text"], at_ms)
+            if (data := message.get("bytes")) is not None:
+                self.observer.agent_audio(data, (self.clock() / 1e9 - self.call.started) * 1e3)
+            elif message["type"] == "websocket.send":
+                self.observer.agent_text(message["text"], self.now_ms())
             else:
                 self.sent(message)
         except Exception as error:  # noqa: BLE001 - an error of the library never reaches the agent

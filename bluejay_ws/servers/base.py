@@ -98,10 +98,11 @@ class Watched:
         call: the connection's.
     """
 
-    __slots__ = ("call", "observer")
+    __slots__ = ("call", "clock", "observer")
 
     def __init__(self, call: Call) -> None:
         self.call = call
+        self.clock = call.clock
         self.observer = call.observer
 
     def attach(self, how: Callable[[], None]) -> None:
@@ -121,7 +122,7 @@ class Watched:
 
     def now_ms(self) -> float:
         """Return the milliseconds since the handshake."""
-        return (self.call.clock() / 1e9 - self.call.started) * 1e3
+        return (self.clock() / 1e9 - self.call.started) * 1e3
 
     def later(self, seconds: float, action: Callable[[], None]) -> None:
         """See `later`."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bluejay_ws.servers.asgi import SCOPE_KEY, open_scope
 from bluejay_ws.servers.base import open_call as open_request
 from bluejay_ws.servers.starlette import ObjectConnection
-from bluejay_ws.servers.websockets import ProtocolTap
+from bluejay_ws.servers.websockets import ProtocolTap, tap_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,9 +37,9 @@ def open_call(request: Any, client: Callable[[], Bluejay], id_from: tuple[IdSour
     protocol = getattr(getattr(transport.get_protocol(), "websocket", None), "ws_proto", None)
     if protocol is None:
         return None
-    known = getattr(protocol, "bluejay_tap", None)
+    known = tap_of(protocol)
     if known is not None:
-        return known.call  # type: ignore[no-any-return]
+        return known.call
     call = open_request(
         client,
         id_from,
@@ -49,7 +49,7 @@ def open_call(request: Any, client: Callable[[], Bluejay], id_from: tuple[IdSour
     )
     if call is not None:
         tap = ProtocolTap(call, protocol)
-        tap.attach(tap.exchange_class)
+        tap.attach(tap.observe_protocol)
     return call
 
 

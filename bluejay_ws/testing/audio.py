@@ -101,8 +101,7 @@ def hold_noise(duration_ms: float, *, rms: float = 100.0, seed: int = 0) -> byte
         rms: root mean square of the samples; Bluejay's lies between 60 and 150.
         seed: another number is other noise.
     """
-    second = struct.pack(f"<{SAMPLE_RATE}h", *(round(rms * sample) for sample in _noise(seed)))
-    return _as_long_as(second, duration_ms)
+    return _as_long_as(_second_of_noise(rms, seed), duration_ms)
 
 
 def voice(duration_ms: float, *, rms: float = 2_000.0, hertz: int = 140) -> bytes:
@@ -113,10 +112,7 @@ def voice(duration_ms: float, *, rms: float = 2_000.0, hertz: int = 140) -> byte
         rms: root mean square of the whole; 300 is a quiet voice.
         hertz: pitch; a whole number, so that one second is like the next.
     """
-    shape = [_syllable(index, hertz) for index in range(min(_samples(duration_ms), SAMPLE_RATE))]
-    power = math.sqrt(sum(sample * sample for sample in shape) / len(shape)) if shape else 1.0
-    limited = (max(-32_768, min(32_767, round(sample * rms / power))) for sample in shape)
-    return _as_long_as(struct.pack(f"<{len(shape)}h", *limited), duration_ms)
+    return _as_long_as(_first_second_of_voice(min(_samples(duration_ms), SAMPLE_RATE), rms, hertz), duration_ms)
 
 
 def mulaw(pcm: bytes) -> bytes:
@@ -158,10 +154,18 @@ def split_utterances(pcm: bytes, *, pause_ms: float = 500.0, loudness: float = 0
     return [b"".join(piece) for piece in pieces]
 
 
-@functools.lru_cache(maxsize=8)
-def _noise(seed: int) -> tuple[float, ...]:
+@functools.lru_cache(maxsize=8)  # each call of many wants it
+def _second_of_noise(rms: float, seed: int) -> bytes:
     source = random.Random(seed)  # noqa: S311 - noise, not a secret
-    return tuple(source.gauss(0.0, 1.0) for _ in range(SAMPLE_RATE))
+    return struct.pack(f"<{SAMPLE_RATE}h", *(round(rms * source.gauss(0.0, 1.0)) for _ in range(SAMPLE_RATE)))
+
+
+@functools.lru_cache(maxsize=8)
+def _first_second_of_voice(samples: int, rms: float, hertz: int) -> bytes:
+    shape = [_syllable(index, hertz) for index in range(samples)]
+    power = math.sqrt(sum(sample * sample for sample in shape) / len(shape)) if shape else 1.0
+    limited = (max(-32_768, min(32_767, round(sample * rms / power))) for sample in shape)
+    return struct.pack(f"<{samples}h", *limited)
 
 
 def _syllable(index: int, hertz: int) -> float:

@@ -145,6 +145,7 @@ class Line:
         self._interrupted = False
         self._barging = False  # the agent was heard when the caller began
         self._hung_up = False
+        self._counting = False  # somebody waits until so much of the answer has been heard
         self._turn_from_ms: float | None = None  # position in the agent's audio at which its speech of this turn began
         self._turn_started = False
         self._turn_completed = False
@@ -242,6 +243,7 @@ class Line:
             False when the agent said nothing, or the call ended.
         """
         limit = self._clock() + (self._habits.patience if patience is None else patience)
+        self._counting = heard_ms is not None
         while not self.closed:
             now = self._clock()
             due = self._turn_over_at(heard_ms, now)
@@ -291,8 +293,8 @@ class Line:
         """Take what the agent sends until the call ends. `DigitalHuman.dial` runs it."""
         try:
             async for message in self.connection:
-                await self._take(message)
-                self._tell()
+                if await self._take(message):
+                    self._tell()
         except ConnectionClosed:
             pass  # noted below, with its code
         finally:
@@ -389,20 +391,24 @@ class Line:
 
     # Hearing
 
-    async def _take(self, message: bytes | str) -> None:
+    async def _take(self, message: bytes | str) -> bool:
+        """Take a message; return whether those who wait have to look again. More of the same audio is nothing new."""
         try:
             heard = self.protocol.read(message)
         except FrameError as error:
             self._count(message, b"" if isinstance(message, str) else message)
             await self._refuse(error)
-            return
+            return True
         self._count(message, heard.pcm)
         if heard.kind == "audio":
+            before = self._audible, self._turn_from_ms
             self._take_audio(heard.pcm)
-        elif heard.kind == "clear":
+            return self._counting or before != (self._audible, self._turn_from_ms)
+        if heard.kind == "clear":
             await self._clear()
         else:
             self._take_text(heard)
+        return True
 
     def _count(self, message: bytes | str, pcm: bytes) -> None:
         if pcm or isinstance(message, bytes):

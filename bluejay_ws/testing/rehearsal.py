@@ -10,7 +10,6 @@ import random
 import struct
 from typing import TYPE_CHECKING, Any
 
-import anyio
 from websockets.exceptions import ConnectionClosed
 
 from bluejay_ws.testing.audio import SAMPLE_RATE, hold_noise, read_wav, silence
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from bluejay_ws.testing.protocols import Protocol
     from bluejay_ws.testing.scenarios import Network, Scenario, Step
 
-__all__ = ["Lateness", "prepare", "rehearse"]
+__all__ = ["TRUSTED_MS", "Lateness", "prepare", "rehearse"]
 
 SILENCE_MS = 600.0
 DTMF = {key: (row, column) for row, keys in ((697, "123A"), (770, "456B"), (852, "789C"), (941, "*0#D"))
@@ -80,7 +79,7 @@ def _keys(key: str) -> bytes:
 
 
 class Lateness:
-    """Measure how late this machine wakes the caller: the floor below which its times say nothing."""
+    """Measure how late this machine wakes the callers of one loop: the floor below which their times say nothing."""
 
     def __init__(self) -> None:
         self._late: list[float] = []
@@ -93,16 +92,14 @@ class Lateness:
             await asyncio.sleep(0.02)
             self._late.append((clock() - before - 0.02) * 1000)
 
-    @property
-    def p99_ms(self) -> float:
-        """Return what 99 % of the frames were not later than."""
-        ordered = sorted(self._late)
-        return ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))] if ordered else 0.0
+    def mark(self) -> int:
+        """Return a mark for this moment, for `p99_ms`."""
+        return len(self._late)
 
-    @property
-    def is_trusted(self) -> bool:
-        """Return whether times of this call can be judged."""
-        return self.p99_ms <= TRUSTED_MS
+    def p99_ms(self, mark: int = 0) -> float:
+        """Return what 99 % of the frames since a mark were not later than; 0 where nothing was measured."""
+        ordered = sorted(self._late[mark:])
+        return ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))] if ordered else 0.0
 
 
 async def rehearse(
@@ -147,16 +144,21 @@ async def _take_all(scenario: Scenario, sounds: dict[int, bytes], line: Line) ->
     """Do the steps; return the first that could not be done, with the reason."""
     clock = asyncio.get_running_loop().time
     began, steps, number = clock(), scenario.steps, 0
-    with anyio.move_on_after(scenario.seconds):
-        await line.listen(patience=scenario.caller.greeting, heard_ms=_heard_ms(steps[0]))
-        for number, step in enumerate(steps):
-            if line.closed:
-                return [_missed(number, step, began, clock(), "the call was over")]
-            if not await _take(step, sounds.get(number), scenario, line, began, number):
-                left = enumerate(steps[number + 1 : number + 2], number + 1)
-                return [_missed(at, one, began, clock(), "the caller's patience was over") for at, one in left]
-        return []
-    return [_missed(number, steps[number], began, clock(), f"{scenario.seconds:g} s were over")]
+    limit = asyncio.timeout(scenario.seconds)
+    try:
+        async with limit:
+            await line.listen(patience=scenario.caller.greeting, heard_ms=_heard_ms(steps[0]))
+            for number, step in enumerate(steps):
+                if line.closed:
+                    return [_missed(number, step, began, clock(), "the call was over")]
+                if not await _take(step, sounds.get(number), scenario, line, began, number):
+                    left = enumerate(steps[number + 1 : number + 2], number + 1)
+                    return [_missed(at, one, began, clock(), "the caller's patience was over") for at, one in left]
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        return [_missed(number, steps[number], began, clock(), f"{scenario.seconds:g} s were over")]
+    return []
 
 
 def _missed(number: int, step: Step, began: float, now: float, reason: str) -> CallEvent:
@@ -173,7 +175,7 @@ def _heard_ms(following: Step | None) -> float | None:
 async def _take(step: Step, pcm: bytes | None, scenario: Scenario, line: Line, began: float, number: int) -> bool:
     """Do one step; return whether the caller stays."""
     if step.at is not None:
-        await anyio.sleep(max(0.0, began + step.at - anyio.current_time()))
+        await asyncio.sleep(max(0.0, began + step.at - asyncio.get_running_loop().time()))
     following = scenario.steps[number + 1] if number + 1 < len(scenario.steps) else None
     if step.silence is not None:
         await line.sound(silence(step.silence * 1000))
@@ -230,6 +232,7 @@ class _BadNetwork:
         self._news = asyncio.Event()
         self._arrived = asyncio.Event()
         self._hanging_up = False
+        self._clock = asyncio.get_running_loop().time
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._connection, name)
@@ -243,7 +246,7 @@ class _BadNetwork:
         if self._protocol.is_audio(message) and self._chance.random() < self._network.loss:
             return
         late = self._network.delay_ms + self._chance.random() * self._network.jitter_ms
-        self._waiting.append((anyio.current_time() + late / 1000, message))
+        self._waiting.append((self._clock() + late / 1000, message))
         self._news.set()
 
     async def close(self, code: int, reason: str) -> None:
@@ -258,7 +261,7 @@ class _BadNetwork:
         while True:
             while self._waiting:
                 due, message = self._waiting[0]
-                await anyio.sleep(max(0.0, due - anyio.current_time()))
+                await asyncio.sleep(max(0.0, due - self._clock()))
                 with contextlib.suppress(ConnectionClosed):  # the line notes the end
                     await self._connection.send(message)
                 self._waiting.popleft()

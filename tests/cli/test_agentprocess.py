@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bluejay_ws.cli import agentprocess
+from bluejay_ws.cli import agentprocess, terminal
 from bluejay_ws.cli.agentprocess import environment_of, listening_ports, pid_listening_on, port_of, started
 from bluejay_ws.cli.terminal import Problem, Terminal
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+SLEEP = 'python -c "import time; time.sleep(60)"'
+NOWHERE = Terminal(io.StringIO())
 LISTEN = "import socket, sys, time; kept = [socket.create_server(('127.0.0.1', 0)) for _ in range({})]; time.sleep(60)"
 
 
@@ -40,7 +42,7 @@ def test_a_process_that_listens_is_found() -> None:
 
 def test_the_variables_of_a_process_are_read() -> None:
     """As it was started; not this process's own, which pytest-xdist writes over with its title."""
-    with started('python -c "import time; time.sleep(60)"', {"MINE": "a=b"}, stop_seconds=5) as agent:
+    with started(SLEEP, {"MINE": "a=b"}, NOWHERE, stop_seconds=5) as agent:
         while (known := environment_of(agent.process.pid)) is None:
             time.sleep(0.01)  # the kernel has not put them in place yet
     assert known["MINE"] == "a=b"
@@ -62,31 +64,52 @@ def test_an_agent_is_stopped_with_its_children(tmp_path: Path) -> None:
     """Also one that does not listen to SIGTERM, and one that a shell started."""
     script = tmp_path / "stubborn.py"
     script.write_text("import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + LISTEN.format(1))
-    with started(f"sh -c '{sys.executable} {script} & wait'", {}, stop_seconds=0.2) as agent:
-        port = agent.wait_for_port(None, 30, Terminal(io.StringIO()))
-        assert pid_listening_on(port) is not None
-    while pid_listening_on(port) is not None:
-        pass  # the kernel takes a moment to close its sockets
+    for command, killed in ((f"sh -c '{sys.executable} {script} & wait'", False), (f"{sys.executable} {script}", True)):
+        said = io.StringIO()
+        with started(command, {}, Terminal(said), stop_seconds=0.2) as agent:
+            port = agent.wait_for_port(None, 30, NOWHERE)
+            assert pid_listening_on(port) is not None
+        assert ("did not end within" in said.getvalue()) is killed, command
+        while pid_listening_on(port) is not None:
+            pass  # the kernel takes a moment to close its sockets
+
+
+def test_a_person_who_waits_for_an_agent_to_end_reads_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a second; the remedy is in the line."""
+    monkeypatch.setattr(terminal, "QUIET_SECONDS", 0.0)
+    aside = io.StringIO()
+
+    def slow(timeout: float | None = None) -> int:
+        while timeout is not None and "agent to end" not in aside.getvalue():
+            pass
+        return waited()
+
+    with started(SLEEP, {}, Terminal(io.StringIO(), aside=aside), stop_seconds=30) as agent:
+        waited = agent.process.wait
+        monkeypatch.setattr(agent.process, "wait", slow)
+    assert aside.getvalue() == "waiting up to 30 s for the agent to end; Ctrl-C kills it ...\n"
 
 
 def test_an_agent_on_several_ports_has_to_say_which() -> None:
     """Nothing is guessed."""
     command = f'python -c "{LISTEN.format(2)}"'
     with (
-        started(command, {}, stop_seconds=5) as agent,
+        started(command, {}, NOWHERE, stop_seconds=5) as agent,
         pytest.raises(Problem, match="listens on ports") as caught,
     ):
-        agent.wait_for_port(None, 30, Terminal(io.StringIO()))
+        agent.wait_for_port(None, 30, NOWHERE)
     assert "--port" in caught.value.remedy
 
 
 def test_an_agent_that_never_listens_is_not_waited_for_for_ever() -> None:
     """With its last words."""
     with (
-        started("python -c \"import time; print('sleepy', flush=True); time.sleep(60)\"", {}, stop_seconds=5) as agent,
+        started(
+            "python -c \"import time; print('sleepy', flush=True); time.sleep(60)\"", {}, NOWHERE, stop_seconds=5
+        ) as agent,
         pytest.raises(Problem, match="does not listen on port 9 after 1 s") as caught,
     ):
-        agent.wait_for_port(9, 1.0, Terminal(io.StringIO()))
+        agent.wait_for_port(9, 1.0, NOWHERE)
     assert "sleepy" in caught.value.remedy
 
 
@@ -105,9 +128,6 @@ def test_without_proc_lsof_is_asked(answer: str | None, monkeypatch: pytest.Monk
     assert listening_ports(None) == listening_ports(1) == ({8765, 8766} if answer else set())
 
 
-SLEEP = 'python -c "import time; time.sleep(60)"'
-
-
 def test_a_ctrl_c_while_the_agent_starts_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     """The moment between the start of a process and knowing it."""
     processes = []
@@ -119,7 +139,7 @@ def test_a_ctrl_c_while_the_agent_starts_leaves_nothing_behind(monkeypatch: pyte
         return processes[0]
 
     monkeypatch.setattr(agentprocess, "_start", interrupted)
-    with pytest.raises(KeyboardInterrupt), started(SLEEP, {}, stop_seconds=5):
+    with pytest.raises(KeyboardInterrupt), started(SLEEP, {}, NOWHERE, stop_seconds=5):
         pytest.fail("it was interrupted before")
     assert processes[0].returncode == -signal.SIGTERM
 
@@ -132,7 +152,7 @@ def test_a_ctrl_c_while_the_agent_ends_kills_it(monkeypatch: pytest.MonkeyPatch)
             raise KeyboardInterrupt
         return waited()
 
-    running = started(SLEEP, {}, stop_seconds=60)
+    running = started(SLEEP, {}, NOWHERE, stop_seconds=60)
     agent = running.__enter__()
     waited = agent.process.wait
     monkeypatch.setattr(agent.process, "wait", impatient)
@@ -145,7 +165,7 @@ def test_an_agent_can_be_started_from_a_thread() -> None:
     """Where no signals arrive."""
 
     def run() -> int:
-        with started(SLEEP, {}, stop_seconds=5) as agent:
+        with started(SLEEP, {}, NOWHERE, stop_seconds=5) as agent:
             return agent.process.pid
 
     with ThreadPoolExecutor(1) as pool:

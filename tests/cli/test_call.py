@@ -292,8 +292,11 @@ def test_what_cannot_begin_is_told(
 
 
 @pytest.mark.parametrize("port", [True, False])
-def test_an_agent_at_a_path_is_called_there(port: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_agent_at_a_path_is_called_there(
+    port: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whether its port is given or found."""
+    monkeypatch.setattr("bluejay_ws.cli.call.REPORT_SECONDS", 0.0)  # it sends none
     script = tmp_path / "agent.py"
     with socket.create_server(("127.0.0.1", 0)) as free:
         number = free.getsockname()[1]

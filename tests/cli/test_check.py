@@ -17,7 +17,6 @@ from websockets.sync.server import serve
 from bluejay_ws import Bluejay
 from bluejay_ws.cli import check, main
 from bluejay_ws.cli.check import Run, junit, verdict_of, worse
-from bluejay_ws.testing import rehearsal
 from bluejay_ws.testing.audio import voice, write_wav
 from bluejay_ws.testing.scenarios import Scenario
 from tests.testing import scenario_agent
@@ -144,7 +143,7 @@ def test_what_this_machine_could_not_measure_is_unclear(
 ) -> None:
     """Exit code 3: skipped in JUnit, and kept out of the next baseline."""
     scenario.write_text(SCENARIO.replace("outcome: completed", "outcome: completed\n  silence: 0.01"))
-    monkeypatch.setattr(rehearsal, "TRUSTED_MS", -1.0)
+    monkeypatch.setattr("bluejay_ws.cli.check.TRUSTED_MS", -1.0)
     saved, xml = tmp_path / "last.json", tmp_path / "junit.xml"
     files = ["--save", str(saved), "--junit", str(xml)]
     assert main(["check", str(scenario), *in_process(monkeypatch, "good"), *files]) == 3

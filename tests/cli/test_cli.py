@@ -207,12 +207,13 @@ def test_a_terminated_command_stops_the_agent_that_it_started(root: Path, tmp_pa
     script.write_text("import os, time\nprint(os.getpid(), flush=True)\ntime.sleep(60)\n")
     note = tmp_path / "pid"
     command = f"sh -c 'echo $$ > {note}; exec {sys.executable} {script}'"
-    with start(root, "call", "--run", command, "--port", "1") as process:
+    with start(root, "call", "--run", command, "--port", "1", "--json") as process:
         while not (note.exists() and note.read_text()):
             time.sleep(0.01)
         process.send_signal(signal.SIGTERM)
-        _, problems = process.communicate(timeout=20)
-    assert (process.returncode, "Traceback" in problems) == (143, False)
+        lines, problems = process.communicate(timeout=20)
+    assert (process.returncode, problems) == (143, "\nterminated\n")
+    assert json.loads(lines) == {"error": "terminated", "remedy": "", "exit_code": 143}
     with pytest.raises(ProcessLookupError):
         os.kill(int(note.read_text()), 0)
 

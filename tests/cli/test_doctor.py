@@ -103,9 +103,7 @@ def test_a_key_that_was_copied_badly(
 @pytest.mark.parametrize(
     ("name", "value", "where", "words"),
     [
-        ("NO_PROXY", "fd00:12:34::/64", "proxy", "NO_PROXY cannot be used"),
-        ("NO_PROXY", "localhost,[::1]", "proxy", "NO_PROXY cannot be used"),
-        ("ALL_PROXY", "socks5://127.0.0.1:1", "proxy", "httpx[socks]"),
+        ("HTTPS_PROXY", "socks5://127.0.0.1:1", "proxy", "httpx[socks]"),
         ("SSL_CERT_FILE", "/no/such/file", "certs", "SSL_CERT_FILE cannot be used: no such file"),
     ],
 )
@@ -117,13 +115,24 @@ def test_a_variable_that_keeps_a_client_from_being_made(
         monkeypatch.delenv(other, raising=False)
     monkeypatch.setenv("BLUEJAY_API_KEY", "made-up-key")
     monkeypatch.setenv("BLUEJAY_API_URL", "https://127.0.0.1:1")
-    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")  # innocent
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")  # innocent
     monkeypatch.setenv(name, value)
     code, found = doctor.look()
     assert code == 1
     assert words in found[where]
     assert "was not asked" in found["platform"]
     assert "127.0.0.1:1" not in found[where]
+
+
+@pytest.mark.parametrize("value", ["fd00:12:34::/64", "localhost,[::1]", "http://[::1"])
+def test_what_does_nothing_in_no_proxy_is_named(doctor: Doctor, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    """Whoever wrote it believes that it counts; clients are made all the same."""
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.setenv("NO_PROXY", value)
+    monkeypatch.setenv("BLUEJAY_API_URL", "https://127.0.0.1:1")
+    _, found = doctor.look()
+    assert found["proxy"].startswith("note: NO_PROXY has networks")
+    assert "no answer from" in found["platform"]
 
 
 def test_a_proxy_that_works_is_mentioned(doctor: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:

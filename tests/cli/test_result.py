@@ -228,7 +228,6 @@ def test_a_report_of_the_outbox_is_shown_with_its_result(platform: FakePlatform,
     [
         ("HTTPS_PROXY", "socks5://ada:secret@localhost:1"),
         ("all_proxy", "://ada:secret@"),
-        ("no_proxy", "http://[::1"),
         ("SSL_CERT_FILE", "/none"),
     ],
 )

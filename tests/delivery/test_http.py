@@ -20,6 +20,8 @@ import trustme
 from bluejay_ws.delivery import http
 from bluejay_ws.delivery.http import HttpExchange, tls_context
 from bluejay_ws.delivery.outcomes import Answer, Failure, Phase, Platform, State
+from bluejay_ws.delivery.sender import Sender
+from bluejay_ws.stats import Counters
 from bluejay_ws.testing.platform import Answer as Says
 from bluejay_ws.testing.platform import Close, FakePlatform, Hang, Raw, Refuse
 from bluejay_ws.wire import journal
@@ -29,6 +31,8 @@ from tests.proxy import Cut, Proxy, Stall
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Iterator
+
+    import httpx
 
     from bluejay_ws.testing.platform import Step
     from tests.proxy import Passage
@@ -336,43 +340,35 @@ def test_an_answer_that_the_network_swallowed_is_an_unknown_outcome(platform: Fa
 
 
 def test_an_answer_that_drips_is_ended(platform: FakePlatform) -> None:
-    """Each byte comes in time, the answer never: the exchange as a whole has a limit, kept by another thread."""
-    platform.plan(Says(drip=0.05))
-    client = exchange(platform.url, timeout=0.2)
-    ended = threading.Event()
-
-    def keep() -> None:
-        while not ended.wait(0.02):
-            client.abort_if_late(time.monotonic())
-
-    keeper = threading.Thread(target=keep)
-    keeper.start()
+    """Each byte comes in time, the answer never: no other thread is needed to end it, for there may be none."""
+    platform.plan(Says(drip=0.02))
+    client = exchange(platform.url, timeout=0.1)
     outcome = client.post(report())
-    ended.set()
-    keeper.join()
     client.close()
     assert isinstance(outcome, Failure)
     assert outcome.phase is Phase.UNKNOWN
 
 
-def test_a_body_that_drips_ends_with_the_exchange_though_no_other_thread_ends_it(platform: FakePlatform) -> None:
-    """At the end of a process there may be no other."""
-    platform.plan(Says(body=b"x" * 40_000))
+def test_a_body_that_drips_is_ended_and_its_status_counts(platform: FakePlatform) -> None:
+    """What came in time is kept, as incomplete."""
+    platform.plan_reads(Says(body=b"x" * 1_000_000))
     now = [0.0]
     chosen = settings(platform.url, timeout=5.0)
     client = HttpExchange(chosen, tls_context(chosen), clock=lambda: now[0])
-    request = client._request
+    carry = client._transport.handle_request
 
-    def late(method: str, path: str, body: bytes | None, limit: int) -> Answer:
-        now[0] = http.STEPS * 5.0 + 1.0
-        return request(method, path, body, limit)
+    def late(request: httpx.Request) -> httpx.Response:
+        try:
+            return carry(request)
+        finally:
+            now[0] = http.STEPS * 5.0 + 1.0
 
-    client._request = late  # type: ignore[method-assign]
-    outcome = client.post(report())
+    client._transport.handle_request = late  # type: ignore[method-assign]
+    outcome = client.look("720488")
     client.close()
     assert isinstance(outcome, Answer)
-    assert not outcome.complete
-    assert len(outcome.body) < 40_000
+    assert (outcome.status, outcome.complete) == (200, False)
+    assert len(outcome.body) < 1_000_000
 
 
 def test_ending_nothing_is_harmless(platform: FakePlatform) -> None:
@@ -546,6 +542,55 @@ def test_a_proxy_of_the_environment_is_used_and_its_failures_are_not_the_reports
         proxy.close()
     assert proxy.asked.startswith(b"CONNECT platform.invalid:443")
     assert b"test-key" not in proxy.asked
+
+
+@pytest.mark.parametrize(
+    ("variables", "proxy"),
+    [
+        ({"HTTPS_PROXY": "http://proxy:3128"}, "http://proxy:3128"),
+        ({"https_proxy": "proxy:3128", "ALL_PROXY": "http://other"}, "http://proxy:3128"),
+        ({"ALL_PROXY": "socks5://proxy"}, "socks5://proxy"),
+        ({"HTTP_PROXY": "://"}, None),
+        ({"HTTPS_PROXY": "http://proxy", "NO_PROXY": "*"}, None),
+        ({"HTTPS_PROXY": "http://proxy", "NO_PROXY": "localhost, .example.org"}, None),
+        ({"HTTPS_PROXY": "http://proxy", "no_proxy": "example.org,[::1],fd00:12:34::/64,http://[::1"}, None),
+        ({"HTTPS_PROXY": "http://proxy", "NO_PROXY": "xample.org,[::1],fd00::/8,10.0.0.0/8"}, "http://proxy"),
+    ],
+)
+def test_the_proxy_is_the_one_that_the_environment_names(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], proxy: str | None
+) -> None:
+    """Whatever else stands in NO_PROXY, as clusters write it, keeps no report from being sent."""
+    for name in ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert http._proxy("https://api.example.org") == proxy
+    assert http._proxy("http://127.0.0.1:80") is None
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("localhost, .example.org,10.0.0.1,::1,*", 0),
+        ("localhost,fd00:12:34::/64", 1),
+        ("[::1]", 1),
+        ("http://proxy", 1),
+    ],
+)
+def test_what_does_nothing_in_no_proxy_is_logged_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, value: str, said: int
+) -> None:
+    """The variable is named with the first client that is made; never its value."""
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.setenv("NO_PROXY", value)
+    sender = Sender(settings("http://127.0.0.1:1"), store=None, counters=Counters())
+    for _ in range(2):
+        sender._http_client().close()
+    sender.close(1.0)
+    assert [line.partition(" of ")[0] for line in caplog.messages] == ["NO_PROXY"] * said
+    assert "fd00" not in caplog.text
 
 
 def test_a_directory_that_may_not_be_entered_keeps_no_client_from_being_made(

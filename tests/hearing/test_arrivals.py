@@ -69,7 +69,16 @@ def test_no_more_than_a_thousand_frames_wait() -> None:
     assert not any(placed[:-1])
 
 
-@pytest.mark.parametrize("sleeps", [[(980, 1_180)], [(2_400, 2_650)], [(950, 1_150), (2_450, 2_600), (3_900, 4_300)]])
+@pytest.mark.parametrize(
+    "sleeps",
+    [
+        [(980, 1_180)],
+        [(2_400, 2_650)],
+        [(950, 1_150), (2_450, 2_600), (3_900, 4_300)],
+        [(1_500, 2_600), (4_200, 5_350)],  # in the middle of what is said
+        [(300, 2_800), (3_300, 5_390)],  # all of it, and the text comes at once
+    ],
+)
 def test_a_handler_that_sleeps_moves_nothing(sleeps: list[tuple[float, float]]) -> None:
     """Starts, ends, latencies and interruptions are those of the caller, not those of the handler that reads late."""
     stage = Stage(3)

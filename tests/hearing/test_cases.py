@@ -170,8 +170,8 @@ def test_what_a_provider_says_is_one_with_what_was_heard(early: bool) -> None:
     """Whoever notices first: one interruption, one event."""
     stage = stage_with_question(every_ms=None)
     stage.caller(2_500, speech(1_500, stage.dice))
-    at = 2_700 if early else 5_300
-    stage.message("agent", "speech.completed", 5_200)
+    at = 2_700 if early else 8_300
+    stage.message("agent", "speech.completed", 8_200)
     stage.at(at, lambda now: stage.observer.interruption(2_700, "user", "openai"))
     stage.at(at + 1, lambda now: stage.observer.interruption(2_701, "user", "pipecat"))
     stage.play(9_000)

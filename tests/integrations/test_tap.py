@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from types import MappingProxyType, SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -206,6 +207,30 @@ def test_tool_calls_without_an_id_are_as_many_as_there_were() -> None:
     ]
 
 
+@pytest.mark.parametrize("calls", [[("f", 1), ("g", 1)], [("f", 1), ("f", 2)], [("f", 1), ("f", 1)], [("f", 1)]])
+@pytest.mark.parametrize("repeats", [1, 2])
+def test_an_id_that_is_counted_anew_in_each_reply_is_another_call(calls: list[tuple[str, int]], repeats: int) -> None:
+    """Another name, other arguments, or another reply: another call. The same again is told twice."""
+    stream = Stream(OpenAIRealtimeTap)
+    for number_of, (name, value) in enumerate(calls):
+        told = {"type": "response.function_call_arguments.done", "call_id": "call_0", "response_id": f"r{number_of}"}
+        stream.received(*[{**told, "name": name, "arguments": f'{{"n": {value}}}'}] * repeats)
+        item = {"type": "function_call_output", "call_id": "call_0", "output": f"answer {number_of}"}
+        stream.sent(*[{"type": "conversation.item.create", "item": item}] * repeats)
+        stream.received(*[{**told, "name": name, "arguments": f'{{"n": {value}}}'}] * repeats)
+    assert stream.tools() == [(name, {"n": value}, f"answer {n}") for n, (name, value) in enumerate(calls)]
+
+
+def test_two_open_calls_with_one_id_are_answered_in_order() -> None:
+    """They have two names; a third answer is for none."""
+    stream = Stream(DeepgramTap)
+    calls = [{"id": "c", "name": name, "arguments": "{}"} for name in ("f", "g")]
+    stream.received({"type": "FunctionCallRequest", "functions": calls})
+    for content in ("first", "second", "third"):
+        stream.sent({"type": "FunctionCallResponse", "id": "c", "content": content})
+    assert stream.tools() == [("f", {}, "first"), ("g", {}, "second")]
+
+
 def test_an_output_that_is_seen_before_its_call_is_that_calls() -> None:
     """Two directions of a connection may be read by two tasks."""
     stream = Stream(AssemblyAITap).sent({"type": "tool.result", "call_id": "c", "result": '{"ok": true}'})
@@ -312,3 +337,30 @@ def test_usage_of_any_shape_adds_up() -> None:
     for usage in ({"a": 1, "b": {"c": 2}, "d": "x"}, {"a": {"b": 1}, "b": 5}, {"a": 1}, None, 7):
         stream.received({"type": "response.done", "response": {"id": "r", "status": "completed", "usage": usage}})
     assert stream.metadata()["openai_usage"]["a"] == 2
+
+
+def test_an_interruption_stands_where_the_service_says_that_the_caller_began() -> None:
+    """The reply that was interrupted says so later."""
+    stream = Stream(AssemblyAITap).at(100).received({"type": "reply.audio", "reply_id": "r", "data": audio(4_000)})
+    stream.at(1_000).received({"type": "input.speech.started"}).at(1_300)
+    stream.received({"type": "reply.done", "reply_id": "r", "status": "interrupted"})
+    stream.received({"type": "transcript.agent", "reply_id": "r", "text": "one", "interrupted": True})
+    told = [one for one in stream.report.events or [] if one.title == "Caller interrupted the agent"]
+    assert [one.start_offset_ms for one in told] == [1_000]
+
+
+def test_an_interruption_stands_where_the_caller_began() -> None:
+    """Not where the service noticed it, which may be some hundred milliseconds later."""
+    reply = audio(4_000)
+    content: Any = {"modelTurn": {"parts": [{"inlineData": {"mimeType": "audio/pcm;rate=24000", "data": reply}}]}}
+    said = {"type": "ConversationText", "role": "assistant", "content": "one two"}
+    gemini: tuple[list[Any], Any] = [{"serverContent": content}], {"serverContent": {"interrupted": True}}
+    deepgram: tuple[list[Any], Any] = [said, pcm(4_000)], {"type": "UserStartedSpeaking"}
+    for kind, (begins, stops) in ((GeminiLiveTap, gemini), (DeepgramTap, deepgram)):
+        stream = Stream(partial(kind, input_bytes_per_ms=32.0)).at(100).received(*begins)
+        for at in range(1_000, 1_600, 20):
+            chunk = {"realtimeInput": {"audio": {"data": audio(20, 16_000)}}}
+            stream.at(at).sent(chunk if kind is GeminiLiveTap else pcm(20, 16_000))
+        stream.received(stops).at(3_000)
+        (event,) = [one for one in stream.report.events or [] if one.title == "Caller interrupted the agent"]
+        assert event.start_offset_ms == pytest.approx(1_000, abs=25)

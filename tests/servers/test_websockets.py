@@ -17,9 +17,11 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
+from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 from websockets.protocol import State
 from websockets.server import ServerProtocol
+from websockets.streams import StreamReader
 from websockets.sync.client import connect as sync_connect
 from websockets.sync.server import ServerConnection as SyncServerConnection
 from websockets.sync.server import serve as sync_serve
@@ -57,6 +59,13 @@ async def agent(handler: Callable[..., Awaitable[Any]], **options: Any) -> Async
         yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
+def tap_in(protocol: ServerProtocol) -> adapter.ProtocolTap:
+    """Return what observes a protocol object."""
+    found = adapter.tap_of(protocol)
+    assert found is not None
+    return found
+
+
 async def call(
     handler: Callable[..., Awaitable[Any]],
     caller: Callable[[ClientConnection], Awaitable[Any]] | None = None,
@@ -92,7 +101,9 @@ def test_without_a_header_the_handler_runs_on_the_untouched_connection(name: str
 
     def spy(handler: Callable[..., Any]) -> Callable[..., Any]:
         async def wrapper(websocket: ServerConnection) -> Any:
-            touched.append("bluejay_tap" in vars(websocket.protocol))
+            touched.append(
+                adapter.tap_of(websocket.protocol) is not None or "feed_eof" in vars(websocket.protocol.reader)
+            )
             assert current_recorder() is INERT
             return await handler(websocket)
 
@@ -374,15 +385,15 @@ def test_a_protocol_that_cannot_be_observed_is_recorded_without_its_frames(
 ) -> None:
     """Where the frames cannot be seen, the call continues, is recorded, and ends with its handler."""
 
-    class Guarded(ServerProtocol):
+    class Guarded(StreamReader):
         def __setattr__(self, name: str, value: Any) -> None:
-            if name == "bluejay_tap":
+            if name == "feed_eof":
                 raise AttributeError(name)
             super().__setattr__(name, value)
 
     class Stubborn(ServerConnection):
         def __init__(self, protocol: ServerProtocol, *args: Any, **kwargs: Any) -> None:
-            protocol.__class__ = Guarded
+            protocol.reader.__class__ = Guarded
             super().__init__(protocol, *args, **kwargs)
 
     @record(client=client)
@@ -406,7 +417,7 @@ def test_an_error_on_the_frame_path_is_counted_and_the_frame_passes(
 
     @record(client=client)
     async def handler(websocket: ServerConnection) -> None:
-        websocket.protocol.bluejay_tap.observer = Broken()  # type: ignore[attr-defined]
+        tap_in(websocket.protocol).observer = Broken()  # type: ignore[assignment]
         async for message in websocket:
             await websocket.send(message)
             await websocket.send("text")
@@ -743,9 +754,10 @@ def test_an_end_that_is_told_again_is_ignored(client: Bluejay, platform: FakePla
     """A method that another thread was inside of when the call ended finds nothing to tell."""
     protocol = ServerProtocol(state=State.OPEN)
     call = wired(client, protocol)
-    observed = type(protocol)
+    tap = tap_in(protocol)
     protocol.receive_eof()
-    observed.receive_eof(protocol)
+    tap.closed()
+    tap.let_go()
     assert call.ended
     report_of(platform)
     assert "internal_error.frame" not in client.stats()
@@ -770,20 +782,21 @@ def test_a_text_in_endless_fragments_is_not_kept(client: Bluejay) -> None:
     protocol.send_text(b"x" * 40_000, fin=False)
     for _ in range(5):
         protocol.send_continuation(b"x" * 40_000, fin=False)
-    fragments = protocol.bluejay_tap.agent_fragments  # type: ignore[attr-defined]
+    fragments = tap_in(protocol).agent_fragments
+    assert fragments is not None
     assert (fragments.size, len(fragments.data())) == (240_000, 40_000)
     protocol.receive_eof()
 
 
 def test_after_the_end_the_protocol_object_is_what_it_was(client: Bluejay) -> None:
-    """Its own class, and nothing of ours in it: a server may keep it for as long as it likes."""
+    """Nothing of ours is in it: a server may keep it for as long as it likes."""
     protocol = ServerProtocol(state=State.OPEN)
-    before = set(vars(protocol))
+    before, reader_before = set(vars(protocol)), set(vars(protocol.reader))
     wired(client, protocol)
-    assert type(protocol) is not ServerProtocol
+    assert protocol.extensions
     protocol.receive_eof()
-    assert type(protocol) is ServerProtocol
-    assert set(vars(protocol)) == before
+    assert protocol.extensions == []
+    assert (set(vars(protocol)), set(vars(protocol.reader))) == (before, reader_before)
 
 
 def test_without_a_header_there_is_not_even_a_client() -> None:
@@ -824,12 +837,11 @@ def test_a_frame_after_the_end_finds_nothing_to_tell(client: Bluejay, platform: 
     """Another thread may be inside of a method when the call ends: what it tells has nobody to hear it."""
     protocol = ServerProtocol(state=State.OPEN)
     wired(client, protocol)
-    observed, protocol.__class__ = type(protocol), ServerProtocol
-    tap = protocol.bluejay_tap  # type: ignore[attr-defined]
-    del protocol.bluejay_tap  # type: ignore[attr-defined]
-    observed.send_text(protocol, b"text")
-    assert b"".join(protocol.data_to_send()).endswith(b"text")
+    tap = tap_in(protocol)
     tap.call.end()
+    frame = Frame(Opcode.TEXT, b"text")
+    assert tap.encode(frame) is frame
+    assert tap.decode(frame) is frame
     report_of(platform)
     assert "internal_error.frame" not in client.stats()
 
