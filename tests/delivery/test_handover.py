@@ -148,16 +148,16 @@ def test_calls_that_are_left_out_are_forgotten_without_a_listing(pod: Pod, monke
     assert (pod.outbox.reports, pod.spool.reports) == ({}, {})
 
 
-def test_a_call_that_was_left_out_is_withdrawn_however_often_it_takes(pod: Pod) -> None:
+def test_a_call_that_was_left_out_is_withdrawn_however_often_it_takes(
+    pod: Pod, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The database was away when its user discarded it: nobody delivers what it already had."""
     file = pod.open()
     pod.round()
     file.discard()
-    push = pod.outbox.push
-    pod.outbox.push = lambda _: (_ for _ in ()).throw(SpoolError("db", "is away", "wait"))  # type: ignore[method-assign]
-    with pytest.raises(SpoolError):
+    with monkeypatch.context() as away, pytest.raises(SpoolError):
+        away.setattr(pod.outbox, "push", lambda _: (_ for _ in ()).throw(SpoolError("db", "is away", "wait")))
         pod.round()
-    pod.outbox.push = push  # type: ignore[method-assign]
     assert pod.outbox.reports
     pod.round()
     assert (pod.outbox.reports, pod.spool.reports) == ({}, {})
