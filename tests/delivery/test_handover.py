@@ -155,9 +155,10 @@ def test_a_call_that_was_left_out_is_withdrawn_however_often_it_takes(
     file = pod.open()
     pod.round()
     file.discard()
-    with monkeypatch.context() as away, pytest.raises(SpoolError):
+    with monkeypatch.context() as away:
         away.setattr(pod.outbox, "push", lambda _: (_ for _ in ()).throw(SpoolError("db", "is away", "wait")))
-        pod.round()
+        with pytest.raises(SpoolError):
+            pod.round()
     assert pod.outbox.reports
     pod.round()
     assert (pod.outbox.reports, pod.spool.reports) == ({}, {})
