@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from bluejay_ws.delivery.livefile import reason_of
 from bluejay_ws.delivery.names import LIVE
-from bluejay_ws.delivery.postgres import Outbox, Piece, import_driver, shown
+from bluejay_ws.delivery.postgres import Outbox, Piece, shown
 from bluejay_ws.delivery.spool import Spool, names_in
 from bluejay_ws.delivery.workers import Budget, Finisher
 from bluejay_ws.exceptions import BluejayError
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from bluejay_ws.delivery.store import Report
     from bluejay_ws.stats import Counters
 
-__all__ = ["FleetSender", "Handover", "LocalSpool", "import_client"]
+__all__ = ["FleetSender", "Handover", "LocalSpool"]
 
 _random = random.SystemRandom().random  # the process's own generator is not disturbed
 
@@ -52,15 +52,6 @@ BATCH_LIMIT = 8 * 1024 * 1024
 BATCH_PIECES = 500
 
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
-
-
-def import_client() -> None:
-    """Import what the first connection needs: together it takes half a second of a busy machine.
-
-    Raises:
-        ConfigurationError: psycopg is not installed.
-    """
-    import_driver()
 
 
 @dataclass(slots=True)
