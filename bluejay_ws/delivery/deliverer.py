@@ -125,7 +125,6 @@ class Deliverer:
             raise SpoolError(
                 shown(self._url), "is in order, but no thread can be started", "raise the limit: ulimit -u"
             )
-        self._start_missing()
 
     def _start(self, target: Callable[[], None]) -> bool:
         thread = threading.Thread(target=target, name="bluejay_ws-deliverer", daemon=True)
@@ -138,7 +137,10 @@ class Deliverer:
         return True
 
     def _start_missing(self) -> None:
-        """Start the threads that do not run yet; those that cannot be started now are tried again each round."""
+        """Start the threads that do not run yet; those that cannot be started now are tried again each round.
+
+        Only the thread of `_mind` does so: two at once would start one twice.
+        """
         while self._missing and not self._stop.is_set() and self._start(self._missing[0]):
             del self._missing[0]
 
@@ -190,11 +192,12 @@ class Deliverer:
         return Outbox(self._url, self._settings.base_url, holder=self._holder)
 
     def _http_client(self) -> Any:
-        from bluejay_ws.delivery.http import HttpExchange, tls_context  # noqa: PLC0415 - brings httpx
+        from bluejay_ws.delivery.http import HttpExchange, say_odd_no_proxy, tls_context  # noqa: PLC0415
 
         with self._lock:
             if self._context is None:
                 self._context = tls_context(self._settings)
+                say_odd_no_proxy(self._counters)
         return HttpExchange(self._settings, self._context)
 
     def _client(self) -> Any:
@@ -213,10 +216,11 @@ class Deliverer:
             self._ready.notify()
 
     def _mind(self) -> None:
-        """Wake a worker each second, keep leases, seal what dead processes left, remove what is old."""
+        """Start the others, wake one each second, keep leases, seal what dead processes left, remove what is old."""
         outbox = self._outbox()
         self._watched.append(outbox.link)
         renewed = tidied = time.monotonic()
+        self._start_missing()
         while not self._stop.wait(self._look_every):
             self._woken()
             self._start_missing()

@@ -217,6 +217,26 @@ def test_threads_that_cannot_be_started_are_started_later(monkeypatch: pytest.Mo
         other.start()
 
 
+def test_a_thread_whose_start_takes_long_is_started_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine a round begins before the last thread is started."""
+    one, _ = quiet(monkeypatch, workers=3, look_every=0.001)
+    start, names = threading.Thread.start, []
+
+    def slowly(thread: threading.Thread) -> None:
+        names.append(thread.name)
+        start(thread)
+        time.sleep(0.02)
+
+    monkeypatch.setattr(threading.Thread, "start", slowly)
+    one.start()
+    until = time.monotonic() + 20.0
+    while one._missing:
+        assert time.monotonic() < until
+        time.sleep(0.005)
+    one.stop()
+    assert names == ["bluejay_ws-deliverer"] * 5
+
+
 def test_whatever_goes_wrong_in_a_round_is_counted_and_ends_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """Such as a driver's own error: the next round is made."""
     monkeypatch.setattr(module, "SETTLE_PAUSE", 0.0)

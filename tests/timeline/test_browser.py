@@ -41,29 +41,38 @@ def browser() -> Iterator[Any]:
         browser.close()
 
 
+@pytest.fixture(scope="module")
+def window(browser: Any) -> Any:
+    """Give one window for all pages that are opened from a file: a new one takes half a second of the processor."""
+    return browser.new_context(offline=True).new_page()
+
+
 @pytest.fixture
-def opened(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Any]]:
+def opened(window: Any, tmp_path: Path) -> Iterator[Callable[..., Any]]:
     """Give a function that opens the page of a report from its file; complaints of the browser fail the test."""
     complaints: list[str] = []
-    contexts: list[Any] = []
+    listeners = {
+        "console": lambda message: complaints.append(message.text),
+        "pageerror": lambda error: complaints.append(str(error)),
+        "request": lambda request: complaints.extend([request.url][: not request.url.startswith("file:")]),
+    }
 
     def show(report: object, *, theme: str = "light", width: int = 1440, **options: Any) -> Any:
-        path = write_page(report, tmp_path / "page.html", **options)
-        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme, offline=True)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("request", lambda request: complaints.extend([request.url][: not request.url.startswith("file:")]))
-        page.goto(path.as_uri())
+        window.set_viewport_size({"width": width, "height": 900})
+        window.emulate_media(media="screen", color_scheme=theme)
+        window.goto(write_page(report, tmp_path / "page.html", **options).as_uri())
         until(
-            page, "document.querySelectorAll('.row').length > 0 || document.querySelector('#count').textContent === '0'"
+            window,
+            "document.querySelectorAll('.row').length > 0 || document.querySelector('#count').textContent === '0'",
         )
-        return page
+        return window
 
+    for event, listener in listeners.items():
+        window.on(event, listener)
     yield show
-    for context in contexts:
-        context.close()
+    window.goto("about:blank")
+    for event, listener in listeners.items():
+        window.remove_listener(event, listener)
     assert complaints == []
 
 
@@ -75,11 +84,12 @@ def until(page: Any, expression: str) -> None:
         page.wait_for_timeout(10)
 
 
-def violations(page: Any, part: str = "html") -> list[str]:
-    """Return what axe-core finds wrong with a part of a page, in short."""
-    script = next(Path(axe.__file__).parent.rglob("axe.min.js"))
-    page.evaluate(script.read_text("utf-8"))
-    found = page.evaluate("(part) => axe.run(part)", part)["violations"]
+def violations(page: Any, part: str = "html", **options: object) -> list[str]:
+    """Return what axe-core finds wrong with a part of a page, in short; the options are its own."""
+    if page.evaluate("typeof axe") == "undefined":
+        page.evaluate(next(Path(axe.__file__).parent.rglob("axe.min.js")).read_text("utf-8"))
+    run = "([part, options]) => axe.run(part, {resultTypes: ['violations'], ...options})"
+    found = page.evaluate(run, [part, options])["violations"]
     return [f"{one['id']}: {node['html'][:200]}" for one in found for node in one["nodes"]]
 
 
@@ -90,9 +100,10 @@ def test_the_page_is_readable_for_everybody(opened: Callable[..., Any], theme: s
     report["tool_calls"][0]["description"] = "mocked: find_table"
     page = opened(report, theme=theme, against=good(), expected={"send_sms": [{}]}, result=RESULT)
     page.locator(".row.tool").first.click()
-    assert violations(page) == []
     if theme == "dark":  # other colours, the same elements
+        assert violations(page, runOnly=["color-contrast"]) == []
         return
+    assert violations(page) == []
     page.set_viewport_size({"width": 360, "height": 900})
     until(page, "document.documentElement.scrollWidth <= 360")
     assert violations(page) == []
