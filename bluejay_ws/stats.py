@@ -6,7 +6,7 @@ import threading
 import time
 from collections import Counter
 
-__all__ = ["KINDS_MOST", "QUIET_SECONDS", "Counters", "Seldom"]
+__all__ = ["KINDS_MOST", "QUIET_SECONDS", "Counters", "Seldom", "started"]
 
 QUIET_SECONDS = 60.0
 """What repeats is said once in so many seconds."""
@@ -93,3 +93,18 @@ class Counters:
         self._lock = threading.RLock()
         self._counts = Counter()
         self._told = Seldom()
+
+
+def started(thread: threading.Thread, counters: Counters) -> bool:
+    """Start a thread and return True; where the machine allows no more threads, count that and return False.
+
+    Args:
+        thread: one that was not started yet; after a refusal another one is needed.
+        counters: where ``errors.no_thread`` is counted.
+    """
+    try:
+        thread.start()
+    except (RuntimeError, MemoryError):  # a limit of processes, no address space, an interpreter that ends
+        counters.add("errors.no_thread")
+        return False
+    return True

@@ -20,7 +20,7 @@ from bluejay_ws.delivery.outcomes import (
     decide_look,
     read_result,
 )
-from bluejay_ws.delivery.store import NoLease, Report
+from bluejay_ws.delivery.store import Lease, Report
 from bluejay_ws.log import say, say_seldom
 from bluejay_ws.wire import journal
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from bluejay_ws.delivery.delivery import Delivery, Part
-    from bluejay_ws.delivery.store import Lease, Store
+    from bluejay_ws.delivery.store import Store
     from bluejay_ws.settings import Settings
     from bluejay_ws.stats import Counters
 
@@ -103,7 +103,7 @@ class Attempts:
             self._counters.add(f"spool.lease_{type(error).__name__}")
             if not delivery.reports or any(report.bodies is None for report in delivery.reports.values()):
                 return _wait(max(OTHERS_WAIT, backoff(5, self._retry, self._random())), "store")
-            lease = NoLease()
+            lease = Lease()
         with lease:
             if lease.live or lease.busy:
                 return _wait(CALL_WAIT if lease.live else OTHERS_WAIT, "busy")
@@ -229,8 +229,8 @@ class Attempts:
 
     def _body(self, delivery: Delivery, parts: Sequence[Part]) -> bytes:
         limit = CUT_OUTPUT if delivery.history.cut else None
-        bodies = [part.bodies for part in parts]
-        return journal.assemble(bodies, simulation_result_id=delivery.simulation_result_id, output_limit=limit)
+        facts = [part.facts for part in parts]
+        return journal.assemble(facts, simulation_result_id=delivery.simulation_result_id, output_limit=limit)
 
     def _apply(self, delivery: Delivery, parts: Sequence[Part], lease: Lease, decision: Decision) -> Decision:
         if decision.state is State.DELIVERED:
@@ -314,7 +314,7 @@ class Attempts:
         return self._not_found(delivery, unknown, lease, outcome, _worst(seen.values()))
 
     def _alone(self, delivery: Delivery, part: Part) -> bytes:
-        return journal.assemble([part.bodies], simulation_result_id=delivery.simulation_result_id)
+        return journal.assemble([part.facts], simulation_result_id=delivery.simulation_result_id)
 
     def _found(self, delivery: Delivery, found: list[Part], parts: list[Part], lease: Lease) -> Decision:
         self._deliver(delivery, found, lease, "read_back")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from bluejay_ws.delivery.delivery import Delivery
 from bluejay_ws.delivery.outcomes import Answer, Failure, History, Phase, Platform, State
-from bluejay_ws.delivery.store import Lease, MemoryStore, NoLease, StoredReport
+from bluejay_ws.delivery.store import Lease, MemoryStore, StoredReport
 from bluejay_ws.wire import journal
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Settlement:
     down: bool | None
 
 
-class ClaimedLease(NoLease):
+class ClaimedLease(Lease):
     """Every report of a claimed call; `mark` gathers what is written down at the end.
 
     Args:
@@ -75,7 +75,7 @@ class ClaimedLease(NoLease):
                 self._empty.append(report.report_id)
             else:
                 facts = journal.facts(parsed.bodies)
-                self.reports.append(StoredReport(report.report_id, state, parsed.bodies, facts, noted))
+                self.reports.append(StoredReport(report.report_id, state, facts, noted))
 
     def mark(self, report_id: str, state: State, note: Mapping[str, object]) -> bool:
         """Note where a report stands; the database hears of it with the settlement."""

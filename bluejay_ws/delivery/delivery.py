@@ -36,15 +36,13 @@ class Part:
     Args:
         report_id: of the connection.
         state: where it stands.
-        bodies: its lines.
-        facts: what they say of the call.
+        facts: what its lines say of the call, and its items.
         noted: what was noted last of its delivery.
         report: the report where only memory has it.
     """
 
     report_id: str
     state: State
-    bodies: Sequence[bytes]
     facts: CallFacts
     noted: Mapping[str, Any]
     report: Report | None = None
@@ -108,15 +106,14 @@ class Delivery:
         for one in stored:
             if one.report_id not in here:
                 state = self.states.get(one.report_id, one.state)
-                parts.append(Part(one.report_id, state, one.bodies, one.facts, one.noted))
+                parts.append(Part(one.report_id, state, one.facts, one.noted))
         parts.sort(key=lambda part: (part.facts.started_at, part.report_id))
         self._restore(parts)
         return parts
 
     def _in_memory(self, report: Report) -> Part:
-        bodies = report.bodies or ()
         state = self.states.get(report.report_id, State.WAITING)
-        return Part(report.report_id, state, bodies, journal.facts(bodies), {}, report)
+        return Part(report.report_id, state, journal.facts(report.bodies or ()), {}, report)
 
     def _restore(self, parts: Sequence[Part]) -> None:
         """Take over what an earlier process noted; what it was sending is looked for and sent again in one move."""

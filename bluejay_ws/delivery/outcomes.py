@@ -262,22 +262,16 @@ def _refused(
     answer: Answer, reason: str, history: History, retry: Retry, now: float, *, others_accepted: bool
 ) -> Decision:
     status, own = answer.status, _is_api_answer(answer.body)
-    if status == 413:
-        return _too_large(reason, history)
+    if status == 413 and not history.cut:
+        return Decision(State.WAITING, 0.0, Platform.UP if own else Platform.UNHEARD, reason, cut=True)
     if own and status == 404:
         history.not_found += 1
         if history.not_found <= len(NOT_FOUND_WAITS):
             wait = NOT_FOUND_WAITS[history.not_found - 1]
             return Decision(State.WAITING, wait, Platform.UP, reason, pinned=True)
-    if own and status in {400, 404, 409, 422}:
+    if own and status in {400, 404, 409, 413, 422}:
         return Decision(State.PARKED, None, Platform.UP, reason, complaints(answer.body))
     return _from_a_gateway(reason, history, retry, now, others_accepted=others_accepted)
-
-
-def _too_large(reason: str, history: History) -> Decision:
-    if history.cut:
-        return Decision(State.PARKED, None, Platform.UP, reason)
-    return Decision(State.WAITING, 0.0, Platform.UP, reason, cut=True)
 
 
 def _from_a_gateway(reason: str, history: History, retry: Retry, now: float, *, others_accepted: bool) -> Decision:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import contextlib
 import logging
 import os
 import random as random_module
@@ -28,6 +29,7 @@ from bluejay_ws.delivery.store import MemoryStore
 from bluejay_ws.delivery.verify import Verifier
 from bluejay_ws.delivery.workers import Budget, Chore, Client, Finisher, Workers
 from bluejay_ws.log import say
+from bluejay_ws.stats import started
 
 if TYPE_CHECKING:
     import ssl
@@ -254,10 +256,7 @@ class Sender:
                     clock=self._clock,
                     counters=self._counters,
                 )
-                try:
-                    workers.start()
-                except (RuntimeError, MemoryError):
-                    self._counters.add("errors.no_thread")
+                if not workers.start():
                     return False
                 self._workers = workers
         return self._start_exit_watch() and finishing
@@ -282,10 +281,11 @@ class Sender:
 
     def _http_client(self) -> Client:
         with _making:
-            from bluejay_ws.delivery.http import HttpExchange, tls_context  # noqa: PLC0415 - brings httpx
+            from bluejay_ws.delivery.http import HttpExchange, say_odd_no_proxy, tls_context  # noqa: PLC0415
 
             if self._context is None:
                 self._context = tls_context(self._settings)
+                say_odd_no_proxy(self._counters)
             settings = replace(self._settings, timeout=self._timeout)
             return HttpExchange(settings, self._context, clock=self._clock)
 
@@ -329,15 +329,9 @@ class Sender:
         with self._lock:
             if self._watched:
                 return True
-            self._watched = True
-        thread = threading.Thread(target=self._watch_exit, name="bluejay_ws-exit", daemon=False)
-        try:
-            thread.start()
-        except (RuntimeError, MemoryError):
-            self._watched = False
-            self._counters.add("errors.no_thread")
-            return False
-        return True
+            watch = threading.Thread(target=self._watch_exit, name="bluejay_ws-exit", daemon=False)
+            self._watched = started(watch, self._counters)
+            return self._watched
 
     def _watch_exit(self) -> None:
         main = threading.main_thread()
@@ -386,16 +380,28 @@ def _try_again(sender: weakref.ref[Sender]) -> None:
         known.try_again()
 
 
-def preload() -> None:
+def preload(database: object = None) -> None:
     """Import the HTTP client now, while nobody waits: a thread that does so during a call would hold the interpreter.
 
     On a running event loop nothing is done: somebody might be speaking there. A fork waits until the import is over.
+    Where the import fails, as for a process that may no longer read its libraries, the thread that makes a client meets
+    the same error, says it, and tries again.
+
+    Args:
+        database: where reports are handed to one, its driver is imported instead.
+
+    Raises:
+        ConfigurationError: the driver is not installed.
     """
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         with _making:
-            import_module("bluejay_ws.delivery.http").import_client()
+            if database is not None:
+                import_module("bluejay_ws.delivery.postgres").import_driver()
+                return
+            with contextlib.suppress(Exception):
+                import_module("bluejay_ws.delivery.http").import_client()
 
 
 _senders: weakref.WeakSet[Sender] = weakref.WeakSet()

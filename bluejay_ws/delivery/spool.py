@@ -14,21 +14,20 @@ import contextlib
 import logging
 import os
 import time
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from bluejay_ws.delivery import filesystem, processlock
 from bluejay_ws.delivery.files import GoneError, LockedFile, bound_quarantine, close_inherited
 from bluejay_ws.delivery.livefile import LiveFile, OpenFiles, reason_of
 from bluejay_ws.delivery.names import HELD, LIVE, PARKED, READY, SENDING, SENT, Name, shard_of
 from bluejay_ws.delivery.outcomes import State
-from bluejay_ws.delivery.store import Found, StoredReport
+from bluejay_ws.delivery.store import Found, Lease, Store, StoredReport
 from bluejay_ws.log import say
 from bluejay_ws.wire import journal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
-    from types import TracebackType
 
     from bluejay_ws.delivery.store import Report
     from bluejay_ws.stats import Counters
@@ -52,6 +51,7 @@ _SUFFIXES = {
     State.PARKED: PARKED,
 }
 _STATES = {suffix: state for state, suffix in _SUFFIXES.items()} | {LIVE: State.WAITING}
+_SAID = {state.value: state for state in State}
 # Earlier versions held these for a person, although a machine can go on.
 _CONTINUES = frozenset({"unreadable", "unsettled"})
 
@@ -97,7 +97,7 @@ def shards_in(root: str, place: str) -> list[str]:
         return []
 
 
-class FileLease:
+class FileLease(Lease):
     """Every file of one call, locked: they go out together or not at all; see `Lease`.
 
     Args:
@@ -107,11 +107,7 @@ class FileLease:
     """
 
     def __init__(self, spool: Spool, directory: str, simulation_result_id: str) -> None:
-        self.reports: list[StoredReport] = []
-        self.delivered: frozenset[str] = frozenset()
-        self.parked: frozenset[str] = frozenset()
-        self.live = False
-        self.busy = False
+        super().__init__()
         self._spool = spool
         self._directory = directory
         self._files: dict[str, LockedFile] = {}
@@ -182,7 +178,7 @@ class FileLease:
             self.parked |= {file.name.report_id}
         else:
             report_id = file.name.report_id
-            self.reports.append(StoredReport(report_id, state, file.bodies, file.facts, noted))
+            self.reports.append(StoredReport(report_id, state, file.facts, noted))
 
     def mark(self, report_id: str, state: State, note: Mapping[str, object]) -> bool:
         """Write down where a report stands; see `Lease.mark`."""
@@ -205,14 +201,6 @@ class FileLease:
         for file in files.values():
             file.release()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.release()
-
 
 def _rank(file: LockedFile) -> tuple[bool, bool, int]:
     return file.name.state == SENT, file.name.state != LIVE, len(file.bodies)
@@ -221,12 +209,11 @@ def _rank(file: LockedFile) -> tuple[bool, bool, int]:
 def _state_of(name: Name, noted: Mapping[str, object]) -> State:
     """Return where a report stands: as the last note says, for a name may have been refused; else as its name says."""
     said = noted.get("state")
-    if name.state == SENT or said not in {state.value for state in State}:
-        return _STATES[name.state]
-    return State(said)
+    known = _SAID.get(said) if isinstance(said, str) else None
+    return _STATES[name.state] if name.state == SENT or known is None else known
 
 
-class Spool:
+class Spool(Store):
     """Keep reports in a directory until they are delivered; a `Store`. Making one does nothing; see `prepare`.
 
     What is given up first when a bound is reached: parked reports, oldest first; then tombstones; then new calls
@@ -267,7 +254,7 @@ class Spool:
         self.directory = directory
         self.full = False
         self.destination = destination
-        self._root = str(directory)
+        self.place = str(directory)
         self._path = f"{directory}/{destination}"
         self._counters = counters
         self._max_bytes = max_bytes
@@ -276,16 +263,11 @@ class Spool:
         self._redial_wait = redial_wait
         self._wall = wall
         self._clock = clock
-        self._files = OpenFiles(self._root, self._path, counters=counters, most=open_files, owned=owned)
+        self._files = OpenFiles(self.place, self._path, counters=counters, most=open_files, owned=owned)
         self._to_sync: list[LiveFile] = []
         self._said = False
         self._persons: dict[Name, float] = {}
         self._first_seen: dict[Name, tuple[float, float]] = {}
-
-    @property
-    def place(self) -> str:
-        """Where reports wait, for a person."""
-        return self._root
 
     def prepare(self) -> None:
         """Make the directory and try out what is needed of it; idempotent.
@@ -318,7 +300,7 @@ class Spool:
         text = "call %s: no file in the spool %s (%s); calls go on in memory, and a crash loses them"
         if reason == "open_enospc" and filesystem.out_of_inodes(self.directory):
             reason = "no free inodes: df -i tells"
-        say(self._counters, logging.ERROR, text, name, self._root, reason, simulation_result_id=name)
+        say(self._counters, logging.ERROR, text, name, self.place, reason, simulation_result_id=name)
 
     def goes_on(self, name: Name, asked: dict[str, bool]) -> bool:
         """Return whether a live file is of a call that continues.
@@ -326,7 +308,7 @@ class Spool:
         Raises:
             OSError: it cannot be found out.
         """
-        return bool(name.token) and self._files.goes_on(self._root, name, asked)
+        return bool(name.token) and self._files.goes_on(self.place, name, asked)
 
     def sync(self, seconds: float = 0.5) -> None:
         """Bring the files of running calls to the disk, for as long as ``seconds``; the rest is next."""
@@ -397,7 +379,7 @@ class Spool:
 
     def locked(self, directory: str, name: Name) -> LockedFile:
         """Return one file with its lock held; raises as `LockedFile` does."""
-        return LockedFile(directory, name, counters=self._counters, root=self._root)
+        return LockedFile(directory, name, counters=self._counters, root=self.place)
 
     def _directory_of(self, simulation_result_id: str) -> str:
         return f"{self._path}/{shard_of(simulation_result_id)}"
@@ -484,7 +466,7 @@ class Spool:
     def _move_in(self, asked: dict[str, bool]) -> None:
         """Take in what an earlier version left: its files lay in the spool itself, for whichever platform was set."""
         try:
-            old = names_in(self._root)
+            old = names_in(self.place)
         except OSError as error:
             self._counters.add(f"spool.list_{reason_of(error)}")
             return
@@ -492,18 +474,18 @@ class Spool:
             try:
                 if name.state == LIVE and self.goes_on(name, asked):
                     continue
-                with self.locked(self._root, name):
+                with self.locked(self.place, name):
                     directory = self._directory_of(name.identity)
                     os.makedirs(directory, 0o700, exist_ok=True)
                     if not os.path.lexists(f"{directory}/{name}"):
-                        os.rename(f"{self._root}/{name}", f"{directory}/{name}")
+                        os.rename(f"{self.place}/{name}", f"{directory}/{name}")
             except OSError as error:
                 self._count_trouble(error)
 
     def everything(self) -> Iterator[tuple[str, Name]]:
         """Yield directory and name of every report file of the place."""
         try:
-            for directory in shards_in(self._root, self.destination):
+            for directory in shards_in(self.place, self.destination):
                 for name in names_in(directory):
                     yield directory, name
         except OSError as error:
@@ -531,7 +513,7 @@ class Spool:
             size, count = size - bytes_, count - 1
         self.full = size > self._max_bytes or count > self._max_reports
         self._sweep()
-        bound_quarantine(self._root, oldest=now - self._parked_seconds, incredible=now - INCREDIBLE)
+        bound_quarantine(self.place, oldest=now - self._parked_seconds, incredible=now - INCREDIBLE)
 
     def _sweep(self) -> None:
         """Remove what a process that died in the middle of making a file left behind."""
@@ -557,7 +539,7 @@ class Spool:
                 self._files.lock.take()
             except OSError as error:
                 self._counters.add(f"spool.owner_{reason_of(error)}")
-        processlock.sweep(self._root)
+        processlock.sweep(self.place)
 
     def _give_up(self, path: str, name: Name, why: str) -> None:
         self._counters.add(f"dropped.parked_{why}")

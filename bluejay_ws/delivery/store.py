@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from bluejay_ws.wire.journal import CallFacts
 
-__all__ = ["Found", "Lease", "LiveReport", "MemoryStore", "NoLease", "Report", "Store", "StoredReport"]
+__all__ = ["Found", "Lease", "LiveReport", "MemoryStore", "Report", "Store", "StoredReport"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +71,12 @@ class StoredReport:
     Args:
         report_id: of the connection.
         state: as it was written down last.
-        bodies: its lines, without check sums.
-        facts: what the lines say of the call.
+        facts: what its lines say of the call, and its items.
         noted: what was noted last of its delivery.
     """
 
     report_id: str
     state: State
-    bodies: Sequence[bytes] = field(repr=False)
     facts: CallFacts
     noted: Mapping[str, Any]
 
@@ -105,8 +103,10 @@ class LiveReport(Protocol):
         """Let go of a forked child's copy; the call continues in the parent."""
 
 
-class Lease(Protocol):
+class Lease:
     """Every report of one call, for as long as nobody else may work on them. A context manager.
+
+    This one has nothing of a call; those of a store that keeps reports inherit from it.
 
     Attributes:
         reports: what may go out, in the order of the connections.
@@ -116,52 +116,43 @@ class Lease(Protocol):
         busy: whether another process is at work on this call.
     """
 
-    @property
-    def reports(self) -> Sequence[StoredReport]:
-        """What may go out, in order."""
-        ...
-
-    @property
-    def delivered(self) -> frozenset[str]:
-        """See the class."""
-        ...
-
-    @property
-    def parked(self) -> frozenset[str]:
-        """See the class."""
-        ...
-
-    @property
-    def live(self) -> bool:
-        """See the class."""
-        ...
-
-    @property
-    def busy(self) -> bool:
-        """See the class."""
-        ...
+    def __init__(self) -> None:
+        self.reports: list[StoredReport] = []
+        self.delivered: frozenset[str] = frozenset()
+        self.parked: frozenset[str] = frozenset()
+        self.live = False
+        self.busy = False
 
     def mark(self, report_id: str, state: State, note: Mapping[str, object]) -> bool:
         """Write down where a report stands; return whether that worked. A report that is not here is left out.
 
         With `State.DELIVERED` its text is removed: what stays is the mark that the id is used up.
         """
-        ...
+        del report_id, state, note
+        return False
 
-    def __enter__(self) -> Self: ...
+    def release(self) -> None:
+        """Let others work on the call."""
+
+    def __enter__(self) -> Self:
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None: ...
+    ) -> None:
+        self.release()
 
 
-class Store(Protocol):
-    """Keep reports. `open_call` is called on the agent's loop, all else on threads of delivery's own."""
+class Store:
+    """Keep reports. `open_call` is called on the agent's loop, all else on threads of delivery's own.
 
-    @property
-    def place(self) -> str:
-        """Where reports wait, for a person."""
-        ...
+    What a store does not override keeps nothing: a report then stays with its `Delivery`.
+
+    Attributes:
+        place: where reports wait, for a person.
+    """
+
+    place = "memory"
 
     def open_call(self, *, report_id: str, simulation_result_id: str, header: bytes) -> LiveReport | None:
         """Return the report of a call that begins now, or None (counted) where it has to stay in memory.
@@ -171,15 +162,18 @@ class Store(Protocol):
             simulation_result_id: of the call.
             header: the first line's body.
         """
-        ...
+        del report_id, simulation_result_id, header
+        return None
 
     def save(self, report: Report, state: State = State.WAITING, note: Mapping[str, object] | None = None) -> bool:
         """Take in a report that is in memory only; return whether it is kept, whole."""
-        ...
+        del report, state, note
+        return False
 
     def remember(self, simulation_result_id: str, report_id: str, note: Mapping[str, object]) -> bool:
         """Keep the mark that a report was delivered from memory: its id is used up."""
-        ...
+        del simulation_result_id, report_id, note
+        return False
 
     def lease(self, simulation_result_id: str) -> Lease:
         """Return the call's reports, for nobody else to work on.
@@ -187,7 +181,8 @@ class Store(Protocol):
         Raises:
             OSError: the store cannot be worked with now.
         """
-        ...
+        del simulation_result_id
+        return Lease()
 
     def recover(self, *, untouched: float = 0.0) -> list[Found]:
         """Return what may be delivered and is nobody's: at the start, and now and then. Never raises.
@@ -195,7 +190,8 @@ class Store(Protocol):
         Args:
             untouched: seconds for which a report must not have been written to; a process that works on it writes.
         """
-        ...
+        del untouched
+        return []
 
     def sync(self) -> None:
         """Bring what calls have written to stable storage; called each second."""
@@ -207,65 +203,5 @@ class Store(Protocol):
         """Own nothing in a forked child."""
 
 
-class NoLease:
-    """What a store returns that has nothing of a call."""
-
-    def __init__(self, *, live: bool = False, busy: bool = False) -> None:
-        self.reports: list[StoredReport] = []
-        self.delivered: frozenset[str] = frozenset()
-        self.parked: frozenset[str] = frozenset()
-        self.live = live
-        self.busy = busy
-
-    def mark(self, report_id: str, state: State, note: Mapping[str, object]) -> bool:
-        """Keep nothing."""
-        del report_id, state, note
-        return False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Let go of nothing."""
-
-
-class MemoryStore:
-    """Keep nothing beyond the process: a report stays with its `Delivery`, within the bounds of the queue."""
-
-    place = "memory"
-
-    def open_call(self, *, report_id: str, simulation_result_id: str, header: bytes) -> LiveReport | None:
-        """Return None: the recorder has the lines."""
-        del report_id, simulation_result_id, header
-        return None
-
-    def save(self, report: Report, state: State = State.WAITING, note: Mapping[str, object] | None = None) -> bool:
-        """Return False: the delivery has the report."""
-        del report, state, note
-        return False
-
-    def remember(self, simulation_result_id: str, report_id: str, note: Mapping[str, object]) -> bool:
-        """Return False: the queue knows what it has delivered."""
-        del simulation_result_id, report_id, note
-        return False
-
-    def lease(self, simulation_result_id: str) -> Lease:
-        """Return an empty lease."""
-        del simulation_result_id
-        return NoLease()
-
-    def recover(self, *, untouched: float = 0.0) -> list[Found]:
-        """Return nothing: nobody leaves anything here."""
-        del untouched
-        return []
-
-    def sync(self) -> None:
-        """Do nothing."""
-
-    def tidy(self) -> None:
-        """Do nothing."""
-
-    def reset_after_fork(self) -> None:
-        """Do nothing."""
+class MemoryStore(Store):
+    """Keep nothing beyond the process; a report stays with its `Delivery`, within the bounds of the queue."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from bluejay_ws.delivery.outcomes import Answer, Failure
 from bluejay_ws.log import say
+from bluejay_ws.stats import started
 from bluejay_ws.wire.platform import IN_PROGRESS
 
 if TYPE_CHECKING:
@@ -248,12 +249,7 @@ class Verifier:
         self._stopped = False
         if self._thread is None:
             thread = threading.Thread(target=self._work, name="bluejay_ws-verify", daemon=True)
-            try:
-                thread.start()
-            except (RuntimeError, MemoryError):
-                self._counters.add("errors.no_thread")
-            else:
-                self._thread = thread
+            self._thread = thread if started(thread, self._counters) else None
 
     def _work(self) -> None:
         client: Reader | None = None  # this thread's own: the next one may have begun before this one has ended

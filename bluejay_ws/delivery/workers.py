@@ -14,11 +14,14 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from bluejay_ws.delivery.attempt import Exchange
 from bluejay_ws.delivery.delivery import Delivery
-from bluejay_ws.delivery.outcomes import Answer, Failure, Phase
+from bluejay_ws.delivery.outcomes import Failure, Phase
 from bluejay_ws.delivery.store import Report
+from bluejay_ws.delivery.verify import Reader
 from bluejay_ws.interrupts import of_a_value
 from bluejay_ws.log import say_seldom
+from bluejay_ws.stats import started
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -51,22 +54,8 @@ REST = 3.0
 LEAST_WAIT = 0.1
 
 
-class Client(Protocol):
+class Client(Exchange, Reader, Protocol):
     """An exchange with what its thread needs of it; `bluejay_ws.delivery.http.HttpExchange` is one."""
-
-    def post(self, body: bytes) -> Answer | Failure:
-        """Send a report."""
-        ...
-
-    def look(self, simulation_result_id: str) -> Answer | Failure:
-        """Read a result back."""
-        ...
-
-    def abort_if_late(self, now: float) -> None:
-        """End an exchange that takes too long."""
-
-    def close(self) -> None:
-        """Close the connections."""
 
 
 class NoClient:
@@ -173,13 +162,9 @@ class Finisher:
         with self._starting:
             if self._thread is not None:
                 return True
-            thread = threading.Thread(target=self._work, name="bluejay_ws-finisher", daemon=True)
-            self._thread = thread
-            try:
-                thread.start()
-            except (RuntimeError, MemoryError):
+            self._thread = threading.Thread(target=self._work, name="bluejay_ws-finisher", daemon=True)
+            if not started(self._thread, self._counters):
                 self._thread = None
-                self._counters.add("errors.no_thread")
                 return False
         return True
 
@@ -275,7 +260,7 @@ class Worker:
         if self.client is None or isinstance(self.client, NoClient):
             self.client = self._pool.make_client()
         if not self._pool.queue.inbox.empty():
-            self._pool.wake()
+            self._pool.look_soon()
         if isinstance(item, Report | Delivery):
             self._pool.queue.handle(item, self.client)
         self.busy_since = None
@@ -308,6 +293,7 @@ class Workers:
         self.clock = clock
         self.idle = idle
         self._stopped = False
+        self._rests = True
         self._make_client = make_client
         self._chores = chores
         self._counters = counters
@@ -317,18 +303,20 @@ class Workers:
         self._workers: list[Worker] = []
         self._scheduler = threading.Thread(target=self._schedule, name="bluejay_ws-scheduler", daemon=True)
 
-    def start(self) -> None:
-        """Start the scheduler, which starts the workers.
-
-        Raises:
-            RuntimeError: no thread can be started now.
-        """
-        self._scheduler.start()
+    def start(self) -> bool:
+        """Start the scheduler, which starts the workers; return whether there is a thread for it."""
+        return started(self._scheduler, self._counters)
 
     def wake(self) -> None:
         """Let the scheduler look again. Never waits."""
         with contextlib.suppress(RuntimeError):  # rung already
             self._bell.release()
+
+    def look_soon(self) -> None:
+        """Let the scheduler see whether more workers are needed, if it does not do so by itself."""
+        if self._rests:
+            self._rests = False
+            self.wake()
 
     def stop(self, seconds: float) -> None:
         """Let the threads end, and wait for them so long at most."""
@@ -393,6 +381,7 @@ class Workers:
             except Exception as error:  # noqa: BLE001 - the scheduler is what everything depends on
                 self._failed(error)
                 wait = TICK
+            self._rests = wait > BUSY_TICK
             self._bell.acquire(timeout=max(0.001, wait))
 
     def _round(self) -> float:
@@ -444,8 +433,5 @@ class Workers:
         worker = Worker(self)
         with self._lock:
             self._workers.append(worker)
-        try:
-            worker.thread.start()
-        except (RuntimeError, MemoryError):  # the next round tries again
-            self._counters.add("errors.no_thread")
+        if not started(worker.thread, self._counters):  # the next round tries again
             self.leave(worker)

@@ -1,4 +1,4 @@
-"""The page of calls that go on: served on this machine, and changed as they happen.
+"""The page of live calls: served on this machine, and changed as they happen.
 
 A server on loopback, with a secret word in its path, so that neither another machine nor another user's page reads what
 is said. It runs on threads of the standard library: it must serve callers of any event loop, and its readers are one or
@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, cast
 from bluejay_ws.timeline.page import shell, view
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
-__all__ = ["LiveCall", "LivePage"]
+__all__ = ["LiveCall", "LivePage", "noticed"]
 
 HERE = "127.0.0.1"
 BEAT_SECONDS = 10.0
@@ -151,6 +151,14 @@ class LivePage:
         with self._changed:
             self._changed.wait_for(lambda: self._changes > number or not self.is_open, seconds)
             return self._changes > number
+
+
+def noticed(simulation_result_id: str, events: Iterable[Event]) -> dict[str, Any]:
+    """Return as a report what a caller noticed of a whole call."""
+    call = LiveCall(simulation_result_id)
+    for event in events:
+        call.add(event)
+    return call.report()
 
 
 class LiveCall:

@@ -200,6 +200,7 @@ class CallFacts:
         closed: facts of the end; None if it is missing.
         counts: items by kind, as recorded; what was withdrawn is not among them.
         delivery: what delivery noted last; None if nothing.
+        items: by kind, in the order of their start, as `assemble` takes them.
     """
 
     report_id: str = ""
@@ -210,12 +211,14 @@ class CallFacts:
     closed: dict[str, Any] | None = None
     counts: dict[str, int] = field(default_factory=dict)
     delivery: dict[str, Any] | None = None
+    items: dict[str, list[bytes]] = field(default_factory=dict, repr=False, compare=False)
 
 
 def facts(bodies: Iterable[bytes]) -> CallFacts:
     """Return what a journal says of its call; what is missing, or is not what it should be, is left at its default."""
     journal = _Journal(bodies)
     started_at = journal.header.get("started_at")
+    items = journal.by_kind()
     return CallFacts(
         report_id=journal.known("report_id"),
         simulation_result_id=journal.bound or journal.known("simulation_result_id") or None,
@@ -223,13 +226,14 @@ def facts(bodies: Iterable[bytes]) -> CallFacts:
         version=journal.known("version"),
         server=journal.known("server"),
         closed=journal.closed,
-        counts={kind: len(found) for kind, found in journal.by_kind().items() if found},
+        counts={kind: len(found) for kind, found in items.items() if found},
         delivery=journal.delivery,
+        items=items,
     )
 
 
 def assemble(
-    parts: Sequence[Sequence[bytes]],
+    parts: Sequence[CallFacts | Sequence[bytes]],
     *,
     simulation_result_id: str,
     output_limit: int | None = None,
@@ -241,11 +245,11 @@ def assemble(
     metadata tell the parts' report ids.
 
     Args:
-        parts: the bodies of one journal for each connection of the call, in order.
+        parts: one journal for each connection of the call, in order: its bodies, or what `facts` made of them.
         simulation_result_id: of the call.
         output_limit: bytes beyond which the output of a tool call is cut, for a platform that refused the whole.
     """
-    journals = [_Journal(bodies) for bodies in parts]
+    journals = [part if isinstance(part, CallFacts) else facts(part) for part in parts]
     found: dict[str, list[bytes]] = {kind: [] for kind in _KINDS}
     for number, journal in enumerate(journals, 1):
         for kind, items in _part(journal, number).items():
@@ -334,15 +338,14 @@ def _known(loaded: dict[str, Any], name: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _part(journal: _Journal, number: int) -> dict[str, list[bytes]]:
+def _part(journal: CallFacts, number: int) -> dict[str, list[bytes]]:
     """Return one connection's items by kind, with the events that tell of a lost end and of a redial."""
-    found = journal.by_kind()
-    report_id = journal.known("report_id")
+    found = {kind: list(journal.items.get(kind, ())) for kind in _KINDS}
     if journal.closed is None:
-        lost = {"report_id": report_id, "version": journal.known("version"), "incomplete": "process_lost"}
+        lost = {"report_id": journal.report_id, "version": journal.version, "incomplete": "process_lost"}
         found["events"].append(_event(_last(found), "Connection closed", lost))
     if number > 1:
-        found["events"].insert(0, _event(0, "Reconnected", {"report_id": report_id, "part": number}))
+        found["events"].insert(0, _event(0, "Reconnected", {"report_id": journal.report_id, "part": number}))
     return found
 
 
@@ -385,10 +388,10 @@ def _merged(items: list[bytes]) -> bytes:
     return _joined(members)
 
 
-def _parts_metadata(journals: list[_Journal], metadata: list[bytes]) -> bytes:
+def _parts_metadata(journals: list[CallFacts], metadata: list[bytes]) -> bytes:
     """Return metadata that tell the parts of a report, beside what was recorded under the same name."""
     ours = _members(_members(_merged(metadata)).get(_OURS, b"{}"))
-    ids = mapping({"parts": len(journals), "report_ids": [journal.known("report_id") for journal in journals]})
+    ids = mapping({"parts": len(journals), "report_ids": [journal.report_id for journal in journals]})
     return _joined({_OURS: _joined(ours | _members(ids))})
 
 

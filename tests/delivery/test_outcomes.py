@@ -68,7 +68,8 @@ POSTS: list[tuple[Answer | Failure, State, float | None, Platform]] = [
     (Answer(404, OWN), WAITING, NOT_FOUND_WAITS[0], UP),
     *((Answer(status, OWN), PARKED, None, UP) for status in (400, 409, 422)),
     # too large: cut once
-    (Answer(413, PAGE), WAITING, 0.0, UP),
+    (Answer(413, OWN), WAITING, 0.0, UP),
+    (Answer(413, PAGE), WAITING, 0.0, Platform.UNHEARD),
     # not processed, by a platform that answers: waits as long as it is asked to
     *(
         (Answer(status, body, retry_after=30.0), WAITING, 30.0, UP)
@@ -107,9 +108,15 @@ def test_an_id_that_is_not_found_is_tried_again_four_times() -> None:
 
 
 def test_what_is_too_large_after_it_was_cut_is_parked() -> None:
-    """It is cut once."""
-    history = History(attempts=2, cut=True)
-    assert decide(Answer(413), history, RETRY, now=NOW, jitter=0.5, others_accepted=False).state is PARKED
+    """It is cut once. A gateway's limit may be raised: its word parks only what others got past."""
+    own, page = (
+        decide(Answer(413, body), History(attempts=2, cut=True), RETRY, now=NOW, jitter=0.5, others_accepted=False)
+        for body in (OWN, PAGE)
+    )
+    assert (own.state, own.platform, own.cut) == (PARKED, UP, False)
+    assert (page.state, page.platform, page.cut) == (WAITING, MISCONFIGURED, False)
+    refused = History(attempts=9, cut=True, refused=REFUSED_TRIES, refused_at=NOW - REFUSED_SECONDS)
+    assert decide(Answer(413, PAGE), refused, RETRY, now=NOW, jitter=0.5, others_accepted=True).state is PARKED
 
 
 @pytest.mark.parametrize(
