@@ -375,10 +375,11 @@ class Call:
 
     def _warn_if_no_tools(self) -> None:
         if DECORATED_TOOLS and not any(map(_TOOL_CALL.match, self.recorder.bodies)):
-            text = "call %s ended without a tool call although %d tools are decorated with @record_tool"
+            text = "call %s ended without a tool call although %d %s decorated with @record_tool"
             identity = self.recorder.simulation_result_id
             counters = self._client.counters
-            say(counters, logging.WARNING, text, identity, len(DECORATED_TOOLS), simulation_result_id=identity)
+            count, verb = len(DECORATED_TOOLS), "tool is" if len(DECORATED_TOOLS) == 1 else "tools are"
+            say(counters, logging.WARNING, text, identity, count, verb, simulation_result_id=identity)
 
     # -- called by the recorder (recorder.Owner)-----------------------------------------------------------------
 

@@ -143,7 +143,7 @@ class Bluejay:
         self._warned_at = float("-inf")
         self._said_apart = False
         self._say_what_is_missing()
-        preload()
+        preload(self.settings.database)
         _clients.add(self)
         weakref.finalize(self, self.sender.let_go).atexit = False  # threads that nobody can use any more end
 

@@ -146,11 +146,10 @@ def _check_environment() -> None:
     """
     try:
         settings = Settings.load()
+        if settings.api_key is not None or settings.database is not None:  # calls are expected here
+            preload(settings.database)
     except ConfigurationError as error:
         logger.warning("calls will not be recorded: %s", error)
-        return
-    if settings.api_key is not None:  # calls are expected here
-        preload()
 
 
 def _is_async(handler: Callable[..., Any]) -> bool:

@@ -49,6 +49,8 @@ __all__ = [
 
 MARKER = "bluejay(verify=True): options of bluejay_platform; verify=False lets it accept twice and reject bodies"
 PACE = 0.1  # ten times faster than real time, unless the caller's options say otherwise
+GREETING = 2.0  # seconds of virtual time that an agent may take to speak first, as with `bluejay-ws call`
+UNRECORDED = 1.0  # seconds that a report may take of a call which the default client knows nothing of
 PAGES = 20  # of one failed test, at most
 SPOOL = "BLUEJAY_SPOOL"
 _spools: dict[int, tuple[str, str | None]] = {}  # by run: its directory, and the variable as it was
@@ -295,7 +297,7 @@ class AgentCaller:
             voice: as for a call.
             timeout: as for a call.
             caller: as for a call; the pace is 1.
-            call: as for a call.
+            call: as for a call; the agent has two seconds to speak first, in place of none (``greeting``).
 
         Raises:
             RuntimeError: an event loop runs here.
@@ -306,7 +308,7 @@ class AgentCaller:
         from bluejay_ws.testing.virtual_time import VirtualTimeLoop  # noqa: PLC0415
 
         name = simulation_result_id or self._next_id()
-        options = {"pace": 1.0, **(caller or {})}
+        options, call = {"pace": 1.0, **(caller or {})}, {"greeting": GREETING, **call}
         spoken = _spoken(utterances, voice)
 
         async def simulated() -> CallLog:
@@ -323,7 +325,8 @@ class AgentCaller:
             with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
                 log = runner.run(simulated())
             self.logs.append(log)
-            return self._report(name, log, timeout)
+            recorded = client._default is not None and client._default.stats()["recorded"]  # noqa: SLF001
+            return self._report(name, log, timeout if recorded else min(timeout, UNRECORDED))
         finally:
             if client._default is not before and client._default is not None:  # noqa: SLF001
                 client._default.close()  # noqa: SLF001
@@ -359,15 +362,18 @@ class AgentCaller:
 
         try:
             return CallReport.of(self._platform.wait_for(1, timeout, simulation_result_id=name)[-1], log)
-        except TimeoutError as error:
-            raise NoReportError(f"call {name}: {error}. {self._hint(log)}") from None
+        except TimeoutError:
+            raise NoReportError(
+                f"call {name}: no report was accepted within {timeout:g} s. {self._hint(log)}"
+            ) from None
 
     def _hint(self, log: CallLog) -> str:
         """Return why the report probably did not come."""
         if self._platform.rejected:
             return "The platform rejected a report: look at bluejay_platform.rejected."
         if self._platform.requests:
-            return "The agent sent something, and the platform did not accept it: look at the requests above."
+            answers = ", ".join(str(request.answer) for request in self._platform.requests[-3:])
+            return f"The agent sent something, and the platform did not accept it: its last answers were {answers}."
         crash = f"The agent hung up with {log.close_code}: its handler raised. " if log.close_code == 1011 else ""
         return (
             f"{crash}Nothing was sent. Is the handler under @record? An agent that was started before the test, or in "

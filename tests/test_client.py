@@ -956,6 +956,21 @@ def test_the_http_client_is_imported_before_the_first_call(where: str) -> None:
     assert done.stdout.split() == ["False", "True"]
 
 
+def test_where_the_http_client_cannot_be_imported_calls_are_recorded_and_the_reason_is_logged(tmp_path: Path) -> None:
+    """A process that gave up its rights may read its own libraries no more; what was recorded waits."""
+    code = (
+        "import logging, sys, bluejay_ws; logging.basicConfig(); sys.modules['httpcore'] = None\n"
+        "bluejay = bluejay_ws.Bluejay('k', flush_timeout=2.0)\n"
+        "with bluejay.call({'X-Simulation-Result-Id': '7'}) as recorder: recorder.add_event('x')\n"
+        "print(bluejay.flush(), bluejay.stats()['waiting'])"
+    )
+    environment = os.environ | {"BLUEJAY_SPOOL": str(tmp_path), "BLUEJAY_API_URL": "http://127.0.0.1:1"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.split() == ["False", "1"]
+    assert "no report can be delivered" in done.stderr
+    assert "httpcore" in done.stderr or "ModuleNotFoundError" in done.stderr
+
+
 def test_the_http_client_is_not_imported_on_a_running_loop() -> None:
     """The default client is made at the first call, on the agent's loop: somebody is about to speak there."""
     code = (

@@ -150,7 +150,7 @@ def test_a_call_without_a_report_fails(pytester: pytest.Pytester) -> None:
             with pytest.raises(NoReportError, match="hung up with 1011: its handler raised"):
                 bluejay_call(bluejay_serve(crashes), utterances=[], timeout=0.05)
             bluejay_platform.otherwise(Answer(status=503))
-            with pytest.raises(TimeoutError, match="0 of 1 reports accepted.*did not accept it"):
+            with pytest.raises(TimeoutError, match="no report was accepted within 0.05 s.*last answers were.*503"):
                 bluejay_call(agent_url, utterances=[], timeout=0.05)
             bluejay_platform.otherwise()
             post("x", tags=[5])
@@ -306,14 +306,29 @@ def test_a_call_in_virtual_time_has_the_latencies_of_real_time(pytester: pytest.
             assert report.latencies
             assert report.log.duration_ms > 5_000
 
+        def test_a_greeting_is_heard_out(bluejay_call):
+            @record
+            async def greets(websocket):
+                await say(websocket, "Hello.")
+                async for _ in websocket:
+                    pass
+            bluejay_call.simulate(greets, utterances=[tone(300)]).expect_not_interrupted()
+
         def test_inside_a_loop(bluejay_call):
             async def main():
                 with pytest.raises(RuntimeError, match="event loop of its own"):
                     bluejay_call.simulate(agent)
             asyncio.run(main())
+
+        def test_what_nobody_records_is_known_soon(bluejay_call):
+            async def silent(websocket):
+                async for _ in websocket:
+                    pass
+            with pytest.raises(TimeoutError, match="within 1 s. Nothing was sent. Is the handler under @record"):
+                bluejay_call.simulate(silent, utterances=[], timeout=60)
         """,
     )
-    result.assert_outcomes(passed=2)
+    result.assert_outcomes(passed=4)
 
 
 def test_several_calls_at_once_each_have_their_report(pytester: pytest.Pytester) -> None:

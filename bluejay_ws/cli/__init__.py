@@ -12,6 +12,7 @@ import io
 import os
 import signal
 import sys
+from difflib import get_close_matches
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -87,7 +88,7 @@ def _terminated(*_: object) -> None:
 
 def _run(argv: Sequence[str], out: Terminal, problems: Terminal) -> int:
     try:
-        args = new_argument_parser(_named(argv)).parse_args(argv)
+        args = _parsed(argv)
         out.json_only = getattr(args, "json", False)  # may be said shorter
         code: int = args.run(args, out)
     except UsageProblem as problem:  # argparse's own words, and its exit
@@ -100,10 +101,17 @@ def _run(argv: Sequence[str], out: Terminal, problems: Terminal) -> int:
     return code
 
 
-def _named(argv: Sequence[str]) -> str:
-    """Return the command that the arguments name; completion knows them all."""
+def _parsed(argv: Sequence[str]) -> argparse.Namespace:
+    """Return the arguments; without a command the answer is the whole help."""
     name = next((word for word in argv if not word.startswith("-")), "")
-    return "" if name == "completion" else name if name in COMMANDS else "none"
+    parser = new_argument_parser("" if name == "completion" else name or "none")  # completion knows them all
+    if name and name not in COMMANDS:
+        alike = get_close_matches(name, COMMANDS, 1)
+        parser.error(f"there is no command {name!r}" + (f"; did you mean {alike[0]!r}?" if alike else ""))
+    args = parser.parse_args(argv)
+    if not name:
+        raise UsageProblem("which command?", parser.format_help(), "see bluejay-ws --help")
+    return args
 
 
 def new_argument_parser(only: str = "") -> argparse.ArgumentParser:
@@ -118,7 +126,7 @@ def new_argument_parser(only: str = "") -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"bluejay-ws {VERSION}")
     parser.set_defaults(root=parser)
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     for name, summary in COMMANDS.items():
         if name in commands.choices:
             continue  # a module may have two

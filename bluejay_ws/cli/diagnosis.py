@@ -83,9 +83,7 @@ def _kept_in_a_spool(evidence: Evidence) -> Problem | None:
         return None
     message = f"the agent recorded the call, and its report is in the spool {spool} ({state}), not sent to {{}}"
     if state == LIVE:
-        message = (
-            f"the agent recorded the call, and still counts it as going on (spool {spool}); nothing was sent to {{}}"
-        )
+        message = f"the agent recorded the call, and has not ended it yet (spool {spool}); nothing was sent to {{}}"
     return Problem(
         message.format(evidence.platform.url),
         f"start the agent with BLUEJAY_API_URL={evidence.platform.url} and"

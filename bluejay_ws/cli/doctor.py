@@ -20,10 +20,11 @@ from bluejay_ws.cli.probe import ask, culprit
 from bluejay_ws.cli.terminal import Problem, Terminal, plural
 from bluejay_ws.delivery import admin as outbox
 from bluejay_ws.delivery import filesystem
+from bluejay_ws.delivery.http import odd_no_proxy
 from bluejay_ws.delivery.names import HELD, LIVE, PARKED, READY, SENDING
 from bluejay_ws.delivery.postgres_admin import PostgresAdmin
 from bluejay_ws.exceptions import ConfigurationError, SpoolError
-from bluejay_ws.settings import Settings, default_spool
+from bluejay_ws.settings import Secret, Settings, default_spool
 from bluejay_ws.testing.caller import DigitalHuman
 
 if TYPE_CHECKING:
@@ -43,6 +44,12 @@ CLOCK_SECONDS = 60.0
 TIMEOUT = 10.0
 LOOK_SECONDS = 0.5
 STYLES = {"ok": "green", "note": "yellow", "wrong": "red"}
+SILENCES = {
+    "dns": "its host name cannot be resolved",
+    "connect_error": "no connection can be made",
+    "connect_timeout": "the connection takes too long",
+    "read_timeout": "the answer takes too long",
+}
 INDENT = 17
 TEXT = """\
 Checks the API key, the proxy and certificate variables, that Bluejay's API answers, the clock, the spool with its disk,
@@ -121,7 +128,7 @@ def _checked(what: str, check: Callable[[], Iterable[Finding]]) -> Iterator[Find
     """Run one check; one that fails itself is a finding, never a traceback."""
     try:
         yield from check()
-    except Exception as error:  # noqa: BLE001 - the other checks go on
+    except Exception as error:  # noqa: BLE001 - the other checks are made too
         yield Finding(what, "wrong", f"the check itself failed ({type(error).__name__})", "please report this")
 
 
@@ -140,21 +147,18 @@ def _settings(args: argparse.Namespace) -> Settings | Finding:
 
 
 def _key(*, fleet: bool) -> Iterator[Finding]:
-    value = os.environ.get(KEY, "")
-    if not value and fleet:
+    given = Secret(os.environ.get(KEY, ""))
+    key = given.stripped()
+    if not key.reveal() and fleet:
         yield Finding("key", "note", f"{KEY} is not set: this process hands over, others deliver")
-    elif not value:
+    elif not key.reveal():
         remedy = "export the key of your Bluejay account; until then reports wait in the spool"
         yield Finding("key", "wrong", f"{KEY} is not set", remedy)
-    elif value != value.strip():
-        yield Finding(
-            "key", "wrong", f"{KEY} begins or ends with a blank or a line end", "copy the key again without it"
-        )
-    elif value[0] in "\"'" or value[-1] in "\"'":
-        yield Finding("key", "wrong", f"{KEY} has quotes round it", "leave them out: env files and YAML keep them")
-    elif not (value.isascii() and value.isprintable() and " " not in value):
+    elif not key.fits_a_header():
         words = f"{KEY} holds blanks, line ends or characters that no header can carry"
         yield Finding("key", "wrong", words, "copy the key again")
+    elif key != given:
+        yield Finding("key", "note", f"{KEY} has blanks, line ends or quotes round it; they are left out")
     else:
         yield Finding("key", "ok", f"{KEY} is set")
 
@@ -180,6 +184,9 @@ def _client(settings: Settings) -> Iterator[Finding]:
     names = [name for name in ("HTTPS_PROXY", "ALL_PROXY") if os.environ.get(name) or os.environ.get(name.lower())]
     if names and settings.base_url.startswith("https:"):
         yield Finding("proxy", "ok", f"{names[0]} is set: reports go through a proxy")
+    if name := odd_no_proxy():
+        what = f"{name} has networks, URLs or addresses in brackets, which do nothing here"
+        yield Finding("proxy", "note", what, "write names and plain addresses, separated by commas")
 
 
 def _answer(settings: Settings) -> Finding:
@@ -195,7 +202,8 @@ def _answer(settings: Settings) -> Finding:
         return Finding("platform", "wrong", f"no answer from {url} ({reply.words})", remedy)
     if reply.kind == "silent":
         remedy = "check BLUEJAY_API_URL, the network, and the proxy of the environment"
-        return Finding("platform", "wrong", f"no answer from {url} ({reply.words})", remedy)
+        words = SILENCES.get(reply.words, reply.words.replace("_", " "))
+        return Finding("platform", "wrong", f"no answer from {url}: {words}", remedy)
     if reply.kind == "failing":
         remedy = "try again later; reports wait in the spool until then"
         return Finding("platform", "wrong", f"{url} answers {reply.words}", remedy)

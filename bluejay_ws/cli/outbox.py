@@ -46,7 +46,7 @@ states:
   held       nobody knows whether Bluejay has it: look
              at the result, then release or delete it
   parked     Bluejay will not take it as it is
-  going on   the call lasts
+  live       the call lasts
   left       its process died; the next start delivers it
   delivered  Bluejay accepted it
 """
@@ -80,7 +80,7 @@ def add_parser(commands: Commands[argparse.ArgumentParser]) -> None:
     parser.set_defaults(run=run, action=_list, all=False)
     actions = parser.add_subparsers(title="actions", metavar="ACTION")
     listing = _add_action(actions, "list", "what waits, is held or is parked", _list)
-    listing.add_argument("--all", action="store_true", help="calls that go on and delivered reports too")
+    listing.add_argument("--all", action="store_true", help="live calls and delivered reports too")
     showing = _add_action(actions, "show", "reports as timelines, without what was said", _show)
     showing.add_argument("ids", nargs="+", metavar="ID")
     showing.add_argument("--html", metavar="FILE", type=Path, help="write a page with everything that was said")
@@ -214,7 +214,7 @@ def _as_dict(entry: Entry) -> dict[str, Any]:
 def state_of(entry: Entry) -> str:
     """Return the state of a report in a person's words."""
     if entry.name.state == LIVE:
-        return "going on" if entry.busy else "left"
+        return "live" if entry.busy else "left"
     return {READY: "waiting", SENDING: "waiting", SENT: "delivered"}.get(entry.name.state, entry.name.state)
 
 

@@ -93,7 +93,9 @@ def load(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_bytes())
     except OSError as error:
-        raise Problem(f"cannot read {str(path)!r}: {error.strerror}", exit_code=UNREADABLE) from None
+        raise Problem(
+            f"cannot read {str(path)!r}: {(error.strerror or 'unknown').lower()}", exit_code=UNREADABLE
+        ) from None
     except ValueError as error:
         raise Problem(f"{str(path)!r} is no JSON: {error}", exit_code=UNREADABLE) from None
     if not isinstance(found, dict):

@@ -192,11 +192,12 @@ class Deliverer:
         return Outbox(self._url, self._settings.base_url, holder=self._holder)
 
     def _http_client(self) -> Any:
-        from bluejay_ws.delivery.http import HttpExchange, tls_context  # noqa: PLC0415 - brings httpx
+        from bluejay_ws.delivery.http import HttpExchange, say_odd_no_proxy, tls_context  # noqa: PLC0415
 
         with self._lock:
             if self._context is None:
                 self._context = tls_context(self._settings)
+                say_odd_no_proxy(self._counters)
         return HttpExchange(self._settings, self._context)
 
     def _client(self) -> Any:

@@ -1,8 +1,8 @@
 """An agent's side of a fleet: what is recorded goes to a local file first, and from there into the database.
 
-The agent's loop knows nothing of the database. A thread reads what the files have gained, twice a second and at once
-when a call ends, and hands it in, many calls in one transaction. While the database is away the files go on, and it
-catches up. A pod whose disk dies with it loses what it recorded since the last round: less than a second.
+The agent's loop knows nothing of the database. A thread reads what the files have gained, five times a second and at
+once when a call ends, and hands it in, many calls in one transaction. While the database is away the files go on, and
+it catches up. A pod whose disk dies with it loses what it recorded since the last round: less than a second.
 """
 
 # ruff: noqa: PTH108 - plain strings: a Path costs more than the system call
@@ -18,16 +18,17 @@ import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bluejay_ws.delivery.names import LIVE, Name
+from bluejay_ws.delivery.livefile import reason_of
+from bluejay_ws.delivery.names import LIVE
 from bluejay_ws.delivery.postgres import Outbox, Piece, shown
-from bluejay_ws.delivery.spool import Spool
+from bluejay_ws.delivery.spool import Spool, names_in
 from bluejay_ws.delivery.workers import Budget, Finisher
 from bluejay_ws.exceptions import BluejayError
 from bluejay_ws.log import say, say_seldom
 from bluejay_ws.wire import journal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from bluejay_ws.delivery.livefile import LiveFile
@@ -38,10 +39,11 @@ __all__ = ["FleetSender", "Handover", "LocalSpool"]
 
 _random = random.SystemRandom().random  # the process's own generator is not disturbed
 
-ROUND = 0.5
+ROUND = 0.2
+ALIVE_EVERY = 1.0
 LEFTOVERS_EVERY = 5.0
 UNTOUCHED = 5.0
-GATHER = 0.02
+GATHER, GATHER_MOST = 0.02, 0.05
 POLL = 0.01
 GUARD_POLL = 0.5
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 5.0
@@ -49,40 +51,73 @@ PIECE_LIMIT = 4 * 1024 * 1024
 BATCH_LIMIT = 8 * 1024 * 1024
 BATCH_PIECES = 500
 
+_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+
+
+@dataclass(slots=True)
+class Local:
+    """A report on this machine that is on its way into the database.
+
+    Args:
+        report_id: of the connection that is recorded.
+        identity: the simulation result id.
+        paths: where its file may be, the last one once it is sealed; none where there is no file.
+        end: empty while its call goes on, then how it ended; see `Piece`.
+        data: the journal of a report in memory, in place of whatever its file had brought.
+        received: how many bytes the database has, as far as we know.
+        withdrawn: whether the database is to forget those first.
+        left: whether a process that died has left it.
+    """
+
+    report_id: str
+    identity: str
+    paths: tuple[str, ...] = ()
+    end: str = ""
+    data: bytes | None = None
+    received: int = 0
+    withdrawn: bool = False
+    left: bool = False
+
+    def piece(self, body: bytes, end: str) -> Piece:
+        """Return what comes next."""
+        return Piece(self.report_id, self.identity, self.received, body, end)
+
 
 class LocalSpool(Spool):
     """The spool of one process of a fleet: it knows which calls are its own, and leaves those of others to them."""
 
     def __init__(self, directory: Path, **options: Any) -> None:
         super().__init__(directory, owned=True, **options)
-        self.own: set[str] = set()
-        """Report ids of this process's calls; taken out when they have been handed over."""
+        self.reports: dict[str, Local] = {}
+        """What the database does not have whole yet, by report id."""
 
     def open_call(self, *, report_id: str, simulation_result_id: str, header: bytes) -> LiveFile | None:
         """Do what `Spool.open_call` does, and remember the call."""
         file = super().open_call(report_id=report_id, simulation_result_id=simulation_result_id, header=header)
         if file is not None:
-            self.own.add(report_id)
+            self.reports[report_id] = self.own(report_id, simulation_result_id)
         return file
 
-    def sealed(self, simulation_result_id: str, report_id: str) -> tuple[str, Name]:
-        """Return directory and name of the file of a call of this process that has ended."""
-        return self._directory_of(simulation_result_id), self._files.ready(simulation_result_id, report_id)
+    def own(self, report_id: str, simulation_result_id: str) -> Local:
+        """Return a report of this process, with the two places where its file may be."""
+        ready = self._files.ready(simulation_result_id, report_id)
+        directory = self._directory_of(simulation_result_id)
+        paths = (f"{directory}/{ready._replace(state=LIVE)}", f"{directory}/{ready}")
+        return Local(report_id, simulation_result_id, paths)
 
+    def goes_on_here(self, report_id: str) -> bool:
+        """Return whether a call of this process goes on."""
+        return report_id in self._files.live
 
-@dataclass(slots=True)
-class _Sent:
-    """What the database has of one report, as far as we know.
-
-    Args:
-        acknowledged: bytes.
-        path: of its file; empty for a report in memory.
-        size: of the whole journal; None while the call continues.
-    """
-
-    acknowledged: int = 0
-    path: str = ""
-    size: int | None = None
+    def adopt(self, untouched: float) -> None:
+        """Take over what processes of this machine left that died before they could hand it over."""
+        for found in self.recover(untouched=untouched):
+            if found.report_id not in self.reports:
+                directory = self._directory_of(found.simulation_result_id)
+                paths = [f"{directory}/{name}" for name in names_in(directory) if name.report_id == found.report_id]
+                self.reports[found.report_id] = Local(
+                    found.report_id, found.simulation_result_id, tuple(paths), "lost", left=True
+                )
 
 
 class Handover:
@@ -97,218 +132,183 @@ class Handover:
     def __init__(self, outbox: Outbox, spool: LocalSpool | None, counters: Counters) -> None:
         self._outbox = outbox
         self._spool = spool
-        self._directory = "" if spool is None else str(spool.directory)
-        self._own: set[str] = set() if spool is None else spool.own
+        self._reports: dict[str, Local] = {} if spool is None else spool.reports
         self._counters = counters
-        self._sent: dict[str, _Sent] = {}
-        self._memory: dict[str, tuple[str, bytes]] = {}
-        self._left: set[str] = set()
-        self._left_at = float("-inf")
-        self._looked_at = float("-inf")
-        self._sealed: dict[str, tuple[str, Name]] = {}
-        self._lock = threading.Lock()
+        self._ended: dict[str, None] = {}
+        self._checked = False
+        self._left_at = self._looked_at = self._heard_at = float("-inf")
         self.waiting: set[str] = set()
         """Report ids of calls that have ended and are not in the database yet."""
-        self.checked = False
+
+    @property
+    def idle(self) -> bool:
+        """Whether the database has everything that was recorded here."""
+        return not self.waiting and not self._reports
 
     def take(self, report: Report) -> None:
         """Note that a call has ended; from any thread."""
+        local = self._reports.get(report.report_id)
+        if local is None:
+            new = Local if self._spool is None else self._spool.own
+            local = self._reports[report.report_id] = new(report.report_id, report.simulation_result_id)
         if report.bodies is not None:
-            data = b"".join(map(journal.line, report.bodies))
-            with self._lock:
-                self._memory[report.report_id] = (report.simulation_result_id, data)
-        elif self._spool is not None:
-            self._sealed[report.report_id] = self._spool.sealed(report.simulation_result_id, report.report_id)
+            local.data = b"".join(map(journal.line, report.bodies))
+        local.end = "sealed"
+        self._ended[report.report_id] = None
         self.waiting.add(report.report_id)
 
     def drop(self, report_id: str) -> None:
         """Note that nothing is to come of a call."""
         self.waiting.discard(report_id)
 
+    def due_in(self) -> float:
+        """Return in how many seconds the calls that go on are to be looked at."""
+        return max(0.0, self._looked_at + ROUND - time.monotonic())
+
     def round(self) -> None:
         """Hand in everything that is new, in as many transactions as it takes.
 
-        Calls that go on are looked at twice a second; between that, only those that have ended.
+        Calls that go on are looked at each `ROUND`; between that, only those that have ended.
 
         Raises:
             SpoolError: the database took only some of it, or nothing.
         """
-        if not self.checked:
+        if not self._checked:
             self._outbox.check()
-            self.checked = True
-        now = time.monotonic()
-        everything = now - self._looked_at >= ROUND
+            self._checked = True
+        everything = not self.due_in()
         if everything:
-            self._looked_at = now
+            self._looked_at = time.monotonic()
             self._look_for_leftovers()
-        batch: list[Piece] = []
-        size = 0
-        for piece in self._pieces(everything=everything):
-            batch.append(piece)
-            size += len(piece.body)
-            if size >= BATCH_LIMIT or len(batch) >= BATCH_PIECES:
-                self._push(batch)
-                batch, size = [], 0
-        if batch or (everything and self._own):  # calls go on: say that this process lives
+        found = [self._reports.get(report_id) for report_id in list(self._reports if everything else self._ended)]
+        for batch in _batches(piece for local in found if local is not None and (piece := self._next(local))):
             self._push(batch)
+        if self._reports and time.monotonic() - self._heard_at >= ALIVE_EVERY:
+            self._push([])  # calls go on: say that this process lives
+
+    def _look_for_leftovers(self) -> None:
+        if self._spool is not None and time.monotonic() - self._left_at >= LEFTOVERS_EVERY:
+            untouched = 0.0 if self._left_at == float("-inf") else UNTOUCHED
+            self._left_at = time.monotonic()
+            self._spool.adopt(untouched)
 
     # -- what is new --------------------------------------------------------------------------------------------
 
-    def _look_for_leftovers(self) -> None:
-        """Adopt what processes of this machine left that died before they could hand it over."""
-        spool, now = self._spool, time.monotonic()
-        if spool is None or now - self._left_at < LEFTOVERS_EVERY:
-            return
-        untouched = 0.0 if self._left_at == float("-inf") else UNTOUCHED
-        self._left_at = now
-        self._left = {name.report_id for name in spool.recover(untouched=untouched)} - self._own
+    def _next(self, local: Local) -> Piece | None:
+        """Return what the database is to get of a report now."""
+        if local.data is not None and local.paths:  # no byte of the file belongs to it any more
+            local.paths, local.withdrawn = (), local.received > 0
+        if local.withdrawn:
+            return local.piece(b"", "gone")
+        if local.data is not None:
+            return _cut(local, local.data[local.received : local.received + PIECE_LIMIT], local.end)
+        return self._from_file(local) if local.paths else local.piece(b"", local.end)
 
-    def _pieces(self, *, everything: bool) -> Iterator[Piece]:
-        with self._lock:
-            memory = dict(self._memory)
-        for report_id, (identity, data) in memory.items():
-            yield from self._from_memory(report_id, identity, data)
-        sealed = list(self._sealed.items())
-        for _, (directory, name) in sealed:
-            yield from self._from_sealed(directory, name)
-        if everything:
-            yield from self._all_others({*memory, *dict(sealed)})
+    def _from_file(self, local: Local) -> Piece | None:
+        """Read what the file has gained, under the name that it has by now."""
+        end = local.end  # before it is read: where that is set, nothing more is written
+        for path in local.paths[::-1] if end else local.paths:
+            try:
+                if not end and os.lstat(path).st_size <= local.received:
+                    return None
+                return _cut(local, _read(path, local.received), end)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                self._counters.add(f"spool.read_{reason_of(error)}")
+                return None
+        return self._missing(local)
 
-    def _from_sealed(self, directory: str, name: Name) -> Iterator[Piece]:
-        """Read the file of a call that has ended; its place is known."""
-        pieces = list(self._from_file(directory, name))
-        if not pieces and not os.path.lexists(f"{directory}/{name}"):
-            pieces = self._removed(name.report_id, name.identity)
-        yield from pieces
-
-    def _removed(self, report_id: str, identity: str) -> list[Piece]:
-        """Wait no longer for a report whose file has gone.
+    def _missing(self, local: Local) -> Piece | None:
+        """Return what to say of a report whose file is nowhere.
 
         A process of this machine may have handed it over that took this one for dead, as where somebody removed its
-        lock: what the database has of the report is never deleted.
+        lock: only what its own call has withdrawn is deleted in the database.
         """
-        self._counters.add("dropped.file_removed")
-        text = "call %s: report %s is not in %s: its file is gone: removed, or handed over by another process"
-        say(self._counters, logging.WARNING, text, identity, report_id, self._directory, simulation_result_id=identity)
-        sent = self._forget(report_id)
-        return [Piece(report_id, identity, sent.acknowledged, b"", "lost")] if sent and sent.acknowledged else []
-
-    def _all_others(self, seen: set[str]) -> Iterator[Piece]:
-        """Look at every other file of this process, wherever it is by now."""
-        for directory, name in self._names():
-            if name.report_id not in seen:
-                seen.add(name.report_id)
-                yield from self._from_file(directory, name)
-        yield from self._gone(self._own - seen)
-
-    def _names(self) -> list[tuple[str, Name]]:
-        """Return where the files are; the directories are listed only where one of them is new or was renamed."""
-        if self._spool is None:
-            return []
-        known = self._own | self._left
-        found = [place for place in map(self._last_place, known) if place is not None]
-        if len(found) == len(known):
-            return found
-        return [(directory, name) for directory, name in self._spool.everything() if name.report_id in known]
-
-    def _last_place(self, report_id: str) -> tuple[str, Name] | None:
-        """Return directory and name of a file that is still where the round before found it."""
-        sent = self._sent.get(report_id)
-        if sent is None or not sent.path or not os.path.exists(sent.path):  # noqa: PTH110 - as above
+        ended = local.report_id in self._ended
+        on = self._spool is not None and self._spool.goes_on_here(local.report_id)
+        if not ended and (on or local.report_id in self.waiting):
+            return None  # it goes on in memory, or is about to end
+        if ended:
+            self._counters.add("dropped.file_removed")
+            text = "call %s: report %s: its file is gone: removed, or handed over by another process (it was %s)"
+            args = (local.identity, local.report_id, local.paths[-1])
+            say(self._counters, logging.WARNING, text, *args, simulation_result_id=local.identity)
+        if not local.received or local.left:
+            self._forget(local.report_id)
             return None
-        directory, _, text = sent.path.rpartition("/")
-        name = Name.parse(text)
-        return None if name is None else (directory, name)
-
-    def _from_file(self, directory: str, name: Name) -> Iterator[Piece]:
-        """Read what the file has gained."""
-        sent = self._sent.setdefault(name.report_id, _Sent())
-        sent.path = f"{directory}/{name}"
-        try:
-            fd = os.open(sent.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except OSError:
-            return  # renamed since it was listed: the next round has it
-        try:
-            size = os.fstat(fd).st_size
-            body = os.pread(fd, PIECE_LIMIT, sent.acknowledged)
-        except OSError as error:
-            self._counters.add(f"spool.read_{type(error).__name__}")
-            return
-        finally:
-            os.close(fd)
-        over = name.state != LIVE
-        sent.size = size if over else None
-        end = ("lost" if name.report_id in self._left else "sealed") if over else ""
-        if body or over:
-            whole = sent.acknowledged + len(body) >= size
-            yield Piece(name.report_id, name.identity, sent.acknowledged, body, end if whole else "")
-
-    def _from_memory(self, report_id: str, identity: str, data: bytes) -> Iterator[Piece]:
-        """Hand in a report that has no file any more: from its beginning, in place of what the file had brought."""
-        sent = self._sent.setdefault(report_id, _Sent())
-        if sent.path:
-            yield Piece(report_id, "", sent.acknowledged, b"", "gone")
-            self._sent[report_id] = _Sent()
-            return
-        sent.size = len(data)
-        body = data[sent.acknowledged : sent.acknowledged + PIECE_LIMIT]
-        end = "sealed" if sent.acknowledged + len(body) >= len(data) else ""
-        yield Piece(report_id, identity, sent.acknowledged, body, end)
-
-    def _gone(self, report_ids: set[str]) -> Iterator[Piece]:
-        """Drop calls whose file was removed: nothing of them is to be sent."""
-        missing = report_ids - self.waiting
-        if missing and self._spool is not None:  # once more, for all: some may have been renamed while it was listed
-            missing -= {name.report_id for _, name in self._spool.everything()}
-        for report_id in missing:
-            self._own.discard(report_id)
-            sent = self._sent.pop(report_id, None)
-            if sent is not None and sent.acknowledged:
-                yield Piece(report_id, "", sent.acknowledged, b"", "gone")
+        local.paths, local.end, local.withdrawn = (), "lost", not ended
+        return self._next(local)
 
     # -- into the database --------------------------------------------------------------------------------------
 
     def _push(self, batch: list[Piece]) -> None:
         answer = self._outbox.push(batch)
+        self._heard_at = time.monotonic()
         for piece in batch:
-            if piece.end != "gone":
-                self._acknowledge(piece, *answer.get(piece.report_id, (0, "live")))
+            self._acknowledge(self._reports[piece.report_id], piece, *answer.get(piece.report_id, (0, "live")))
 
-    def _acknowledge(self, piece: Piece, received: int, state: str) -> None:
-        sent = self._sent.get(piece.report_id)
-        if sent is None:
+    def _acknowledge(self, local: Local, piece: Piece, received: int, state: str) -> None:
+        if piece.end == "gone":
+            local.withdrawn, local.received = False, 0
+            if local.data is None:
+                self._forget(local.report_id)
             return
         if received < piece.start:
             self._counters.add("outbox.forgotten")  # a failover to a server that was behind: it gets them again
-        sent.acknowledged = received
+        local.received = received
         if state == "late":
-            self._tell_late(piece)
-        if sent.size is not None and received >= sent.size and state != "live":
-            self._settled(piece.report_id, sent)
+            self._say_late(local.identity)
+        if piece.end and received >= piece.start + len(piece.body) and state != "live":
+            self._settled(local)
 
-    def _settled(self, report_id: str, sent: _Sent) -> None:
+    def _settled(self, local: Local) -> None:
         """Remove what is safe in the database."""
-        if sent.path:
+        if local.paths and local.data is None:
             with contextlib.suppress(OSError):
-                os.unlink(sent.path)
-        self._forget(report_id)
-        self._counters.add("handed_over")
+                os.unlink(local.paths[-1])
+        if local.paths or local.data is not None:
+            self._counters.add("handed_over")
+        self._forget(local.report_id)
 
-    def _forget(self, report_id: str) -> _Sent | None:
-        with self._lock:
-            self._memory.pop(report_id, None)
-        self._own.discard(report_id)
-        self._left.discard(report_id)
-        self._sealed.pop(report_id, None)
+    def _forget(self, report_id: str) -> None:
+        self._reports.pop(report_id, None)
+        self._ended.pop(report_id, None)
         self.waiting.discard(report_id)
-        return self._sent.pop(report_id, None)
 
-    def _tell_late(self, piece: Piece) -> None:
+    def _say_late(self, identity: str) -> None:
         self._counters.add("outbox.late_pieces")
         text = (
             "call %s: this process was taken for dead, its report left without what came later; see bluejay-ws outbox"
         )
-        say_seldom(self._counters, logging.ERROR, text, piece.identity, simulation_result_id=piece.identity)
+        say_seldom(self._counters, logging.ERROR, text, identity, simulation_result_id=identity)
+
+
+def _read(path: str, start: int) -> bytes:
+    fd = os.open(path, _READ)
+    try:
+        return os.pread(fd, PIECE_LIMIT, start)
+    finally:
+        os.close(fd)
+
+
+def _cut(local: Local, body: bytes, end: str) -> Piece | None:
+    """Return the next piece of a report: its last one, if it is shorter than it may be."""
+    end = end if len(body) < PIECE_LIMIT else ""
+    return local.piece(body, end) if body or end else None
+
+
+def _batches(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
+    batch: list[Piece] = []
+    size = 0
+    for piece in pieces:
+        batch.append(piece)
+        size += len(piece.body)
+        if size >= BATCH_LIMIT or len(batch) >= BATCH_PIECES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 class FleetSender:
@@ -450,7 +450,7 @@ class FleetSender:
         self._outbox.link.forget()
         if self._spool is not None:
             self._spool.reset_after_fork()
-            self._spool.own.clear()
+            self._spool.reports.clear()
         self._set_up()
 
     # -- inside -------------------------------------------------------------------------------------------------
@@ -482,17 +482,18 @@ class FleetSender:
         pause = 0.0
         while not self._stop.is_set():
             self._start_what_is_missing()
-            self._wake.wait(pause or ROUND)
             if pause and self._stop.wait(pause):
                 break
+            self._wake.wait(0.0 if pause else self._handover.due_in())
             self._wake.clear()
+            began = time.monotonic()
             pause = self._round(pause)
-            if not pause:
-                self._stop.wait(GATHER)  # many that end at once go in together
+            if not pause:  # many that end at once go in together; the more, the longer a round takes
+                self._stop.wait(min(GATHER_MOST, max(GATHER, time.monotonic() - began)))
             if self._let_go and not self._handover.waiting:
                 break
         with contextlib.suppress(BluejayError):
-            if not self._handover.waiting and not (self._spool is not None and self._spool.own):
+            if self._handover.idle:
                 self._outbox.leave()
         self._outbox.link.close()
 

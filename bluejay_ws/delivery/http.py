@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import logging
 import math
 import os
 import socket
@@ -21,6 +22,7 @@ from urllib.request import getproxies, proxy_bypass
 
 from bluejay_ws.delivery.breaker import retry_after
 from bluejay_ws.delivery.outcomes import Answer, Failure, Phase
+from bluejay_ws.log import say
 from bluejay_ws.version import VERSION
 from bluejay_ws.wire.platform import API_KEY_HEADER, RETRIEVE_PATH, RETRIEVE_RUN_PATH, UPDATE_PATH
 
@@ -30,14 +32,19 @@ if TYPE_CHECKING:
     import httpx
 
     from bluejay_ws.settings import Settings
+    from bluejay_ws.stats import Counters
 
-__all__ = ["HttpExchange", "UnusableVariableError", "tls_context"]
+__all__ = ["HttpExchange", "UnusableVariableError", "odd_no_proxy", "say_odd_no_proxy", "tls_context"]
 
 ANSWER_LIMIT = 64 * 1024
 # A result holds the platform's own transcript and scores beside what we look for; the shorter limit would
 # leave long calls unreadable for ever.
 RESULT_LIMIT = 8 * 1024 * 1024
 RUN_LIMIT = 64 * 1024 * 1024  # all calls of a run in one answer
+ODD_NO_PROXY = (
+    "%s of the environment has networks, URLs or addresses in brackets, which do nothing here: write names and plain "
+    "addresses, separated by commas"
+)
 # Shorter than any server keeps an idle connection: a request that meets a closing one has an unknown outcome.
 KEEPALIVE = 2.0
 # The whole exchange may take so many times the limit for each of its steps.
@@ -110,6 +117,20 @@ def _proxy(base_url: str) -> str | None:
     if not proxy or not base_url.startswith("https:") or proxy_bypass(urlsplit(base_url).netloc):
         return None
     return proxy if "://" in proxy else f"http://{proxy}"
+
+
+def odd_no_proxy() -> str:
+    """Return the name of the NO_PROXY variable if it has entries that nothing here understands, and that do nothing."""
+    for name in ("no_proxy", "NO_PROXY"):
+        if any(sign in os.environ.get(name, "") for sign in "/[]"):  # networks, URLs, addresses in brackets
+            return name
+    return ""
+
+
+def say_odd_no_proxy(counters: Counters) -> None:
+    """Log which variable has such entries: whoever wrote them believes that they count."""
+    if name := odd_no_proxy():
+        say(counters, logging.WARNING, ODD_NO_PROXY, name)
 
 
 class HttpExchange:

@@ -41,6 +41,7 @@ __all__ = [
     "Outbox",
     "Piece",
     "connect",
+    "import_driver",
     "is_url",
     "migrate",
     "shown",
@@ -87,7 +88,12 @@ def shown(url: str) -> str:
 # -- connecting ---------------------------------------------------------------------------------------------------
 
 
-def _driver() -> Any:
+def import_driver() -> Any:
+    """Return psycopg.
+
+    Raises:
+        ConfigurationError: it is not installed.
+    """
     try:
         import psycopg  # noqa: PLC0415 - an extra, and it brings the C library of PostgreSQL
     except ImportError:
@@ -103,7 +109,7 @@ def connect(url: str) -> psycopg.Connection[Any]:
         ConfigurationError: psycopg is not installed, or the URL cannot be read.
         SpoolError: the database cannot be reached, or lets nobody in.
     """
-    driver = _driver()
+    driver = import_driver()
     try:
         connection: psycopg.Connection[Any] = driver.connect(
             url,
@@ -186,7 +192,7 @@ class Link:
         Raises:
             SpoolError: it could not be run, or nobody knows whether it was: the connection ended in the middle.
         """
-        psycopg = _driver()
+        psycopg = import_driver()
         self._late_at = time.monotonic() + CONNECT_SECONDS + STATEMENT_SECONDS
         try:
             if self._connection is None:
@@ -287,7 +293,7 @@ def migrate(
     Raises:
         SpoolError: it could not be done; nothing of a migration that failed stays.
     """
-    psycopg = _driver()
+    psycopg = import_driver()
     done: list[str] = []
     with connect(url) as connection:
         try:
@@ -441,8 +447,8 @@ class Outbox:
             forgotten some (a failover), and wants them again.
         """
         rows = self.link.rows(
-            "select report_id, received, state from bluejay_ws.push(%s, %s, %s, %s, %s, %s::text[], %s::text[],"
-            " %s::bigint[], %s::bytea[], %s::text[])",
+            "select report_id, received, state from bluejay_ws.push(%s, %s, %s, %s, %s, %b::text[], %b::text[],"
+            " %b::bigint[], %b::bytea[], %b::text[])",  # binary: as text, bytes would be written out in hexadecimal
             *(self.holder, platform.node() or "unknown", os.getpid(), VERSION, self.destination),
             [piece.report_id for piece in pieces],
             [piece.identity for piece in pieces],

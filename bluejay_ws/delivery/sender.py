@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import contextlib
 import logging
 import os
 import random as random_module
@@ -280,10 +281,11 @@ class Sender:
 
     def _http_client(self) -> Client:
         with _making:
-            from bluejay_ws.delivery.http import HttpExchange, tls_context  # noqa: PLC0415 - brings httpx
+            from bluejay_ws.delivery.http import HttpExchange, say_odd_no_proxy, tls_context  # noqa: PLC0415
 
             if self._context is None:
                 self._context = tls_context(self._settings)
+                say_odd_no_proxy(self._counters)
             settings = replace(self._settings, timeout=self._timeout)
             return HttpExchange(settings, self._context, clock=self._clock)
 
@@ -378,16 +380,28 @@ def _try_again(sender: weakref.ref[Sender]) -> None:
         known.try_again()
 
 
-def preload() -> None:
+def preload(database: object = None) -> None:
     """Import the HTTP client now, while nobody waits: a thread that does so during a call would hold the interpreter.
 
     On a running event loop nothing is done: somebody might be speaking there. A fork waits until the import is over.
+    Where the import fails, as for a process that may no longer read its libraries, the thread that makes a client meets
+    the same error, says it, and tries again.
+
+    Args:
+        database: where reports are handed to one, its driver is imported instead.
+
+    Raises:
+        ConfigurationError: the driver is not installed.
     """
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         with _making:
-            import_module("bluejay_ws.delivery.http").import_client()
+            if database is not None:
+                import_module("bluejay_ws.delivery.postgres").import_driver()
+                return
+            with contextlib.suppress(Exception):
+                import_module("bluejay_ws.delivery.http").import_client()
 
 
 _senders: weakref.WeakSet[Sender] = weakref.WeakSet()

@@ -219,12 +219,10 @@ class CallReport(AcceptedReport):
         """Return the ``session.error`` frames of both sides, and the exception that ended the handler, in words."""
         found = []
         for event in self.happened:
-            notes = _notes(event)
             if event.title.startswith(SESSION_ERROR):
-                words = " ".join(str(notes[key]) for key in ("code", "message") if notes.get(key))
-                found.append(f"{event.title}: {words}".rstrip(": "))
-            elif notes.get("error"):
-                found.append(f"the handler ended with {notes['error']}")
+                found.append(_in_words(event))
+            elif error := _notes(event).get("error"):
+                found.append(f"the handler ended with {error}")
         return found
 
     # -- expectations -------------------------------------------------------------------------------------------
@@ -325,9 +323,7 @@ class CallReport(AcceptedReport):
             words = f"{call.name}({_arguments(call.parameters)}) -> {_short(json.dumps(call.output))}"
             yield call.start_ms, f"{call.start_ms / 1000:8.2f}  tool    {words}"
         for event in self.happened:
-            latency = _notes(event).get("latency_ms")
-            words = event.title if latency is None else f"{event.title}: {latency} ms"
-            yield event.start_ms, f"{event.start_ms / 1000:8.2f}  event   {words}"
+            yield event.start_ms, f"{event.start_ms / 1000:8.2f}  event   {_short(_in_words(event))}"
 
     def _was_said(self, text: str, by: Speaker) -> bool:
         return any(said.speaker == by and text.casefold() in said.text.casefold() for said in self.utterances)
@@ -352,6 +348,20 @@ def _notes(event: Event) -> dict[str, Any]:
     """Return an event's metadata with the library's own notes among it."""
     own = event.metadata.get(OWN)
     return {**event.metadata, **(own if isinstance(own, dict) else {})}
+
+
+def _in_words(event: Event) -> str:
+    """Return what happened, with the one fact about it that explains a failure."""
+    notes = _notes(event)
+    if event.title.startswith(SESSION_ERROR):
+        words = " ".join(str(notes[key]) for key in ("code", "message") if notes.get(key))
+    elif notes.get("latency_ms") is not None:
+        words = f"{notes['latency_ms']} ms"
+    elif notes.get("error"):
+        words = f"the handler ended with {notes['error']}"
+    else:
+        words = " ".join(str(notes[key]) for key in ("outcome", "close_code") if notes.get(key))
+    return f"{event.title}: {words}" if words else event.title
 
 
 def _arguments(parameters: Mapping[str, Any]) -> str:

@@ -169,6 +169,24 @@ def test_wrong_usage_is_a_document_too(arguments: list[str], capsys: pytest.Capt
     assert (document["exit_code"], document["error"] in printed.err) == (2, True)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "show a simulated call and its report"),
+        (["demoo"], "there is no command 'demoo'; did you mean 'demo'?\n"),
+        (["x-ray", "--json"], "there is no command 'x-ray'\n"),
+    ],
+)
+def test_who_does_not_know_the_commands_is_shown_them(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing gives the whole help; a typing mistake, the command that was meant."""
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert words in capsys.readouterr().err
+
+
 def test_ctrl_c_is_a_document_too(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """The script that reads it knows that the command was stopped."""
 

@@ -82,8 +82,6 @@ def test_all_is_well(doctor: Doctor, platform: FakePlatform) -> None:
 @pytest.mark.parametrize(
     ("key", "words"),
     [
-        ("secret-key\n", "begins or ends with a blank or a line end"),
-        ('"secret-key"', "has quotes round it"),
         ("secret key", "holds blanks"),
         ("secret-k\u00e9y", "holds blanks, line ends or characters"),
     ],
@@ -98,6 +96,18 @@ def test_a_key_that_was_copied_badly(
     assert words in found["key"]
     assert "secret" not in str(found)
     assert found["spool"].startswith("ok")
+
+
+@pytest.mark.parametrize("key", ["{}\n", '"{}"', " {}"])
+def test_what_stands_round_a_key_is_left_out(
+    doctor: Doctor, platform: FakePlatform, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    """As the library does it: a note, and the platform takes the key."""
+    monkeypatch.setenv("BLUEJAY_API_KEY", key.format(platform.api_key))
+    code, found = doctor.look()
+    assert code == 0
+    assert found["key"] == "note: BLUEJAY_API_KEY has blanks, line ends or quotes round it; they are left out"
+    assert found["platform"].startswith("ok")
 
 
 @pytest.mark.parametrize(
@@ -122,6 +132,17 @@ def test_a_variable_that_keeps_a_client_from_being_made(
     assert words in found[where]
     assert "was not asked" in found["platform"]
     assert "127.0.0.1:1" not in found[where]
+
+
+@pytest.mark.parametrize("value", ["fd00:12:34::/64", "localhost,[::1]", "http://[::1"])
+def test_what_does_nothing_in_no_proxy_is_named(doctor: Doctor, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    """Whoever wrote it believes that it counts; clients are made all the same."""
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.setenv("NO_PROXY", value)
+    monkeypatch.setenv("BLUEJAY_API_URL", "https://127.0.0.1:1")
+    _, found = doctor.look()
+    assert found["proxy"].startswith("note: NO_PROXY has networks")
+    assert "no answer from" in found["platform"]
 
 
 def test_a_proxy_that_works_is_mentioned(doctor: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,7 +268,7 @@ def test_a_platform_that_is_away(doctor: Doctor, platform: FakePlatform) -> None
     platform.refuse()
     code, found = doctor.look()
     assert code == 1
-    assert found["platform"].startswith(f"wrong: no answer from {platform.url} (connect_error)")
+    assert found["platform"].startswith(f"wrong: no answer from {platform.url}: no connection can be made")
     assert found["clock"].startswith("note: cannot be compared")
 
 

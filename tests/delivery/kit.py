@@ -62,8 +62,8 @@ def new_id() -> str:
 
 
 def spool_at(directory: Path, counters: Counters | None = None, **more: Any) -> Spool:
-    """Return a prepared spool."""
-    spool = Spool(directory, counters=counters or Counters(), **more)
+    """Return a prepared spool; after a crash it waits for nobody to dial again, unless it is told to."""
+    spool = Spool(directory, counters=counters or Counters(), **{"redial_wait": 0.0, **more})
     spool.prepare()
     return spool
 

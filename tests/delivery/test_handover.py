@@ -6,6 +6,7 @@ import os
 import threading
 import time
 import uuid
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -106,7 +107,7 @@ def test_a_call_arrives_as_it_grows_and_its_file_goes_at_the_end(pod: Pod, tmp_p
     pod.round()
     assert pod.outbox.reports == {file.report_id: whole}
     assert not list(tmp_path.rglob("*.ready"))
-    assert (pod.counters["handed_over"], pod.spool.own, pod.handover.waiting) == (1, set(), set())
+    assert (pod.counters["handed_over"], pod.spool.reports, pod.handover.waiting) == (1, {}, set())
 
 
 def test_many_reports_go_in_as_several_batches(pod: Pod, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,23 +136,62 @@ def test_a_long_report_goes_in_by_pieces(pod: Pod, monkeypatch: pytest.MonkeyPat
     assert pod.outbox.states == {filed.report_id: "sealed", kept.report_id: "sealed"}
 
 
-def test_calls_that_are_left_out_are_forgotten_with_one_listing(pod: Pod, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those the database knows of go there too; a thousand of them cost no thousand listings."""
+def test_calls_that_are_left_out_are_forgotten_without_a_listing(pod: Pod, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those the database knows of go there too: it is known where their files were."""
     files = [pod.open(f"{number}") for number in range(4)]
     pod.round()
     late = pod.open("late")
-    everything, listed = pod.spool.everything, [0]
-
-    def count() -> Any:
-        listed[0] += 1
-        return everything()
-
-    monkeypatch.setattr(pod.spool, "everything", count)
+    monkeypatch.setattr(pod.spool, "everything", lambda: pytest.fail("it was listed"))
     for file in (*files, late):
         file.discard()
     pod.round()
-    assert (pod.outbox.reports, pod.spool.own) == ({}, set())
-    assert listed[0] <= 2
+    assert (pod.outbox.reports, pod.spool.reports) == ({}, {})
+
+
+def test_a_call_that_was_left_out_is_withdrawn_however_often_it_takes(
+    pod: Pod, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database was away when its user discarded it: nobody delivers what it already had."""
+    file = pod.open()
+    pod.round()
+    file.discard()
+    with monkeypatch.context() as away:
+        away.setattr(pod.outbox, "push", lambda _: (_ for _ in ()).throw(SpoolError("db", "is away", "wait")))
+        with pytest.raises(SpoolError):
+            pod.round()
+    assert pod.outbox.reports
+    pod.round()
+    assert (pod.outbox.reports, pod.spool.reports) == ({}, {})
+
+
+def test_calls_that_end_hold_up_none_that_go_on(pod: Pod, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each end of a call makes a round of its own; those that go on are looked at when it is their time."""
+    now = 100.0
+    monkeypatch.setattr(module, "ROUND", 0.25)
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now))
+    live = pod.open("live")
+    pod.handover.round()
+    live.append(tool("look_up"))
+    for number in range(4):
+        now += module.ROUND / 4
+        pod.finish(pod.open(f"{number}"))
+        pod.handover.round()
+        assert (b"look_up" in pod.outbox.reports[live.report_id]) == (number == 3)
+    assert pod.outbox.batches == [1, 1, 1, 1, 2]
+
+
+def test_a_call_without_news_costs_a_heartbeat_a_second(pod: Pod, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is read and nothing written while nothing is recorded."""
+    now = 100.0
+    monkeypatch.setattr(module, "ROUND", 0.25)
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now))
+    pod.open("quiet")
+    pod.handover.round()
+    monkeypatch.setattr(module, "_read", lambda *_: pytest.fail("it was read"))
+    for _ in range(8):
+        now += module.ROUND
+        pod.handover.round()
+    assert pod.outbox.batches == [1, 0, 0]
 
 
 def test_a_database_that_forgot_gets_it_again(pod: Pod) -> None:
@@ -187,7 +227,7 @@ def test_a_file_that_cannot_be_read_is_read_later(pod: Pod, monkeypatch: pytest.
     with monkeypatch.context() as broken:
         broken.setattr(os, "pread", lambda *_: (_ for _ in ()).throw(OSError(5, "input/output error")))
         pod.round()
-    assert pod.counters["spool.read_OSError"] == 1
+    assert pod.counters["spool.read_eio"] == 1
     assert len(pod.handover.waiting) == 1
     pod.round()
     assert not pod.handover.waiting
@@ -198,7 +238,7 @@ def test_a_spool_that_is_full_leaves_calls_to_memory(tmp_path: Path) -> None:
     pod = Pod(tmp_path)
     pod.spool.full = True
     assert pod.spool.open_call(report_id="1" * 32, simulation_result_id="1", header=b"[]") is None
-    assert pod.spool.own == set()
+    assert pod.spool.reports == {}
 
 
 # -- the thread ---------------------------------------------------------------------------------------------------
@@ -275,7 +315,7 @@ def test_a_forked_child_hands_nothing_over(sender: FleetSender, tmp_path: Path) 
     spool.open_call(report_id="1" * 32, simulation_result_id="1", header=header("1" * 32, "1"))
     sender._handover.waiting.add("2" * 32)
     module._after_fork_in_child()
-    assert (spool.own, sender.pending()) == (set(), 0)
+    assert (spool.reports, sender.pending()) == ({}, 0)
     assert len(list(tmp_path.rglob("*.live"))) == 1
 
 

@@ -20,6 +20,8 @@ import trustme
 from bluejay_ws.delivery import http
 from bluejay_ws.delivery.http import HttpExchange, tls_context
 from bluejay_ws.delivery.outcomes import Answer, Failure, Phase, Platform, State
+from bluejay_ws.delivery.sender import Sender
+from bluejay_ws.stats import Counters
 from bluejay_ws.testing.platform import Answer as Says
 from bluejay_ws.testing.platform import Close, FakePlatform, Hang, Raw, Refuse
 from bluejay_ws.wire import journal
@@ -566,6 +568,29 @@ def test_the_proxy_is_the_one_that_the_environment_names(
         monkeypatch.setenv(name, value)
     assert http._proxy("https://api.example.org") == proxy
     assert http._proxy("http://127.0.0.1:80") is None
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("localhost, .example.org,10.0.0.1,::1,*", 0),
+        ("localhost,fd00:12:34::/64", 1),
+        ("[::1]", 1),
+        ("http://proxy", 1),
+    ],
+)
+def test_what_does_nothing_in_no_proxy_is_logged_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, value: str, said: int
+) -> None:
+    """The variable is named with the first client that is made; never its value."""
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.setenv("NO_PROXY", value)
+    sender = Sender(settings("http://127.0.0.1:1"), store=None, counters=Counters())
+    for _ in range(2):
+        sender._http_client().close()
+    sender.close(1.0)
+    assert [line.partition(" of ")[0] for line in caplog.messages] == ["NO_PROXY"] * said
+    assert "fd00" not in caplog.text
 
 
 def test_a_directory_that_may_not_be_entered_keeps_no_client_from_being_made(

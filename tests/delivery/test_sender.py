@@ -72,7 +72,7 @@ class Station:
     ) -> None:
         self.patience = 0.2
         self.counters = Counters()
-        self.spool: Spool | None = spool_at(directory, self.counters) if directory else None
+        self.spool: Spool | None = spool_at(directory, self.counters, redial_wait=redial_wait) if directory else None
         self.settings: Settings = settings(
             url, directory, timeout=timeout, flush_timeout=flush_timeout, redial_wait=redial_wait
         )

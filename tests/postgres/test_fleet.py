@@ -114,6 +114,17 @@ def test_an_agent_without_a_key_is_delivered_by_another_process(
         assert link.rows("select count(*) from bluejay_ws.chunks") == [(0,)]
 
 
+def test_an_agents_process_has_its_driver_before_the_first_call() -> None:
+    """A pod that imported it during its first call would hold its loop up, and send nothing for that long."""
+    program = (
+        "import asyncio, sys; from bluejay_ws import record\n@record\nasync def agent(websocket): ...\n"
+        "print('psycopg' in sys.modules, 'httpx' in sys.modules)"
+    )
+    environ = {**os.environ, "BLUEJAY_SPOOL": "postgresql://nobody@127.0.0.1:9/none"}
+    done = subprocess.run([sys.executable, "-c", program], env=environ, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "False"]
+
+
 def test_a_call_that_goes_on_is_in_the_database_within_a_second(
     url: str, platform: FakePlatform, agent: Bluejay
 ) -> None:

@@ -80,6 +80,22 @@ def test_what_is_handed_in_twice_is_there_once(outbox: Outbox) -> None:
     assert claimed(outbox).reports[0].journal == b"abcdef"
 
 
+@pytest.mark.parametrize(("end", "waits"), [("", "off"), ("sealed", "on")])
+def test_handing_in_reads_no_whole_table_and_waits_for_the_disk_only_at_the_end(url: str, end: str, waits: str) -> None:
+    """However large the tables have become since the plan was made; while a call goes on the pod still has it all."""
+    arguments = "%s, 'host', 1, '1', %s, %b::text[], %b::text[], %b::bigint[], %b::bytea[], %b::text[]"
+    scans = "select coalesce(sum(seq_scan), 0)::int from pg_stat_xact_user_tables where schemaname = 'bluejay_ws'"
+    with postgres.connect(url) as connection:
+        for start in range(0, 800, 100):
+            ids = [rid(start + number) for number in range(100)]
+            arrays = (ids, ids, [0] * 100, [b"abc"] * 100, [end] * 100)
+            with connection.transaction():
+                push = f"select * from bluejay_ws.push({arguments})".encode()
+                connection.execute(push, (uuid.uuid4(), PLATFORM, *arrays))
+                assert connection.execute("show synchronous_commit").fetchone() == (waits,)
+                assert connection.execute(scans).fetchone() == (0,)
+
+
 def test_a_gap_is_not_filled(outbox: Outbox) -> None:
     """A database that has forgotten the beginning says how much it has, and wants the rest."""
     assert outbox.push([piece(1, start=100)]) == {rid(1): (0, "live")}

@@ -139,6 +139,13 @@ def test_the_timeline_is_in_order_of_time() -> None:
         "event   Sess",
         "event   Conn",
     ]
+    assert FULL.timeline().endswith("event   Connection closed: the handler ended with KeyError")
+    closed = {
+        "start_offset_ms": 1,
+        "title": "Connection closed",
+        "metadata": {"close_code": 1000, "outcome": "completed"},
+    }
+    assert report(events=[closed]).timeline() == "    0.00  event   Connection closed: completed 1000"
     assert EMPTY.timeline() == "  (an empty report)"
 
 

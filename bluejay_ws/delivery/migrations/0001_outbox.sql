@@ -26,7 +26,7 @@ create table bluejay_ws.reports (
     received bigint not null default 0,     -- bytes of the journal that are in chunks, or were
     opened_at timestamptz not null default now(),
     sealed_at timestamptz
-);
+) with (fillfactor = 80);
 create index reports_of_a_call on bluejay_ws.reports (destination, identity);
 create index reports_live on bluejay_ws.reports (pod_id) where state = 'live';
 create index reports_stuck on bluejay_ws.reports (sealed_at) where state in ('held', 'late', 'no_id');
@@ -38,6 +38,7 @@ create table bluejay_ws.chunks (
     body bytea not null,
     primary key (report_id, start)
 ) with (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_insert_scale_factor = 0.1);
+alter table bluejay_ws.chunks alter body set storage external; -- it stays until the delivery: packing costs, and saves little
 
 create table bluejay_ws.calls (
     destination text not null,
@@ -82,26 +83,60 @@ create function bluejay_ws.push(
     p_pod uuid, p_host text, p_process integer, p_version text, p_destination text,
     p_reports text[], p_identities text[], p_starts bigint[], p_bodies bytea[], p_ends text[]
 ) returns table (report_id text, received bigint, state text)
-language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+language plpgsql security definer set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan set enable_seqscan = off as $$
 #variable_conflict use_column
+declare
+    over boolean := p_ends && array['sealed', 'lost', 'gone'];
+    known text[];
 begin
-    insert into bluejay_ws.pods as pod (pod_id, host, process, version)
-        values (p_pod, p_host, p_process, p_version)
-        on conflict (pod_id) do update set seen_at = clock_timestamp(), left_at = null;
+    if not coalesce(over, false) then -- a crash of the server may forget it: the pod still has it, and brings it again
+        perform set_config('synchronous_commit', 'off', true);
+    end if;
+    update bluejay_ws.pods as pod set seen_at = clock_timestamp(), left_at = null
+        where pod.pod_id = p_pod and (pod.left_at is not null or pod.seen_at < clock_timestamp() - interval '1 s');
+    insert into bluejay_ws.pods (pod_id, host, process, version) values (p_pod, p_host, p_process, p_version)
+        on conflict do nothing;
     if coalesce(cardinality(p_reports), 0) = 0 then
         return;
     end if;
-    insert into bluejay_ws.reports (report_id, destination, identity, pod_id)
-        select given.r, p_destination, nullif(given.i, ''), p_pod
-        from unnest(p_reports, p_identities, p_ends) as given (r, i, e) where given.e <> 'gone' order by given.r
-        on conflict do nothing;
-    perform 1 from bluejay_ws.reports as report where report.report_id = any (p_reports)
+    -- Most reports are new, and whole: each row of theirs is written once.
+    with given as materialized (
+        select * from unnest(p_reports, p_identities, p_starts, p_bodies, p_ends) as given (r, i, s, b, e)
+    ), fresh as (
+        insert into bluejay_ws.reports (report_id, destination, identity, pod_id, state, received, sealed_at)
+            select r, p_destination, nullif(i, ''), p_pod, case when s > 0 or e = '' then 'live' else e end,
+                case s when 0 then octet_length(b) else 0 end, case when e <> '' then clock_timestamp() end
+            from given where e <> 'gone' order by r
+            on conflict do nothing returning report_id as r
+    ), bodies as (
+        insert into bluejay_ws.chunks (report_id, start, body)
+            select r, s, b from given join fresh using (r) where s = 0 and octet_length(b) > 0
+    )
+    select array_agg(r) into known from (select r from given except select r from fresh) as others;
+    if known is not null then
+        perform bluejay_ws.extend(p_pod, known, p_reports, p_identities, p_starts, p_bodies, p_ends);
+    end if;
+    if over then
+        perform bluejay_ws.await_delivery(p_destination, p_reports, interval '0');
+    end if;
+    return query select report.report_id, report.received, report.state from bluejay_ws.reports as report
+        where report.report_id = any (p_reports);
+end $$;
+
+-- Add what follows to reports that are there; what does not follow is left out, and the agent asks again.
+create function bluejay_ws.extend(
+    p_pod uuid, p_known text[],
+    p_reports text[], p_identities text[], p_starts bigint[], p_bodies bytea[], p_ends text[]
+) returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+    perform 1 from bluejay_ws.reports as report where report.report_id = any (p_known)
         order by report.report_id for update;
     insert into bluejay_ws.chunks (report_id, start, body)
         select given.r, given.s, given.b
         from unnest(p_reports, p_starts, p_bodies) as given (r, s, b)
         join bluejay_ws.reports as report on report.report_id = given.r
-        where report.received = given.s and octet_length(given.b) > 0
+        where given.r = any (p_known) and report.received = given.s and octet_length(given.b) > 0
         on conflict do nothing;
     update bluejay_ws.reports as report set
         received = case when report.received = given.s then given.s + octet_length(given.b) else report.received end,
@@ -115,36 +150,41 @@ begin
             else report.state end,
         sealed_at = case when given.e = '' then report.sealed_at else coalesce(report.sealed_at, clock_timestamp()) end
         from unnest(p_reports, p_identities, p_starts, p_bodies, p_ends) as given (r, i, s, b, e)
-        where report.report_id = given.r;
-    delete from bluejay_ws.chunks as chunk using unnest(p_reports, p_ends) as given (r, e), bluejay_ws.reports as report
-        where given.e = 'gone' and chunk.report_id = given.r and report.report_id = given.r and report.state = 'sealed';
-    delete from bluejay_ws.reports as report using unnest(p_reports, p_ends) as given (r, e)
-        where given.e = 'gone' and report.report_id = given.r and report.state = 'sealed';
-    perform bluejay_ws.await_delivery(p_destination, p_reports, interval '0');
-    return query select report.report_id, report.received, report.state from bluejay_ws.reports as report
-        where report.report_id = any (p_reports);
+        where report.report_id = given.r and given.r = any (p_known);
+    if 'gone' = any (p_ends) then
+        with gone as (
+            delete from bluejay_ws.reports as report using unnest(p_reports, p_ends) as given (r, e)
+            where given.e = 'gone' and report.report_id = given.r and report.state = 'sealed' returning report.report_id
+        )
+        delete from bluejay_ws.chunks as chunk using gone where chunk.report_id = gone.report_id;
+    end if;
 end $$;
 
 -- Reports that have come to their end make their calls due, or are held where the id is used up.
 create function bluejay_ws.await_delivery(p_destination text, p_reports text[], p_redial interval) returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
-    added bigint;
+    used_up boolean;
 begin
     update bluejay_ws.reports as report set state = 'no_id'
         where report.report_id = any (p_reports) and report.state in ('sealed', 'lost') and report.identity is null;
-    insert into bluejay_ws.calls as call (destination, identity, next_at)
-        select report.destination, report.identity,
-            max(clock_timestamp() + case report.state when 'lost' then p_redial else interval '0' end)
-        from bluejay_ws.reports as report
-        where report.report_id = any (p_reports) and report.state in ('sealed', 'lost')
-        group by report.destination, report.identity order by report.destination, report.identity
-        on conflict (destination, identity) do update set destination = excluded.destination;
-    get diagnostics added = row_count;
-    if added > 0 then
+    with due as (
+        insert into bluejay_ws.calls as call (destination, identity, next_at)
+            select report.destination, report.identity,
+                max(clock_timestamp() + case report.state when 'lost' then p_redial else interval '0' end)
+            from bluejay_ws.reports as report
+            where report.report_id = any (p_reports) and report.state in ('sealed', 'lost') and report.identity is not null
+            group by report.destination, report.identity order by report.destination, report.identity
+            on conflict (destination, identity) do update set destination = excluded.destination
+            returning call.state
+    )
+    select bool_or(due.state = 'delivered') into used_up from due;
+    if used_up then
         update bluejay_ws.reports as report set state = 'held' from bluejay_ws.calls as call
             where report.report_id = any (p_reports) and report.state in ('sealed', 'lost')
             and call.destination = report.destination and call.identity = report.identity and call.state = 'delivered';
+    end if;
+    if used_up is not null then
         perform pg_notify('bluejay_ws', p_destination);
     end if;
 end $$;
