@@ -17,7 +17,7 @@ from bluejay_ws.cli.terminal import Problem, Terminal, clean, plural
 from bluejay_ws.cli.timeline import count_items, show_report
 from bluejay_ws.client import Bluejay
 from bluejay_ws.delivery import admin as outbox
-from bluejay_ws.delivery.names import HELD, LIVE, PARKED, READY, SENDING, SENT, STATES
+from bluejay_ws.delivery.files import HELD, LIVE, PARKED, READY, SENDING, SENT, STATES
 from bluejay_ws.delivery.postgres_admin import PostgresAdmin
 from bluejay_ws.exceptions import ConfigurationError, SpoolError
 from bluejay_ws.settings import Settings, default_spool
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from bluejay_ws.cli.arguments import Commands
     from bluejay_ws.delivery.admin import Entry
-    from bluejay_ws.delivery.names import Name
+    from bluejay_ws.delivery.files import Name
 
     _Place: TypeAlias = "_Directory | PostgresAdmin"
 
