@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import math
+import re
 import statistics
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass, field
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from bluejay_ws.cli.arguments import Commands
+    from bluejay_ws.testing.line import CallEvent
     from bluejay_ws.testing.platform import AcceptedReport
 
     Serving = AbstractAsyncContextManager[str]
@@ -93,7 +95,9 @@ class Run:
     trusted: bool = True
     duration_ms: float = 0.0
     latencies: list[float] = field(default_factory=list)
+    events: list[CallEvent] = field(default_factory=list, repr=False)
     report: dict[str, Any] | None = None
+    page: Path | None = None
 
     @property
     def is_unknown(self) -> bool:
@@ -112,12 +116,19 @@ class Run:
     def to_json(self) -> dict[str, Any]:
         """Return what a script wants to know."""
         p95 = round(percentile(self.latencies, 0.95)) if self.latencies else None
-        facts = {"name": self.name, "file": str(self.path), "call": self.call, "repetition": self.repetition}
+        facts: dict[str, Any] = {
+            "name": self.name,
+            "file": str(self.path),
+            "call": self.call,
+            "repetition": self.repetition,
+        }
         times = {
             "latency_p95_ms": p95,
             "duration_ms": round(self.duration_ms),
             "caller_late_p99_ms": round(self.late_ms, 1),
         }
+        if self.page is not None:
+            facts["page"] = str(self.page)
         return {**facts, "holds": not self.faults, "trusted": self.trusted, "faults": self.faults, **times}
 
 
@@ -326,7 +337,7 @@ async def _make(one: Run, url: str, platform: FakePlatform, lateness: Lateness) 
     except (OSError, TimeoutError, WebSocketException) as error:
         words = f"{type(error).__name__}: {error}"
         raise Problem(f"the agent at {url} cannot be called: {words}", exit_code=UNUSABLE) from None
-    one.late_ms, one.duration_ms = lateness.p99_ms(began), log.duration_ms
+    one.late_ms, one.duration_ms, one.events = lateness.p99_ms(began), log.duration_ms, log.events
     one.trusted = one.late_ms <= TRUSTED_MS
     try:
         accepted = await _report_of(one.call, platform)
@@ -343,8 +354,8 @@ async def _make(one: Run, url: str, platform: FakePlatform, lateness: Lateness) 
 async def _report_of(call: str, platform: FakePlatform) -> AcceptedReport:
     """Wait for a call's report.
 
-    In virtual time the wait holds everything up, in turns with what the agent still has to do: a thread would make time
-    real for the other calls.
+    In virtual time a short wait alternates with what the agent still has to do: a thread would make time real for the
+    other calls.
 
     Raises:
         TimeoutError: none came.
@@ -410,12 +421,20 @@ def _write(args: argparse.Namespace, runs: Sequence[Run], slower: Sequence[str],
     except OSError as error:
         raise Problem(f"cannot write {str(error.filename)!r}: {error.strerror}", exit_code=UNUSABLE) from None
     if args.html:
-        from bluejay_ws.cli.pages import write_report_page  # noqa: PLC0415 - takes a quarter of the time to import
+        _write_pages(args.html, runs, terminal)
 
-        for one in runs:
-            if one.report is not None:
-                expected = _expected(one.scenario) or None
-                write_report_page(one.report, args.html / f"{one.call}.html", terminal, expected=expected)
+
+def _write_pages(directory: Path, runs: Sequence[Run], terminal: Terminal) -> None:
+    """Write each call's page; where no report came, what the caller noticed stands in for it."""
+    from bluejay_ws.cli.pages import write_report_page  # noqa: PLC0415 - a quarter of all that is imported
+    from bluejay_ws.timeline.live import noticed  # noqa: PLC0415
+
+    for one in runs:
+        words = "-".join(re.findall(r"\w+", one.name.lower()))[:60]
+        one.page = directory / f"{words}-{one.call}.html"
+        report = one.report or noticed(one.call, one.events)
+        delivery = {"state": "accepted" if one.report else "not received"}
+        write_report_page(report, one.page, terminal, expected=_expected(one.scenario) or None, delivery=delivery)
 
 
 def _expected(scenario: Scenario) -> dict[str, list[dict[str, Any]]]:

@@ -39,7 +39,7 @@ def hold_many(conversation: Conversation, calls: int, platform: FakePlatform | N
     Args:
         conversation: one of them; each gets an id of its own.
         calls: how many.
-        platform: takes the reports; None: reports are none of our business.
+        platform: takes the reports; None: nobody looks at reports.
         terminal: where the table is written.
     """
     prefix = conversation.simulation_result_id

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["add_parser", "run"]
 
-TELL_EVERY = 60.0
+SAY_EVERY = 60.0
 LOOK = 0.2
 GRACE = 40.0  # an exchange that has begun is not broken off: its outcome would be unknown
 TEXT = """\
@@ -62,10 +62,10 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
     counters = Counters()
     deliverer = Deliverer(url, settings, counters=counters, workers=args.workers, pod_lease=args.lease)
     try:
-        with _told_to_stop() as stop:
+        with _stopping() as stop:
             deliverer.start()
             terminal.say(f"delivering from {shown(url)} to {settings.base_url}")
-            code = _until_told(args, deliverer, counters, stop, terminal)
+            code = _until_stopped(args, deliverer, counters, stop, terminal)
             deliverer.stop(GRACE)
     except (SpoolError, ConfigurationError) as error:
         raise _problem(error) from None
@@ -77,7 +77,7 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
 
 
 @contextlib.contextmanager
-def _told_to_stop() -> Iterator[threading.Event]:
+def _stopping() -> Iterator[threading.Event]:
     """Return what SIGTERM and Ctrl-C set. The handlers that were there before come back: `main` may be called again."""
     stop = threading.Event()
     before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
@@ -104,7 +104,7 @@ def _problem(error: SpoolError | ConfigurationError) -> Problem:
     return Problem(f"{error.setting} {error.reason}", error.remedy, exit_code=2)
 
 
-def _until_told(
+def _until_stopped(
     args: argparse.Namespace, deliverer: Deliverer, counters: Counters, stop: Any, terminal: Terminal
 ) -> int:
     last, said = time.monotonic(), ""
@@ -114,7 +114,7 @@ def _until_told(
             left = any(counts.get(state) for state in ("waiting", "sending", "reports.live"))
             if not left and not deliverer.unverified:
                 return int(any(counts.get(state) for state in ("held", "parked", "reports.held", "reports.late")))
-        if time.monotonic() - last >= TELL_EVERY:
+        if time.monotonic() - last >= SAY_EVERY:
             last = time.monotonic()
             account = _account(counters)
             if account != said:

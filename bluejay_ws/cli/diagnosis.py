@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from bluejay_ws.cli.terminal import Problem, clean
 from bluejay_ws.delivery import admin as outbox
-from bluejay_ws.delivery.names import LIVE, SENT, STATES
+from bluejay_ws.delivery.files import LIVE, SENT, STATES
 from bluejay_ws.exceptions import BluejayError
 from bluejay_ws.settings import default_spool
 
@@ -83,9 +83,7 @@ def _kept_in_a_spool(evidence: Evidence) -> Problem | None:
         return None
     message = f"the agent recorded the call, and its report is in the spool {spool} ({state}), not sent to {{}}"
     if state == LIVE:
-        message = (
-            f"the agent recorded the call, and still counts it as going on (spool {spool}); nothing was sent to {{}}"
-        )
+        message = f"the agent recorded the call, and has not ended it yet (spool {spool}); nothing was sent to {{}}"
     return Problem(
         message.format(evidence.platform.url),
         f"start the agent with BLUEJAY_API_URL={evidence.platform.url} and"

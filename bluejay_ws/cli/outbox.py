@@ -17,7 +17,7 @@ from bluejay_ws.cli.terminal import Problem, Terminal, clean, plural
 from bluejay_ws.cli.timeline import count_items, show_report
 from bluejay_ws.client import Bluejay
 from bluejay_ws.delivery import admin as outbox
-from bluejay_ws.delivery.names import HELD, LIVE, PARKED, READY, SENDING, SENT, STATES
+from bluejay_ws.delivery.files import HELD, LIVE, PARKED, READY, SENDING, SENT, STATES
 from bluejay_ws.delivery.postgres_admin import MOST, PostgresAdmin
 from bluejay_ws.exceptions import ConfigurationError, SpoolError
 from bluejay_ws.settings import Settings, default_spool
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from bluejay_ws.cli.arguments import Commands
     from bluejay_ws.delivery.admin import Entry
-    from bluejay_ws.delivery.names import Name
+    from bluejay_ws.delivery.files import Name
 
     _Place: TypeAlias = "_Directory | PostgresAdmin"
 
@@ -46,7 +46,7 @@ states:
   held       nobody knows whether Bluejay has it: look
              at the result, then release or delete it
   parked     Bluejay will not take it as it is
-  going on   the call lasts
+  live       the call lasts
   left       its process died; the next start delivers it
   delivered  Bluejay accepted it
 """
@@ -80,7 +80,7 @@ def add_parser(commands: Commands[argparse.ArgumentParser]) -> None:
     parser.set_defaults(run=run, action=_list, all=False)
     actions = parser.add_subparsers(title="actions", metavar="ACTION")
     listing = _add_action(actions, "list", "what waits, is held or is parked", _list)
-    listing.add_argument("--all", action="store_true", help="calls that go on and delivered reports too")
+    listing.add_argument("--all", action="store_true", help="live calls and delivered reports too")
     showing = _add_action(actions, "show", "reports as timelines, without what was said", _show)
     showing.add_argument("ids", nargs="+", metavar="ID")
     showing.add_argument("--html", metavar="FILE", type=Path, help="write a page with everything that was said")
@@ -216,7 +216,7 @@ def _as_dict(entry: Entry) -> dict[str, Any]:
 def state_of(entry: Entry) -> str:
     """Return the state of a report in a person's words."""
     if entry.name.state == LIVE:
-        return "going on" if entry.busy else "left"
+        return "live" if entry.busy else "left"
     return {READY: "waiting", SENDING: "waiting", SENT: "delivered"}.get(entry.name.state, entry.name.state)
 
 

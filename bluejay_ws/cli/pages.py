@@ -40,7 +40,7 @@ class Watch:
 
     Args:
         html: the file of the page; None writes none. Further calls get the file's name with their id.
-        live: the page that shows calls while they go on.
+        live: the page that shows calls while they last.
         playable: keep the sound, not only its levels.
     """
 

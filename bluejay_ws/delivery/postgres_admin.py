@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bluejay_ws.delivery.admin import WAITING, Entry
-from bluejay_ws.delivery.names import HELD, LIVE, PARKED, READY, SENT, Name
+from bluejay_ws.delivery.files import HELD, LIVE, PARKED, READY, SENT, Name
 from bluejay_ws.delivery.postgres import CHANNEL, Link, Outbox, connect, explain, shown
 from bluejay_ws.exceptions import SpoolError
 from bluejay_ws.wire import journal

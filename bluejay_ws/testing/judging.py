@@ -165,7 +165,8 @@ def _errors(expect: Expect, report: dict[str, Any], log: CallLog) -> Iterator[Fa
         if isinstance(output, dict) and output.get("status") == "failed":
             found.append(f"{call.get('name')} failed with {output.get('error')}")
     if len(found) > expect.errors:
-        yield Fault(f"there were {len(found)} errors: {'; '.join(found)[:300]}")
+        many = "was 1 error" if len(found) == 1 else f"were {len(found)} errors"
+        yield Fault(f"there {many}: {'; '.join(found)[:300]}")
 
 
 def _items(report: dict[str, Any], key: str) -> list[dict[str, Any]]:

@@ -312,7 +312,7 @@ class FakePlatform:
 
     def _exchange(self, stream: Stream) -> bool:
         """Take part in one exchange; return whether another may follow on this connection."""
-        # Idle first, then the look at the plan: whoever changes the plan looks the other way round.
+        # Idle first, then the look at the plan: a change of the plan looks the other way round.
         if stream.rests() and self._needs_new_connection():
             return False
         first = stream.begins(IDLE_SECONDS)

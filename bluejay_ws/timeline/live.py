@@ -1,4 +1,4 @@
-"""The page of calls that go on: served on this machine, and changed as they happen.
+"""The page of live calls: served on this machine, and changed as they happen.
 
 A server on loopback, with a secret word in its path, so that neither another machine nor another user's page reads what
 is said. It runs on threads of the standard library: it must serve callers of any event loop, and its readers are one or
@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, cast
 from bluejay_ws.timeline.page import shell, view
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
-__all__ = ["LiveCall", "LivePage"]
+__all__ = ["LiveCall", "LivePage", "noticed"]
 
 HERE = "127.0.0.1"
 BEAT_SECONDS = 10.0
+POLL_SECONDS = 0.05  # a closed page is gone after it
 CALLS_KEPT = 200
 SAFE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 
@@ -69,7 +70,8 @@ class LivePage:
             OSError: the port is taken.
         """
         self._server = _Server((HERE, self._port), _Handler, self)
-        threading.Thread(target=self._server.serve_forever, name="live-page", daemon=True).start()
+        serve = self._server.serve_forever
+        threading.Thread(target=serve, args=(POLL_SECONDS,), name="live-page", daemon=True).start()
         return self
 
     def close(self) -> None:
@@ -149,6 +151,14 @@ class LivePage:
         with self._changed:
             self._changed.wait_for(lambda: self._changes > number or not self.is_open, seconds)
             return self._changes > number
+
+
+def noticed(simulation_result_id: str, events: Iterable[Event]) -> dict[str, Any]:
+    """Return as a report what a caller noticed of a whole call."""
+    call = LiveCall(simulation_result_id)
+    for event in events:
+        call.add(event)
+    return call.report()
 
 
 class LiveCall:

@@ -56,7 +56,7 @@ def test_an_agent_that_books_passes_and_leaves_its_results(
     files = ["--junit", str(xml), "--html", str(pages)]
     assert main(["check", str(scenario), "--run", command("good"), "-n", "2", "--repeat", "2", *files]) == 0
     assert "2 calls, 0 failed." in capsys.readouterr().out
-    assert len(list(pages.iterdir())) == 2
+    assert [page.name[:20] for page in pages.iterdir()] == ["books-a-table-local-"] * 2
     assert ET.parse(xml).getroot().attrib["failures"] == "0"
 
 
@@ -70,7 +70,7 @@ def in_process(monkeypatch: pytest.MonkeyPatch, manner: str) -> list[str]:
     ("manner", "fault"),
     [
         ("forgetful", "book_table was not called (called: no tool)"),
-        ("failing", "there were 1 errors: book_table failed with TimeoutError"),
+        ("failing", "there was 1 error: book_table failed with TimeoutError"),
         ("slow", "the answers took 2."),
     ],
 )
@@ -208,14 +208,15 @@ def test_a_running_agent_is_called_at_its_url(
 def test_results_that_cannot_be_written_are_said(
     scenario: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And a call without a report has no page."""
+    """And a call without a report has a page of what the caller noticed; scripts are given its name."""
     agent = in_process(monkeypatch, "good")
     assert main(["check", str(scenario), *agent, "--junit", str(tmp_path / "no" / "junit.xml")]) == 2
     assert "cannot write" in capsys.readouterr().err
     monkeypatch.setattr(check, "REPORT_SECONDS", 0.01)
     silent = ["--app", "tests.testing.scenario_agent:unrecorded"]
-    assert main(["check", str(scenario), *silent, "--html", str(tmp_path / "pages")]) == 1
-    assert list((tmp_path / "pages").iterdir()) == []
+    assert main(["check", str(scenario), *silent, "--html", str(tmp_path / "pages"), "--json"]) == 1
+    page = Path(json.loads(capsys.readouterr().out)["runs"][0]["page"])
+    assert "not received" in page.read_text("utf-8")
 
 
 def test_yaml_is_an_extra(

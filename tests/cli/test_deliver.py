@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from typing import TYPE_CHECKING
 
-from bluejay_ws.cli.deliver import _told_to_stop
+from bluejay_ws.cli.deliver import _stopping
 
 if TYPE_CHECKING:
     import pytest
@@ -21,6 +21,6 @@ def test_a_handler_that_was_not_pythons_becomes_the_default(monkeypatch: pytest.
         given.append(handler)
 
     monkeypatch.setattr(signal, "signal", set_handler)
-    with _told_to_stop():
+    with _stopping():
         assert len(given) == 2
     assert given[2:] == [signal.SIG_DFL] * 2

@@ -44,7 +44,7 @@ def test_a_report_that_waits_in_the_agents_spool(platform: FakePlatform, tmp_pat
 def test_a_call_that_the_agent_thinks_goes_on(platform: FakePlatform, tmp_path: Path) -> None:
     """Its handler has not returned."""
     file = open_call(spool_at(tmp_path), "local-7")
-    assert "still counts it as going on" in reason(platform, spool=tmp_path)
+    assert "has not ended it yet" in reason(platform, spool=tmp_path)
     file.discard()
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bluejay_ws.delivery import postgres, postgres_admin
-from bluejay_ws.delivery.names import STATES
+from bluejay_ws.delivery.files import STATES
 from bluejay_ws.delivery.postgres import ClaimedCall, Outbox, Piece
 from bluejay_ws.delivery.postgres_admin import PostgresAdmin
 from bluejay_ws.exceptions import ConfigurationError, SpoolError

@@ -56,7 +56,7 @@ def test_a_good_call_holds_everything() -> None:
         (slow_tool(), {"outcome": "completed"}, "the outcome was connection_lost, not completed"),
         ({}, {"outcome": "completed"}, "the outcome was not reported, not completed"),
         (slow_tool(), {"errors": 0}, "book_table failed with TimeoutError"),
-        (never_answers(), {"errors": 0}, "there were 1 errors: Session error from the platform"),
+        (never_answers(), {"errors": 0}, "there was 1 error: Session error from the platform"),
     ],
 )
 def test_what_does_not_hold_is_said(report: dict[str, Any], expect: dict[str, Any], fault: str) -> None:

@@ -176,7 +176,7 @@ def test_a_refused_message_is_noted_and_fails_the_scenario() -> None:
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         log = runner.run(main())
     (fault,) = judge(Expect(), {}, log)
-    assert fault.text == "there were 1 errors: the carrier refused a message: media needs the stream's streamSid"
+    assert fault.text == "there was 1 error: the carrier refused a message: media needs the stream's streamSid"
 
 
 def test_plivo_plays_what_each_message_says() -> None:
