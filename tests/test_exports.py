@@ -70,10 +70,12 @@ def _public(body: list[ast.stmt], inside: str = "") -> Iterator[tuple[str, Defin
 
 def test_every_public_name_is_documented() -> None:
     """Undocumented means private: whoever reads ``help()`` is told what they get."""
-    trees = {path: ast.parse(path.read_text("utf-8")) for path in sorted((ROOT / "bluejay_ws").rglob("*.py"))}
-    assert [path for path, tree in trees.items() if not ast.get_docstring(tree)] == []
-    names = [(path.name, name, node) for path, tree in trees.items() for name, node in _public(tree.body)]
-    assert [(path, name) for path, name, node in names if not ast.get_docstring(node)] == []
+    undocumented = []
+    for path in sorted((ROOT / "bluejay_ws").rglob("*.py")):
+        tree = ast.parse(path.read_text("utf-8"))
+        undocumented += [f"{path}: {name}" for name, node in _public(tree.body) if not ast.get_docstring(node)]
+        undocumented += [str(path)] if not ast.get_docstring(tree) else []
+    assert undocumented == []
 
 
 def _exports_wrongly(name: str) -> bool:

@@ -19,32 +19,15 @@ import pytest
 from websockets.asyncio import server
 
 from bluejay_ws.cli import main
+from bluejay_ws.cli.inprocess import hosted, served
+from bluejay_ws.testing.caller import DigitalHuman
+from bluejay_ws.testing.platform import FakePlatform
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
-BIN = Path(sys.executable).parent
-
-# Calls the agent of a module in virtual time, which no busy machine disturbs; prints the report.
-CALL = """
-import json
-from bluejay_ws.cli.inprocess import hosted, served
-from bluejay_ws.testing.caller import DigitalHuman
-from bluejay_ws.testing.platform import FakePlatform
-
-async def one_call():
-    async with served("readme_agent:agent") as url:
-        await DigitalHuman(url, "720488").call(greeting=2.0)
-
-with FakePlatform() as platform:
-    variables = {"BLUEJAY_API_KEY": platform.api_key, "BLUEJAY_API_URL": platform.url}
-    with hosted(variables, virtual=True) as runner:
-        runner.run(one_call())
-        (accepted,) = platform.wait_for(1)
-print(json.dumps([accepted.simulation_result_id, accepted.report]))
-"""
 
 
 class Block(NamedTuple):
@@ -109,16 +92,24 @@ def test_each_python_block_runs(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_the_first_block_is_an_agent_that_reports(tmp_path: Path) -> None:
+async def _called() -> None:
+    async with served("readme_agent:agent") as url:
+        await DigitalHuman(url, "720488").call(greeting=2.0)
+
+
+def test_the_first_block_is_an_agent_that_reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first screen of the README, called by the Digital Human, ends in an accepted report with its tool call."""
     (tmp_path / "readme_agent.py").write_text(PYTHON[0].text, "utf-8")
-    done = subprocess.run(
-        [sys.executable, "-c", CALL], capture_output=True, text=True, check=False, timeout=60, cwd=tmp_path,
-        env=_environment(tmp_path, PYTHONPATH=str(ROOT)),
-    )  # fmt: skip
-    assert (done.returncode, done.stderr) == (0, "")
-    identity, report = json.loads(done.stdout)
-    assert identity == "720488"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    with FakePlatform() as platform:
+        variables = {"BLUEJAY_API_KEY": platform.api_key, "BLUEJAY_API_URL": platform.url}
+        with hosted(variables, virtual=True) as runner:  # in virtual time, which no busy machine disturbs
+            runner.run(_called())
+            (accepted,) = platform.wait_for(1)
+    del sys.modules["readme_agent"]
+    report = accepted.report
+    assert accepted.simulation_result_id == "720488"
     (tool_call,) = report["tool_calls"]
     assert (tool_call["name"], tool_call["parameters"]) == ("freeze_card", {"last4": "4242"})
     assert tool_call["output"] == "card 4242 frozen"
@@ -127,16 +118,14 @@ def test_the_first_block_is_an_agent_that_reports(tmp_path: Path) -> None:
     assert [event["title"] for event in report["events"] if "interrupt" in event["title"]] == []
 
 
-def test_the_first_run_of_the_first_block_ends_well(tmp_path: Path) -> None:
+def test_the_first_run_of_the_first_block_ends_well(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Saved as a file and called with ``call --run``, as the README says, only faster: exit code 0 and its report."""
     script = tmp_path / "agent.py"
     script.write_text(PYTHON[0].text.replace('"localhost", 8765', '"localhost", 0'), "utf-8")
-    command = [str(BIN / "bluejay-ws"), "call", "--run", f"python {script}", "--json", "--pace", "0.2"]
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=60, env=_environment(tmp_path)
-    )  # fmt: skip
-    assert (done.returncode, done.stderr) == (0, "")
-    *_, last, summary = map(json.loads, done.stdout.splitlines())
+    code = main(["call", "--run", f"python {script}", "--json", "--pace", "0.2"])
+    printed = capsys.readouterr()
+    assert (code, printed.err) == (0, "")
+    *_, last, summary = map(json.loads, printed.out.splitlines())
     assert summary["well"] is True
     assert [tool["name"] for tool in last["report"]["tool_calls"]] == ["freeze_card"]
 

@@ -23,6 +23,7 @@ __all__ = ["LiveCall", "LivePage", "noticed"]
 
 HERE = "127.0.0.1"
 BEAT_SECONDS = 10.0
+POLL_SECONDS = 0.05  # a closed page is gone after it
 CALLS_KEPT = 200
 SAFE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 
@@ -69,7 +70,8 @@ class LivePage:
             OSError: the port is taken.
         """
         self._server = _Server((HERE, self._port), _Handler, self)
-        threading.Thread(target=self._server.serve_forever, name="live-page", daemon=True).start()
+        serve = self._server.serve_forever
+        threading.Thread(target=serve, args=(POLL_SECONDS,), name="live-page", daemon=True).start()
         return self
 
     def close(self) -> None:

@@ -48,10 +48,10 @@ NAMES = frozenset({"simulationresultid"})
 _INSIDE = frozenset(
     {
         "start", "setup", "customparameters", "parameters", "data", "headers", "customheaders", "extraheaders",
-        "inputvariables", "customconfig", "clientstate", "sipheaders",
+        "inputvariables", "customconfig", "clientstate", "metadata", "sipheaders",
     }
 )  # fmt: skip
-_OWN = frozenset({"customparameters", "customconfig", "inputvariables", "clientstate"})
+_OWN = frozenset({"customparameters", "customconfig", "inputvariables", "clientstate", "metadata"})
 """What is the user's own: it may hold objects in objects, and JSON as text, under any name."""
 _PREFIXES = ("sipheader", "xph", "x")
 _PREFIX = re.compile(r"(?:sipheader_)?(?:x-ph-|x-)?", re.IGNORECASE)

@@ -143,8 +143,9 @@ def wait_until(seen: io.StringIO, words: str) -> None:
 
 
 @pytest.mark.parametrize("aside", [Screen(), io.StringIO()])
-def test_a_wait_of_more_than_a_second_is_shown(aside: io.StringIO) -> None:
+def test_a_wait_of_more_than_a_second_is_shown(aside: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
     """A terminal sees the seconds go by and is left clean, a file gets one line."""
+    monkeypatch.setattr("bluejay_ws.cli.terminal.QUIET_SECONDS", 0.01)
     with Terminal(io.StringIO(), aside=aside).waiting("waiting for the agent"):
         wait_until(aside, "waiting for the agent ...")
     written = aside.getvalue()

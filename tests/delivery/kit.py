@@ -10,9 +10,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from bluejay_ws.delivery.attempt import Attempts
-from bluejay_ws.delivery.delivery import Delivery
-from bluejay_ws.delivery.names import READY, Name
+from bluejay_ws.delivery.attempt import Attempts, Delivery
+from bluejay_ws.delivery.files import READY, Name
 from bluejay_ws.delivery.outcomes import Answer, Decision, Failure, History, Sight, decide, read_result
 from bluejay_ws.delivery.spool import Spool
 from bluejay_ws.delivery.store import MemoryStore
@@ -62,8 +61,8 @@ def new_id() -> str:
 
 
 def spool_at(directory: Path, counters: Counters | None = None, **more: Any) -> Spool:
-    """Return a prepared spool."""
-    spool = Spool(directory, counters=counters or Counters(), **more)
+    """Return a prepared spool; after a crash it waits for nobody to dial again, unless it is told to."""
+    spool = Spool(directory, counters=counters or Counters(), **{"redial_wait": 0.0, **more})
     spool.prepare()
     return spool
 

@@ -31,11 +31,11 @@ def test_a_level_is_about_the_root_mean_square(rms: int) -> None:
     assert sum(found) / 50 == pytest.approx(rms, rel=0.1)
 
 
-@pytest.mark.parametrize("hertz", [50, 100, 200, 400, 500, 800, 1_000, 1_600, 2_000, 3_200, 4_000])
 @pytest.mark.parametrize("samples", [160, 320, 800, 1_600])
-def test_no_steady_tone_hides_between_the_samples(hertz: int, samples: int) -> None:
+def test_no_steady_tone_hides_between_the_samples(samples: int) -> None:
     """Whatever its pitch, a loud tone is loud."""
-    assert level(tone(hertz, 8_000, samples)) > 2_000
+    for hertz in (50, 100, 200, 400, 500, 800, 1_000, 1_600, 2_000, 3_200, 4_000):
+        assert level(tone(hertz, 8_000, samples)) > 2_000, hertz
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview, lambda data: memoryview(data).cast("h")])

@@ -327,12 +327,12 @@ def test_iterators_are_not_consumed(make: Any) -> None:
     assert len(list(iterator)) == 1
 
 
-@pytest.mark.parametrize("error", [ValueError, RuntimeError, RecursionError, MemoryError, GeneratorExit, Fatal])
 @pytest.mark.parametrize("base", [object, dict, list, tuple, set, frozenset, deque, str, int, float, bytes, ValueError])
-def test_no_method_of_a_value_is_heard(base: type, error: type[BaseException]) -> None:
+def test_no_method_of_a_value_is_heard(base: type) -> None:
     """A value that raises from whatever is asked of it is written, and nothing is raised."""
-    found, _ = written([trap(base, error)(), 1])
-    assert found[1] == 1
+    for error in (ValueError, RuntimeError, RecursionError, MemoryError, GeneratorExit, Fatal):
+        found, _ = written([trap(base, error)(), 1])
+        assert found[1] == 1
 
 
 def test_the_end_of_the_process_is_not_held_up() -> None:
@@ -430,13 +430,13 @@ def test_depth_is_limited() -> None:
     ],
     ids=lambda value: type(value).__name__,
 )
-@pytest.mark.parametrize("room", [0, 1, 7, 100, 1000])
-def test_the_writer_stops_when_there_is_no_more_room(value: object, room: int) -> None:
+def test_the_writer_stops_when_there_is_no_more_room(value: object) -> None:
     """What is written is as long as there is room for, so that a beginning can be taken, and not much longer."""
-    found, writer = written(value, room)
-    assert writer.cut
-    assert room <= sum(map(len, writer.parts)) <= room + 200
-    assert isinstance(found, dict | list)
+    for room in (0, 1, 7, 100, 1000):
+        found, writer = written(value, room)
+        assert writer.cut
+        assert room <= sum(map(len, writer.parts)) <= room + 200
+        assert isinstance(found, dict | list)
 
 
 @pytest.mark.parametrize(

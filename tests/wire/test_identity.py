@@ -47,6 +47,8 @@ def test_the_query_is_searched_for_the_id(target: str, ids: list[str]) -> None:
         ({"event": "start", "start": {"customParameters": {"X-Simulation-Result-Id": "720488"}}}, ["720488"]),
         ({"type": "setup", "customParameters": {"simulation_result_id": 720488}}, ["720488"]),
         ({"start": {"custom_parameters": {"SipHeader_X-Simulation-Result-Id": "7"}}}, ["7"]),
+        ({"type": "start", "call_id": "c", "metadata": {"simulation_result_id": "7"}}, ["7"]),
+        ({"event": "start", "start": {"metadata": '{"mine": {"simulation_result_id": 7}}'}}, ["7"]),
         ({"simulationResultId": "7"}, ["7"]),
         ({"start": {"customParameters": json.dumps({"X-Simulation-Result-Id": "7"})}}, ["7"]),
         ({"start": {"customParameters": "{broken"}}, []),
