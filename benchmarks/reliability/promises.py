@@ -28,7 +28,7 @@ class Guard(NamedTuple):
 
 
 def _sends(*_: object) -> Any:
-    return import_module("bluejay_ws.delivery.delivery").Move.SEND, 0.0
+    return import_module("bluejay_ws.delivery.attempt").Move.SEND, 0.0
 
 
 def _parks(reason: str, *_: object, **__: object) -> Any:
@@ -229,7 +229,7 @@ GUARDS: tuple[Guard, ...] = (
     # -- sent once
     Guard(
         "After an unknown outcome the platform is looked at before anything is sent again",
-        "bluejay_ws.delivery.delivery:Delivery.next_move",
+        "bluejay_ws.delivery.attempt:Delivery.next_move",
         "sends without a look",
         "tests/delivery/test_sender.py::test_after_any_fault_one_report_is_accepted",
     ),

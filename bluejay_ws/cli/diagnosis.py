@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from bluejay_ws.cli.terminal import Problem, clean
 from bluejay_ws.delivery import admin as outbox
-from bluejay_ws.delivery.names import LIVE, SENT, STATES
+from bluejay_ws.delivery.files import LIVE, SENT, STATES
 from bluejay_ws.exceptions import BluejayError
 from bluejay_ws.settings import default_spool
 

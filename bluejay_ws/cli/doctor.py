@@ -20,8 +20,8 @@ from bluejay_ws.cli.probe import ask, culprit
 from bluejay_ws.cli.terminal import Problem, Terminal, plural
 from bluejay_ws.delivery import admin as outbox
 from bluejay_ws.delivery import filesystem
+from bluejay_ws.delivery.files import HELD, LIVE, PARKED, READY, SENDING
 from bluejay_ws.delivery.http import odd_no_proxy
-from bluejay_ws.delivery.names import HELD, LIVE, PARKED, READY, SENDING
 from bluejay_ws.delivery.postgres_admin import PostgresAdmin
 from bluejay_ws.exceptions import ConfigurationError, SpoolError
 from bluejay_ws.settings import Secret, Settings, default_spool
@@ -49,6 +49,7 @@ SILENCES = {
     "connect_error": "no connection can be made",
     "connect_timeout": "the connection takes too long",
     "read_timeout": "the answer takes too long",
+    "remote_protocol_error": "the connection ended without an answer",
 }
 INDENT = 17
 TEXT = """\

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bluejay_ws.delivery.files import GoneError, LockedFile
-from bluejay_ws.delivery.names import HELD, LIVE, PARKED, READY, SENDING, SENT, Name, shard_of
+from bluejay_ws.delivery.files import HELD, LIVE, PARKED, READY, SENDING, SENT, GoneError, LockedFile, Name, shard_of
 from bluejay_ws.delivery.processlock import lives
 from bluejay_ws.delivery.spool import APART, names_in, places_in, shards_in
 from bluejay_ws.exceptions import SpoolError

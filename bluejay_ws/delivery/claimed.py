@@ -10,7 +10,7 @@ import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from bluejay_ws.delivery.delivery import Delivery
+from bluejay_ws.delivery.attempt import Delivery
 from bluejay_ws.delivery.outcomes import Answer, Failure, History, Phase, Platform, State
 from bluejay_ws.delivery.store import Lease, MemoryStore, StoredReport
 from bluejay_ws.wire import journal

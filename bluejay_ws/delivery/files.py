@@ -1,18 +1,22 @@
-"""A sealed file of the spool that this process, and no other, works on; and where its damaged bytes go."""
+"""The files of the spool: how they are named, one that this process and no other works on, and where damaged bytes go.
+
+A name is ``<simulation_result_id>.<report_id>.<state>``. That of a live file also says whose call it is (see
+`processlock`): ``<id>.<report_id>.<token>.live``. So does that of a ready file which its own process brings elsewhere.
+"""
 
 # ruff: noqa: PTH104, PTH108, PTH113, PTH114, PTH116 - plain strings: a Path costs more than the system call
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
+import re
 import stat
-import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from zlib import crc32
 
-from bluejay_ws.delivery.livefile import reason_of
-from bluejay_ws.delivery.names import SENT, Name
 from bluejay_ws.version import VERSION
 from bluejay_ws.wire import journal
 
@@ -21,7 +25,74 @@ if TYPE_CHECKING:
 
     from bluejay_ws.stats import Counters
 
-__all__ = ["QUARANTINE", "GoneError", "LockedFile", "bound_quarantine", "close_inherited"]
+__all__ = [
+    "HELD",
+    "LIVE",
+    "PARKED",
+    "QUARANTINE",
+    "READY",
+    "SENDING",
+    "SENT",
+    "STATES",
+    "GoneError",
+    "LockedFile",
+    "Name",
+    "bound_quarantine",
+    "close_inherited",
+    "reason_of",
+    "shard_of",
+]
+
+LIVE, READY, SENDING, SENT, HELD, PARKED = "live", "ready", "sending", "sent", "held", "parked"
+STATES = (LIVE, READY, SENDING, SENT, HELD, PARKED)
+SHARDS = 64
+"""Each place of a spool has so many directories, so that a call is found without reading a long listing."""
+
+_NAME = re.compile(
+    r"([A-Za-z0-9_-]{1,64})\.([0-9a-f]{32})\.(?:([0-9a-f]{16})\.(?=live|ready))?(live|ready|sending|sent|held|parked)",
+    re.ASCII,
+)
+
+
+class Name(NamedTuple):
+    """A spool file's name, in its parts.
+
+    Args:
+        identity: the simulation result id.
+        report_id: 32 hexadecimal characters.
+        state: one of `STATES`.
+        token: of the process whose file it is; empty where it is nobody's, or the file's own lock tells.
+    """
+
+    identity: str
+    report_id: str
+    state: str
+    token: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Name | None:
+        """Return the parts of a file's name, or None if it is not one of ours."""
+        match = _NAME.fullmatch(text)
+        return cls(match[1], match[2], match[4], match[3] or "") if match else None
+
+    def __str__(self) -> str:
+        return f"{self.identity}.{self.report_id}.{self.token and self.token + '.'}{self.state}"
+
+    def become(self, state: str) -> Name:
+        """Return the same name in another state, in which it is nobody's."""
+        return Name(self.identity, self.report_id, state)
+
+
+def shard_of(simulation_result_id: str) -> str:
+    """Return the name of the directory that holds all files of a call."""
+    return f"{crc32(simulation_result_id.encode()) % SHARDS:02x}"
+
+
+def reason_of(error: Exception) -> str:
+    """Return a short word for counts: ``enospc``, ``eio``."""
+    number = error.errno if isinstance(error, OSError) else None
+    return errno.errorcode.get(number or 0, type(error).__name__).lower()
+
 
 FILE_LIMIT = 64 * 1024 * 1024
 QUARANTINE = "quarantine"
@@ -236,7 +307,7 @@ def _keep_damaged(directory: str, report: str, data: bytes) -> bool:
     place = Path(directory, QUARANTINE)
     try:
         place.mkdir(mode=0o700, exist_ok=True)
-        fd = os.open(place / f"{report}.{zlib.crc32(data):08x}", _NEW, 0o600)
+        fd = os.open(place / f"{report}.{crc32(data):08x}", _NEW, 0o600)
     except FileExistsError:
         return not place.is_dir()
     except OSError:

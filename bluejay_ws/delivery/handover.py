@@ -18,8 +18,7 @@ import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bluejay_ws.delivery.livefile import reason_of
-from bluejay_ws.delivery.names import LIVE
+from bluejay_ws.delivery.files import LIVE, reason_of
 from bluejay_ws.delivery.postgres import Outbox, Piece, shown
 from bluejay_ws.delivery.spool import Spool, names_in
 from bluejay_ws.delivery.workers import Budget, Finisher

@@ -14,7 +14,7 @@ import threading
 import weakref
 from typing import TYPE_CHECKING
 
-from bluejay_ws.delivery.names import LIVE, READY, Name, shard_of
+from bluejay_ws.delivery.files import LIVE, READY, Name, reason_of, shard_of
 from bluejay_ws.delivery.processlock import ProcessLock, lives
 from bluejay_ws.delivery.store import Report
 from bluejay_ws.log import say
@@ -23,7 +23,7 @@ from bluejay_ws.wire import journal
 if TYPE_CHECKING:
     from bluejay_ws.stats import Counters
 
-__all__ = ["LiveFile", "OpenFiles", "reason_of"]
+__all__ = ["LiveFile", "OpenFiles"]
 
 OPEN_FILES = 64
 """So many files of live calls are open at once, at the most."""
@@ -37,12 +37,6 @@ _FIRST = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_CREAT | o
 # What stands in the place of a descriptor where there is none. From _LENT downward: the descriptor was lent to
 # another call's file, and the number says which inode it had been opened for.
 _CLOSED, _BROKEN, _NOT_MADE, _LENT = -1, -2, -3, -4
-
-
-def reason_of(error: Exception) -> str:
-    """Return a short word for counts: ``enospc``, ``eio``."""
-    number = error.errno if isinstance(error, OSError) else None
-    return errno.errorcode.get(number or 0, type(error).__name__).lower()
 
 
 class OpenFiles:

@@ -10,9 +10,8 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING
 
-from bluejay_ws.delivery.attempt import Attempts, Exchange
+from bluejay_ws.delivery.attempt import Attempts, Delivery, Exchange
 from bluejay_ws.delivery.breaker import Breaker
-from bluejay_ws.delivery.delivery import Delivery
 from bluejay_ws.delivery.outcomes import Decision, Platform, State
 from bluejay_ws.delivery.store import Report
 from bluejay_ws.log import say, say_seldom

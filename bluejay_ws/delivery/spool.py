@@ -17,9 +17,22 @@ import time
 from typing import TYPE_CHECKING
 
 from bluejay_ws.delivery import filesystem, processlock
-from bluejay_ws.delivery.files import GoneError, LockedFile, bound_quarantine, close_inherited
-from bluejay_ws.delivery.livefile import LiveFile, OpenFiles, reason_of
-from bluejay_ws.delivery.names import HELD, LIVE, PARKED, READY, SENDING, SENT, Name, shard_of
+from bluejay_ws.delivery.files import (
+    HELD,
+    LIVE,
+    PARKED,
+    READY,
+    SENDING,
+    SENT,
+    GoneError,
+    LockedFile,
+    Name,
+    bound_quarantine,
+    close_inherited,
+    reason_of,
+    shard_of,
+)
+from bluejay_ws.delivery.livefile import LiveFile, OpenFiles
 from bluejay_ws.delivery.outcomes import State
 from bluejay_ws.delivery.store import Found, Lease, Store, StoredReport
 from bluejay_ws.log import say

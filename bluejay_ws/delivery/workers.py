@@ -14,8 +14,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from bluejay_ws.delivery.attempt import Exchange
-from bluejay_ws.delivery.delivery import Delivery
+from bluejay_ws.delivery.attempt import Delivery, Exchange
 from bluejay_ws.delivery.outcomes import Failure, Phase
 from bluejay_ws.delivery.store import Report
 from bluejay_ws.delivery.verify import Reader

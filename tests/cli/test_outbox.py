@@ -11,7 +11,7 @@ import pytest
 from bluejay_ws.cli import main
 from bluejay_ws.cli.outbox import age_of, reason_of, without_text
 from bluejay_ws.client import Bluejay
-from bluejay_ws.delivery.names import HELD, PARKED, READY, SENT, Name
+from bluejay_ws.delivery.files import HELD, PARKED, READY, SENT, Name
 from bluejay_ws.testing.platform import Answer, FakePlatform
 from tests.delivery.kit import finished_call, locked, open_call, path_of, spool_at
 

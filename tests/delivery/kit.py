@@ -10,9 +10,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from bluejay_ws.delivery.attempt import Attempts
-from bluejay_ws.delivery.delivery import Delivery
-from bluejay_ws.delivery.names import READY, Name
+from bluejay_ws.delivery.attempt import Attempts, Delivery
+from bluejay_ws.delivery.files import READY, Name
 from bluejay_ws.delivery.outcomes import Answer, Decision, Failure, History, Sight, decide, read_result
 from bluejay_ws.delivery.spool import Spool
 from bluejay_ws.delivery.store import MemoryStore

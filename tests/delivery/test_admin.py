@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bluejay_ws.delivery import admin
-from bluejay_ws.delivery.names import HELD, PARKED, READY, SENT, Name
+from bluejay_ws.delivery.files import HELD, PARKED, READY, SENT, Name
 from bluejay_ws.delivery.outcomes import Answer
 from bluejay_ws.exceptions import SpoolError
 from tests.delivery.faults import as_ordinary_user, no_descriptors, read_only

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bluejay_ws.delivery import attempt as attempt_module
-from bluejay_ws.delivery.attempt import Attempts
-from bluejay_ws.delivery.delivery import Delivery
-from bluejay_ws.delivery.names import SENDING, Name, shard_of
+from bluejay_ws.delivery.attempt import Attempts, Delivery
+from bluejay_ws.delivery.files import SENDING, Name, shard_of
 from bluejay_ws.delivery.outcomes import Answer, Failure, Phase, State
 from bluejay_ws.delivery.store import MemoryStore, Report
 from bluejay_ws.settings import Settings

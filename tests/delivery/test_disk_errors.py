@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bluejay_ws.delivery.names import READY, Name, shard_of
+from bluejay_ws.delivery.files import READY, Name, shard_of
 from tests.delivery.disk_stage import CALLS, DiskStage, Failing, needs_strace
 from tests.delivery.faults import fill, small_disk
 from tests.delivery.kit import Script, attempts, delivery_of, end, open_call, spool_at

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bluejay_ws.delivery.files import GoneError, LockedFile
-from bluejay_ws.delivery.names import READY, Name, shard_of
+from bluejay_ws.delivery.files import READY, GoneError, LockedFile, Name, shard_of
 from bluejay_ws.delivery.spool import Spool
 from bluejay_ws.stats import Counters
 

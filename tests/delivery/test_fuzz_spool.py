@@ -19,8 +19,7 @@ from hypothesis import strategies as st
 from bluejay_ws.cli import new_argument_parser
 from bluejay_ws.cli.terminal import Problem, Terminal
 from bluejay_ws.delivery import admin
-from bluejay_ws.delivery.files import GoneError, LockedFile
-from bluejay_ws.delivery.names import HELD, LIVE, PARKED, READY, SENDING, SENT, Name
+from bluejay_ws.delivery.files import HELD, LIVE, PARKED, READY, SENDING, SENT, GoneError, LockedFile, Name
 from bluejay_ws.stats import Counters
 from bluejay_ws.wire import journal
 from tests.delivery.kit import Script, adopted, attempts, spool_at

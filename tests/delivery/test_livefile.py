@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bluejay_ws.delivery.livefile import reason_of
-from bluejay_ws.delivery.names import READY, Name
+from bluejay_ws.delivery.files import READY, Name, reason_of
 from bluejay_ws.stats import Counters
 from tests.delivery.faults import fill, no_descriptors, small_disk
 from tests.delivery.kit import descriptors, end, files, new_id, only, open_call, spool_at, states, tool

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bluejay_ws.delivery.names import LIVE, READY, Name
+from bluejay_ws.delivery.files import LIVE, READY, Name
 from tests.delivery.kit import new_id
 
 

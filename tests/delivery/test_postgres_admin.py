@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 import pytest
 
 from bluejay_ws.delivery import postgres_admin as module
-from bluejay_ws.delivery.names import HELD, LIVE, SENDING, Name
+from bluejay_ws.delivery.files import HELD, LIVE, SENDING, Name
 from bluejay_ws.delivery.postgres_admin import PostgresAdmin
 from bluejay_ws.exceptions import SpoolError
 from tests.delivery.kit import new_id

@@ -9,8 +9,18 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bluejay_ws.delivery import spool as spool_module
-from bluejay_ws.delivery.files import QUARANTINE, GoneError, bound_quarantine
-from bluejay_ws.delivery.names import HELD, PARKED, READY, SENDING, SENT, Name, shard_of
+from bluejay_ws.delivery.files import (
+    HELD,
+    PARKED,
+    QUARANTINE,
+    READY,
+    SENDING,
+    SENT,
+    GoneError,
+    Name,
+    bound_quarantine,
+    shard_of,
+)
 from bluejay_ws.delivery.outcomes import State
 from bluejay_ws.delivery.spool import APART, places_in
 from bluejay_ws.delivery.store import Report

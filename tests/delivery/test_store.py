@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bluejay_ws.delivery.delivery import Delivery
+from bluejay_ws.delivery.attempt import Delivery
 from bluejay_ws.delivery.store import MemoryStore, Report
 from tests.delivery.kit import adopted, attempts, bodies, files, finished_call, new_id, spool_at
 from tests.delivery.store_contract import DurableStoreContract, StoreContract
