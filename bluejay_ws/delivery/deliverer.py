@@ -84,6 +84,7 @@ class Deliverer:
         self._look_every = look_every
         self._listener = Listener(url, self._woken)
         self._holder = uuid.uuid4()
+        self._asked = self._outbox()
         self._stop = threading.Event()
         self._ready = threading.Condition()
         self._calls = 0
@@ -153,18 +154,17 @@ class Deliverer:
         until = time.monotonic() + seconds
         for thread in self._threads:
             thread.join(max(0.0, until - time.monotonic()))
+        self._asked.link.close()
         if self._verifier is not None:
             self._verifier.close()
 
     def waiting(self) -> dict[str, int]:
-        """Return what the database counts, but for what is delivered.
+        """Return what the database counts, but for what is delivered. For the thread that calls `start` and `stop`.
 
         Raises:
             SpoolError: it cannot be read.
         """
-        outbox = self._outbox()
-        with outbox.link:
-            return outbox.counts(delivered=False)
+        return self._asked.counts(delivered=False)
 
     @property
     def unverified(self) -> int:

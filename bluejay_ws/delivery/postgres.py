@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SCHEMA",
+    "AwayError",
     "ClaimedCall",
     "ClaimedReport",
     "Link",
@@ -154,7 +155,12 @@ _BY_WORDS = (
     (r"query_wait_timeout|pool_size|client_login_timeout", "08P01"),
     (r"terminating connection|shutting down|starting up|recovery mode|server closed the connection", "57P"),
 )
+_PASSES = ("57P", "53", "40", "08P01")
 _UNREACHED = ("cannot be reached", "check host and port in the URL, and that the database runs")
+
+
+class AwayError(SpoolError):
+    """The database cannot be used now: whoever tries again may be luckier."""
 
 
 def explain(error: Exception, url: str) -> SpoolError:
@@ -162,11 +168,11 @@ def explain(error: Exception, url: str) -> SpoolError:
     state = getattr(error, "sqlstate", None) or _state_of(str(error))
     for length in (5, 3, 2):
         if state[:length] in _BY_STATE:
-            reason, remedy = _BY_STATE[state[:length]]
-            return SpoolError(shown(url), reason, remedy)
+            kind = AwayError if state.startswith(_PASSES) else SpoolError
+            return kind(shown(url), *_BY_STATE[state[:length]])
     if state:
         return SpoolError(shown(url), f"refuses a statement (SQLSTATE {state})", "report this, with the number")
-    return SpoolError(shown(url), *_UNREACHED)
+    return AwayError(shown(url), *_UNREACHED)
 
 
 def _state_of(words: str) -> str:
