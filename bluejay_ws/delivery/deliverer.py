@@ -120,6 +120,7 @@ class Deliverer:
             outbox = self._outbox()
             outbox.link = link
             outbox.check()
+            outbox.renew([], self._lease)  # changes nothing: a role that may only hand over is told so now
             self._measure(outbox)
         self._missing = [self._listener.run, *([self._work] * self._workers)]
         if not self._start(self._mind):
