@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bluejay_ws.cli.arguments import new_parser, seconds
-from bluejay_ws.cli.pages import check_writable, write_report_page
-from bluejay_ws.cli.terminal import Problem, Terminal, clean
+from bluejay_ws.cli.pages import write_report_page
+from bluejay_ws.cli.terminal import Problem, Terminal, check_writable, clean
 from bluejay_ws.client import Bluejay
 from bluejay_ws.exceptions import ConfigurationError, ResultError
-from bluejay_ws.results import CallResult, RunResult, ids_in
+from bluejay_ws.results import CallResult, RunResult, dicts_in, ids_in
 from bluejay_ws.settings import Settings
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def _run_result(args: argparse.Namespace, terminal: Terminal) -> int:
     check_writable(args.html)
     with _client() as bluejay:
         result = _read(lambda: bluejay.result(args.id, wait=_patience(args)))
-    terminal.document(result.as_dict())
+    terminal.document(result.as_dict(strict=args.strict))
     show_result(result, terminal)
     if args.html:
         report = {**result.raw, "simulation_result_id": args.id}
@@ -109,10 +109,9 @@ def _run_results(args: argparse.Namespace, terminal: Terminal) -> int:
         raise Problem("which run?", "give either a RUN_ID or --calls FILE", exit_code=2)
     with _client() as bluejay:
         run = _read(lambda: _run_of(args, bluejay))
-    failures = run.failures(strict=args.strict)
-    terminal.document({**run.as_dict(), "failures": failures})
-    _show_run(run, failures, terminal)
-    return 1 if failures else 0
+    terminal.document(run.as_dict(strict=args.strict))
+    _show_run(run, terminal, strict=args.strict)
+    return 1 if run.failures(strict=args.strict) else 0
 
 
 def _client() -> Bluejay:
@@ -221,20 +220,19 @@ def _show_evaluation(evaluation: dict[str, Any], terminal: Terminal) -> None:
             terminal.wrapped(f"  {key.replace('_', ' '):<26}", words)
     if evaluation.get("call_summary"):
         terminal.wrapped(f"  {'summary':<26}", str(evaluation["call_summary"]))
-    for metric in evaluation.get("custom_metrics") or []:
-        if isinstance(metric, dict):
-            words = ": ".join(str(metric[key]) for key in ("response_value", "reasoning") if metric.get(key))
-            terminal.wrapped(f"  {metric.get('name')!s:<26}", words)
+    for metric in dicts_in(evaluation.get("custom_metrics")):
+        words = ": ".join(str(metric[key]) for key in ("response_value", "reasoning") if metric.get(key))
+        terminal.wrapped(f"  {clean(str(metric.get('name'))):<26}", words)
 
 
-def _show_run(run: RunResult, failures: list[str], terminal: Terminal) -> None:
+def _show_run(run: RunResult, terminal: Terminal, *, strict: bool) -> None:
     for call in run.calls:
-        bad = call.failures()
+        bad = call.failures(strict=strict)
         mark = terminal.paint("failed" if bad else "passed", "red" if bad else "green")
         terminal.say(f"{mark}  call {clean(call.simulation_result_id)}: {clean(call.status or 'no status')}")
-    for reason in failures:
+    for reason in run.failures(strict=strict):
         terminal.wrapped("  ", reason)
-    good = sum(not call.failures() for call in run.calls)
+    good = sum(not call.failures(strict=strict) for call in run.calls)
     waits = "" if run.final or not run.calls else "; the platform is not done yet: --wait waits for it"
     terminal.say(f"{good} of {len(run.calls)} calls passed{waits}")
 

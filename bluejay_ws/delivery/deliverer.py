@@ -157,14 +157,14 @@ class Deliverer:
             self._verifier.close()
 
     def waiting(self) -> dict[str, int]:
-        """Return what the database counts.
+        """Return what the database counts, but for what is delivered.
 
         Raises:
             SpoolError: it cannot be read.
         """
         outbox = self._outbox()
         with outbox.link:
-            return outbox.counts()
+            return outbox.counts(delivered=False)
 
     @property
     def unverified(self) -> int:

@@ -7,9 +7,9 @@
     provider = watch(await websockets.connect(url))                # the same object
     async with watch(websockets.connect(url)) as provider: ...     # or while it is being opened
 
-Known connections: clients of ``websockets`` (asyncio and threads) and aiohttp, realtime connections of the ``openai``
-SDK, live sessions of ``google-genai``, agent connections of the Deepgram SDK. The provider is recognised by the address
-and by the first messages. Only public methods are observed, and no SDK is imported.
+Known connections: ``websockets`` (asyncio and threads), aiohttp and Starlette, realtime connections of the ``openai``
+SDK, live sessions of ``google-genai``, agent connections of the Deepgram SDK, streams of the Bedrock SDK. The provider
+is recognised by the address and by the first messages. Only public methods are observed, and no SDK is imported.
 """
 
 from __future__ import annotations
@@ -259,6 +259,10 @@ def _methods_of(connection: Any) -> Callable[[Any, _Watcher], None] | None:
         return _observe_openai
     if hasattr(connection, "receive_str") and hasattr(connection, "send_str"):
         return _observe_aiohttp
+    if hasattr(connection, "receive_text") and hasattr(connection, "scope"):
+        return _observe_starlette
+    if hasattr(connection, "input_stream") and hasattr(connection, "await_output"):
+        return _observe_aws
     if hasattr(connection, "recv") and hasattr(connection, "send") and not hasattr(connection, "__await__"):
         return _observe_websockets
     return None
@@ -285,6 +289,45 @@ def _observe_aiohttp(connection: Any, watcher: _Watcher) -> None:
     _replace(connection, "receive", _received(connection.receive, received))
     for name in ("send_str", "send_bytes"):
         _replace(connection, name, _sends(getattr(connection, name), watcher.sent))
+
+
+def _observe_starlette(connection: Any, watcher: _Watcher) -> None:
+    """Observe the call's own websocket, of which a provider is the client: ConversationRelay, Cartesia Line."""
+
+    def noting(note: Callable[[Any], None]) -> Callable[[Any], None]:
+        def noted(message: Any) -> None:
+            data = message.get("text") or message.get("bytes")
+            if data:
+                note(data)
+
+        return noted
+
+    _replace(connection, "receive", _received(connection.receive, noting(watcher.received)))
+    _replace(connection, "send", _sends(connection.send, noting(watcher.sent)))
+
+
+def _observe_aws(connection: Any, watcher: _Watcher) -> None:
+    """Observe a stream of Bedrock's SDK; what comes is read from an object that the stream gives away later."""
+    opened = connection.await_output
+
+    def received(message: Any) -> None:
+        if message is not None:  # the end of the stream
+            watcher.received(message)
+
+    def observe(stream: Any) -> None:
+        if stream is not None and not hasattr(stream, "_bluejay_watcher"):
+            stream._bluejay_watcher = watcher  # noqa: SLF001 - ours
+            _replace(stream, "receive", _received(stream.receive, received))
+
+    @functools.wraps(opened)
+    async def await_output(*args: Any, **options: Any) -> Any:
+        found = await opened(*args, **options)
+        _quietly(observe, found[1])
+        return found
+
+    observe(getattr(connection, "output_stream", None))
+    _replace(connection, "await_output", await_output)
+    _replace(connection.input_stream, "send", _sends(connection.input_stream.send, watcher.sent))
 
 
 def _observe_google(connection: Any, watcher: _Watcher) -> None:

@@ -15,15 +15,20 @@ import pytest
 import websockets.asyncio.client
 import websockets.asyncio.server
 import websockets.sync.client
+from starlette.applications import Starlette
+from starlette.routing import WebSocketRoute
+from starlette.websockets import WebSocket  # noqa: TC002 - Starlette reads it
 from websockets.exceptions import ConnectionClosedOK
 
 from bluejay_ws.current import enter
+from bluejay_ws.integrations.conversation_relay import ConversationRelayTap
 from bluejay_ws.integrations.deepgram import DeepgramTap
 from bluejay_ws.integrations.elevenlabs import ElevenLabsTap
 from bluejay_ws.integrations.gemini_live import GeminiLiveTap
 from bluejay_ws.integrations.nova_sonic import NovaSonicTap
 from bluejay_ws.integrations.openai_realtime import OpenAIRealtimeTap
 from bluejay_ws.integrations.watch import HELD, _iterates, tap_for_address, tap_for_message, watch
+from tests.servers.asgi_server import uvicorn_server
 from tests.support import Call
 
 if TYPE_CHECKING:
@@ -475,3 +480,97 @@ def test_connections_of_one_kind_stay_of_one_kind() -> None:
     assert found is _iterates(Connection)
     assert issubclass(found, Connection)
     assert (found.__qualname__, found.__module__) == (Connection.__qualname__, Connection.__module__)
+
+
+RELAYED = [{"type": "setup"}, {"type": "prompt", "voicePrompt": "Hello.", "last": True}]
+
+
+@pytest.mark.parametrize("family", ["websockets", "starlette"])
+def test_the_calls_own_websocket_is_watched_where_the_provider_is_its_client(family: str) -> None:
+    """ConversationRelay: what comes is the provider's, what is sent is the agent's, and both arrive as they were."""
+    call, token = Call(), json.dumps({"type": "text", "token": "Hi.", "last": True})
+
+    async def agent(receive: Callable[[], Awaitable[Any]], send: Callable[[str], Awaitable[Any]]) -> None:
+        with current(call):
+            for one in RELAYED:
+                assert json.loads(await receive()) == one
+            await send(token)
+
+    async def handler(websocket: websockets.asyncio.server.ServerConnection) -> None:
+        watched = watch(websocket, tap=ConversationRelayTap)
+        await agent(watched.recv, watched.send)
+
+    async def endpoint(websocket: WebSocket) -> None:
+        await websocket.accept()
+        watched = watch(websocket, tap=ConversationRelayTap)
+        await agent(watched.receive_text, watched.send_text)
+        await websocket.send_bytes(b"")
+        await websocket.close()
+
+    async def client(address: str) -> None:
+        async with websockets.asyncio.client.connect(address) as websocket:
+            for one in RELAYED:
+                await websocket.send(json.dumps(one))
+            assert await websocket.recv() == token
+
+    async def body() -> None:
+        if family == "starlette":
+            async with uvicorn_server(Starlette(routes=[WebSocketRoute("/", endpoint)])) as address:
+                await client(address)
+        else:
+            async with websockets.asyncio.server.serve(handler, "127.0.0.1", 0) as server:
+                await client(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+
+    async_test(body)
+    assert told(call) == (["Hello.", "Hi."], [])
+
+
+class Bedrock:
+    """A stream with the public methods of Bedrock's SDK: what comes is read from an object that it gives away."""
+
+    def __init__(self, coming: list[Any]) -> None:
+        self.coming = [*coming, None]
+        self.events: list[Any] = []
+        self.input_stream = SimpleNamespace(send=self._take)
+        self.output_stream: Any = None
+
+    async def _take(self, event: Any) -> None:
+        self.events.append(event)
+
+    async def _give(self) -> Any:
+        return self.coming.pop(0)
+
+    async def await_output(self) -> Any:
+        """Return the answer, and what comes."""
+        self.output_stream = self.output_stream or SimpleNamespace(receive=self._give)
+        return "answer", self.output_stream
+
+
+def chunk(name: str, **facts: Any) -> Any:
+    """Return an event as the SDK has it."""
+    return SimpleNamespace(value=SimpleNamespace(bytes_=json.dumps({"event": {name: facts}}).encode()))
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_stream_of_the_bedrock_sdk_is_recorded(late: bool) -> None:
+    """Whether its answer is there already or not, and however often it is asked for."""
+    call, answer = Call(), chunk("toolResult", toolUseId="t", content="5")
+    said = chunk("textOutput", contentId="u", content="Hello.", role="USER")
+    duplex = Bedrock([chunk("completionStart"), said, chunk("toolUse", toolUseId="t", toolName="f", content="{}")])
+
+    async def body() -> None:
+        if late:
+            await duplex.await_output()
+        with current(call):
+            assert watch(duplex) is duplex
+            await duplex.await_output()
+            first, stream = await duplex.await_output()
+            while await stream.receive() is not None:
+                pass
+            await duplex.input_stream.send(answer)
+        assert first == "answer"
+
+    async_test(body)
+    assert duplex.events == [answer]
+    assert told(call) == (["Hello."], [("f", 5)])
+    assert "tap.unknown.nova_sonic" not in call.counters.snapshot()
