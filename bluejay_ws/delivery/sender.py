@@ -48,7 +48,7 @@ SYNC_EVERY = 1.0
 TIDY_EVERY = 30.0
 RECOVER_EVERY = 30.0
 UNTOUCHED = 60.0
-POLL = 0.01
+FIRST_POLL, POLL = 0.001, 0.01  # most reports are accepted within milliseconds
 WATCH_POLL = 0.5
 TRY_AGAIN = 1.0
 
@@ -182,7 +182,7 @@ class Sender:
 
     def _hurry(self, until: float, useless: Callable[[], bool], *, first: Callable[[], object] = lambda: None) -> None:
         """Wait until nothing is undelivered, or waiting is of no use; what can be tried again is, each second."""
-        tried_at = float("-inf")
+        tried_at, pause = float("-inf"), FIRST_POLL
         while self._queue.pending and self._clock() < until:
             if self._clock() - tried_at >= TRY_AGAIN:
                 tried_at = self._clock()
@@ -190,7 +190,8 @@ class Sender:
                 self._queue.pull_in()
             if useless():
                 return
-            time.sleep(POLL)
+            time.sleep(pause)
+            pause = min(POLL, pause * 2)
 
     def close(self, timeout: float) -> bool:
         """Flush, then end the threads. A later report starts them again; twice is allowed.
