@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bluejay_ws.cli.arguments import new_parser, seconds
-from bluejay_ws.cli.pages import check_writable, write_report_page
-from bluejay_ws.cli.terminal import Problem, Terminal, clean
+from bluejay_ws.cli.pages import write_report_page
+from bluejay_ws.cli.terminal import Problem, Terminal, check_writable, clean
 from bluejay_ws.client import Bluejay
 from bluejay_ws.exceptions import ConfigurationError, ResultError
 from bluejay_ws.results import CallResult, RunResult, dicts_in, ids_in

@@ -209,9 +209,9 @@ def test_results_that_cannot_be_written_are_said(
     scenario: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And a call without a report has a page of what the caller noticed; scripts are given its name."""
-    agent = in_process(monkeypatch, "good")
-    assert main(["check", str(scenario), *agent, "--junit", str(tmp_path / "no" / "junit.xml")]) == 2
-    assert "cannot write" in capsys.readouterr().err
+    for place in (["--junit", str(tmp_path / "no" / "junit.xml")], ["--html", str(scenario)]):
+        assert main(["check", str(scenario), "--app", "not:tried", *place]) == 2  # before any call is made
+        assert "cannot write" in capsys.readouterr().err
     monkeypatch.setattr(check, "REPORT_SECONDS", 0.01)
     silent = ["--app", "tests.testing.scenario_agent:unrecorded"]
     assert main(["check", str(scenario), *silent, "--html", str(tmp_path / "pages"), "--json"]) == 1
