@@ -250,17 +250,16 @@ class Sender:
         finishing = self._finisher.start()
         with self._lock:
             if self._workers is None:
-                workers = Workers(
-                    self._queue,
-                    make_client=self._make_client,
-                    chores=self._chores(),
-                    clock=self._clock,
-                    counters=self._counters,
-                )
+                workers = self._new_workers(self._chores())
                 if not workers.start():
                     return False
                 self._workers = workers
         return self._start_exit_watch() and finishing
+
+    def _new_workers(self, chores: list[Chore]) -> Workers:
+        return Workers(
+            self._queue, make_client=self._make_client, chores=chores, clock=self._clock, counters=self._counters
+        )
 
     def _try_again_later(self) -> None:
         """Try again in a second, on this thread's event loop if there is one: starting a thread takes microseconds."""
@@ -354,11 +353,8 @@ class Sender:
         from bluejay_ws.delivery.http import STEPS  # noqa: PLC0415 - see _http_client
 
         self._timeout = min(self._timeout, max(0.1, (until - self._clock()) / STEPS))  # no other thread ends one
-        here = Workers(
-            self._queue, make_client=self._make_client, chores=(), clock=self._clock, counters=self._counters
-        )
         try:
-            here.work_here(until)
+            self._new_workers([]).work_here(until)
         finally:
             self._timeout = self._settings.timeout
 
