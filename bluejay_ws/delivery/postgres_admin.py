@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MOST", "Health", "PostgresAdmin"]
 
-MOST = 10_000
+MOST = 2_000
 """So many reports are listed, at the most."""
 MOST_READ = 100
 SILENT_SECONDS = 30.0

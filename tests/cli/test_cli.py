@@ -187,6 +187,17 @@ def test_who_does_not_know_the_commands_is_shown_them(
     assert words in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", ["scenario from-report 7", "outbox", "result 7", "results 7", "deliver", "migrate"])
+def test_a_setting_that_cannot_be_used_ends_any_command_in_order(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its name and the way out, as a document too; never with a traceback."""
+    monkeypatch.setenv("BLUEJAY_API_URL", "ftp://nowhere")
+    assert main([*command.split(), "--json"]) == 2
+    document = json.loads(capsys.readouterr().out)
+    assert (document["error"].split()[0], bool(document["remedy"])) == ("BLUEJAY_API_URL", True)
+
+
 def test_ctrl_c_is_a_document_too(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """The script that reads it knows that the command was stopped."""
 
