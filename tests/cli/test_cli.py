@@ -251,7 +251,7 @@ def test_a_terminated_command_stops_the_agent_that_it_started(root: Path, tmp_pa
     note = tmp_path / "pid"
     command = f"sh -c 'echo $$ > {note}; exec {sys.executable} {script}'"
     with start(root, "call", "--run", command, "--port", "1", "--json") as process:
-        while not (note.exists() and note.read_text()):
+        while process.poll() is None and not (note.exists() and note.read_text()):
             time.sleep(0.01)
         process.send_signal(signal.SIGTERM)
         lines, problems = process.communicate(timeout=20)
