@@ -119,6 +119,19 @@ def test_a_report_is_exported_as_the_platform_would_get_it(tmp_path: Path, capsy
     assert "other_tool" in capsys.readouterr().out
 
 
+def test_a_delivered_report_is_not_shown_as_one_whose_process_died(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Only the mark is left of it: nothing is made up in its place."""
+    put(tmp_path, "720490", SENT)
+    assert outbox(tmp_path, "show", "720490") == 0
+    shown = capsys.readouterr().out
+    assert "its text is gone" in shown
+    assert "Connection closed" not in shown
+    assert outbox(tmp_path, "export", "720490") == 1
+    assert "bluejay-ws result 720490" in capsys.readouterr().err
+
+
 def test_held_and_parked_reports_are_retried_and_released(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """By id, or all of a state; what waits anyway is left alone."""
     put(tmp_path, "1", PARKED)
