@@ -13,7 +13,6 @@ from bluejay_ws.cli.migrate import database_of
 from bluejay_ws.cli.terminal import Problem, Terminal
 from bluejay_ws.delivery.deliverer import POD_LEASE, WORKERS, Deliverer
 from bluejay_ws.delivery.postgres import AwayError, shown
-from bluejay_ws.exceptions import ConfigurationError, SpoolError
 from bluejay_ws.settings import Settings
 from bluejay_ws.stats import Counters
 
@@ -71,8 +70,6 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
             terminal.say(f"delivering from {shown(url)} to {settings.base_url}")
             code = _until_stopped(args, deliverer, counters, stop, terminal)
             deliverer.stop(GRACE)
-    except (SpoolError, ConfigurationError) as error:
-        raise _problem(error) from None
     finally:
         deliverer.stop(GRACE)  # after an error; twice is allowed
     terminal.document(counters.snapshot())
@@ -108,19 +105,10 @@ def _stopping() -> Iterator[threading.Event]:
 
 
 def _settings(args: argparse.Namespace) -> Settings:
-    try:
-        settings = Settings.load(spool=args.spool, verify=args.verify)
-    except ConfigurationError as error:
-        raise _problem(error) from None
+    settings = Settings.load(spool=args.spool, verify=args.verify)
     if settings.api_key is None:
         raise Problem("BLUEJAY_API_KEY is not set", "export the key that the reports are to be sent with", exit_code=2)
     return settings
-
-
-def _problem(error: SpoolError | ConfigurationError) -> Problem:
-    if isinstance(error, SpoolError):
-        return Problem(f"{error.path} {error.reason}", error.remedy)
-    return Problem(f"{error.setting} {error.reason}", error.remedy, exit_code=2)
 
 
 def _until_stopped(

@@ -19,7 +19,6 @@ from bluejay_ws.client import Bluejay
 from bluejay_ws.delivery import admin as outbox
 from bluejay_ws.delivery.files import HELD, LIVE, PARKED, READY, SENDING, SENT, STATES
 from bluejay_ws.delivery.postgres_admin import MOST, PostgresAdmin
-from bluejay_ws.exceptions import ConfigurationError, SpoolError
 from bluejay_ws.settings import Settings, default_spool
 
 if TYPE_CHECKING:
@@ -136,12 +135,7 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
     Raises:
         Problem: it could not be done, or there is no spool.
     """
-    try:
-        code: int = args.action(args, _place(args.spool), terminal)
-    except ConfigurationError as error:
-        raise Problem(f"{error.setting} {error.reason}", error.remedy, exit_code=2) from None
-    except SpoolError as error:
-        raise Problem(f"{error.path} {error.reason}", error.remedy) from None
+    code: int = args.action(args, _place(args.spool), terminal)
     return code
 
 

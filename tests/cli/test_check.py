@@ -287,7 +287,7 @@ def test_a_report_becomes_a_scenario_file(tmp_path: Path, capsys: pytest.Capture
     report.write_text(json.dumps({"simulation_result_id": "7", "tool_calls": [{"name": "a", "start_offset_ms": 1}]}))
     assert main(["scenario", "from-report", str(report)]) == 0
     assert "name: Call 7 again" in capsys.readouterr().out
-    assert main(["scenario", "from-report", "999", "--spool", str(tmp_path)]) == 2
+    assert main(["scenario", "from-report", "999", "--spool", str(tmp_path)]) == 1
 
 
 def test_a_report_in_the_spool_becomes_a_scenario_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
