@@ -19,7 +19,7 @@ from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextma
 from dataclasses import replace
 from importlib.util import find_spec
 from statistics import median, quantiles
-from time import process_time_ns, thread_time_ns
+from time import monotonic, process_time_ns, sleep, thread_time_ns
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from websockets.asyncio.server import serve
@@ -430,6 +430,9 @@ def run(effort: Effort) -> list[Result]:
         client = undelivered_client("no-key", base_url="http://127.0.0.1:1", spool=directory, flush_timeout=0.0)
         for name, limit, (frames, connections) in _measured(client, effort):
             results += _lines(name, frames, connections, limit)
+        until = monotonic() + 20.0  # a server's thread may be about to end its connection
+        while client.stats()["live"] and monotonic() < until:
+            sleep(0.01)
         counted = client.stats()
     assert counted["recorded"] == len(results) // LINES * (1 + CONNECTIONS * (effort.rounds + 1)), counted
     assert counted["live"] == 0, counted

@@ -8,12 +8,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import uuid
 from pathlib import Path
+from random import Random
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -26,13 +29,14 @@ from bluejay_ws.delivery.deliverer import Deliverer
 from bluejay_ws.delivery.postgres import Outbox
 from bluejay_ws.settings import Settings
 from bluejay_ws.stats import Counters
+from bluejay_ws.testing.platform import FakePlatform
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import psycopg
     from fleet.database import Database
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "examples"))
+    from fleet.run import Fleet
 
 __all__ = ["run"]
 
@@ -40,6 +44,7 @@ TOOL_CALLS = 5
 PROCESSES = 4
 WAITING = 100_000
 NOWHERE = "http://127.0.0.1:9"
+_MESSAGE = re.compile(rb'"message": ?"([^"]+)"')
 
 
 def _record(client: Bluejay, identity: str) -> None:
@@ -64,20 +69,28 @@ def _fresh(database: Database) -> str:
 
 
 def one_process(url: str, count: int) -> None:
-    """Record calls as fast as it goes and hand them over; print when it began and ended."""
+    """Record calls as fast as it goes and hand them over; print begin, end, and the CPU of all and of handing over."""
     with _agent(url) as client:
         _record(client, f"warm-{os.getpid()}")
         assert client.flush(30)
         print("ready", flush=True)
         sys.stdin.readline()
-        began = time.monotonic()
+        began, cpu, handing = time.monotonic(), time.process_time(), _handing_over()
         for number in range(count):
             _record(client, f"{os.getpid()}-{number}")
         assert client.flush(120), "not everything was handed over"
-        print(began, time.monotonic(), flush=True)
+        print(began, time.monotonic(), time.process_time() - cpu, _handing_over() - handing, flush=True)
 
 
-def _intake(database: Database, count: int) -> float:
+def _handing_over() -> float:
+    """Return the CPU seconds of the thread that hands over."""
+    (thread,) = (each for each in threading.enumerate() if each.name == "bluejay_ws-handover")
+    assert thread.ident is not None
+    return time.clock_gettime(time.pthread_getcpuclockid(thread.ident))
+
+
+def _intake(database: Database, count: int) -> tuple[float, float, float]:
+    """Return reports a second, and the CPU microseconds of one in its process: recording it, and handing it over."""
     url = _fresh(database)
     code = f"from benchmarks.fleet import one_process; one_process({url!r}, {count})"
     command = [sys.executable, "-c", code]
@@ -93,7 +106,37 @@ def _intake(database: Database, count: int) -> float:
             assert process.stdin is not None
             print(file=process.stdin, flush=True)
         times = [list(map(float, process.stdout.readline().split())) for process in processes if process.stdout]
-    return PROCESSES * count / (max(end for _, end in times) - min(began for began, _ in times))
+    begins, ends, cpu, handing = zip(*times, strict=True)
+    reports = PROCESSES * count
+    hand_over = sum(handing) / reports
+    return reports / (max(ends) - min(begins)), (sum(cpu) / reports - hand_over) * 1e6, hand_over * 1e6
+
+
+def _lag(database: Database, kills: int) -> list[float]:
+    """Return the milliseconds from an answered message to its row in the database; pods are killed meanwhile."""
+    from fleet.run import Fleet
+    from fleet.run import _calls as calls
+
+    url = _fresh(database)
+    with postgres.connect(url) as connection, tempfile.TemporaryDirectory() as home, FakePlatform() as platform:
+        connection.execute("alter table bluejay_ws.chunks add column at timestamptz not null default clock_timestamp()")
+        fleet = Fleet(Path(home), url, platform, Random(1), lease=5.0, pace=0.3)
+        try:
+            asyncio.run(calls(fleet, kills * 10, pods=4, deliverers=0, kills=kills, at_once=16))
+        finally:
+            fleet.stop()
+        return list(_lags(connection, fleet))
+
+
+def _lags(connection: psycopg.Connection[tuple[bytes, float]], fleet: Fleet) -> Iterator[float]:
+    ahead = time.time() - time.monotonic()
+    rows = connection.execute("select body, extract(epoch from at)::float8 from bluejay_ws.chunks order by at")
+    seen: dict[str, float] = {}
+    for body, at in rows:
+        for message in _MESSAGE.findall(body):
+            seen.setdefault(message.decode(), at - ahead)
+    for call in fleet.calls:
+        yield from ((seen[message] - at) * 1e3 for message, at in call.answered if message in seen)
 
 
 def _visible(database: Database, count: int) -> list[float]:
@@ -221,9 +264,15 @@ def run(effort: Effort) -> list[Result]:
 
 
 def _ways_in(database: Database, count: int, rounds: int, *, quick: bool) -> Iterator[Result]:
-    rates = [_intake(database, 2 * count) for _ in range(rounds)]
+    rates, recording, handing = zip(*(_intake(database, 2 * count) for _ in range(rounds)), strict=True)
     what = f"reports a second into PostgreSQL, {PROCESSES} processes that also record them"
-    yield Result(what, median(rates), "a second", spread(rates), limit=2_000, at_least=True)
+    compared = f"CPU of one: to record it {median(recording):.0f} us, to hand it over {median(handing):.0f} us"
+    yield Result(what, median(rates), "a second", spread(rates), compared, limit=2_000, at_least=True)
+    lags = _lag(database, 1 if quick else 10)
+    compared = f"99 of 100 within {percentile(lags, 0.99):.0f} ms, all within {max(lags):.0f} ms"
+    yield Result(
+        "a fact is in PostgreSQL after, 4 agents, a new one each second", median(lags), "ms", compared=compared
+    )
     seen = _visible(database, min(count, 200))
     compared = f"99 of 100 within {percentile(seen, 0.99):.0f} ms"
     yield Result("a sealed report can be claimed elsewhere after", median(seen), "ms", spread(seen), compared, 100)

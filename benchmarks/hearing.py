@@ -32,7 +32,7 @@ MORE = [
     Cell(frame_ms=10),
     Cell(frame_ms=60),
     Cell(frame_ms=100),
-    Cell(user_rms=300.0),
+    Cell(user_rms=350.0),
     Cell(user_rms=300.0, background="silence", sending="burst"),
     Cell(user_rms=300.0, background="pauses", events="none"),
     Cell(jitter_ms=30.0),

@@ -1,6 +1,7 @@
 """Run the command line: ``bluejay-ws``, or ``python -m bluejay_ws``."""
 
-import signal
+# Its face in the library, `signal`, takes ten milliseconds to import, in which Ctrl-C would be a traceback.
+import _signal as signal  # type: ignore[import-not-found]
 import sys
 
 __all__ = ["main"]

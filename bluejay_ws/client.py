@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from bluejay_ws.call import Call, CallContext
 from bluejay_ws.current import INERT
-from bluejay_ws.delivery.admin import DELETE_APART, SEND_APART
 from bluejay_ws.delivery.sender import Sender, preload
-from bluejay_ws.delivery.spool import APART, Spool
+from bluejay_ws.delivery.spool import APART, DELETE_APART, SEND_APART, Spool
 from bluejay_ws.exceptions import ConfigurationError, DeliveryError, SpoolError
 from bluejay_ws.log import say, say_seldom
 from bluejay_ws.settings import Retry, Secret, Settings

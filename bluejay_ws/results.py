@@ -249,8 +249,8 @@ class CallResult:
                 if any(each.get(flaw) is True for each in self.evaluations):
                     yield f"the judge found a {flaw}"
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return everything as plain JSON values."""
+    def as_dict(self, *, strict: bool = False) -> dict[str, Any]:
+        """Return everything as plain JSON values; see `failures`."""
         return {
             "simulation_result_id": self.simulation_result_id,
             "status": self.status,
@@ -266,7 +266,7 @@ class CallResult:
             "events": list(self.events),
             "transcript_url": self.transcript_url,
             "audio_url": self.audio_url,
-            "failures": self.failures(),
+            "failures": self.failures(strict=strict),
         }
 
     @classmethod
@@ -281,10 +281,10 @@ class CallResult:
             simulation_result_id=simulation_result_id,
             status=_text(result.get("status")).strip().upper(),
             comparisons=tuple(_comparisons(result.get("tool_calls"))),
-            events=tuple(_dicts(result.get("events"))),
+            events=tuple(dicts_in(result.get("events"))),
             trace_ids=tuple(each for each in _list(result.get("trace_ids")) if isinstance(each, str)),
             latency=_latency(result),
-            evaluations=tuple(_dicts(result.get("evaluations"))),
+            evaluations=tuple(dicts_in(result.get("evaluations"))),
             duration_ms=_integer(result.get("duration")),
             start_time=_text(result.get("start_time")),
             end_time=_text(result.get("end_time")),
@@ -326,16 +326,16 @@ class RunResult:
             found.append(f"the platform counts {self.tests_failed} failed tests")
         return found
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return everything as plain JSON values."""
+    def as_dict(self, *, strict: bool = False) -> dict[str, Any]:
+        """Return everything as plain JSON values; see `failures`."""
         return {
             "run_id": self.run_id,
             "status": self.status,
             "final": self.final,
             "summary": self.summary,
             "tests_failed": self.tests_failed,
-            "calls": [call.as_dict() for call in self.calls],
-            "failures": self.failures(),
+            "calls": [call.as_dict(strict=strict) for call in self.calls],
+            "failures": self.failures(strict=strict),
         }
 
     @classmethod
@@ -348,7 +348,9 @@ class RunResult:
         """
         run = answer.get("simulation_run")
         run = run if isinstance(run, dict) else {}
-        calls = tuple(CallResult.of(str(each.get("id", "")), each) for each in _dicts(answer.get("simulation_results")))
+        calls = tuple(
+            CallResult.of(str(each.get("id", "")), each) for each in dicts_in(answer.get("simulation_results"))
+        )
         status = _text(run.get("status")).upper()
         return cls(run_id, status, calls, _text(run.get("summary")), _integer(run.get("tests_failed")))
 
@@ -400,7 +402,8 @@ class ResultReader:
 
         Args:
             simulation_result_id: of the call.
-            wait: seconds that the platform may take to be done with it; after that the result is returned as it is.
+            wait: seconds that the platform may take to be done with it; after that the result is returned as it is. A
+                platform that does not answer, or asks for patience, is looked at again until then.
 
         Raises:
             ResultError: it cannot be read.
@@ -439,9 +442,15 @@ class ResultReader:
     def _until_final(self, look: Callable[[], _Found], wait: float) -> _Found:
         until = self._clock() + wait
         pause = FIRST_WAIT
+        found: _Found | None = None
         while True:
-            found, left = look(), until - self._clock()
-            if found.final or left <= 0:
+            try:
+                found = look()
+            except _PassingError:
+                if found is None and self._clock() >= until:
+                    raise
+            left = max(0.0, until - self._clock())
+            if found is not None and (found.final or not left):
                 return found
             self._sleep(min(pause, left))
             pause = min(pause * GROWTH, LONGEST_WAIT)
@@ -451,13 +460,17 @@ class ResultReader:
         status = getattr(outcome, "status", None)
         if status is None:
             reason = f"cannot be read: no answer from {self._base_url} ({outcome.reason})"
-            raise ResultError(what, reason, "check BLUEJAY_API_URL and the network: bluejay-ws doctor")
+            raise _PassingError(what, reason, "check BLUEJAY_API_URL and the network: bluejay-ws doctor")
         if status != 200:
             raise _refused(what, status, self._base_url)
         answer = _object(outcome)
         if answer is None:
             raise _odd(what, self._base_url)
         return answer
+
+
+class _PassingError(ResultError):
+    """What the next look may not meet again."""
 
 
 def _refused(what: str, status: int, base_url: str) -> ResultError:
@@ -471,8 +484,10 @@ def _refused(what: str, status: int, base_url: str) -> ResultError:
         )
     if status == 422:
         return ResultError(what, "has an id that the platform does not take (HTTP 422)", "check the id")
-    remedy = "wait a minute" if status == 429 or status >= 500 else "check BLUEJAY_API_URL: bluejay-ws doctor"
-    return ResultError(what, f"cannot be read: {base_url} answers HTTP {status}", remedy)
+    reason = f"cannot be read: {base_url} answers HTTP {status}"
+    if status == 429 or status >= 500:
+        return _PassingError(what, reason, "wait a minute")
+    return ResultError(what, reason, "check BLUEJAY_API_URL: bluejay-ws doctor")
 
 
 def _odd(what: str, base_url: str) -> ResultError:
@@ -493,10 +508,10 @@ def _object(outcome: _Answered) -> dict[str, Any] | None:
 
 
 def _comparisons(groups: object) -> Iterator[ToolComparison]:
-    for group in _dicts(groups):
+    for group in dicts_in(groups):
         name = _text(group.get("name"))
-        expected = [_tool_call(name, each) for each in _dicts(group.get("expected"))]
-        actual = [_tool_call(name, each) for each in _dicts(group.get("actual"))]
+        expected = [_tool_call(name, each) for each in dicts_in(group.get("expected"))]
+        actual = [_tool_call(name, each) for each in dicts_in(group.get("actual"))]
         yield from _pairs(expected, actual)
 
 
@@ -586,7 +601,7 @@ def _difference_as_dict(found: Difference) -> dict[str, Any]:
 def _latency(result: dict[str, Any]) -> dict[str, Any]:
     """Return the numbers of the first latency that is there: the result's own, else that of an evaluation."""
     places = [result.get("latency"), *_list(result.get("latency"))]
-    places += [each.get("latency") for each in _dicts(result.get("evaluations"))]
+    places += [each.get("latency") for each in dicts_in(result.get("evaluations"))]
     for place in places:
         if isinstance(place, dict):
             numbers = {key: value for key, value in place.items() if _is_number(value)}
@@ -611,7 +626,8 @@ def _list(value: object) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _dicts(value: object) -> list[dict[str, Any]]:
+def dicts_in(value: object) -> list[dict[str, Any]]:
+    """Return the objects in a list; none of what is no list."""
     return [each for each in _list(value) if isinstance(each, dict)]
 
 

@@ -151,7 +151,7 @@ def test_a_run_that_is_not_there_says_so(platform: FakePlatform, bluejay: Blueja
 
 
 class Platform:
-    """Answer reads from a list of statuses; the last one stays."""
+    """Answer reads from a list of statuses, words or numbers of HTTP; the last one stays."""
 
     def __init__(self, *statuses: str) -> None:
         self.statuses = list(statuses)
@@ -161,7 +161,7 @@ class Platform:
     def look(self, _: str) -> Any:
         self.looks.append(self.now)
         status = self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
-        return _Answer(json.dumps({"simulation_result": {"status": status}}).encode())
+        return _Answer(status)
 
     def sleep(self, seconds: float) -> None:
         self.now += seconds
@@ -171,10 +171,11 @@ class Platform:
 
 
 class _Answer:
-    status, complete = 200, True
+    complete = True
 
-    def __init__(self, body: bytes) -> None:
-        self.body = body
+    def __init__(self, status: str) -> None:
+        self.status = int(status) if status.isdecimal() else 200
+        self.body = json.dumps({"simulation_result": {"status": status}}).encode()
 
 
 def test_waiting_looks_ever_more_seldom_and_stops_at_a_final_status() -> None:
@@ -190,6 +191,16 @@ def test_waiting_has_an_end() -> None:
     assert not platform.reader().result("7", wait=600).final
     assert platform.now == 600
     assert len(platform.looks) < 30
+
+
+def test_a_platform_that_is_away_for_a_moment_ends_no_waiting() -> None:
+    """One answer of a gateway in ten minutes fails no build; what it would answer again does, and so does the end."""
+    platform = Platform("RUNNING", "503", "429", "COMPLETED")
+    assert platform.reader().result("7", wait=600).status == "COMPLETED"
+    assert Platform("RUNNING", "503").reader().result("7", wait=60).status == "RUNNING"
+    for statuses, words in ((["503"], "HTTP 503"), (["RUNNING", "401"], "refuses the key")):
+        with pytest.raises(ResultError, match=words):
+            Platform(*statuses).reader().result("7", wait=60)
 
 
 def test_a_status_nobody_knows_is_waited_for() -> None:
@@ -313,7 +324,7 @@ def test_an_answer_that_was_cut_short_is_none() -> None:
     class Cut(_Answer):
         complete = False
 
-    reader = ResultReader(lambda _: Cut(b"{}"), lambda _: Cut(b"{}"), base_url="x")
+    reader = ResultReader(lambda _: Cut("COMPLETED"), lambda _: Cut("COMPLETED"), base_url="x")
     with pytest.raises(ResultError, match="answers something else"):
         reader.result("7")
 

@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
-from benchmarks.reliability.stage import ROOT
-
-sys.path.insert(0, str(ROOT / "examples"))
-
 from fleet.database import NoPostgresError
 from fleet.run import Account, run
 

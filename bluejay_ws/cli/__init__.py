@@ -2,8 +2,8 @@
 
 One command is one module with two functions: ``add_parser(commands)`` describes it (`arguments.new_parser` makes the
 parser and gives it ``--json``), and ``run(args, terminal)`` does it and returns the exit code. A command stops early by
-raising `terminal.Problem`. To add a command, write its module and add it to `COMMANDS`. Only the module of the command
-that runs is imported.
+raising `terminal.Problem` or an error of the library. To add a command, write its module and add it to `COMMANDS`. Only
+the module of the command that runs is imported.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from bluejay_ws.cli.arguments import Parser, UsageProblem
 from bluejay_ws.cli.terminal import Problem, ReaderLeftError, Terminal
+from bluejay_ws.exceptions import BluejayError, ConfigurationError
 from bluejay_ws.version import VERSION
 
 if TYPE_CHECKING:
@@ -91,14 +92,20 @@ def _run(argv: Sequence[str], out: Terminal, problems: Terminal) -> int:
         args = _parsed(argv)
         out.json_only = getattr(args, "json", False)  # may be said shorter
         code: int = args.run(args, out)
-    except UsageProblem as problem:  # argparse's own words, and its exit
+    except (Problem, BluejayError) as error:
+        problem = error if isinstance(error, Problem) else _problem_of(error)
         out.document({"error": problem.message, "remedy": problem.remedy, "exit_code": problem.exit_code})
-        sys.stderr.write(problem.usage)
-        raise SystemExit(problem.exit_code) from None
-    except Problem as problem:
-        out.document({"error": problem.message, "remedy": problem.remedy, "exit_code": problem.exit_code})
+        if isinstance(problem, UsageProblem):  # argparse's own words, and its exit
+            sys.stderr.write(problem.usage)
+            raise SystemExit(problem.exit_code) from None
         return _explain(problem, problems)
     return code
+
+
+def _problem_of(error: BluejayError) -> Problem:
+    """Return an error of the library as what ends a command: what, why, and the way out."""
+    what, why, remedy = error.args if len(error.args) == 3 else ("", str(error), "")
+    return Problem(f"{what} {why}".strip(), remedy, exit_code=2 if isinstance(error, ConfigurationError) else 1)
 
 
 def _parsed(argv: Sequence[str]) -> argparse.Namespace:

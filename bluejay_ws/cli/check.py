@@ -20,7 +20,7 @@ from bluejay_ws.cli.arguments import count, new_parser, port
 from bluejay_ws.cli.conversation import new_id
 from bluejay_ws.cli.dialling import APART, check_url
 from bluejay_ws.cli.inprocess import hosted, served
-from bluejay_ws.cli.terminal import Problem, Terminal, clean, plural
+from bluejay_ws.cli.terminal import Problem, Terminal, check_writable, clean, plural, writing
 from bluejay_ws.testing.judging import judge, latencies_of, percentile
 from bluejay_ws.testing.platform import FakePlatform
 from bluejay_ws.testing.rehearsal import TRUSTED_MS, Lateness, prepare, rehearse
@@ -178,6 +178,10 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
         return HOLDS
     runs = _runs(args)
     before = _baseline(args.baseline)
+    check_writable(args.save, args.junit)
+    with writing():
+        if args.html:
+            args.html.mkdir(parents=True, exist_ok=True)
     with _agent(args, terminal) as (runner, serving, platform):
         runner.run(_make_all(runs, serving, platform, args, terminal))
     faults = worse(runs, before)
@@ -410,16 +414,12 @@ def _show(one: Run, terminal: Terminal) -> None:
 
 
 def _write(args: argparse.Namespace, runs: Sequence[Run], slower: Sequence[str], terminal: Terminal) -> None:
-    try:
+    with writing():
         if args.save:
             measured = _p95s([one for one in runs if one.trusted])
             args.save.write_text(json.dumps({"latency_p95_ms": measured}, indent=1) + "\n", "utf-8")
         if args.junit:
             args.junit.write_bytes(junit(runs, slower))
-        if args.html:
-            args.html.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise Problem(f"cannot write {str(error.filename)!r}: {error.strerror}", exit_code=UNUSABLE) from None
     if args.html:
         _write_pages(args.html, runs, terminal)
 

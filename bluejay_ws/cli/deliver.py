@@ -12,8 +12,7 @@ from bluejay_ws.cli.arguments import count, new_parser, seconds
 from bluejay_ws.cli.migrate import database_of
 from bluejay_ws.cli.terminal import Problem, Terminal
 from bluejay_ws.delivery.deliverer import POD_LEASE, WORKERS, Deliverer
-from bluejay_ws.delivery.postgres import shown
-from bluejay_ws.exceptions import ConfigurationError, SpoolError
+from bluejay_ws.delivery.postgres import AwayError, shown
 from bluejay_ws.settings import Settings
 from bluejay_ws.stats import Counters
 
@@ -27,6 +26,9 @@ __all__ = ["add_parser", "run"]
 
 SAY_EVERY = 60.0
 LOOK = 0.2
+AGAIN = 2.0
+LEFT = ("waiting", "sending", "reports.live")
+STUCK = ("held", "parked", "reports.held", "reports.late", "reports.no_id")
 GRACE = 40.0  # an exchange that has begun is not broken off: its outcome would be unknown
 TEXT = """\
 Delivers what agents hand over to the database, until it is stopped by SIGTERM or Ctrl-C:
@@ -63,17 +65,31 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
     deliverer = Deliverer(url, settings, counters=counters, workers=args.workers, pod_lease=args.lease)
     try:
         with _stopping() as stop:
-            deliverer.start()
+            if not _started(deliverer, stop, terminal, wait=not args.until_empty):
+                return 0
             terminal.say(f"delivering from {shown(url)} to {settings.base_url}")
             code = _until_stopped(args, deliverer, counters, stop, terminal)
             deliverer.stop(GRACE)
-    except (SpoolError, ConfigurationError) as error:
-        raise _problem(error) from None
     finally:
         deliverer.stop(GRACE)  # after an error; twice is allowed
     terminal.document(counters.snapshot())
     terminal.say(_account(counters))
     return code
+
+
+def _started(deliverer: Deliverer, stop: threading.Event, terminal: Terminal, *, wait: bool) -> bool:
+    """Start, as soon as the database is there; return False if a signal came first. A job does not wait for it."""
+    while not stop.is_set():
+        try:
+            deliverer.start()
+        except AwayError as error:
+            if not wait:
+                raise
+            terminal.say(f"{error}; trying again")
+            stop.wait(AGAIN)
+        else:
+            return True
+    return False
 
 
 @contextlib.contextmanager
@@ -89,19 +105,10 @@ def _stopping() -> Iterator[threading.Event]:
 
 
 def _settings(args: argparse.Namespace) -> Settings:
-    try:
-        settings = Settings.load(spool=args.spool, verify=args.verify)
-    except ConfigurationError as error:
-        raise _problem(error) from None
+    settings = Settings.load(spool=args.spool, verify=args.verify)
     if settings.api_key is None:
         raise Problem("BLUEJAY_API_KEY is not set", "export the key that the reports are to be sent with", exit_code=2)
     return settings
-
-
-def _problem(error: SpoolError | ConfigurationError) -> Problem:
-    if isinstance(error, SpoolError):
-        return Problem(f"{error.path} {error.reason}", error.remedy)
-    return Problem(f"{error.setting} {error.reason}", error.remedy, exit_code=2)
 
 
 def _until_stopped(
@@ -110,10 +117,10 @@ def _until_stopped(
     last, said = time.monotonic(), ""
     while not stop.wait(LOOK):
         if args.until_empty:
-            counts = deliverer.waiting()
-            left = any(counts.get(state) for state in ("waiting", "sending", "reports.live"))
-            if not left and not deliverer.unverified:
-                return int(any(counts.get(state) for state in ("held", "parked", "reports.held", "reports.late")))
+            with contextlib.suppress(AwayError):  # the deliverer says it, and goes on when it is back
+                counts = deliverer.waiting()
+                if not deliverer.unverified and not any(map(counts.get, LEFT)):
+                    return int(any(map(counts.get, STUCK)))
         if time.monotonic() - last >= SAY_EVERY:
             last = time.monotonic()
             account = _account(counters)

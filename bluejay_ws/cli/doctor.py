@@ -49,6 +49,7 @@ SILENCES = {
     "connect_error": "no connection can be made",
     "connect_timeout": "the connection takes too long",
     "read_timeout": "the answer takes too long",
+    "remote_protocol_error": "the connection ended without an answer",
 }
 INDENT = 17
 TEXT = """\

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from bluejay_ws.cli.arguments import new_parser
 from bluejay_ws.cli.terminal import Problem, Terminal, clean
 from bluejay_ws.delivery import postgres
-from bluejay_ws.exceptions import ConfigurationError, SpoolError
 from bluejay_ws.settings import Secret, Settings
 
 if TYPE_CHECKING:
@@ -37,12 +36,7 @@ def add_parser(commands: Commands[argparse.ArgumentParser]) -> None:
 def run(args: argparse.Namespace, terminal: Terminal) -> int:
     """Migrate, and say what was done."""
     url = database_of(args.spool)
-    try:
-        done = postgres.migrate(url.reveal(), agents=args.agent, deliverers=args.deliverer, operators=args.operator)
-    except SpoolError as error:
-        raise Problem(f"{error.path} {error.reason}", error.remedy) from None
-    except ConfigurationError as error:
-        raise Problem(f"{error.setting} {error.reason}", error.remedy, exit_code=2) from None
+    done = postgres.migrate(url.reveal(), agents=args.agent, deliverers=args.deliverer, operators=args.operator)
     terminal.document({"done": done})
     for line in done or ["nothing to do"]:
         terminal.say(f"{postgres.shown(url.reveal())}: {clean(line)}")
@@ -55,10 +49,7 @@ def database_of(spool: str | None) -> Secret:
     Raises:
         Problem: there is none.
     """
-    try:
-        settings = Settings.load(spool=spool)
-    except ConfigurationError as error:
-        raise Problem(f"{error.setting} {error.reason}", error.remedy, exit_code=2) from None
+    settings = Settings.load(spool=spool)
     if settings.database is None:
         raise Problem("which database?", "give --spool postgresql://..., or set BLUEJAY_SPOOL", exit_code=2)
     return settings.database

@@ -18,8 +18,7 @@ from bluejay_ws.cli.timeline import count_items, show_report
 from bluejay_ws.client import Bluejay
 from bluejay_ws.delivery import admin as outbox
 from bluejay_ws.delivery.files import HELD, LIVE, PARKED, READY, SENDING, SENT, STATES
-from bluejay_ws.delivery.postgres_admin import PostgresAdmin
-from bluejay_ws.exceptions import ConfigurationError, SpoolError
+from bluejay_ws.delivery.postgres_admin import MOST, PostgresAdmin
 from bluejay_ws.settings import Settings, default_spool
 
 if TYPE_CHECKING:
@@ -133,12 +132,7 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
     Raises:
         Problem: it could not be done, or there is no spool.
     """
-    try:
-        code: int = args.action(args, _place(args.spool), terminal)
-    except ConfigurationError as error:
-        raise Problem(f"{error.setting} {error.reason}", error.remedy, exit_code=2) from None
-    except SpoolError as error:
-        raise Problem(f"{error.path} {error.reason}", error.remedy) from None
+    code: int = args.action(args, _place(args.spool), terminal)
     return code
 
 
@@ -193,6 +187,8 @@ def _list(args: argparse.Namespace, place: _Place, terminal: Terminal) -> int:
         for entry in found
     ]
     terminal.table(["state", "call", "age", "items", "tries", "reason"], rows)
+    if len(found) == MOST:
+        terminal.say(f"There may be more: only {MOST:,} are listed.")
     return 0
 
 
@@ -278,9 +274,15 @@ def _change(
         change(name)
         terminal.wrapped("", f"call {name.identity}: {words}")
     terminal.document({"changed": [name.identity for name in names]})
+    _say_rest(names, args, terminal)
+    return 0
+
+
+def _say_rest(names: Sequence[Name], args: argparse.Namespace, terminal: Terminal) -> None:
     if not names:
         terminal.say(f"No report is {args.state or 'kept apart'}.")
-    return 0
+    elif len(names) == MOST:
+        terminal.say("There may be more: say it once more.")
 
 
 def _delete(args: argparse.Namespace, place: _Place, terminal: Terminal) -> int:
@@ -291,8 +293,7 @@ def _delete(args: argparse.Namespace, place: _Place, terminal: Terminal) -> int:
         place.delete(name)
         terminal.say(f"call {name.identity}: its {name.state} report is gone")
     terminal.document({"deleted": [name.identity for name in names]})
-    if not names:
-        terminal.say(f"No report is {args.state or 'kept apart'}.")
+    _say_rest(names, args, terminal)
     return 0
 
 

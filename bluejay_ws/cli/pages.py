@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bluejay_ws.cli.terminal import Problem
+from bluejay_ws.cli.terminal import check_writable, writing
 from bluejay_ws.timeline.live import LiveCall, LivePage
 from bluejay_ws.timeline.page import write_page
 from bluejay_ws.timeline.sound import Sound
@@ -22,9 +22,8 @@ if TYPE_CHECKING:
     from bluejay_ws.testing.caller import CallEvent
     from bluejay_ws.testing.platform import AcceptedReport
 
-__all__ = ["Watch", "add_page_options", "check_writable", "watching", "write_report_page"]
+__all__ = ["Watch", "add_page_options", "watching", "write_report_page"]
 
-BAD_USAGE = 2
 SHOWN_EVERY = 0.25  # seconds between two states of a live call
 
 
@@ -141,40 +140,17 @@ def watching(args: argparse.Namespace, terminal: Terminal) -> Iterator[Watch | N
                 threading.Event().wait()
 
 
-def check_writable(path: Path | None) -> None:
-    """Try the file of a page before the work that ends in it.
-
-    Raises:
-        Problem: it cannot be written.
-    """
-    if path is not None:
-        with _explained():
-            existed = path.exists()
-            path.open("ab").close()
-            if not existed:
-                path.unlink()
-
-
 def write_report_page(report: object, path: Path, terminal: Terminal, **options: Any) -> None:
     """Write one report's page, and say where it is.
 
     Raises:
         Problem: it cannot be written.
     """
-    with _explained():
+    with writing():
         terminal.wrapped("page       ", str(write_page(report, path, **options)))
 
 
 def _write(watch: Watch, terminal: Terminal) -> None:
-    with _explained():
+    with writing():
         for path in watch.write():
             terminal.wrapped("page       ", str(path))
-
-
-@contextlib.contextmanager
-def _explained() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        reason = (error.strerror or "unknown").lower()
-        raise Problem(f"cannot write the page {str(error.filename)!r}: {reason}", exit_code=BAD_USAGE) from None

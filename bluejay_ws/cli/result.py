@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bluejay_ws.cli.arguments import new_parser, seconds
-from bluejay_ws.cli.pages import check_writable, write_report_page
-from bluejay_ws.cli.terminal import Problem, Terminal, clean
+from bluejay_ws.cli.pages import write_report_page
+from bluejay_ws.cli.terminal import Problem, Terminal, check_writable, clean
 from bluejay_ws.client import Bluejay
-from bluejay_ws.exceptions import ConfigurationError, ResultError
-from bluejay_ws.results import CallResult, RunResult, ids_in
+from bluejay_ws.results import CallResult, RunResult, dicts_in, ids_in
 from bluejay_ws.settings import Settings
 
 if TYPE_CHECKING:
@@ -68,8 +67,8 @@ def add_parser(commands: Commands[argparse.ArgumentParser]) -> None:
 def _run_result(args: argparse.Namespace, terminal: Terminal) -> int:
     check_writable(args.html)
     with _client() as bluejay:
-        result = _read(lambda: bluejay.result(args.id, wait=_patience(args)))
-    terminal.document(result.as_dict())
+        result = bluejay.result(args.id, wait=_patience(args))
+    terminal.document(result.as_dict(strict=args.strict))
     show_result(result, terminal)
     if args.html:
         report = {**result.raw, "simulation_result_id": args.id}
@@ -89,8 +88,7 @@ def result_for(simulation_result_id: str, place: str) -> dict[str, Any]:
     """
     if place == ASK:
         with _client() as bluejay:
-            result: CallResult = _read(lambda: bluejay.result(simulation_result_id))
-            return result.as_dict()
+            return bluejay.result(simulation_result_id).as_dict()
     try:
         found = json.loads(Path(place).read_bytes())
     except (OSError, ValueError) as error:
@@ -108,29 +106,16 @@ def _run_results(args: argparse.Namespace, terminal: Terminal) -> int:
     if (args.id is None) == (args.calls is None):
         raise Problem("which run?", "give either a RUN_ID or --calls FILE", exit_code=2)
     with _client() as bluejay:
-        run = _read(lambda: _run_of(args, bluejay))
-    failures = run.failures(strict=args.strict)
-    terminal.document({**run.as_dict(), "failures": failures})
-    _show_run(run, failures, terminal)
-    return 1 if failures else 0
+        run = _run_of(args, bluejay)
+    terminal.document(run.as_dict(strict=args.strict))
+    _show_run(run, terminal, strict=args.strict)
+    return 1 if run.failures(strict=args.strict) else 0
 
 
 def _client() -> Bluejay:
-    try:
-        if Settings.load().api_key is None:  # first: a client without a key warns that it cannot deliver
-            raise Problem("BLUEJAY_API_KEY is not set", "export the key of the account that ran the call", exit_code=2)
-        return Bluejay(spool=False)
-    except ConfigurationError as error:
-        raise Problem(f"{error.setting} {error.reason}", error.remedy, exit_code=2) from None
-
-
-def _read(read: Any) -> Any:
-    try:
-        return read()
-    except ResultError as error:
-        raise Problem(f"{error.what} {error.reason}", error.remedy) from None
-    except ConfigurationError as error:
-        raise Problem(f"{error.setting} {error.reason}", error.remedy, exit_code=2) from None
+    if Settings.load().api_key is None:  # first: a client without a key warns that it cannot deliver
+        raise Problem("BLUEJAY_API_KEY is not set", "export the key of the account that ran the call", exit_code=2)
+    return Bluejay(spool=False)
 
 
 def _patience(args: argparse.Namespace) -> float:
@@ -221,20 +206,19 @@ def _show_evaluation(evaluation: dict[str, Any], terminal: Terminal) -> None:
             terminal.wrapped(f"  {key.replace('_', ' '):<26}", words)
     if evaluation.get("call_summary"):
         terminal.wrapped(f"  {'summary':<26}", str(evaluation["call_summary"]))
-    for metric in evaluation.get("custom_metrics") or []:
-        if isinstance(metric, dict):
-            words = ": ".join(str(metric[key]) for key in ("response_value", "reasoning") if metric.get(key))
-            terminal.wrapped(f"  {metric.get('name')!s:<26}", words)
+    for metric in dicts_in(evaluation.get("custom_metrics")):
+        words = ": ".join(str(metric[key]) for key in ("response_value", "reasoning") if metric.get(key))
+        terminal.wrapped(f"  {clean(str(metric.get('name'))):<26}", words)
 
 
-def _show_run(run: RunResult, failures: list[str], terminal: Terminal) -> None:
+def _show_run(run: RunResult, terminal: Terminal, *, strict: bool) -> None:
     for call in run.calls:
-        bad = call.failures()
+        bad = call.failures(strict=strict)
         mark = terminal.paint("failed" if bad else "passed", "red" if bad else "green")
         terminal.say(f"{mark}  call {clean(call.simulation_result_id)}: {clean(call.status or 'no status')}")
-    for reason in failures:
+    for reason in run.failures(strict=strict):
         terminal.wrapped("  ", reason)
-    good = sum(not call.failures() for call in run.calls)
+    good = sum(not call.failures(strict=strict) for call in run.calls)
     waits = "" if run.final or not run.calls else "; the platform is not done yet: --wait waits for it"
     terminal.say(f"{good} of {len(run.calls)} calls passed{waits}")
 

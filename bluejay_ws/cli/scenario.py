@@ -10,7 +10,6 @@ from bluejay_ws.cli.arguments import new_parser
 from bluejay_ws.cli.show import load
 from bluejay_ws.cli.terminal import Problem, Terminal
 from bluejay_ws.delivery import admin as outbox
-from bluejay_ws.exceptions import SpoolError
 from bluejay_ws.settings import Settings, default_spool
 from bluejay_ws.testing.scenarios import Scenario, from_report
 
@@ -60,9 +59,5 @@ def _report(args: argparse.Namespace) -> dict[str, Any]:
     if path.exists():
         return load(path)
     directory = Settings.load(spool=args.spool).spool or default_spool()
-    try:
-        name = outbox.find(directory, args.report)[0]
-        found: dict[str, Any] = json.loads(outbox.export(directory, name))
-    except SpoolError as error:
-        raise Problem(f"{error.path} {error.reason}", error.remedy, exit_code=2) from None
+    found: dict[str, Any] = json.loads(outbox.export(directory, outbox.find(directory, args.report)[0]))
     return found

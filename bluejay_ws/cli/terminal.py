@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from rich.console import Console
 
-__all__ = ["Problem", "ReaderLeftError", "Terminal", "clean", "plural"]
+__all__ = ["Problem", "ReaderLeftError", "Terminal", "check_writable", "clean", "plural", "writing"]
 
 STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 NARROWEST, WIDEST = 40, 100
@@ -225,6 +226,30 @@ class Terminal:
             raise ReaderLeftError from None  # an OSError would be taken for the agent's
         except OSError as error:
             raise ReaderLeftError((error.strerror or "unknown").lower()) from None
+
+
+@contextlib.contextmanager
+def writing() -> Iterator[None]:
+    """Say as a `Problem` that a file cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        reason = (error.strerror or "unknown").lower()
+        raise Problem(f"cannot write {str(error.filename)!r}: {reason}", exit_code=2) from None
+
+
+def check_writable(*paths: Path | None) -> None:
+    """Try the files of results before the work that ends in them; None stands for a file that is not wanted.
+
+    Raises:
+        Problem: one cannot be written.
+    """
+    for path in filter(None, paths):
+        with writing():
+            existed = path.exists()
+            path.open("ab").close()
+            if not existed:
+                path.unlink()
 
 
 def clean(text: str) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from bluejay_ws.delivery.files import HELD, LIVE, PARKED, READY, SENDING, SENT, GoneError, LockedFile, Name, shard_of
 from bluejay_ws.delivery.processlock import lives
-from bluejay_ws.delivery.spool import APART, names_in, places_in, shards_in
+from bluejay_ws.delivery.spool import APART, DELETE_APART, SEND_APART, names_in, places_in, shards_in
 from bluejay_ws.exceptions import SpoolError
 from bluejay_ws.stats import Counters
 from bluejay_ws.wire import journal
@@ -37,9 +37,6 @@ __all__ = [
 
 WAITING = (READY, SENDING, HELD, PARKED)
 LOOKS = 3  # at a directory whose files are renamed meanwhile
-
-SEND_APART = "bluejay-ws outbox deliver --kept-apart"
-DELETE_APART = "bluejay-ws outbox delete --kept-apart --yes"
 
 _WORDS = {LIVE: "live", READY: "waiting", SENDING: "waiting", HELD: "held", PARKED: "parked", SENT: "delivered"}
 

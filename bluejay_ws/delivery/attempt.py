@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from bluejay_ws.delivery.outcomes import (
     Answer,
@@ -27,19 +26,18 @@ from bluejay_ws.delivery.outcomes import (
     decide_look,
     read_result,
 )
-from bluejay_ws.delivery.store import Lease, Report
+from bluejay_ws.delivery.store import Lease, Part, Report
 from bluejay_ws.log import say, say_seldom
 from bluejay_ws.wire import journal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
-    from bluejay_ws.delivery.store import Store, StoredReport
+    from bluejay_ws.delivery.store import Store
     from bluejay_ws.settings import Settings
     from bluejay_ws.stats import Counters
-    from bluejay_ws.wire.journal import CallFacts
 
-__all__ = ["Attempts", "Delivery", "Exchange", "Move", "Part"]
+__all__ = ["Attempts", "Delivery", "Exchange", "Move"]
 
 OTHERS_WAIT = 0.5
 CALL_WAIT = 1.0
@@ -51,45 +49,12 @@ ALREADY = "already_delivered"
 LOCAL_ID = "local_id"
 
 
-_WORD = re.compile(r"[a-z0-9_.]{1,64}", re.ASCII)
-
-
 class Move(Enum):
     """What may be done next for a delivery."""
 
     SEND = "send"
     READ_BACK = "read_back"
     WAIT = "wait"
-
-
-@dataclass(slots=True)
-class Part:
-    """One connection's share in an attempt.
-
-    Args:
-        report_id: of the connection.
-        state: where it stands.
-        facts: what its lines say of the call, and its items.
-        noted: what was noted last of its delivery.
-        report: the report where only memory has it.
-    """
-
-    report_id: str
-    state: State
-    facts: CallFacts
-    noted: Mapping[str, Any]
-    report: Report | None = None
-
-    @property
-    def reason(self) -> str:
-        """Why it is held; nothing where the store says anything but a word of ours, which goes into log lines."""
-        outcome = self.noted.get("outcome")
-        return outcome if isinstance(outcome, str) and _WORD.fullmatch(outcome) else ""
-
-    @property
-    def released(self) -> bool:
-        """Whether a person said to send it whatever has been sent before."""
-        return self.noted.get("released") is True
 
 
 @dataclass(slots=True, eq=False)
@@ -132,14 +97,14 @@ class Delivery:
     pinned: bool = False
     ticket: int = 0
 
-    def parts(self, stored: Sequence[StoredReport]) -> list[Part]:
+    def parts(self, stored: Sequence[Part]) -> list[Part]:
         """Return every share of the call, in order; what memory holds is whole, and what it knows counts."""
         parts = [self._in_memory(report) for report in self.reports.values() if report.bodies is not None]
         here = {part.report_id for part in parts}
         for one in stored:
             if one.report_id not in here:
-                state = self.states.get(one.report_id, one.state)
-                parts.append(Part(one.report_id, state, one.facts, one.noted))
+                one.state = self.states.get(one.report_id, one.state)
+                parts.append(one)
         parts.sort(key=lambda part: (part.facts.started_at, part.report_id))
         self._restore(parts)
         return parts

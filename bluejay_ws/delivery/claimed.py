@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from bluejay_ws.delivery.attempt import Delivery
 from bluejay_ws.delivery.outcomes import Answer, Failure, History, Phase, Platform, State
-from bluejay_ws.delivery.store import Lease, MemoryStore, StoredReport
+from bluejay_ws.delivery.store import Lease, MemoryStore, Part
 from bluejay_ws.wire import journal
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class ClaimedLease(Lease):
                 self._empty.append(report.report_id)
             else:
                 facts = journal.facts(parsed.bodies)
-                self.reports.append(StoredReport(report.report_id, state, facts, noted))
+                self.reports.append(Part(report.report_id, state, facts, noted))
 
     def mark(self, report_id: str, state: State, note: Mapping[str, object]) -> bool:
         """Note where a report stands; the database hears of it with the settlement."""

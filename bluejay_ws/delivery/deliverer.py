@@ -84,6 +84,7 @@ class Deliverer:
         self._look_every = look_every
         self._listener = Listener(url, self._woken)
         self._holder = uuid.uuid4()
+        self._asked = self._outbox()
         self._stop = threading.Event()
         self._ready = threading.Condition()
         self._calls = 0
@@ -119,6 +120,7 @@ class Deliverer:
             outbox = self._outbox()
             outbox.link = link
             outbox.check()
+            outbox.renew([], self._lease)  # changes nothing: a role that may only hand over is told so now
             self._measure(outbox)
         self._missing = [self._listener.run, *([self._work] * self._workers)]
         if not self._start(self._mind):
@@ -153,18 +155,17 @@ class Deliverer:
         until = time.monotonic() + seconds
         for thread in self._threads:
             thread.join(max(0.0, until - time.monotonic()))
+        self._asked.link.close()
         if self._verifier is not None:
             self._verifier.close()
 
     def waiting(self) -> dict[str, int]:
-        """Return what the database counts.
+        """Return what the database counts, but for what is delivered. For the thread that calls `start` and `stop`.
 
         Raises:
             SpoolError: it cannot be read.
         """
-        outbox = self._outbox()
-        with outbox.link:
-            return outbox.counts()
+        return self._asked.counts(delivered=False)
 
     @property
     def unverified(self) -> int:

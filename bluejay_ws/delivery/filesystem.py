@@ -44,10 +44,7 @@ def check(directory: Path, *, mounts: Path = MOUNTS) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         facts = directory.stat()
     except OSError as error:
-        if error.errno == errno.ENOSPC and out_of_inodes(_nearest(directory)):
-            reason = "cannot be made: its file system has no free inodes (df -i tells)"
-            raise SpoolError(str(directory), reason, "remove files there, or " + _LOCAL) from error
-        _refuse(directory, error)
+        _refuse(directory, error, "made")
     if facts.st_uid != os.geteuid():
         raise SpoolError(str(directory), f"belongs to user {facts.st_uid}, not to us", _ELSEWHERE)
     if stat.S_IMODE(facts.st_mode) & 0o077:
@@ -59,11 +56,8 @@ def check(directory: Path, *, mounts: Path = MOUNTS) -> None:
     try:
         _try_out(directory)
     except OSError as error:
-        if error.errno == errno.ENOSPC and out_of_inodes(directory):
-            reason = "cannot be used: its file system has no free inodes (df -i tells)"
-            raise SpoolError(str(directory), reason, "remove files there, or " + _LOCAL) from error
-        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
-            _refuse(directory, error)
+        if error.errno != errno.EDQUOT and (error.errno != errno.ENOSPC or out_of_inodes(directory)):
+            _refuse(directory, error, "used")
 
 
 def out_of_inodes(directory: Path) -> bool:
@@ -80,7 +74,10 @@ def _nearest(directory: Path) -> Path:
     return next((path for path in (directory, *directory.parents) if path.exists()), directory)
 
 
-def _refuse(directory: Path, error: OSError) -> NoReturn:
+def _refuse(directory: Path, error: OSError, verb: str) -> NoReturn:
+    if error.errno == errno.ENOSPC and out_of_inodes(_nearest(directory)):
+        reason = f"cannot be {verb}: its file system has no free inodes (df -i tells)"
+        raise SpoolError(str(directory), reason, "remove files there, or " + _LOCAL) from error
     reason = (error.strerror or type(error).__name__).lower()
     raise SpoolError(str(directory), f"cannot be used: {reason}", _ELSEWHERE) from error
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SCHEMA",
+    "AwayError",
     "ClaimedCall",
     "ClaimedReport",
     "Link",
@@ -52,6 +53,9 @@ STATEMENT_SECONDS = 20.0
 CHANNEL = "bluejay_ws"
 TIDY_BATCH = 5_000
 _NUMBER = re.compile(r"([0-9]{4})_[a-z_]+\.sql")
+_HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[^:,\[\]]*)(?::[0-9]*)?"
+_HOSTS = re.compile(f"{_HOST}(?:,{_HOST})*")
+_NO_URL = "postgresql://(not a URL)"
 _ROLE = re.compile(r"[A-Za-z_][A-Za-z0-9_$]{0,62}")
 
 
@@ -78,11 +82,12 @@ def shown(url: str) -> str:
     """Return the URL without user, password and options: fit for messages and logs."""
     try:
         parts = urlsplit(url)
-        host = parts.hostname or "localhost"
-        port = f":{parts.port}" if parts.port else ""
     except ValueError:
-        return "postgresql://(not a URL)"
-    return f"postgresql://{unquote(host)}{port}{parts.path}"
+        return _NO_URL
+    _, user, hosts = parts.netloc.rpartition("@")
+    if _HOSTS.fullmatch(hosts) is None or ("@" in url and not user):  # a part of the password may be anywhere in it
+        return _NO_URL
+    return f"postgresql://{unquote(hosts) or 'localhost'}{parts.path}"
 
 
 # -- connecting ---------------------------------------------------------------------------------------------------
@@ -126,6 +131,8 @@ def connect(url: str) -> psycopg.Connection[Any]:
         remedy = "write it like postgresql://user:password@host:5432/database"
         raise ConfigurationError("spool", "is not a PostgreSQL URL that can be read", remedy) from None
     except (driver.Error, UnicodeError) as error:
+        if "invalid port number" in str(error):
+            raise ConfigurationError("spool", "has a port that is none", "use one from 1 to 65535") from None
         raise explain(error, url) from None
     return connection
 
@@ -137,7 +144,10 @@ _BY_STATE = {
     "42P01": ("has no outbox", "make it: bluejay-ws migrate --spool URL"),
     "42883": ("has an outbox of an older version", "bring it up to date: bluejay-ws migrate --spool URL"),
     "42703": ("has an outbox of another version", "bring it up to date: bluejay-ws migrate --spool URL"),
-    "42501": ("does not allow this role to do that", "grant it: bluejay-ws migrate --spool URL --deliverer ROLE"),
+    "42501": (
+        "does not allow this role to do that",
+        "grant it: bluejay-ws migrate --spool URL, and --agent ROLE or --deliverer ROLE",
+    ),
     "53300": ("has no connection left", "raise max_connections, or put PgBouncer in front of it"),
     "53": ("is out of a resource (disk, memory)", "see its log; until then reports stay in local files"),
     "25006": ("is read-only: a standby", "point the URL to the primary (target_session_attrs=read-write)"),
@@ -154,7 +164,12 @@ _BY_WORDS = (
     (r"query_wait_timeout|pool_size|client_login_timeout", "08P01"),
     (r"terminating connection|shutting down|starting up|recovery mode|server closed the connection", "57P"),
 )
+_PASSES = ("57P", "53", "40", "08P01")
 _UNREACHED = ("cannot be reached", "check host and port in the URL, and that the database runs")
+
+
+class AwayError(SpoolError):
+    """The database cannot be used now: whoever tries again may be luckier."""
 
 
 def explain(error: Exception, url: str) -> SpoolError:
@@ -162,11 +177,11 @@ def explain(error: Exception, url: str) -> SpoolError:
     state = getattr(error, "sqlstate", None) or _state_of(str(error))
     for length in (5, 3, 2):
         if state[:length] in _BY_STATE:
-            reason, remedy = _BY_STATE[state[:length]]
-            return SpoolError(shown(url), reason, remedy)
+            kind = AwayError if state.startswith(_PASSES) else SpoolError
+            return kind(shown(url), *_BY_STATE[state[:length]])
     if state:
         return SpoolError(shown(url), f"refuses a statement (SQLSTATE {state})", "report this, with the number")
-    return SpoolError(shown(url), *_UNREACHED)
+    return AwayError(shown(url), *_UNREACHED)
 
 
 def _state_of(words: str) -> str:
@@ -541,10 +556,16 @@ class Outbox:
         ((count,),) = self.link.rows(sql, delivered_days * 86_400, parked_days * 86_400, TIDY_BATCH)
         return int(count)
 
-    def counts(self) -> dict[str, int]:
-        """Return how many calls there are in each state, and how many reports go on, are lost, held or late."""
+    def counts(self, *, delivered: bool = True) -> dict[str, int]:
+        """Return how many calls there are in each state, and how many reports go on, are held or late.
+
+        Args:
+            delivered: count those too; of a million that takes a second.
+        """
+        among = "" if delivered else " and (state in ('waiting', 'sending') or state in ('held', 'parked'))"
         calls = self.link.rows(
-            "select state, count(*) from bluejay_ws.calls where destination = %s group by state", self.destination
+            f"select state, count(*) from bluejay_ws.calls where destination = %s{among} group by state",  # noqa: S608
+            self.destination,
         )
         reports = self.link.rows(
             "select state, count(*) from bluejay_ws.reports where destination = %s"

@@ -15,9 +15,10 @@ from bluejay_ws.wire import journal
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["Health", "PostgresAdmin"]
+__all__ = ["MOST", "Health", "PostgresAdmin"]
 
-MOST = 1_000
+MOST = 2_000
+"""So many reports are listed, at the most."""
 MOST_READ = 100
 SILENT_SECONDS = 30.0
 SKEW_SECONDS = 5.0
@@ -71,7 +72,9 @@ class PostgresAdmin:
         return shown(self._url)
 
     def entries(self, *, states: Sequence[str] = WAITING) -> list[Entry]:
-        """Return what is in the outbox, oldest first, at most a thousand; of many the items are not counted.
+        """Return what is in the outbox, at most `MOST`, the oldest first and delivered ones last.
+
+        Where there are more than a hundred, their items are not counted.
 
         Raises:
             SpoolError: the database cannot be used.
@@ -81,7 +84,7 @@ class PostgresAdmin:
             " extract(epoch from clock_timestamp() - coalesce(report.sealed_at, report.opened_at))::float8 as age,"
             f" report.received, {_REASON}, coalesce(call.detail, ''), coalesce((call.history ->> 'attempts')::int, 0)"
             f" {_FROM} where report.state <> 'delivered' or %s) as entry"
-            " where state = any (%s) order by age desc limit %s",
+            " where state = any (%s) order by state = 'sent', age desc limit %s",
             *(SENT in states, list(states), MOST),
         )
         journals = self._journals([row[0] for row in rows]) if len(rows) <= MOST_READ else {}
@@ -130,12 +133,15 @@ class PostgresAdmin:
             SpoolError: it is neither held nor parked, or the id of its call is used up.
         """
         self._check(name, HELD, PARKED)
-        changed = self._rows(
+        changed = self._rows(  # with the first report of a call all of them go: for the others it is done already
+            "with report as (select destination, identity from bluejay_ws.reports"
+            " where report_id = %s and state in ('sealed', 'lost')), changed as ("
             "update bluejay_ws.calls as call set state = case call.state when 'held' then 'sending' else 'waiting' end,"
             " history = case call.state when 'held' then '{\"unsure\": true}'::jsonb else '{}'::jsonb end,"
-            " next_at = clock_timestamp(), holder = null from bluejay_ws.reports as report"
-            " where report.report_id = %s and report.state in ('sealed', 'lost') and call.identity = report.identity"
-            " and call.destination = report.destination and call.state in ('held', 'parked') returning call.state",
+            " next_at = clock_timestamp(), holder = null from report where call.identity = report.identity"
+            " and call.destination = report.destination and call.state in ('held', 'parked'))"
+            " select 1 from report join bluejay_ws.calls as call using (destination, identity)"
+            " where call.state <> 'delivered'",
             name.report_id,
         )
         if not changed:
@@ -152,12 +158,16 @@ class PostgresAdmin:
         """
         self._check(name, HELD, PARKED)
         changed = self._rows(
-            "with report as (update bluejay_ws.reports set state = case state when 'lost' then 'lost' else 'sealed' end"
-            " where report_id = %s and state in ('held', 'late', 'sealed', 'lost') and identity is not null"
-            " returning destination, identity)"
-            " update bluejay_ws.calls as call set state = 'waiting', history = '{\"released\": true}',"
+            "with report as (select report_id, state, destination, identity from bluejay_ws.reports"
+            " where report_id = %s and state in ('held', 'late', 'sealed', 'lost')), changed as ("
+            "update bluejay_ws.calls as call set state = 'waiting', history = '{\"released\": true}',"
             " next_at = clock_timestamp(), holder = null from report where call.destination = report.destination"
-            " and call.identity = report.identity and call.state <> 'sending' returning call.identity",
+            " and call.identity = report.identity and call.state <> 'sending' returning report.report_id), sealed as ("
+            "update bluejay_ws.reports as report set state = case state when 'lost' then 'lost' else 'sealed' end"
+            " from changed where report.report_id = changed.report_id)"
+            " select 1 from report where exists (select from changed) or state in ('sealed', 'lost')"
+            " and exists (select from bluejay_ws.calls as call where call.destination = report.destination"
+            " and call.identity = report.identity and call.history ->> 'released' = 'true')",  # it goes with another
             name.report_id,
         )
         if not changed:

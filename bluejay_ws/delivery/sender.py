@@ -48,7 +48,7 @@ SYNC_EVERY = 1.0
 TIDY_EVERY = 30.0
 RECOVER_EVERY = 30.0
 UNTOUCHED = 60.0
-POLL = 0.01
+FIRST_POLL, POLL = 0.001, 0.01  # most reports are accepted within milliseconds
 WATCH_POLL = 0.5
 TRY_AGAIN = 1.0
 
@@ -182,7 +182,7 @@ class Sender:
 
     def _hurry(self, until: float, useless: Callable[[], bool], *, first: Callable[[], object] = lambda: None) -> None:
         """Wait until nothing is undelivered, or waiting is of no use; what can be tried again is, each second."""
-        tried_at = float("-inf")
+        tried_at, pause = float("-inf"), FIRST_POLL
         while self._queue.pending and self._clock() < until:
             if self._clock() - tried_at >= TRY_AGAIN:
                 tried_at = self._clock()
@@ -190,7 +190,8 @@ class Sender:
                 self._queue.pull_in()
             if useless():
                 return
-            time.sleep(POLL)
+            time.sleep(pause)
+            pause = min(POLL, pause * 2)
 
     def close(self, timeout: float) -> bool:
         """Flush, then end the threads. A later report starts them again; twice is allowed.
@@ -249,17 +250,16 @@ class Sender:
         finishing = self._finisher.start()
         with self._lock:
             if self._workers is None:
-                workers = Workers(
-                    self._queue,
-                    make_client=self._make_client,
-                    chores=self._chores(),
-                    clock=self._clock,
-                    counters=self._counters,
-                )
+                workers = self._new_workers(self._chores())
                 if not workers.start():
                     return False
                 self._workers = workers
         return self._start_exit_watch() and finishing
+
+    def _new_workers(self, chores: list[Chore]) -> Workers:
+        return Workers(
+            self._queue, make_client=self._make_client, chores=chores, clock=self._clock, counters=self._counters
+        )
 
     def _try_again_later(self) -> None:
         """Try again in a second, on this thread's event loop if there is one: starting a thread takes microseconds."""
@@ -353,11 +353,8 @@ class Sender:
         from bluejay_ws.delivery.http import STEPS  # noqa: PLC0415 - see _http_client
 
         self._timeout = min(self._timeout, max(0.1, (until - self._clock()) / STEPS))  # no other thread ends one
-        here = Workers(
-            self._queue, make_client=self._make_client, chores=(), clock=self._clock, counters=self._counters
-        )
         try:
-            here.work_here(until)
+            self._new_workers([]).work_here(until)
         finally:
             self._timeout = self._settings.timeout
 

@@ -34,7 +34,7 @@ from bluejay_ws.delivery.files import (
 )
 from bluejay_ws.delivery.livefile import LiveFile, OpenFiles
 from bluejay_ws.delivery.outcomes import State
-from bluejay_ws.delivery.store import Found, Lease, Store, StoredReport
+from bluejay_ws.delivery.store import Found, Lease, Part, Store
 from bluejay_ws.log import say
 from bluejay_ws.wire import journal
 
@@ -45,10 +45,12 @@ if TYPE_CHECKING:
     from bluejay_ws.delivery.store import Report
     from bluejay_ws.stats import Counters
 
-__all__ = ["APART", "FileLease", "Spool", "names_in", "places_in"]
+__all__ = ["APART", "DELETE_APART", "SEND_APART", "FileLease", "Spool", "names_in", "places_in"]
 
 APART = "kept-apart"
 """The place of what was recorded for no platform: without a key, or by a test. Nothing leaves it by itself."""
+SEND_APART = "bluejay-ws outbox deliver --kept-apart"
+DELETE_APART = "bluejay-ws outbox delete --kept-apart --yes"
 
 TOMBSTONE_SECONDS = 24 * 3600.0
 TOMBSTONES = 2_000
@@ -191,7 +193,7 @@ class FileLease(Lease):
             self.parked |= {file.name.report_id}
         else:
             report_id = file.name.report_id
-            self.reports.append(StoredReport(report_id, state, file.facts, noted))
+            self.reports.append(Part(report_id, state, file.facts, noted))
 
     def mark(self, report_id: str, state: State, note: Mapping[str, object]) -> bool:
         """Write down where a report stands; see `Lease.mark`."""

@@ -6,6 +6,7 @@ a store that cannot write something down says so, and nothing changes by that.
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
 
     from bluejay_ws.wire.journal import CallFacts
 
-__all__ = ["Found", "Lease", "LiveReport", "MemoryStore", "Report", "Store", "StoredReport"]
+__all__ = ["Found", "Lease", "LiveReport", "MemoryStore", "Part", "Report", "Store"]
+
+
+_WORD = re.compile(r"[a-z0-9_.]{1,64}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,21 +68,34 @@ class Found:
     wait: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class StoredReport:
-    """One connection's share of a call, as a lease finds it.
+@dataclass(slots=True)
+class Part:
+    """One connection's share of a call.
 
     Args:
         report_id: of the connection.
-        state: as it was written down last.
+        state: where it stands: as it was written down last, then as the attempt brings it.
         facts: what its lines say of the call, and its items.
         noted: what was noted last of its delivery.
+        report: the report where only memory has it.
     """
 
     report_id: str
     state: State
     facts: CallFacts
     noted: Mapping[str, Any]
+    report: Report | None = None
+
+    @property
+    def reason(self) -> str:
+        """Why it is held; nothing where the store says anything but a word of ours, which goes into log lines."""
+        outcome = self.noted.get("outcome")
+        return outcome if isinstance(outcome, str) and _WORD.fullmatch(outcome) else ""
+
+    @property
+    def released(self) -> bool:
+        """Whether a person said to send it whatever has been sent before."""
+        return self.noted.get("released") is True
 
 
 class LiveReport(Protocol):
@@ -117,7 +134,7 @@ class Lease:
     """
 
     def __init__(self) -> None:
-        self.reports: list[StoredReport] = []
+        self.reports: list[Part] = []
         self.delivered: frozenset[str] = frozenset()
         self.parked: frozenset[str] = frozenset()
         self.live = False

@@ -264,6 +264,10 @@ class ChirpObserver:
             return False
         return self._heard.agent.onsets > 0 or self._heard.agent.bytes >= MUTE_MS * BYTES_PER_MS
 
+    def speaks_until(self) -> float:
+        """Return when the last speech that the agent has sent is heard to its end; 0 before any."""
+        return 0.0 if self._heard is None else self._heard.agent.loud_until
+
     # -- the end ------------------------------------------------------------------------------------------------------
 
     def close(self, at_ms: float) -> None:

@@ -24,13 +24,13 @@ PAUSE_MS = 300.0
 """Speech that is quiet for this long has ended with its last loud piece."""
 LEAST_LEVEL = 220.0
 """Nothing below this is speech: hold noise has levels of 60 to 150, breathing little more."""
-ABOVE_FLOOR = 1.75
+ABOVE_FLOOR = 1.6
 """Speech begins louder than the noise floor by this factor."""
 SOFT_LEVEL = 180.0
 """Right before and after what is loud, speech may be soft: louder than this where the noise is not known,"""
 SOFT_LEAST = 60.0
 """or than this where it is,"""
-SOFT_ABOVE_FLOOR = 1.4
+SOFT_ABOVE_FLOOR = 1.3
 """and louder than the noise floor by this factor."""
 SOFT_GAP_MS = 25.0
 """What is soft goes on with speech only right behind it: after a pause, it may be noise that has become louder."""

@@ -34,6 +34,7 @@ class DeepgramTap(Tap):
         self._user: Speech | None = None
         self._begun = 0
         self._said: _Sentences | None = None
+        self._cut_said: _Sentences | None = None
         self._injected: list[str] = []
         self._stale = False  # what still comes of a reply that was cut is not heard
         self._answered_since = False  # the agent has spoken since the caller began: nothing was said
@@ -79,7 +80,7 @@ class DeepgramTap(Tap):
         self._interrupted(said.reply.key)
         self._cut(said.reply)
         self._tell_sentences(said)
-        self._said = None
+        self._said, self._cut_said = None, said
         self._stale = not said.reply.final
 
     def _drop_unsaid(self, said: _Sentences) -> None:
@@ -154,8 +155,9 @@ class DeepgramTap(Tap):
 
     def _tell_agent(self, reply: Reply) -> None:
         """Leave it to the sentences; called as audio begins, as a reply is cut, and at the end."""
-        if self._said is not None and self._said.reply is reply:
-            self._tell_sentences(self._said)
+        for said in (self._said, self._cut_said):
+            if said is not None and said.reply is reply:
+                self._tell_sentences(said)
 
     def _tell_sentences(self, said: _Sentences) -> None:
         reply = said.reply

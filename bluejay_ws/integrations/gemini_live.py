@@ -135,7 +135,7 @@ class GeminiLiveTap(Tap):
             self._place_speech(speech, piece)
         speech.text = _joined(speech.text, text, whole=finished)
         speech.final = finished
-        if speech.said is not None or speech.final or self._agent is not None:
+        if speech.said is not None or speech.final or self._agent is not None or self._hears:
             self._tell_user(speech)
 
     def _place_speech(self, speech: Speech, piece: dict[str, Any]) -> None:

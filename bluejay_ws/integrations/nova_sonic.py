@@ -146,8 +146,7 @@ class NovaSonicTap(Tap):
             if reply.start is not None and reply.plays_from <= self._now():
                 self._cut(reply)
             else:
-                reply.heard_ms = 0.0
-                self._tell_agent(reply)
+                self._cut(reply, 0.0)
 
     def _unheard(self, reply: Reply) -> bool:
         return reply.start is not None and reply.plays_from + reply.audio_ms > self._now()

@@ -41,6 +41,8 @@ BREAK_MS = 10_000.0
 """The words of a caller who breaks in come at most so much later."""
 ASK_AGAIN_MS = 200
 """So often it is asked whether the call's frames are observed, until they are."""
+AHEAD_MS = 300.0
+"""If the agent has sent so much more than the provider takes for heard, the caller hears it."""
 MOMENTS = 4_096
 """So many moments of the audio that was sent are kept; of the older half, every second goes when there are more."""
 _GROWTH = 3.0
@@ -106,6 +108,7 @@ class Tap:
         self._hears = False
         self._asked_at = float(-ASK_AGAIN_MS)
         self._sent_before_reply = 0.0  # of the input clock, as the newest reply began
+        self._cut_now: list[Reply] = []  # what a caller has just broken in on
         self._broken_in_at: float | None = None  # by the caller, whose words are still to come
         if recorder.active:
             _CONNECTIONS.setdefault(recorder, []).append(self)
@@ -190,9 +193,19 @@ class Tap:
     def _finish(self) -> None:
         for speech in self._speeches.values():
             self._tell_user(speech)
+        self._cut_is_over()
         for reply in self._replies.values():
+            self._may_be_cut_short(reply)
             self._tell_agent(reply)
         self._tell_usage()
+
+    def _may_be_cut_short(self, reply: Reply) -> None:
+        """The call ends: what the agent had not sent yet is not heard."""
+        until, end = self._speaks_until(), reply.plays_from + reply.audio_ms
+        if until is None or reply.start is None or reply.heard_ms is not None or self._now() >= end:
+            return  # if it could be sent to its end, it was, and is silent there
+        if reply.plays_from < until < end - AHEAD_MS:
+            reply.heard_ms = until - reply.plays_from
 
     def _now(self) -> float:
         return self.recorder.offset_ms()
@@ -328,6 +341,7 @@ class Tap:
         self._plays_until = reply.plays_from + reply.audio_ms
 
     def _reply_begins(self, reply: Reply) -> None:
+        self._cut_is_over()
         reply.plays_from = max(float(self._now()), self._plays_until)
         reply.start = self._stamp(reply.plays_from)
         self._sent_before_reply = self.input.position_ms
@@ -373,7 +387,7 @@ class Tap:
     def _record(self, reply: Reply, text: str, ms: float) -> None:
         reply.told = text, ms
         if reply.start is None or self._observed():
-            reply.said = self.recorder.agent_said(text, audio_ms=round(ms) or None, filler=reply.filler)
+            reply.said = self.recorder.agent_said(text, filler=reply.filler)
         else:
             start = reply.start
             reply.said = self.recorder.agent_said(
@@ -397,7 +411,33 @@ class Tap:
                 return
         reply.heard_ms = max(0.0, heard_ms)
         self._plays_until = self._now()
+        self._cut_now.append(reply)
+        self._heard_all_the_same(reply)
         self._tell_agent(reply)
+
+    def _heard_all_the_same(self, reply: Reply) -> None:
+        """Take it that what the agent sent of a reply that was cut is heard, if the call's frames tell so.
+
+        Agents send ahead of what is heard, or stop late; and nothing takes back what they sent.
+        """
+        until, heard_ms = self._speaks_until(), reply.heard_ms
+        if until is None or heard_ms is None or not reply.audio_ms:
+            return
+        if until - reply.plays_from - heard_ms > AHEAD_MS:
+            reply.heard_ms = until - reply.plays_from
+            self._plays_until = max(self._plays_until, until)
+
+    def _speaks_until(self) -> float | None:
+        """Return when what the agent has sent is heard to its end; None where no frames are observed."""
+        until: Callable[[], float] | None = getattr(self.recorder.heard, "speaks_until", None)
+        return until() if until is not None and self._observed() else None
+
+    def _cut_is_over(self) -> None:
+        """Say for the last time what was heard of what was cut: another reply begins, or the call ends."""
+        over, self._cut_now = self._cut_now, []
+        for reply in over:
+            self._heard_all_the_same(reply)
+            self._tell_agent(reply)
 
     def _drop_unheard(self, reply: Reply) -> None:
         """Take it that a reply without audio was never heard; for providers whose audio comes in their messages."""

@@ -40,8 +40,8 @@ _SHUTDOWN = frozenset({"lifespan.shutdown.complete", "lifespan.shutdown.failed"}
 _UNKNOWN = {"close_code": 1005, "close_reason": "", "closed_by": "unknown"}
 _LOST = {"close_code": ABNORMAL, "close_reason": "", "closed_by": "nobody"}
 _CLOSED = frozenset({"LOCAL_CLOSING", "REMOTE_CLOSING", "CLOSED"})  # states of a wsproto connection
-# How long a server that keeps quiet of lost connections is given to say so.
-_ASK = 0.02
+# How long a server that keeps quiet of lost connections is given to say so: twice, as the machine may have stood still.
+_ASK = 0.03
 
 
 class BluejayMiddleware:
@@ -257,8 +257,9 @@ class AsgiConnection(Watched):
                     self._learn(message)
             elif type(server).__module__.startswith("granian"):
                 asking = asyncio.ensure_future(self._receive())
-                done, _ = await asyncio.wait({asking}, timeout=_ASK)
-                if done:
+                for _ in range(2):
+                    await asyncio.wait({asking}, timeout=_ASK)
+                if asking.done():
                     self._learn(asking.result())
                 else:
                     asking.cancel()

@@ -6,12 +6,12 @@ import contextlib
 import sys
 import threading
 import time
-from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from bluejay_ws.testing.virtual_time import VirtualTimeLoop
 
@@ -59,9 +59,10 @@ def _clock(real: Callable[[], Any], unit: float, loop: VirtualTimeLoop) -> Calla
 
 
 def _names(directory: Path) -> Iterator[tuple[ModuleType, str, Any]]:
+    below = str(directory).rstrip("/") + "/"
     for module in list(sys.modules.values()):
-        path = Path(getattr(module, "__file__", None) or "/")
-        if path.is_relative_to(directory) and "site-packages" not in path.parts:
+        path = str(getattr(module, "__file__", None))
+        if path.startswith(below) and "/site-packages/" not in path:
             for name, value in list(vars(module).items()):
                 yield module, name, value
 

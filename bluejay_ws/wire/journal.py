@@ -426,9 +426,9 @@ def _with_output_cut(encoded: bytes, limit: int) -> bytes:
 _OPEN = re.compile(rb'[0-9]{1,18},("(?:tool_calls|events|recorded_transcript)",.*)', re.DOTALL)
 _DROP = re.compile(rb"[0-9]{1,18}")
 _ITEM_START = re.compile(rb'\{"start_offset_ms":([0-9]{1,18}),"')
-_PERHAPS_HUGE = re.compile(rb"[0-9][eE]\+?[0-9]{3}|[0-9]{308}")
 _SPEAKERS = ("AGENT", "USER")
 _LARGEST = 2**63
+_LARGEST_DOUBLE = sys.float_info.max
 _ABSENT: Final = object()
 
 
@@ -453,17 +453,16 @@ def _strict(data: bytes) -> Any:
         value = from_json(data, allow_inf_nan=False)
     except ValueError:
         return None
-    return value if _PERHAPS_HUGE.search(data) is None or _fits_doubles(value) else None
+    return value if _fits_doubles(value) else None
 
 
 def _fits_doubles(value: Any) -> bool:
-    if isinstance(value, dict):
-        return all(_fits_doubles(inner) for inner in value.values())
-    if isinstance(value, list):
-        return all(_fits_doubles(inner) for inner in value)
-    if isinstance(value, int | float):
-        return -sys.float_info.max <= value <= sys.float_info.max
-    return True
+    """Return whether all numbers of a value can be doubles; to look through its text for others costs far more."""
+    kind = type(value)
+    if kind is int or kind is float:
+        return bool(-_LARGEST_DOUBLE <= value <= _LARGEST_DOUBLE)
+    inside = value.values() if kind is dict else value if kind is list else ()
+    return all(map(_fits_doubles, inside))
 
 
 def _is_text(data: bytes) -> bool:

@@ -167,7 +167,7 @@ class Fleet:
             await asyncio.to_thread(pod.kill)
             self.killed += 1
             await self.add_pod()
-            if number % 10 == 9:
+            if number % 10 == 9 and self.deliverers:
                 deliverer = self.deliverers.pop(0)
                 deliverer.kill()
                 deliverer.wait()

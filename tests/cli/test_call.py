@@ -279,8 +279,8 @@ def test_a_path_that_is_not_there_is_told_with_the_way_out(tmp_path: Path, capsy
         (["--run", "python 'unclosed"], 2, "cannot start"),
         (["ws://localhost:1", "--port", "2"], 2, "both a URL and --port are given"),
         (["ws://localhost:1", "--path", "/a"], 2, "both a URL and --path are given"),
-        (["--run", "python -c 'raise SystemExit(7)'", "--html", "/none/page.html"], 2, "cannot write the page"),
-        (["--run", "python -c 'raise SystemExit(7)'", "--html", "/"], 2, "cannot write the page"),
+        (["--run", "python -c 'raise SystemExit(7)'", "--html", "/none/page.html"], 2, "cannot write"),
+        (["--run", "python -c 'raise SystemExit(7)'", "--html", "/"], 2, "cannot write"),
         ([], 2, "which agent?"),
     ],
 )

@@ -209,9 +209,9 @@ def test_results_that_cannot_be_written_are_said(
     scenario: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And a call without a report has a page of what the caller noticed; scripts are given its name."""
-    agent = in_process(monkeypatch, "good")
-    assert main(["check", str(scenario), *agent, "--junit", str(tmp_path / "no" / "junit.xml")]) == 2
-    assert "cannot write" in capsys.readouterr().err
+    for place in (["--junit", str(tmp_path / "no" / "junit.xml")], ["--html", str(scenario)]):
+        assert main(["check", str(scenario), "--app", "not:tried", *place]) == 2  # before any call is made
+        assert "cannot write" in capsys.readouterr().err
     monkeypatch.setattr(check, "REPORT_SECONDS", 0.01)
     silent = ["--app", "tests.testing.scenario_agent:unrecorded"]
     assert main(["check", str(scenario), *silent, "--html", str(tmp_path / "pages"), "--json"]) == 1
@@ -287,7 +287,7 @@ def test_a_report_becomes_a_scenario_file(tmp_path: Path, capsys: pytest.Capture
     report.write_text(json.dumps({"simulation_result_id": "7", "tool_calls": [{"name": "a", "start_offset_ms": 1}]}))
     assert main(["scenario", "from-report", str(report)]) == 0
     assert "name: Call 7 again" in capsys.readouterr().out
-    assert main(["scenario", "from-report", "999", "--spool", str(tmp_path)]) == 2
+    assert main(["scenario", "from-report", "999", "--spool", str(tmp_path)]) == 1
 
 
 def test_a_report_in_the_spool_becomes_a_scenario_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -143,19 +143,33 @@ def test_ctrl_c_while_a_command_is_imported_shows_no_traceback(
     assert (done.returncode, done.stderr) == (code, said)
 
 
-@pytest.mark.parametrize(
-    ("streams", "code", "said"),
-    [
-        (">&-", 0, ""),
-        (">&- 2>&- <&-", 0, ""),
-        ("> /dev/full", 1, "bluejay-ws: the output cannot be written: no space left on device\n"),
-    ],
-)
-def test_output_that_goes_nowhere_is_no_traceback(streams: str, code: int, said: str, root: Path) -> None:
-    """Streams that are closed, as under some supervisors, and a full disk."""
-    command = f"{sys.executable} -m bluejay_ws completion bash {streams}"
-    done = subprocess.run(["bash", "-c", command], cwd=root, capture_output=True, text=True, check=False, timeout=60)
-    assert (done.returncode, done.stderr) == (code, said)
+# Each process begins as Python begins it with such streams: those that are closed are None. The imports are made once.
+NOWHERE = """
+import os, sys
+from bluejay_ws.__main__ import main
+from bluejay_ws.cli import new_argument_parser
+new_argument_parser()
+sys.argv[1:] = ["completion", "bash"]
+streams = {0: "stdin", 1: "stdout", 2: "stderr"}
+for closed, full in ((), True), ((1,), False), ((0, 1, 2), False):
+    if not os.fork():
+        for number in closed:
+            os.close(number)
+            setattr(sys, streams[number], None)
+        if full:
+            os.dup2(os.open("/dev/full", os.O_WRONLY), 1)
+        sys.exit(main())
+    sys.stdout.write(f"{os.waitstatus_to_exitcode(os.wait()[1])} ")
+    sys.stdout.flush()
+"""
+
+
+def test_output_that_goes_nowhere_is_no_traceback(root: Path) -> None:
+    """A full disk, and streams that are closed, as under some supervisors."""
+    command = [sys.executable, "-c", NOWHERE]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False, timeout=60)
+    assert done.stdout == "1 0 0 "
+    assert done.stderr == "bluejay-ws: the output cannot be written: no space left on device\n"
 
 
 @pytest.mark.parametrize("arguments", [["--json"], ["call", "--json", "-n", "0"], ["outbox", "show", "--js"]])
@@ -185,6 +199,17 @@ def test_who_does_not_know_the_commands_is_shown_them(
         main(arguments)
     assert ended.value.code == 2
     assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["scenario from-report 7", "outbox", "result 7", "results 7", "deliver", "migrate"])
+def test_a_setting_that_cannot_be_used_ends_any_command_in_order(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its name and the way out, as a document too; never with a traceback."""
+    monkeypatch.setenv("BLUEJAY_API_URL", "ftp://nowhere")
+    assert main([*command.split(), "--json"]) == 2
+    document = json.loads(capsys.readouterr().out)
+    assert (document["error"].split()[0], bool(document["remedy"])) == ("BLUEJAY_API_URL", True)
 
 
 def test_ctrl_c_is_a_document_too(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,7 +92,7 @@ def test_a_page_that_cannot_be_written_is_a_problem(tmp_path: Path) -> None:
     assert watch is not None
     watch.accepted(accepted(good()))
     place.rmdir()  # it is empty: trying the file left none behind
-    with pytest.raises(Problem, match="cannot write the page"):
+    with pytest.raises(Problem, match="cannot write"):
         watcher.__exit__(None, None, None)
 
 

@@ -96,6 +96,21 @@ def test_a_run_has_a_verdict(platform: FakePlatform, capsys: pytest.CaptureFixtu
     assert "1 of 2 calls passed; the platform is not done yet" in shown
 
 
+def test_a_strict_verdict_is_the_same_everywhere(platform: FakePlatform, capsys: pytest.CaptureFixture[str]) -> None:
+    """In the exit code, in each call's line, in the count and in the document."""
+    platform.read_back.runs["9"] = ["720488"]
+    platform.read_back.evaluation = {**EVALUATION, "hallucination": True}
+    assert main(["results", "9"]) == 0
+    capsys.readouterr()
+    assert main(["results", "9", "--strict"]) == 1
+    shown = capsys.readouterr().out
+    assert "failed  call 720488" in shown
+    assert "0 of 1 calls passed" in shown
+    for command in (["result", "720488"], ["results", "9"]):
+        assert main([*command, "--strict", "--json"]) == 1
+        assert "hallucination" in str(json.loads(capsys.readouterr().out)["failures"])
+
+
 def test_calls_can_be_named_where_the_platform_has_no_runs(
     platform: FakePlatform, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,6 +153,7 @@ def test_what_the_platform_says_cannot_steer_the_terminal(
     """Names, reasons and ids are shown without control characters."""
     platform.read_back.status = "\x1b[31mODD"
     platform.read_back.expected_tools = {"\x1b]0;x\x07": [{"parameters": {"\x9b": 1}, "output": None}]}
+    platform.read_back.evaluation = {"custom_metrics": [{"name": "\x1b[31m"}]}
     assert main(["result", "720488"]) == 0
     assert not any(character in capsys.readouterr().out for character in "\x1b\x07\x9b")
 

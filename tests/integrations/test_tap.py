@@ -364,3 +364,84 @@ def test_an_interruption_stands_where_the_caller_began() -> None:
         stream.received(stops).at(3_000)
         (event,) = [one for one in stream.report.events or [] if one.title == "Caller interrupted the agent"]
         assert event.start_offset_ms == pytest.approx(1_000, abs=25)
+
+
+WORDS = "one two three four five six seven eight nine ten"
+WORD_MS = 400
+
+
+def gemini_reply() -> list[Any]:
+    """Return a reply whose text comes before its audio, as Gemini 2.5 does it."""
+    part = {"inlineData": {"mimeType": "audio/pcm;rate=24000", "data": audio(WORD_MS)}}
+    pieces = [{"serverContent": {"modelTurn": {"parts": [part]}}}] * 10
+    return [{"serverContent": {"outputTranscription": {"text": WORDS}}}, *pieces]
+
+
+def nova_reply() -> list[Any]:
+    """Return a reply of two sentences, each with its audio."""
+    found = []
+    for name, text in (("1", WORDS[:23]), ("2", WORDS[24:])):
+        stage = {"generationStage": "SPECULATIVE"}
+        block = {"type": "TEXT", "role": "ASSISTANT", "additionalModelFields": json.dumps(stage)}
+        found.append({"event": {"contentStart": {"contentId": name, **block}}})
+        found.append({"event": {"textOutput": {"contentId": name, "content": text, "role": "ASSISTANT"}}})
+        found += [{"event": {"audioOutput": {"contentId": name, "content": audio(WORD_MS)}}}] * 5
+    return found
+
+
+def deepgram_reply() -> list[Any]:
+    """Return the same, of another provider."""
+    said = [{"type": "ConversationText", "role": "assistant", "content": text} for text in (WORDS[:23], WORDS[24:])]
+    return [said[0], *[pcm(WORD_MS)] * 5, said[1], *[pcm(WORD_MS)] * 5, {"type": "AgentAudioDone"}]
+
+
+def elevenlabs_reply() -> list[Any]:
+    """Return a reply whose text comes after its audio."""
+    sound = {"type": "audio", "audio_event": {"audio_base_64": audio(WORD_MS, 16_000), "event_id": 1}}
+    whole = {"agent_response": WORDS, "event_id": 1, "response_id": "r"}
+    return [*[sound] * 10, {"type": "agent_response", "agent_response_event": whole}]
+
+
+CORRECTED = {"corrected_agent_response": "one two three four...", "event_id": 1, "response_id": "r"}
+REPLIES: dict[type[Tap], tuple[list[Any], Any]] = {
+    GeminiLiveTap: (gemini_reply(), {"serverContent": {"interrupted": True}}),
+    NovaSonicTap: (nova_reply(), {"event": {"contentEnd": {"type": "TEXT", "stopReason": "INTERRUPTED"}}}),
+    DeepgramTap: (deepgram_reply(), {"type": "UserStartedSpeaking"}),
+    ElevenLabsTap: (
+        elevenlabs_reply(),
+        {"type": "agent_response_correction", "agent_response_correction_event": CORRECTED},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", REPLIES)
+@pytest.mark.parametrize(
+    ("how", "sent_ms"),
+    [("stops at once", 1_700), ("stops late", 2_400), ("sent it all", 4_000), ("is cut by the end", 1_700)],
+)
+def test_what_the_agent_sent_is_what_was_heard_whatever_the_provider_thinks(
+    kind: type[Tap], how: str, sent_ms: int
+) -> None:
+    """A caller breaks in after 1,700 ms. Within one word, the text is that of the audio; a correction counts first."""
+    call, (reply, interrupted) = observed_call(), REPLIES[kind]
+    tap = kind(call.recorder)
+    for message in reply:
+        tap.event(message)
+    loud = pcm(20, 16_000)
+    if how == "sent it all":
+        for _ in range(200):
+            call.recorder.sent(loud)
+    for at in range(0, 3_000 if how != "is cut by the end" else 1_700, 20):
+        if at < sent_ms and how != "sent it all":
+            call.recorder.sent(loud)
+        if at == 1_700:
+            tap.event(interrupted)
+        call.clock.sleep(20)
+    if how == "sent it all":
+        call.clock.sleep(2_000)
+    said = " ".join(one.utterance for one in call.report().recorded_transcript or [])
+    heard = len(said.rstrip("….").split())
+    if kind is ElevenLabsTap and how != "is cut by the end":
+        assert said == "one two three four..."
+    elif kind is not NovaSonicTap or how != "is cut by the end":  # it tells which sentence is next, and no more
+        assert heard == pytest.approx(sent_ms / WORD_MS, abs=1.01)

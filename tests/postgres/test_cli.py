@@ -7,13 +7,16 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bluejay_ws.cli import deliver as module
 from bluejay_ws.cli import main
 from bluejay_ws.client import Bluejay
-from bluejay_ws.delivery.postgres import Outbox
+from bluejay_ws.delivery.deliverer import Deliverer
+from bluejay_ws.delivery.postgres import AwayError, Outbox, connect
 from bluejay_ws.testing.platform import Answer, FakePlatform
 
 if TYPE_CHECKING:
@@ -125,6 +128,47 @@ def test_what_cannot_be_done_says_why(platform: FakePlatform, capsys: pytest.Cap
     assert "nothing to do" in shown.out
     assert "cannot be reached" in shown.err
     assert "give --spool postgresql://" in shown.err
+
+
+@pytest.mark.parametrize("verb", ["start", "waiting"])
+@pytest.mark.parametrize("job", [False, True])
+def test_a_deliverer_waits_for_a_database_that_is_away(
+    platform: FakePlatform, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], verb: str, job: bool
+) -> None:
+    """Nobody has to start them in order. Only a job says at its start that there is none, and ends."""
+    record("720488")
+    real, away = getattr(Deliverer, verb), iter([True, True])
+
+    def sometimes(deliverer: Deliverer) -> Any:
+        if next(away, False):
+            raise AwayError("db", "is away", "wait")
+        return real(deliverer)
+
+    monkeypatch.setattr(Deliverer, verb, sometimes)
+    monkeypatch.setattr(module, "AGAIN", 0.0)
+    if not job:
+        monkeypatch.setattr(module, "_until_stopped", lambda *_: platform.wait_for(1) and 0)
+    assert main(["deliver", *(["--until-empty"] if job else [])]) == int(job and verb == "start")
+    shown = capsys.readouterr()
+    assert ("is away" in shown.out + shown.err) == (verb == "start")
+    assert len(platform.accepted) == int(not (job and verb == "start"))
+
+
+def test_an_agents_role_cannot_deliver_and_is_told_at_the_start(
+    platform: FakePlatform, monkeypatch: pytest.MonkeyPatch, url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The deliverer ends with what is to be granted; it would be refused each second for ever."""
+    role = f"agent_{uuid.uuid4().hex[:8]}"
+    with connect(url) as owner:
+        owner.execute(f'create role "{role}" login'.encode())
+        try:
+            assert main(["migrate", "--agent", role]) == 0
+            monkeypatch.setenv("BLUEJAY_SPOOL", url.replace("bluejay@", f"{role}@"))
+            assert main(["deliver"]) == 1
+        finally:
+            owner.execute(f'drop owned by "{role}"'.encode())
+            owner.execute(f'drop role "{role}"'.encode())
+    assert "--deliverer ROLE" in capsys.readouterr().err
 
 
 def test_a_deliverer_needs_a_key_and_a_schema(

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bluejay_ws.delivery import postgres
+from bluejay_ws.delivery import postgres, postgres_admin
+from bluejay_ws.delivery.files import STATES
 from bluejay_ws.delivery.postgres import ClaimedCall, Outbox, Piece
+from bluejay_ws.delivery.postgres_admin import PostgresAdmin
 from bluejay_ws.exceptions import ConfigurationError, SpoolError
 
 if TYPE_CHECKING:
@@ -273,6 +275,52 @@ def test_a_report_whose_delivery_was_not_heard_of_is_not_held(outbox: Outbox, ot
     other.settle(claimed(other), "delivered")
     assert outbox.push([piece(1)]) == {rid(1): (3, "delivered")}
     assert outbox.counts() == {"delivered": 1}
+
+
+# -- by hand -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("state", "act"), [("parked", "retry"), ("parked", "release"), ("held", "release")])
+def test_every_report_of_a_call_can_be_let_go_by_hand(outbox: Outbox, url: str, state: str, act: str) -> None:
+    """With the first of them all go: for the others that is no error, even if one deliverer has them by then."""
+    outbox.push([piece(1), piece(2)])
+    outbox.settle(claimed(outbox), state, reason="http.422")
+    admin = PostgresAdmin(url)
+    first, second = (entry.name for entry in admin.entries(states=[state]))
+    getattr(admin, act)(first)
+    call = claimed(outbox)
+    assert len(call.reports) == 2
+    getattr(admin, act)(second)
+    assert outbox.claim(LEASE) is None
+    assert outbox.settle(call, "delivered")
+
+
+def test_what_cannot_be_released_now_stays_as_it_was(outbox: Outbox, url: str) -> None:
+    """Its call is being sent: after that it can be released, and until then it is held."""
+    outbox.push([piece(1)])
+    call = claimed(outbox)
+    outbox.push([piece(2)])
+    sql(outbox, "update bluejay_ws.reports set state = 'held' where report_id = %s", rid(2))
+    admin = PostgresAdmin(url)
+    (name,) = (entry.name for entry in admin.entries(states=["held"]))
+    with pytest.raises(SpoolError, match="is being sent"):
+        admin.release(name)
+    assert outbox.counts()["reports.held"] == 1
+    outbox.settle(call, "delivered")
+    admin.release(name)
+    assert [each.report_id for each in claimed(outbox).reports] == [rid(2)]
+
+
+def test_a_list_names_what_waits_before_what_was_delivered(
+    outbox: Outbox, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A million delivered ones are older, and hide nothing."""
+    outbox.push([piece(number, str(number)) for number in range(3)])
+    for _ in range(2):
+        outbox.settle(claimed(outbox), "delivered")
+    monkeypatch.setattr(postgres_admin, "MOST", 2)
+    assert [entry.name.state for entry in PostgresAdmin(url).entries(states=STATES)] == ["ready", "sent"]
+    assert outbox.counts(delivered=False) == {"waiting": 1}
 
 
 # -- the fleet's breaker and rate ---------------------------------------------------------------------------------

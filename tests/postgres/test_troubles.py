@@ -53,8 +53,28 @@ def test_what_is_no_url_is_a_wrong_setting() -> None:
     """It is found where it is configured, or at the first connection."""
     with pytest.raises(ConfigurationError, match="is not a PostgreSQL URL"):
         postgres.connect("postgresql://host/db?no_such_option=1")
-    assert postgres.shown("postgresql://[") == "postgresql://(not a URL)"
-    assert postgres.shown("postgres://me:secret@db.example:6432/calls?x=y") == "postgresql://db.example:6432/calls"
+    with pytest.raises(ConfigurationError, match="a port that is none"):
+        postgres.connect("postgresql://me:secret@127.0.0.1:99999/db")
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("postgres://me:secret@db.example:6432/calls?x=secret", "db.example:6432/calls"),
+        ("postgresql://me:secret@one:5432,two:5433/calls", "one:5432,two:5433/calls"),
+        ("postgresql://me:secret@[::1]:5432,two/calls", "[::1]:5432,two/calls"),
+        ("postgresql://me:sec@secret@db/calls", "db/calls"),
+        ("postgresql://me@%2Frun%2Fpostgres/calls", "/run/postgres/calls"),
+        ("postgresql:///calls?user=me&password=secret", "localhost/calls"),
+        ("postgresql://[", "(not a URL)"),
+        ("postgresql://me:12/secret@db/calls", "(not a URL)"),
+        ("postgresql://me:12#secret@db/calls", "(not a URL)"),
+        ("postgresql://me:secret", "(not a URL)"),
+    ],
+)
+def test_a_url_is_shown_without_its_password(url: str, words: str) -> None:
+    """However it is written: with the hosts of a failover, or with signs in the password that should be quoted."""
+    assert postgres.shown(url) == f"postgresql://{words}"
 
 
 def test_a_server_that_is_full_says_so(server: Any, url: str) -> None:

@@ -16,7 +16,6 @@ from tests.timeline.samples import HOSTILE, good, long, never_answers, slow_tool
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 axe = pytest.importorskip("axe_core_python", reason="axe-core-python is not installed")
 CHROMIUM = shutil.which("chromium")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--autoplay-policy=no-user-gesture-required"]
@@ -35,6 +34,7 @@ RESULT = {
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """Give one browser for the tests of this file that run in this process."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")  # takes a while
     with playwright.sync_playwright() as started:
         browser = started.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         yield browser

@@ -374,7 +374,7 @@ end $$;
 
 -- Remove what is old, a batch at a time, by one deliverer at a time.
 create function bluejay_ws.tidy(p_delivered interval, p_parked interval, p_batch integer) returns bigint
-language plpgsql set search_path = pg_catalog, pg_temp as $$
+language plpgsql set search_path = pg_catalog, pg_temp set enable_seqscan = off as $$
 declare
     removed bigint;
     total bigint;
@@ -382,37 +382,38 @@ begin
     if not pg_try_advisory_xact_lock(hashtextextended('bluejay_ws.tidy', 0)) then
         return 0;
     end if;
-    delete from bluejay_ws.calls as call where (call.destination, call.identity) in (
-        select old.destination, old.identity from bluejay_ws.calls as old
+    delete from bluejay_ws.calls where ctid = any (array(
+        select old.ctid from bluejay_ws.calls as old
         where old.state = 'delivered' and old.settled_at < clock_timestamp() - p_delivered
-        order by old.settled_at limit p_batch for update skip locked);
+        order by old.settled_at limit p_batch for update skip locked));
     get diagnostics total = row_count;
-    delete from bluejay_ws.reports as report where report.report_id in (
-        select old.report_id from bluejay_ws.reports as old
+    delete from bluejay_ws.reports where ctid = any (array(
+        select old.ctid from bluejay_ws.reports as old
         where old.state = 'delivered' and old.sealed_at < clock_timestamp() - p_delivered
-        order by old.sealed_at limit p_batch for update skip locked);
+        order by old.sealed_at limit p_batch for update skip locked));
     get diagnostics removed = row_count;
     total := total + removed;
     with old as (
-        select stuck.report_id from bluejay_ws.reports as stuck
-        where stuck.state in ('held', 'late', 'no_id') and stuck.sealed_at < clock_timestamp() - p_parked
-        order by stuck.sealed_at limit p_batch for update skip locked
-    ), text as (
+        delete from bluejay_ws.reports where ctid = any (array(
+            select stuck.ctid from bluejay_ws.reports as stuck
+            where stuck.state in ('held', 'late', 'no_id') and stuck.sealed_at < clock_timestamp() - p_parked
+            order by stuck.sealed_at limit p_batch for update skip locked))
+        returning report_id
+    ), bodies as (
         delete from bluejay_ws.chunks as chunk using old where chunk.report_id = old.report_id
     )
-    delete from bluejay_ws.reports as report using old where report.report_id = old.report_id;
-    get diagnostics removed = row_count;
+    select count(*) into removed from old;
     total := total + removed;
     with old as (
-        delete from bluejay_ws.calls as call where (call.destination, call.identity) in (
-            select parked.destination, parked.identity from bluejay_ws.calls as parked
+        delete from bluejay_ws.calls where ctid = any (array(
+            select parked.ctid from bluejay_ws.calls as parked
             where parked.state in ('held', 'parked') and parked.settled_at < clock_timestamp() - p_parked
-            limit p_batch for update skip locked)
-        returning call.destination, call.identity
+            limit p_batch for update skip locked))
+        returning destination, identity
     ), parts as (
         delete from bluejay_ws.reports as report using old
         where report.destination = old.destination and report.identity = old.identity returning report.report_id
-    ), text as (
+    ), bodies as (
         delete from bluejay_ws.chunks as chunk using parts where chunk.report_id = parts.report_id
     )
     select count(*) into removed from old;
