@@ -24,13 +24,6 @@ EXPECTED = {"freeze_card": [{"parameters": {"last4": "4321"}, "output": {"frozen
 
 
 @pytest.fixture
-def platform() -> Iterator[FakePlatform]:
-    """Return a platform that listens."""
-    with FakePlatform() as platform:
-        yield platform
-
-
-@pytest.fixture
 def bluejay(platform: FakePlatform) -> Iterator[Bluejay]:
     """Return a client of that platform."""
     with Bluejay(platform.api_key, base_url=platform.url, spool=False, flush_timeout=5) as bluejay:

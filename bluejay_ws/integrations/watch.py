@@ -17,6 +17,7 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from bluejay_ws.current import current_recorder
@@ -63,18 +64,35 @@ _ADDRESSES: tuple[tuple[str, type[Tap]], ...] = (
     ("api.hume.ai", HumeTap),
     ("ultravox.ai", UltravoxTap),
 )
+_TYPED: tuple[type[Tap], ...] = (
+    *(OpenAIRealtimeTap, ElevenLabsTap, DeepgramTap, AssemblyAITap, HumeTap, CartesiaLineTap, UltravoxTap),
+)
+
+
+def _types() -> dict[str, type[Tap]]:
+    """Return the types of messages that only one provider has; a plain word may be anybody's."""
+    known = [(tap, {*tap.received, *tap.outgoing, *tap.quiet}) for tap in _TYPED]
+    times = Counter(kind for _, kinds in known for kind in kinds)
+    return {
+        kind: tap
+        for tap, kinds in known
+        for kind in kinds
+        if times[kind] == 1 and ("." in kind or "_" in kind or kind[:1].isupper())
+    }
+
+
 _TYPES: dict[str, type[Tap]] = {
+    **_types(),
     **dict.fromkeys(("session.created", "session.update", "session.start", "session.started"), OpenAIRealtimeTap),
-    **dict.fromkeys(("input_audio_buffer.append", "response.create", "response.created"), OpenAIRealtimeTap),
-    **dict.fromkeys(("conversation_initiation_metadata", "conversation_initiation_client_data"), ElevenLabsTap),
-    **dict.fromkeys(("Settings", "Welcome", "SettingsApplied"), DeepgramTap),
-    **dict.fromkeys(("session.ready", "input.audio", "reply.started"), AssemblyAITap),
+    **dict.fromkeys(("response.create", "input_audio_buffer.clear", "input_audio_buffer.commit"), OpenAIRealtimeTap),
     **dict.fromkeys(("chat_metadata", "session_settings", "audio_output"), HumeTap),
-    **dict.fromkeys(("agent_speech", "user_state"), CartesiaLineTap),
-    **dict.fromkeys(("call_started", "client_tool_invocation"), UltravoxTap),
 }
-_GEMINI = frozenset({"setup", "setupComplete", "setup_complete", "serverContent", "server_content", "realtimeInput"})
-_NOVA = frozenset({"sessionStart", "promptStart", "completionStart"})
+_GEMINI = frozenset({
+    *("setup", "setupComplete", "setup_complete", "serverContent", "server_content", "realtimeInput", "realtime_input"),
+    *("toolCall", "tool_call", "toolResponse", "tool_response", "clientContent", "client_content"),
+    *("toolCallCancellation", "tool_call_cancellation", "voiceActivity", "voice_activity"),
+})  # fmt: skip
+_NOVA = frozenset({"sessionStart", *NovaSonicTap.received, *NovaSonicTap.outgoing})
 
 
 class _Watchable(Protocol):

@@ -23,19 +23,11 @@ from bluejay_ws.cli.live import summarise
 from bluejay_ws.cli.terminal import Terminal
 from bluejay_ws.testing.audio import tone
 from bluejay_ws.testing.caller import CallEvent, CallLog
-from bluejay_ws.testing.platform import FakePlatform
 from tests.cli.serving import agent_thread
 from tests.testing.agents import AnsweringAgent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-
-@pytest.fixture
-def platform() -> Iterator[FakePlatform]:
-    """Give a platform that listens."""
-    with FakePlatform() as running:
-        yield running
+    from bluejay_ws.testing.platform import FakePlatform
 
 
 def post(platform: FakePlatform, report: dict[str, object], *, key: str = "test-key") -> None:

@@ -53,13 +53,6 @@ def exchange(url: str, timeout: float = 0.3) -> HttpExchange:
     return HttpExchange(chosen, tls_context(chosen))
 
 
-@pytest.fixture
-def platform() -> Iterator[FakePlatform]:
-    """Return a platform."""
-    with FakePlatform() as platform:
-        yield platform
-
-
 @pytest.fixture(scope="module")
 def authority() -> trustme.CA:
     """Return a certificate authority that nobody trusts."""

@@ -42,19 +42,12 @@ from tests.delivery.kit import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from bluejay_ws.delivery.spool import Spool
     from bluejay_ws.delivery.workers import Client
     from bluejay_ws.testing.platform import Step
-
-
-@pytest.fixture
-def platform() -> Iterator[FakePlatform]:
-    """Return a platform."""
-    with FakePlatform() as platform:
-        yield platform
 
 
 class Station:

@@ -21,7 +21,7 @@ from bluejay_ws.testing.platform import FakePlatform
 from bluejay_ws.wire.platform import IN_PROGRESS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
 SOON = 0.02
@@ -295,13 +295,6 @@ def test_a_look_that_hangs_is_ended_by_the_close() -> None:
 
 
 # -- with a client ----------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def platform() -> Iterator[FakePlatform]:
-    """Return a platform that listens."""
-    with FakePlatform() as platform:
-        yield platform
 
 
 def reads(platform: FakePlatform) -> int:

@@ -20,7 +20,6 @@ from websockets.asyncio.server import serve
 from bluejay_ws import Bluejay, current_recorder, record
 from bluejay_ws.current import INERT
 from bluejay_ws.exceptions import BluejayError
-from bluejay_ws.testing.platform import FakePlatform
 from tests.servers.asgi_server import HEADERS, uvicorn_server
 
 with warnings.catch_warnings():
@@ -33,6 +32,8 @@ if TYPE_CHECKING:
 
     from starlette.websockets import WebSocket
     from websockets.asyncio.server import ServerConnection
+
+    from bluejay_ws.testing.platform import FakePlatform
 
 STANDIN = """
 class BaseObserver:
@@ -82,13 +83,6 @@ class Push:
 
 class Broken:
     frame = TranscriptionFrame()  # and no direction
-
-
-@pytest.fixture
-def platform() -> Iterator[FakePlatform]:
-    """Give a platform that takes reports."""
-    with FakePlatform() as platform:
-        yield platform
 
 
 @pytest.fixture

@@ -28,25 +28,18 @@ from bluejay_ws import Bluejay, current_recorder, record
 from bluejay_ws.integrations.pipecat import BluejayObserver
 from bluejay_ws.integrations.pipecat_frames import INTERRUPTED
 from bluejay_ws.testing.caller import DigitalHuman
-from bluejay_ws.testing.platform import FakePlatform
 from tests.servers.asgi_server import uvicorn_server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator
 
     from bluejay_ws.testing.oracle import AcceptedReport
+    from bluejay_ws.testing.platform import FakePlatform
 
 pytestmark = pytest.mark.filterwarnings("default")
 TRANSPORTS = ["server", "fastapi", "fastapi under @record"]
 every_transport = pytest.mark.parametrize("kind", TRANSPORTS)
 SENTENCE = agents.TONE * 10  # 200 ms
-
-
-@pytest.fixture
-def platform() -> Iterator[FakePlatform]:
-    """Give a platform that takes reports."""
-    with FakePlatform() as platform:
-        yield platform
 
 
 @pytest.fixture

@@ -574,3 +574,22 @@ def test_a_stream_of_the_bedrock_sdk_is_recorded(late: bool) -> None:
     assert duplex.events == [answer]
     assert told(call) == (["Hello."], [("f", 5)])
     assert "tap.unknown.nova_sonic" not in call.counters.snapshot()
+
+
+@pytest.mark.parametrize(
+    ("message", "tap"),
+    [
+        ({"type": "response.output_audio.delta"}, "OpenAIRealtimeTap"),
+        ({"type": "conversation.item.input_audio_transcription.completed"}, "OpenAIRealtimeTap"),
+        ({"type": "client_tool_call"}, "ElevenLabsTap"),
+        ({"type": "FunctionCallRequest"}, "DeepgramTap"),
+        ({"type": "transcript.agent"}, "AssemblyAITap"),
+        ({"tool_response": {}}, "GeminiLiveTap"),
+        ({"event": {"textOutput": {}}}, "NovaSonicTap"),
+        ({"type": "transcript"}, None),
+        ({"type": "error"}, None),
+    ],
+)
+def test_a_provider_is_known_in_the_middle_of_its_session_too(message: Any, tap: str | None) -> None:
+    """An older connection has long said who it is; a word that anybody may use tells nothing."""
+    assert getattr(tap_for_message(message), "__name__", None) == tap

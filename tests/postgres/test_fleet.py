@@ -38,13 +38,6 @@ POD = Path(__file__).with_name("pods.py")
 
 
 @pytest.fixture
-def platform() -> Iterator[FakePlatform]:
-    """Return a platform that listens."""
-    with FakePlatform() as platform:
-        yield platform
-
-
-@pytest.fixture
 def agent(url: str, platform: FakePlatform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bluejay]:
     """Return an agent's client: its spool is the database, and it has no key."""
     monkeypatch.setenv("BLUEJAY_SPOOL_DIRECTORY", str(tmp_path / "pod"))

@@ -1,4 +1,4 @@
-"""The table of `behaviours`, for ``websockets.trio``: the same names, handlers and clients of trio's connections."""
+"""The table of `behaviours`, for ``websockets.trio``: the same names; what differs for trio's connections."""
 
 # ruff: noqa: D103 - the table at the end gives each its sentence
 
@@ -15,7 +15,21 @@ from websockets.exceptions import ConnectionClosed
 from websockets.trio.client import connect
 from websockets.trio.server import ServerConnection, serve
 
-from tests.servers.behaviours import BINARY, HEADERS, Notes, Wrap
+from tests.servers.behaviours import (
+    BINARY,
+    HEADERS,
+    Notes,
+    Wrap,
+    collect,
+    echo_iterating,
+    poke,
+    raise_value_error,
+    read_until_closed,
+    send_after_close,
+    send_fragments,
+    too_big,
+    wait_in_recv,
+)
 
 Side = Callable[[Any, Notes], Awaitable[Any]]
 
@@ -54,14 +68,6 @@ async def run(handler: Side, client: Side, options: dict[str, Any], wrap: Wrap) 
     return served + called
 
 
-async def echo_iterating(websocket: Any, notes: Notes) -> str:
-    async for message in websocket:
-        notes.append(("handler got", message))
-        await websocket.send(message)
-    notes.append(("server saw", websocket.close_code, websocket.close_reason))
-    return "done"
-
-
 async def talk(websocket: Any, notes: Notes) -> None:
     for message in ("text", BINARY, b"", "", b"odd", '{"type": "speech.started"}', "{broken", b"x" * 2**20):
         await websocket.send(message)
@@ -69,23 +75,11 @@ async def talk(websocket: Any, notes: Notes) -> None:
     await websocket.aclose(4001, "bye")
 
 
-async def collect(websocket: Any, notes: Notes) -> None:
-    async for message in websocket:
-        notes.append(("client got", message))
-
-
 async def recv_decoded(websocket: Any, notes: Notes) -> None:
     notes.append(await websocket.recv(decode=False))
     notes.append(await websocket.recv(decode=True))
     notes.append([part async for part in websocket.recv_streaming()])
     notes.append([part async for part in websocket.recv_streaming(decode=True)])
-
-
-async def send_fragments(websocket: Any, notes: Notes) -> None:
-    await websocket.send("as bytes")
-    await websocket.send(b"as text")
-    await websocket.send([b"one", b"", b"three"])
-    await websocket.send(["ä", "b", "c"])
 
 
 async def send_every_way(websocket: Any, notes: Notes) -> None:
@@ -105,28 +99,9 @@ async def send_every_way(websocket: Any, notes: Notes) -> None:
         await websocket.send({"no": "message"})
 
 
-async def raise_value_error(websocket: Any, notes: Notes) -> None:
-    await websocket.recv()
-    msg = "broke"
-    raise ValueError(msg) from KeyError("cause")
-
-
-async def poke(websocket: Any, notes: Notes) -> None:
-    await websocket.send("go")
-    await collect(websocket, notes)
-
-
 async def close_with_own_code(websocket: Any, notes: Notes) -> None:
     await websocket.aclose(4444, "own")
     notes.append(("server saw", websocket.close_code, websocket.close_reason))
-
-
-async def wait_in_recv(websocket: Any, notes: Notes) -> None:
-    try:
-        await websocket.recv()
-    except ConnectionClosed as error:
-        notes.append(("recv raised", type(error).__name__, str(error)))
-        raise
 
 
 async def drop(websocket: Any, notes: Notes) -> None:
@@ -174,30 +149,9 @@ async def unbound_calls(websocket: Any, notes: Notes) -> None:
     await ServerConnection.send(websocket, b"unbound")
 
 
-async def send_after_close(websocket: Any, notes: Notes) -> None:
-    await websocket.wait_closed()
-    try:
-        await websocket.send(b"late")
-    except ConnectionClosed as error:
-        notes.append(("send raised", type(error).__name__, str(error)))
-
-
-async def read_until_closed(websocket: Any, notes: Notes) -> None:
-    try:
-        notes.append(await websocket.recv())
-    except ConnectionClosed as error:
-        notes.append(("recv raised", str(error)))
-
-
 async def invalid_text(websocket: Any, notes: Notes) -> None:
     websocket.protocol.send_text(b"\xff\xfe")
     await websocket.send_data()
-    await websocket.wait_closed()
-
-
-async def too_big(websocket: Any, notes: Notes) -> None:
-    with contextlib.suppress(ConnectionClosed):
-        await websocket.send(b"x" * 5000)
     await websocket.wait_closed()
 
 
