@@ -13,7 +13,6 @@ from __future__ import annotations
 import itertools
 import logging
 import re
-import threading
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -23,6 +22,7 @@ from bluejay_ws.blocks import Block, EventBlock, ToolCallBlock, UtteranceBlock
 from bluejay_ws.hearing.utterances import CUT_MARK, NOTHING, Utterance, cut_text, place
 from bluejay_ws.interrupts import of_a_value
 from bluejay_ws.log import say_seldom
+from bluejay_ws.stats import making
 from bluejay_ws.wire import items, journal
 from bluejay_ws.wire.encode import finite
 from bluejay_ws.wire.ids import usable_id
@@ -96,7 +96,6 @@ class _Unfinished:
 
 
 _NOTHING = _Unfinished()  # of all calls in which nothing is unfinished; nothing is ever put into it
-_making = threading.Lock()
 
 
 class Recorder:
@@ -586,7 +585,7 @@ class Recorder:
     def _to_finish(self) -> _Unfinished:
         """Return the place for what is not finished; it is made when first needed, once for all threads."""
         if self._unfinished is _NOTHING:
-            with _making:
+            with making:
                 if self._unfinished is _NOTHING:
                     self._unfinished = _Unfinished()
         return self._unfinished

@@ -573,7 +573,7 @@ def test_what_is_unfinished_has_one_place_for_all_threads(call: Call, monkeypatc
             pass
 
     made = recorder_module._Unfinished()
-    monkeypatch.setattr(recorder_module, "_making", Meanwhile())
+    monkeypatch.setattr(recorder_module, "making", Meanwhile())
     recorder._size = items.CALL_LIMIT
     recorder._rewrite(recorder.agent_said("Hello.", start_offset_ms=0, end_offset_ms=1))
     assert list(made.changed) == list(recorder._unfinished.changed) != []
