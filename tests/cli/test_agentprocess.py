@@ -81,7 +81,7 @@ def test_a_person_who_waits_for_an_agent_to_end_reads_why(monkeypatch: pytest.Mo
 
     def slow(timeout: float | None = None) -> int:
         while timeout is not None and "agent to end" not in aside.getvalue():
-            pass
+            time.sleep(0.001)
         return waited()
 
     with started(SLEEP, {}, Terminal(io.StringIO(), aside=aside), stop_seconds=30) as agent:
@@ -103,13 +103,13 @@ def test_an_agent_on_several_ports_has_to_say_which() -> None:
 
 def test_an_agent_that_never_listens_is_not_waited_for_for_ever() -> None:
     """With its last words."""
-    with (
-        started(
-            "python -c \"import time; print('sleepy', flush=True); time.sleep(60)\"", {}, NOWHERE, stop_seconds=5
-        ) as agent,
-        pytest.raises(Problem, match="does not listen on port 9 after 1 s") as caught,
-    ):
-        agent.wait_for_port(9, 1.0, NOWHERE)
+    command = "python -c \"import time; print('sleepy', flush=True); time.sleep(60)\""
+    with started(command, {}, NOWHERE, stop_seconds=5) as agent:
+        until = time.monotonic() + 30.0
+        while not agent.last_words() and time.monotonic() < until:
+            time.sleep(0.005)
+        with pytest.raises(Problem, match="does not listen on port 9 after 0 s") as caught:
+            agent.wait_for_port(9, 0.01, NOWHERE)
     assert "sleepy" in caught.value.remedy
 
 
