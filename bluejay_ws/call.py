@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
 import threading
 import time
-import uuid
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -144,7 +144,7 @@ class Call:
             clock=client.clock,
             started_ns=started_ns,
             started_at=time.time(),
-            report_id=uuid.uuid4().hex,
+            report_id=os.urandom(16).hex(),
             simulation_result_id=simulation_result_id,
             counters=client.counters,
             owner=self,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,6 @@ from bluejay_ws.stats import Counters
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from contextvars import Token
 
 __all__ = ["INERT", "InertRecorder", "current_recorder", "enter"]
 
@@ -48,18 +46,21 @@ def current_recorder() -> Recorder:
 
 def enter(recorder: Recorder) -> Callable[[], None]:
     """Make ``recorder`` the current one in this context; call the result, in the same context, to undo it."""
-    return _Leave(_current.set(recorder))
+    before = _current.get()
+    _current.set(recorder)
+    return _Leave(recorder, before)
 
 
 class _Leave:
-    """Undo one `enter`. An object and not a closure, which takes four times as much for each idle connection."""
+    """Undo one `enter`. An object and not a closure, and no token: both take more for each idle connection."""
 
-    __slots__ = ("_token",)
+    __slots__ = ("_before", "_recorder")
 
-    def __init__(self, token: Token[Recorder]) -> None:
-        self._token = token
+    def __init__(self, recorder: Recorder, before: Recorder) -> None:
+        self._recorder = recorder
+        self._before = before
 
     def __call__(self) -> None:
         # Left in another context (a generator closed elsewhere)? That context ends by itself. Left twice? Once.
-        with contextlib.suppress(ValueError, RuntimeError):
-            _current.reset(self._token)
+        if _current.get() is self._recorder:
+            _current.set(self._before)

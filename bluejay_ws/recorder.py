@@ -22,6 +22,7 @@ from bluejay_ws.blocks import Block, EventBlock, ToolCallBlock, UtteranceBlock
 from bluejay_ws.hearing.utterances import CUT_MARK, NOTHING, Utterance, cut_text, place
 from bluejay_ws.interrupts import of_a_value
 from bluejay_ws.log import say_seldom
+from bluejay_ws.stats import making
 from bluejay_ws.wire import items, journal
 from bluejay_ws.wire.encode import finite
 from bluejay_ws.wire.ids import usable_id
@@ -83,6 +84,20 @@ class Owner(Protocol):
         """Learn that nothing of this call is to be sent."""
 
 
+class _Unfinished:
+    """What has no last line yet: open blocks, stretches without a place, and utterances changed since their line."""
+
+    __slots__ = ("blocks", "changed", "stretches")
+
+    def __init__(self) -> None:
+        self.blocks: dict[int, Block] = {}
+        self.stretches: list[Stretch] = []
+        self.changed: dict[int, Utterance] = {}
+
+
+_NOTHING = _Unfinished()  # of all calls in which nothing is unfinished; nothing is ever put into it
+
+
 class Recorder:
     """Record what happened in one call; reach it with `current_recorder`.
 
@@ -115,7 +130,6 @@ class Recorder:
     __slots__ = (
         "__weakref__",
         "_at_end",
-        "_blocks",
         "_bodies",
         "_clock",
         "_counters",
@@ -127,8 +141,7 @@ class Recorder:
         "_sources",
         "_started",
         "_started_at",
-        "_unplaced",
-        "_unwritten",
+        "_unfinished",
         "closed",
         "heard",
         "owner",
@@ -165,9 +178,7 @@ class Recorder:
         self._items = 0
         self._sources = 0  # of tool calls: a linked trace, the report itself
         self._at_end: list[Callable[[], None]] | None = None
-        self._blocks: dict[int, Block] = {}  # not made when first needed: two threads would make two
-        self._unplaced: list[Stretch] = []
-        self._unwritten: dict[int, Utterance] = {}  # changed since their last line
+        self._unfinished = _NOTHING
         self.closed = False
         self._over = False  # nothing more is kept at all: the last line is written, or the call is left out
 
@@ -519,7 +530,7 @@ class Recorder:
         actions, self._at_end = self._at_end, None
         for action in actions or ():
             self._guarded("end", action)
-        for block in list(self._blocks.values()):
+        for block in list(self._unfinished.blocks.values()):
             self._guarded("block", self._interrupt, block)
         self.closed = True
 
@@ -553,8 +564,7 @@ class Recorder:
     def release(self) -> None:
         """Let go of everything after the end: whoever still holds the recorder keeps no call, no words, no cycle."""
         self.owner = self.heard = self._lines = None
-        self._bodies, self._blocks, self._unplaced, self._unwritten = [], {}, [], {}
-        self._at_end = None
+        self._bodies, self._unfinished, self._at_end = [], _NOTHING, None
 
     # -- for the library itself ---------------------------------------------------------------------------------
 
@@ -572,6 +582,14 @@ class Recorder:
         """Count something that happened in this call; for the library itself, like the taps."""
         self._counters.add(name)
 
+    def _to_finish(self) -> _Unfinished:
+        """Return the place for what is not finished; it is made when first needed, once for all threads."""
+        if self._unfinished is _NOTHING:
+            with making:
+                if self._unfinished is _NOTHING:
+                    self._unfinished = _Unfinished()
+        return self._unfinished
+
     # -- inside: blocks -----------------------------------------------------------------------------------------
 
     def _enter_block(self, block: Block) -> None:
@@ -581,7 +599,7 @@ class Recorder:
 
     def _leave_block(self, block: Block, error: BaseException | None) -> None:
         """Note that ``block`` ended, by ``error`` if it is not None; part of `blocks.Blocks`."""
-        if self._blocks.pop(block.number, None) is not None:
+        if self._unfinished.blocks.pop(block.number, None) is not None:
             self._guarded("block", self._end_block, block, error)
         elif self.closed:
             self._late()
@@ -593,7 +611,7 @@ class Recorder:
         block.number = next(_numbers)
         if not self._begins_an_item():
             return
-        self._blocks[block.number] = block
+        self._to_finish().blocks[block.number] = block
         if isinstance(block, ToolCallBlock):
             self._tools_come_from(_REPORT)
             block.opened = self._begun(block)
@@ -646,7 +664,7 @@ class Recorder:
 
     def _interrupt(self, block: Block) -> None:
         """Close a block that outlived its call; a tool call's own opening line already says `interrupted`."""
-        if self._blocks.pop(block.number, None) is None:
+        if self._unfinished.blocks.pop(block.number, None) is None:
             return
         if isinstance(block, EventBlock):
             known = {} if block.metadata is None else block.metadata
@@ -703,7 +721,7 @@ class Recorder:
         self._place_those(lambda stretch: stretch.over)
         stretch = heard.utterance(one, one._at_ms)
         if len(stretch.texts) == 1:
-            self._unplaced.append(stretch)
+            self._to_finish().stretches.append(stretch)
         if stretch.segments:
             one._start_ms = min(int(stretch.segments[0].start), one._at_ms)
         self._write(one, journal.opened)
@@ -751,13 +769,13 @@ class Recorder:
         if self._size < _AMPLE:
             return self._write(one, journal.done)
         self._counters.add("deferred.corrections")
-        self._unwritten[one._number] = one
+        self._to_finish().changed[one._number] = one
         return None
 
     def _write_rest(self) -> None:
-        while self._unwritten:  # a correction that was under way on another thread may still come
-            for number in list(self._unwritten):
-                one = self._unwritten.pop(number, None)
+        while changed := self._unfinished.changed:  # a correction that was under way on another thread may still come
+            for number in list(changed):
+                one = changed.pop(number, None)
                 if one is not None and one._recorder is not None:
                     self._write(one, journal.done)
 
@@ -824,11 +842,12 @@ class Recorder:
 
     def _place_those(self, final: Callable[[Stretch], bool]) -> None:
         """Place from the first on what is final. Two threads may do so at once: each stretch is placed by one."""
-        for stretch in list(self._unplaced):
+        stretches = self._unfinished.stretches
+        for stretch in list(stretches):
             if not final(stretch):
                 return
             try:
-                self._unplaced.remove(stretch)
+                stretches.remove(stretch)
             except ValueError:  # the other one has it
                 continue
             self._place(stretch)

@@ -6,7 +6,7 @@ import threading
 import time
 from collections import Counter
 
-__all__ = ["KINDS_MOST", "QUIET_SECONDS", "Counters", "Seldom", "started"]
+__all__ = ["KINDS_MOST", "QUIET_SECONDS", "Counters", "Seldom", "making", "started"]
 
 QUIET_SECONDS = 60.0
 """What repeats is said once in so many seconds."""
@@ -48,6 +48,10 @@ class Seldom:
             return what
         self.said = {known: said for known, said in self.said.items() if now - said[0] < QUIET_SECONDS}
         return what if len(self.said) < KINDS_MOST else _OTHER
+
+
+making = threading.RLock()
+"""Held while something is made that two threads may need first at the same moment; by handlers of signals too."""
 
 
 class Counters:

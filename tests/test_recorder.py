@@ -559,13 +559,34 @@ def test_a_reason_that_is_no_text_is_not_asked_for_one(call: Call) -> None:
     assert call.counters.snapshot() == {"dropped.discarded": 1}
 
 
-def test_corrections_that_wait_for_the_end_have_one_place_from_the_beginning(call: Call) -> None:
-    """Two threads that make it as they need it would make two, and lose what is in one of them."""
-    place = call.recorder._unwritten
-    assert place == {}
-    call.recorder._size = items.CALL_LIMIT
-    call.recorder._rewrite(call.recorder.agent_said("Hello."))
-    assert call.recorder._unwritten is place
+def test_what_is_unfinished_has_one_place_for_all_threads(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two threads that need it first at the same moment do not make two, and lose what is in one of them."""
+    recorder = call.recorder
+
+    class Meanwhile:
+        """A lock that another thread had, and made the place."""
+
+        def __enter__(self) -> None:
+            recorder._unfinished = made
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    made = recorder_module._Unfinished()
+    monkeypatch.setattr(recorder_module, "making", Meanwhile())
+    recorder._size = items.CALL_LIMIT
+    recorder._rewrite(recorder.agent_said("Hello.", start_offset_ms=0, end_offset_ms=1))
+    assert list(made.changed) == list(recorder._unfinished.changed) != []
+
+
+def test_calls_in_which_nothing_is_unfinished_share_one_place_and_leave_it_empty(call: Call) -> None:
+    """An idle call has no containers of its own for it; the first thing that is put into one is this call's."""
+    assert call.recorder._unfinished is recorder_module._NOTHING
+    with call.recorder.tool_call("freeze"):
+        assert call.recorder._unfinished is not recorder_module._NOTHING
+    call.recorder.release()
+    nothing = recorder_module._NOTHING
+    assert (nothing.blocks, nothing.stretches, nothing.changed) == ({}, [], {})
 
 
 def test_redaction_comes_before_anything_is_kept() -> None:

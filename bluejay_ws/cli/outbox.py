@@ -72,6 +72,9 @@ REASONS = {
 }
 
 
+GONE = "was delivered, and its text is gone from here"
+
+
 def add_parser(commands: Commands[argparse.ArgumentParser]) -> None:
     """Add the command, with one subcommand for each action."""
     parser = new_parser(commands, "outbox", "look after the reports that wait in a spool", TEXT)
@@ -229,6 +232,10 @@ def reason_of(reason: str, detail: str = "") -> str:
 def _show(args: argparse.Namespace, place: _Place, terminal: Terminal) -> int:
     names = _found(args.ids, place)
     for name in names:
+        if name.state == SENT:
+            terminal.document({"call": name.identity, "report_id": name.report_id, "state": SENT, "report": None})
+            terminal.say(f"call {name.identity}, report {name.report_id}: {GONE}")
+            continue
         report = json.loads(place.export(name))
         shown = report if args.text else without_text(report)
         terminal.document({"call": name.identity, "report_id": name.report_id, "state": name.state, "report": shown})
@@ -248,6 +255,8 @@ def _export(args: argparse.Namespace, place: _Place, terminal: Terminal) -> int:
     names = _found(args.ids, place)
     if len(names) > 1:
         raise Problem(f"call {args.ids[0]} has {len(names)} reports", "give a report id; `outbox show` lists them")
+    if names[0].state == SENT:
+        raise Problem(f"report {names[0].report_id} {GONE}", f"see: bluejay-ws result {names[0].identity}")
     body = place.export(names[0])
     terminal.say(body.decode())
     terminal.document(json.loads(body))

@@ -18,7 +18,7 @@ from bluejay_ws.hearing.arrivals import LATE_MS, LEAN, Arrivals
 from bluejay_ws.hearing.level import BYTES_PER_MS, flat, shape, shapes, size_of
 from bluejay_ws.hearing.turns import Turns
 from bluejay_ws.hearing.utterances import AgentTexts, CallerTexts, Stretch
-from bluejay_ws.hearing.voices import HASTE, NEVER, PAUSE_MS, Voice
+from bluejay_ws.hearing.voices import HASTE, NEVER, PAUSE_MS, PIECE, Voice
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,8 +32,6 @@ __all__ = ["ERROR_FROM_AGENT", "ERROR_FROM_PLATFORM", "ChirpObserver", "Text"]
 ERROR_FROM_PLATFORM = "Session error from the platform"
 ERROR_FROM_AGENT = "Session error from the agent"
 
-PIECE = 20 * BYTES_PER_MS
-"""Frames are listened to in pieces of 20 ms: a long one may hold a pause."""
 PIECE_MS = 20.0
 PIECES_MOST = 500
 GONE_MS = 3_000.0
@@ -71,8 +69,7 @@ class ChirpObserver:
     """
 
     __slots__ = (
-        "_add_event", "_agent_frames", "_agent_more", "_carrier", "_heard", "_received", "_sent", "_user_frames",
-        "_user_more",
+        "_add_event", "_carrier", "_heard",
     )  # fmt: skip
 
     _carrier: carriers.Carrier  # of a `CarrierObserver`
@@ -80,9 +77,6 @@ class ChirpObserver:
     def __init__(self, add_event: Callable[..., None]) -> None:
         self._add_event = add_event
         self._heard: _Hearing | None = None
-        self._user_frames = self._agent_frames = 0
-        self._user_more = self._agent_more = 0  # bytes, beyond those of so many frames of 20 ms
-        self._received = self._sent = 0  # of these, how many the user's own code handed over
 
     # -- audio --------------------------------------------------------------------------------------------------------
 
@@ -91,15 +85,15 @@ class ChirpObserver:
         heard = self._heard or self._open()
         if type(frame) is not bytes or len(frame) != PIECE:
             return self._user_frame(heard, frame, at_ms)
-        self._user_frames += 1
         voice = heard.user
+        voice.frames += 1
         level = hypot(*_unpack_piece(frame)) * _piece_scale
         if voice.quiet_below <= level < voice.loud_from:
             level = voice.look(frame, 0, PIECE)
         arrivals = heard.arrivals
         late = at_ms - arrivals.until
         if late > LATE_MS or arrivals.waiting:
-            return heard.user_sounds([(level, PIECE_MS)], at_ms, self._user_bytes)
+            return heard.user_sounds([(level, PIECE_MS)], at_ms)
         start = arrivals.until + LEAN * late if late > 0.0 else at_ms
         arrivals.until = start + PIECE_MS
         if voice.hear(level, start, PIECE_MS, start):
@@ -110,17 +104,16 @@ class ChirpObserver:
         """Note a frame of any kind and size."""
         size = heard.size_of(frame)
         if size:
-            self._user_frames += 1
-            self._user_more += size - PIECE
-            heard.user_sounds(sounds(flat(frame), size, heard.user), at_ms, self._user_bytes)
+            heard.user.took(size)
+            heard.user_sounds(sounds(flat(frame), size, heard.user), at_ms)
 
     def agent_audio(self, frame: Frame, at_ms: float) -> None:
         """Note a binary frame to Bluejay: what the caller hears when all that was sent before has been played."""
         heard = self._heard or self._open()
         if type(frame) is not bytes or len(frame) != PIECE:
             return self._agent_frame(heard, frame, at_ms)
-        self._agent_frames += 1
         voice = heard.agent
+        voice.frames += 1
         level = hypot(*_unpack_piece(frame)) * _piece_scale
         if voice.quiet_below <= level < voice.loud_from:
             level = voice.look(frame, 0, PIECE)
@@ -133,8 +126,7 @@ class ChirpObserver:
     def _agent_frame(self, heard: _Hearing, frame: Frame, at_ms: float) -> None:
         size = heard.size_of(frame)
         if size:
-            self._agent_frames += 1
-            self._agent_more += size - PIECE
+            heard.agent.took(size)
             heard.agent_sounds(sounds(flat(frame), size, heard.agent), at_ms)
 
     def user_heard(self, level: float, ms: float, at_ms: float) -> None:
@@ -145,16 +137,14 @@ class ChirpObserver:
             ms: how long it lasts.
             at_ms: when it came.
         """
-        self._user_frames += 1
-        self._user_more += int(ms * BYTES_PER_MS) - PIECE
         heard = self._heard or self._open()
-        heard.user_sounds([(level, ms)], at_ms, self._user_bytes)
+        heard.user.took(int(ms * BYTES_PER_MS))
+        heard.user_sounds([(level, ms)], at_ms)
 
     def agent_heard(self, level: float, ms: float, at_ms: float) -> None:
         """Note agent audio of which a carrier's reader knows the level and the length; see `user_heard`."""
-        self._agent_frames += 1
-        self._agent_more += int(ms * BYTES_PER_MS) - PIECE
         heard = self._heard or self._open()
+        heard.agent.took(int(ms * BYTES_PER_MS))
         heard.agent_sounds([(level, ms)], at_ms)
 
     def clear(self, at_ms: float) -> None:
@@ -227,17 +217,19 @@ class ChirpObserver:
 
     def received(self, frame: Frame, at_ms: float) -> None:
         """Note a frame of the caller's that the user's own code hands over."""
-        if self._user_frames > self._received:
+        heard = self._heard or self._open()
+        if heard.user.frames > heard.user.handed:
             return  # an adapter hears it already
         self.user_audio(frame, at_ms)
-        self._received = self._user_frames
+        heard.user.handed = heard.user.frames
 
     def sent(self, frame: Frame, at_ms: float) -> None:
         """Note a frame of the agent's that the user's own code hands over."""
-        if self._agent_frames > self._sent:
+        heard = self._heard or self._open()
+        if heard.agent.frames > heard.agent.handed:
             return
         self.agent_audio(frame, at_ms)
-        self._sent = self._agent_frames
+        heard.agent.handed = heard.agent.frames
 
     # -- text ---------------------------------------------------------------------------------------------------------
 
@@ -270,7 +262,7 @@ class ChirpObserver:
         """Tell whether the agent's speech was observed, or so much audio without any that nobody can have heard it."""
         if self._heard is None:
             return False
-        return self._heard.agent.onsets > 0 or self._agent_bytes >= MUTE_MS * BYTES_PER_MS
+        return self._heard.agent.onsets > 0 or self._heard.agent.bytes >= MUTE_MS * BYTES_PER_MS
 
     def speaks_until(self) -> float:
         """Return when the last speech that the agent has sent is heard to its end; 0 before any."""
@@ -282,7 +274,7 @@ class ChirpObserver:
         """End the call: what is queued beyond ``at_ms`` is not heard, and later frames have no effect. Idempotent."""
         heard, at = self._enter(at_ms)
         if heard.closed is None:
-            spoken_ms = self._user_bytes / BYTES_PER_MS
+            spoken_ms = heard.user.bytes / BYTES_PER_MS
             if heard.user.hasty or spoken_ms > max(LEAST_HASTE_MS, HASTE * at):
                 heard.confirmed = LATEST_MS  # a rehearsal, many times as fast as life: its queue has been played
             heard.close(at, observed=self._observed)
@@ -295,24 +287,16 @@ class ChirpObserver:
 
     def _summary(self, heard: _Hearing) -> dict[str, object]:
         return {
-            "user_frames": self._user_frames,
-            "user_audio_ms": self._user_bytes // BYTES_PER_MS,
-            "agent_frames": self._agent_frames,
-            "agent_audio_ms": self._agent_bytes // BYTES_PER_MS,
+            "user_frames": heard.user.frames,
+            "user_audio_ms": heard.user.bytes // BYTES_PER_MS,
+            "agent_frames": heard.agent.frames,
+            "agent_audio_ms": heard.agent.bytes // BYTES_PER_MS,
             **heard.summary(),
         }
 
     @property
-    def _user_bytes(self) -> int:
-        return self._user_frames * PIECE + self._user_more
-
-    @property
-    def _agent_bytes(self) -> int:
-        return self._agent_frames * PIECE + self._agent_more
-
-    @property
     def _observed(self) -> bool:
-        return bool(self._user_frames or self._agent_frames)
+        return self._heard is not None and bool(self._heard.user.frames or self._heard.agent.frames)
 
     def _open(self) -> _Hearing:
         self._heard = _Hearing(self._add_event)
@@ -404,13 +388,10 @@ class _Hearing:
             return 0
         return size
 
-    def user_sounds(self, sounds: Sounds, at: float, size: int) -> None:
-        """Take a frame of the caller's: it was spoken when it came, or has waited to be read.
-
-        ``size`` is that of all its audio so far: of a rehearsal there is more than there was time for.
-        """
-        trusted = not self.user.hasty or size <= at * BYTES_PER_MS
-        for start, _, pieces in self.arrivals.place(at, sounds, trusted=trusted):
+    def user_sounds(self, sounds: Sounds, at: float) -> None:
+        """Take a frame of the caller's: it was spoken when it came, or has waited to be read."""
+        rehearsed = self.user.hasty and self.user.bytes > at * BYTES_PER_MS  # more audio than there was time for
+        for start, _, pieces in self.arrivals.place(at, sounds, trusted=not rehearsed):
             self._hear_user(start, pieces)
 
     def _hear_user(self, start: float, pieces: Sounds) -> None:

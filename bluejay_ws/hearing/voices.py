@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bluejay_ws.hearing.level import measured
+from bluejay_ws.hearing.level import BYTES_PER_MS, measured
 
 if TYPE_CHECKING:
     from bluejay_ws.hearing.level import Frame
 
-__all__ = ["HASTE", "NEVER", "PAUSE_MS", "RESUME_MS", "Segment", "Voice"]
+__all__ = ["HASTE", "NEVER", "PAUSE_MS", "PIECE", "RESUME_MS", "Segment", "Voice"]
 
+PIECE = 20 * BYTES_PER_MS
+"""Frames are listened to in pieces of 20 ms: a long one may hold a pause."""
 ONSET_MS = 40.0
 """Sound shorter than this is no speech: a click, a pop."""
 BRIDGE_MS = 60.0
@@ -98,18 +100,22 @@ class Voice:
         onsets: how often it has begun to speak.
         began_at: the start of the last segment.
         ended_at: the end of the last segment that is over.
+        frames: how many passed.
+        handed: of these, how many the user's own code handed over.
         resumed: the last piece was sent long after the one before, and is heard right after it.
     """
 
     __slots__ = (
-        "_askew", "_before_soft", "_enough", "_floor", "_hasty", "_noise", "_onset_level", "_pieces", "_quiet_from",
-        "_run_at", "_run_from", "_run_ms", "_run_until", "_sent_at", "_soft_from", "_soft_level", "_soft_ms",
-        "_soft_until", "began_at", "ended_at", "loud_from", "loud_until", "onsets", "quiet_below", "resumed", "segment",
-        "sent_until", "threshold", "until", "user",
+        "_askew", "_before_soft", "_enough", "_floor", "_hasty", "_more", "_noise", "_onset_level", "_pieces",
+        "_quiet_from", "_run_at", "_run_from", "_run_ms", "_run_until", "_sent_at", "_soft_from", "_soft_level",
+        "_soft_ms", "_soft_until", "began_at", "ended_at", "frames", "handed", "loud_from", "loud_until", "onsets",
+        "quiet_below", "resumed", "segment", "sent_until", "threshold", "until", "user",
     )  # fmt: skip
 
     def __init__(self, *, user: bool) -> None:
         self.user = user
+        self.frames = self.handed = 0
+        self._more = 0  # bytes, beyond those of so many frames of 20 ms: most have that length
         self._onset_level, self._soft_level = LEAST_LEVEL, SOFT_LEVEL
         self.segment: Segment | None = None
         self._askew = False
@@ -128,6 +134,16 @@ class Voice:
         self._soft_from = self._soft_until = -NEVER
         self._soft_ms = 0.0
         self._before_soft = 0.0, 0.0
+
+    @property
+    def bytes(self) -> int:
+        """How much audio passed."""
+        return self.frames * PIECE + self._more
+
+    def took(self, size: int) -> None:
+        """Count a frame of so many bytes."""
+        self.frames += 1
+        self._more += size - PIECE
 
     def _tune(self) -> None:
         self.threshold = self._onset_level if self.segment is None else self._soft_level

@@ -98,7 +98,7 @@ class ProtocolTap(base.Watched):
 
     def observe_protocol(self) -> None:
         """Observe the protocol object from now on."""
-        self.protocol.reader.feed_eof = self._feed_eof
+        self.protocol.reader.feed_eof = self  # not a bound method, which is an object more for each idle connection
         self.protocol.extensions.insert(0, self)
 
     def decode(self, frame: Any, *, max_size: int | None = None) -> Any:  # noqa: ARG002 - an extension's signature
@@ -141,8 +141,8 @@ class ProtocolTap(base.Watched):
         elif message is not None:
             self.observer.agent_text(message[1], at_ms)
 
-    def _feed_eof(self) -> None:
-        """Take the place of the reader's method: nothing more will come."""
+    def __call__(self) -> None:
+        """Take the place of the reader's ``feed_eof``: nothing more will come."""
         reader = self.protocol.reader
         type(reader).feed_eof(reader)
         self.closed()

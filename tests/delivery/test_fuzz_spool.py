@@ -20,6 +20,7 @@ from bluejay_ws.cli import new_argument_parser
 from bluejay_ws.cli.terminal import Problem, Terminal
 from bluejay_ws.delivery import admin
 from bluejay_ws.delivery.files import HELD, LIVE, PARKED, READY, SENDING, SENT, GoneError, LockedFile, Name
+from bluejay_ws.exceptions import BluejayError
 from bluejay_ws.stats import Counters
 from bluejay_ws.wire import journal
 from tests.delivery.kit import Script, adopted, attempts, spool_at
@@ -244,8 +245,8 @@ def outbox_command(directory: Path, *words: str) -> str:
     args = PARSER.parse_args(["outbox", action, "--spool", str(directory), *rest])
     try:
         assert args.run(args, Terminal(out)) == 0
-    except Problem as problem:
-        out.write(problem.message)
+    except (Problem, BluejayError) as problem:  # every command ends with these in one line
+        out.write(problem.message if isinstance(problem, Problem) else str(problem))
     return out.getvalue()
 
 

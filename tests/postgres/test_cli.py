@@ -87,6 +87,8 @@ def test_what_is_refused_is_shown_and_sent_again(
     assert len(platform.accepted) == 1
     assert main(["outbox", "list", "--all"]) == 0
     assert "delivered  720488" in capsys.readouterr().out
+    assert main(["outbox", "show", "720488"]) == 0
+    assert "its text is gone" in capsys.readouterr().out
 
 
 def test_an_id_that_is_used_up_is_released_or_deleted_by_a_person(
