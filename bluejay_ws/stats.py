@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import Counter
@@ -52,6 +53,8 @@ class Seldom:
 
 making = threading.RLock()
 """Held while something is made that two threads may need first at the same moment; by handlers of signals too."""
+# A fork waits for it: a child born while another thread holds it would wait for ever.
+os.register_at_fork(before=making.acquire, after_in_parent=making.release, after_in_child=making.release)
 
 
 class Counters:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -86,3 +88,16 @@ def test_what_is_remembered_of_what_was_said_is_bounded() -> None:
     counters = Counters()
     said = [counters.unsaid(f"error {number}", 0.0) for number in range(10 * KINDS_MOST)]
     assert said.count(0) == len(counters._told.said) == KINDS_MOST + 1
+
+
+def test_a_fork_waits_for_what_another_thread_is_making() -> None:
+    """A child born in that moment would wait for a thread that it does not have."""
+    code = (
+        "import os, threading\nfrom bluejay_ws.stats import making\nheld = threading.Event()\n"
+        "def hold():\n    with making: held.set(); threading.Event().wait(0.1)\n"
+        "threading.Thread(target=hold).start(); held.wait(); child = os.fork()\n"
+        "if child == 0: os._exit(0 if making.acquire(timeout=5.0) else 1)\n"
+        "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "0\n"
