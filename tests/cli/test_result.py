@@ -228,13 +228,12 @@ def test_a_file_that_holds_no_result_is_named(
 def test_a_report_of_the_outbox_is_shown_with_its_result(platform: FakePlatform, tmp_path: Path) -> None:
     """One that waits while the platform already shows something of its call."""
     spool, page = str(tmp_path / "spool"), tmp_path / "page.html"
-    platform.refuse()
+    platform.otherwise(Answer(status=429, headers={"Retry-After": "60"}))
     with (
         Bluejay(spool=spool, flush_timeout=0) as bluejay,
         bluejay.call({"X-Simulation-Result-Id": "720488"}) as recorder,
     ):
         recorder.agent_said("hello")
-    platform.listen()
     assert main(["outbox", "show", "720488", "--spool", spool, "--html", str(page), "--result"]) == 0
     assert "the card is frozen" in page.read_text("utf-8")
 
