@@ -95,6 +95,11 @@ def test_what_is_no_handler_is_refused_where_it_is_written() -> None:
         record("client")  # type: ignore[call-overload]
 
 
+def test_a_handler_without_a_signature_is_a_handler(client: Bluejay) -> None:
+    """Some callables written in C have none that could be known."""
+    assert record(client=client)(max)(1, 2) == 2
+
+
 def test_an_unknown_place_for_the_id_is_refused_where_it_is_written() -> None:
     """Not at the first call."""
     with pytest.raises(ValueError, match="'header', 'query', 'message'"):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bluejay_ws.delivery.attempt import Delivery
+from bluejay_ws.delivery.outcomes import State
 from bluejay_ws.delivery.store import MemoryStore, Report
 from tests.delivery.kit import adopted, attempts, bodies, files, finished_call, new_id, spool_at
 from tests.delivery.store_contract import DurableStoreContract, StoreContract
@@ -97,3 +98,14 @@ class TestMemory(StoreContract):
     def kept(self) -> Kept:
         """Return one without a directory."""
         return KeptHere(None)
+
+
+def test_a_store_that_keeps_nothing_says_so() -> None:
+    """What a store does not keep stays with its delivery, and with the recorder."""
+    store = MemoryStore()
+    assert store.open_call(report_id=new_id(), simulation_result_id="7", header=b"{}") is None
+    assert not store.remember("7", new_id(), {})
+    assert store.recover() == []
+    with store.lease("7") as lease:
+        assert (lease.reports, lease.live, lease.busy) == ([], False, False)
+        assert not lease.mark(new_id(), State.PARKED, {})

@@ -611,3 +611,18 @@ async def _run(client: Bluejay | None, headers: dict[str, str]) -> dict[str, Not
 async def test_neither_handler_nor_peer_can_tell(client: Bluejay, headers: dict[str, str]) -> None:
     """The same run bare and with the middleware: everything that either side sees is equal."""
     assert await _run(client, headers) == await _run(None, headers)
+
+
+async def test_an_ear_that_raises_is_counted_and_the_frames_pass(
+    client: Bluejay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both ways, for each frame."""
+
+    def broken(*_: object) -> None:
+        raise ValueError
+
+    monkeypatch.setattr("bluejay_ws.hearing.chirp.ChirpObserver.user_audio", broken)
+    monkeypatch.setattr("bluejay_ws.hearing.chirp.ChirpObserver.agent_audio", broken)
+    async with serving(app_of(echo, client)) as url:
+        await talk_and_hang_up(url)
+    assert client.stats()["internal_error.frame"] == 4
