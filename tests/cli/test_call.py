@@ -177,7 +177,7 @@ async def crash(websocket):
 
 async def main(handler):
     port = int(sys.argv[1]) if sys.argv[1:] else 0
-    async with serve(handler, "localhost", port, max_queue=None):  # what it never reads is in nobody's way
+    async with serve(handler, "localhost", port, max_queue=10_000):  # what it never reads is in nobody's way
         print("up", file=sys.stderr)
         await asyncio.get_running_loop().create_future()
 """

@@ -29,7 +29,7 @@ def report(identity):
     urllib.request.urlopen(urllib.request.Request(url, body, headers)).close()
 
 async def main(handler):
-    async with serve(handler, "127.0.0.1", 0, max_queue=None) as server:  # what it never reads is in nobody's way
+    async with serve(handler, "127.0.0.1", 0, max_queue=10_000) as server:  # what it never reads is in nobody's way
         print(f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}", flush=True)
         await asyncio.to_thread(sys.stdin.read)
 
