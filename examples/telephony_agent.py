@@ -1,13 +1,16 @@
 """An agent behind a telephony carrier, which takes the header away and brings the id in its first messages.
 
-python examples/telephony_agent.py 8765
+    pip install bluejay_ws
+    python examples/telephony_agent.py 8765
+    bluejay-ws call ws://localhost:8765 --platform --protocol twilio      (in another terminal)
 
-The carrier's audio is base64 in JSON and not CHIRP's: utterances are recorded with offsets of their own.
+The carrier's audio is base64 of 8 kHz mu-law, inside JSON. The library hears it there, in both directions.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import signal
 import sys
@@ -21,10 +24,20 @@ if TYPE_CHECKING:
     from websockets.asyncio.server import ServerConnection
 
 
+TONE = base64.b64encode(b"\x10" * 12 + b"\x90" * 12).decode()  # 3 ms of a hum
+
+
 @record_tool  # <--
 async def transfer(department: str) -> str:
     """Put the caller through."""
     return f"{department} is on the line"
+
+
+async def say(websocket: ServerConnection, stream: str, text: str) -> None:
+    """Say something; your text-to-speech goes here."""
+    current_recorder().agent_said(text)  # <-- placed where the caller hears this audio
+    media = {"payload": TONE * (17 * len(text))}  # 51 ms a character
+    await websocket.send(json.dumps({"event": "media", "streamSid": stream, "media": media}))
 
 
 @record(id_from=("header", "query", "message"))  # <--
@@ -35,10 +48,11 @@ async def agent(websocket: ServerConnection) -> None:
         if frame["event"] == "start":
             current_recorder().add_alias(frame["start"]["callSid"])  # <-- webhooks find the call by its SID
             current_recorder().add_event("Stream started")  # <--
+            await say(websocket, frame["streamSid"], "Welcome. Press 1 for cards.")
         elif frame["event"] == "dtmf":
             now = current_recorder().offset_ms()  # <--
             current_recorder().user_said(f"pressed {frame['dtmf']['digit']}", start_offset_ms=now, end_offset_ms=now)
-            await transfer("Cards")
+            await say(websocket, frame["streamSid"], await transfer("Cards"))
         elif frame["event"] == "stop":
             return
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 from websockets.asyncio.client import connect
 
+from bluejay_ws.testing.audio import tone
+from bluejay_ws.testing.caller import DigitalHuman
 from tests.examples.test_examples import Example, running
 from tests.servers.behaviours import HAS_TRIO
 
@@ -71,10 +73,15 @@ def test_the_example_of_a_framework_reports_its_call(framework: str, root: Path,
 
 async def _stream(port: int) -> None:
     start = {"callSid": "CA123", "customParameters": {"X-Simulation-Result-Id": "720488"}}
-    frames = [{"event": "connected"}, {"event": "start", "start": start}, {"event": "dtmf", "dtmf": {"digit": "1"}}]
+    messages = (
+        {"event": "connected"},
+        {"event": "start", "streamSid": "MZ1", "start": start},
+        {"event": "dtmf", "streamSid": "MZ1", "dtmf": {"digit": "1"}},
+        {"event": "stop", "streamSid": "MZ1"},
+    )
     async with connect(f"ws://localhost:{port}") as carrier:
-        for frame in [*frames, {"event": "stop"}]:
-            await carrier.send(json.dumps(frame))
+        for message in messages:
+            await carrier.send(json.dumps(message))
         await carrier.wait_closed()
 
 
@@ -85,4 +92,20 @@ def test_the_telephony_example_takes_the_id_from_the_carriers_messages(root: Pat
         report = example.report()
     assert report.simulation_result_id == "720488"
     assert [call["output"] for call in report.tool_calls] == ["Cards is on the line"]
-    assert [said["utterance"] for said in report.transcript] == ["pressed 1"]
+    assert [said["utterance"] for said in report.transcript if said["speaker"] == "USER"] == ["pressed 1"]
+
+
+async def _press_a_key(port: int) -> None:
+    human = DigitalHuman(f"ws://localhost:{port}", "local-1", protocol="twilio", pace=0.2)
+    async with human.dial() as line:
+        assert await line.listen(patience=10.0)  # the greeting
+        await line.press("1", tone(100))
+
+
+def test_the_telephony_example_is_heard(root: Path, tmp_path: Path) -> None:
+    """It greets a caller, and answers a key, in mu-law inside JSON."""
+    with running(root, tmp_path, "telephony_agent.py") as example:
+        asyncio.run(_press_a_key(example.port))
+        report = example.report()
+    assert report.transcript[0]["utterance"].startswith("Welcome.")  # a hurried caller hears less of it
+    assert [call["output"] for call in report.tool_calls] == ["Cards is on the line"]
