@@ -516,9 +516,11 @@ def test_a_platform_that_hangs_holds_the_end_up_no_longer_than_the_budget(tmp_pa
 
 
 def test_a_platform_that_is_down_costs_no_report(tmp_path: Path) -> None:
-    """The next start has them all."""
+    """The next start has them all; one may have been on its way when the process ended."""
     run("go()", "http://127.0.0.1:1", tmp_path, 0.3)
-    assert set(states(tmp_path)) == {"1.ready", "2.ready", "3.ready"}
+    left = [name.partition(".") for name in states(tmp_path)]
+    assert sorted(identity for identity, _, _ in left) == ["1", "2", "3"]
+    assert {state for _, _, state in left} <= {"ready", "sending"}
 
 
 # -- calls that end -----------------------------------------------------------------------------------------------
