@@ -13,8 +13,9 @@ from fleet.database import Database, NoPostgresError, binaries
 
 EXAMPLES = Path(__file__).resolve().parent.parent.parent / "examples"
 OWNER = """
-import subprocess, time
+import signal, subprocess, time
 from fleet.database import Database
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)  # a job in the background of a script ignores it, and PostgreSQL does not
 database = Database(durable=False)
 data = database.socket_directory / "data"
 data.mkdir()
