@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from websockets.version import version as websockets_version
@@ -24,6 +25,14 @@ if TYPE_CHECKING:
 
 # A connection of a test goes to this machine, whatever proxy the environment names; before 15, there were no proxies.
 DIRECTLY: dict[str, Any] = {"proxy": None} if int(websockets_version.split(".")[0]) >= 15 else {}
+
+
+def eventually(reached: Callable[[], object], seconds: float = 20.0) -> None:
+    """Wait until something holds."""
+    until = time.monotonic() + seconds
+    while not reached():
+        assert time.monotonic() < until, "it did not come to hold"
+        time.sleep(0.002)
 
 
 class Clock:

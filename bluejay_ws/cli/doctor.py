@@ -21,7 +21,7 @@ from bluejay_ws.cli.terminal import Problem, Terminal, plural
 from bluejay_ws.delivery import admin as outbox
 from bluejay_ws.delivery import filesystem
 from bluejay_ws.delivery.files import HELD, LIVE, PARKED, READY, SENDING
-from bluejay_ws.delivery.http import odd_no_proxy
+from bluejay_ws.delivery.http import ODD_NO_PROXY, PLAIN_NO_PROXY, odd_no_proxy
 from bluejay_ws.delivery.postgres_admin import PostgresAdmin
 from bluejay_ws.exceptions import ConfigurationError, SpoolError
 from bluejay_ws.settings import Secret, Settings, default_spool
@@ -186,8 +186,7 @@ def _client(settings: Settings) -> Iterator[Finding]:
     if names and settings.base_url.startswith("https:"):
         yield Finding("proxy", "ok", f"{names[0]} is set: reports go through a proxy")
     if name := odd_no_proxy():
-        what = f"{name} has networks, URLs or addresses in brackets, which do nothing here"
-        yield Finding("proxy", "note", what, "write names and plain addresses, separated by commas")
+        yield Finding("proxy", "note", f"{name} {ODD_NO_PROXY}", PLAIN_NO_PROXY)
 
 
 def _answer(settings: Settings) -> Finding:

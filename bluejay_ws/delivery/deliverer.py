@@ -22,6 +22,7 @@ from bluejay_ws.delivery.verify import Verifier
 from bluejay_ws.delivery.workers import NoClient
 from bluejay_ws.exceptions import BluejayError, SpoolError
 from bluejay_ws.log import say_seldom
+from bluejay_ws.stats import started
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -130,10 +131,7 @@ class Deliverer:
 
     def _start(self, target: Callable[[], None]) -> bool:
         thread = threading.Thread(target=target, name="bluejay_ws-deliverer", daemon=True)
-        try:
-            thread.start()
-        except (RuntimeError, MemoryError):
-            self._counters.add("errors.no_thread")
+        if not started(thread, self._counters):
             return False
         self._threads.append(thread)
         return True

@@ -24,6 +24,7 @@ from bluejay_ws.delivery.spool import Spool, names_in
 from bluejay_ws.delivery.workers import Budget, Finisher
 from bluejay_ws.exceptions import BluejayError
 from bluejay_ws.log import say, say_seldom
+from bluejay_ws.stats import started
 from bluejay_ws.wire import journal
 
 if TYPE_CHECKING:
@@ -368,13 +369,9 @@ class FleetSender:
                 return
             self._stop.clear()
             thread = threading.Thread(target=self._work, name="bluejay_ws-handover", daemon=True)
-            try:
-                thread.start()
-            except (RuntimeError, MemoryError):
-                self._counters.add("errors.no_thread")
-                return
-            self._thread = thread
-            self._start_guard()
+            if started(thread, self._counters):
+                self._thread = thread
+                self._start_guard()
 
     def submit(self, report: Report) -> None:
         """Take a report over. Never raises, and takes microseconds."""
@@ -458,12 +455,9 @@ class FleetSender:
         """Start the guard, if it does not run; under the lock. There is nothing to guard once the main thread ended."""
         if self._guarded or not threading.main_thread().is_alive():
             return
-        self._guarded = True
-        try:
-            threading.Thread(target=self._guard, name="bluejay_ws-guard", daemon=False).start()
-        except (RuntimeError, MemoryError):
+        self._guarded = True  # before it runs: it may end at once
+        if not started(threading.Thread(target=self._guard, name="bluejay_ws-guard", daemon=False), self._counters):
             self._guarded = False
-            self._counters.add("errors.no_thread")
 
     def _start_finisher(self) -> None:
         """Start the thread that ends calls, where that failed before."""

@@ -41,10 +41,8 @@ ANSWER_LIMIT = 64 * 1024
 # leave long calls unreadable for ever.
 RESULT_LIMIT = 8 * 1024 * 1024
 RUN_LIMIT = 64 * 1024 * 1024  # all calls of a run in one answer
-ODD_NO_PROXY = (
-    "%s of the environment has networks, URLs or addresses in brackets, which do nothing here: write names and plain "
-    "addresses, separated by commas"
-)
+ODD_NO_PROXY = "has networks, URLs or addresses in brackets, which do nothing here"
+PLAIN_NO_PROXY = "write names and plain addresses, separated by commas"
 # Shorter than any server keeps an idle connection: a request that meets a closing one has an unknown outcome.
 KEEPALIVE = 2.0
 # The whole exchange may take so many times the limit for each of its steps.
@@ -130,7 +128,7 @@ def odd_no_proxy() -> str:
 def say_odd_no_proxy(counters: Counters) -> None:
     """Log which variable has such entries: whoever wrote them believes that they count."""
     if name := odd_no_proxy():
-        say(counters, logging.WARNING, ODD_NO_PROXY, name)
+        say(counters, logging.WARNING, "%s of the environment %s: %s", name, ODD_NO_PROXY, PLAIN_NO_PROXY)
 
 
 class HttpExchange:

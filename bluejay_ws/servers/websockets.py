@@ -72,14 +72,13 @@ def tap_of(protocol: Any) -> ProtocolTap | None:
 class ProtocolTap(base.Watched):
     """What notes the frames of one protocol object, as one of its `websockets.extensions.Extension` objects."""
 
-    __slots__ = ("agent_fragments", "protocol", "started", "user_fragments")
+    __slots__ = ("agent_fragments", "protocol", "user_fragments")
 
     name = "bluejay_ws"
 
     def __init__(self, call: Call, protocol: Any) -> None:
         super().__init__(call)
         self.protocol = protocol
-        self.started = call.started
         self.user_fragments: _Fragments | None = None
         self.agent_fragments: _Fragments | None = None
 
@@ -104,7 +103,7 @@ class ProtocolTap(base.Watched):
     def decode(self, frame: Any, *, max_size: int | None = None) -> Any:  # noqa: ARG002 - an extension's signature
         """Note a frame from Bluejay, and return it."""
         try:
-            at_ms = (self.clock() / 1e9 - self.started) * 1e3
+            at_ms = (self.clock() / 1e9 - self.call.started) * 1e3
             if frame.opcode is _BINARY and frame.fin:
                 self.observer.user_audio(frame.data, at_ms)
             else:
@@ -116,7 +115,7 @@ class ProtocolTap(base.Watched):
     def encode(self, frame: Any) -> Any:
         """Note a frame to Bluejay, and return it."""
         try:
-            at_ms = (self.clock() / 1e9 - self.started) * 1e3
+            at_ms = (self.clock() / 1e9 - self.call.started) * 1e3
             if frame.opcode is _BINARY and frame.fin:
                 self.observer.agent_audio(frame.data, at_ms)
             else:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import logging
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,6 +12,7 @@ import pytest
 from bluejay_ws.cli import main
 from bluejay_ws.client import Bluejay
 from bluejay_ws.testing.platform import Answer, FakePlatform
+from tests.support import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -230,15 +230,13 @@ def test_a_report_of_the_outbox_is_shown_with_its_result(platform: FakePlatform,
     """One that waits while the platform already shows something of its call."""
     spool, page = str(tmp_path / "spool"), tmp_path / "page.html"
     platform.otherwise(Answer(status=429, headers={"Retry-After": "60"}))
-    before, until = len(platform.requests), time.monotonic() + 20.0
+    before = len(platform.requests)
     with (
         Bluejay(spool=spool, flush_timeout=0) as bluejay,
         bluejay.call({"X-Simulation-Result-Id": "720488"}) as recorder,
     ):
         recorder.agent_said("hello")
-    while len(platform.requests) == before or not [*(tmp_path / "spool").rglob("*.ready")]:  # it was tried once
-        assert time.monotonic() < until
-        time.sleep(0.01)
+    eventually(lambda: len(platform.requests) > before and [*(tmp_path / "spool").rglob("*.ready")])  # tried once
     assert main(["outbox", "show", "720488", "--spool", spool, "--html", str(page), "--result"]) == 0
     assert "the card is frozen" in page.read_text("utf-8")
 

@@ -18,6 +18,7 @@ from bluejay_ws.exceptions import SpoolError
 from bluejay_ws.stats import Counters
 from bluejay_ws.wire import journal
 from tests.delivery.kit import SUCCESS, Script, bodies, new_id, settings
+from tests.support import eventually
 
 
 class Client(Script):
@@ -207,10 +208,7 @@ def test_threads_that_cannot_be_started_are_started_later(monkeypatch: pytest.Mo
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
         one.start()
-        until = time.monotonic() + 20.0
-        while one._missing:
-            assert time.monotonic() < until
-            time.sleep(0.005)
+        eventually(lambda: not one._missing)
     assert one._counters["errors.no_thread"] == 4
     one.stop()
     assert len(one._threads) == 5
@@ -233,10 +231,7 @@ def test_a_thread_whose_start_takes_long_is_started_once(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(threading.Thread, "start", slowly)
     one.start()
-    until = time.monotonic() + 20.0
-    while one._missing:
-        assert time.monotonic() < until
-        time.sleep(0.005)
+    eventually(lambda: not one._missing)
     one.stop()
     assert names == ["bluejay_ws-deliverer"] * 5
 
@@ -247,10 +242,7 @@ def test_whatever_goes_wrong_in_a_round_is_counted_and_ends_no_thread(monkeypatc
     one, _ = quiet(monkeypatch, workers=1, look_every=0.01)
     one._claim = lambda *_: 1 / 0  # type: ignore[assignment]
     one.start()
-    until = time.monotonic() + 20.0
-    while one._counters["errors.deliverer.ZeroDivisionError"] < 2:
-        assert time.monotonic() < until
-        time.sleep(0.005)
+    eventually(lambda: one._counters["errors.deliverer.ZeroDivisionError"] >= 2)
     one.stop()
 
 

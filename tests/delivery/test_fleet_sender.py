@@ -11,6 +11,7 @@ import pytest
 from bluejay_ws.delivery.handover import FleetSender
 from bluejay_ws.delivery.store import Report
 from bluejay_ws.stats import Counters
+from tests.support import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,14 +37,6 @@ def refuse(patch: pytest.MonkeyPatch, *names: str) -> None:
         start(thread)
 
     patch.setattr(threading.Thread, "start", refusing)
-
-
-def eventually(reached: Callable[[], object]) -> None:
-    """Wait until something holds."""
-    until = time.monotonic() + 20
-    while not reached():
-        assert time.monotonic() < until, "it did not come to hold"
-        time.sleep(0.002)
 
 
 def ending(sender: FleetSender, ran: list[str]) -> Callable[[], None]:

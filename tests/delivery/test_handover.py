@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 import uuid
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -18,9 +17,10 @@ from bluejay_ws.exceptions import SpoolError
 from bluejay_ws.stats import Counters
 from bluejay_ws.wire import journal
 from tests.delivery.kit import end, header, tool
+from tests.support import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from bluejay_ws.delivery.livefile import LiveFile
@@ -254,14 +254,6 @@ def sender(tmp_path: Path) -> FleetSender:
         setattr(sender._outbox, name, lambda: None)
     sender._outbox.push = Outbox().push  # type: ignore[method-assign]
     return sender
-
-
-def eventually(reached: Callable[[], object]) -> None:
-    """Wait until something holds."""
-    until = time.monotonic() + 20
-    while not reached():
-        assert time.monotonic() < until, "it did not come to hold"
-        time.sleep(0.002)
 
 
 @pytest.mark.parametrize("error", [SpoolError("db", "is away", "wait"), ZeroDivisionError()])

@@ -40,6 +40,7 @@ from tests.delivery.kit import (
     spool_at,
     states,
 )
+from tests.support import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -95,14 +96,6 @@ def in_memory(identity: str = "720488") -> Report:
 def ours() -> list[threading.Thread]:
     """Return our threads that are alive."""
     return [thread for thread in threading.enumerate() if thread.name.startswith("bluejay_ws")]
-
-
-def wait_until(true: Callable[[], object], seconds: float = 20.0) -> None:
-    """Wait for something to become true."""
-    until = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < until, "it did not happen"
-        time.sleep(0.005)
 
 
 # -- delivering -------------------------------------------------------------------------------------------------
@@ -169,7 +162,7 @@ def test_after_any_fault_one_report_is_accepted(
     platform.plan(*steps)  # type: ignore[arg-type]
     with Station(platform.url, tmp_path, timeout=0.15) as station:
         station.sender.submit(station.call("720488", "freeze_card"))
-        wait_until(lambda: not station.sender.pending())
+        eventually(lambda: not station.sender.pending())
         assert len(platform.reports_for("720488")) == 1
         assert sum(request.method == "POST" for request in platform.requests) == posts
         assert states(tmp_path) == ["720488.sent"]
@@ -196,9 +189,9 @@ def test_a_platform_that_was_down_gets_everything_once(
     platform.refuse()
     with Station(platform.url, tmp_path) as station:
         station.submit(*map(str, range(30)))
-        wait_until(lambda: station.counters["transport.connect_error"] >= 5)
+        eventually(lambda: station.counters["transport.connect_error"] >= 5)
         platform.listen()
-        wait_until(lambda: not station.sender.pending(), 20.0)
+        eventually(lambda: not station.sender.pending(), 20.0)
         assert len(platform.accepted) == 30
         assert platform.duplicates == {}
         assert states(tmp_path) == sorted(f"{number}.sent" for number in range(30))
@@ -215,10 +208,10 @@ def test_a_fresh_call_is_delivered_soon_after_an_outage(
     script.post = lambda body: Failure(Phase.NOT_SENT, "down") if down else SUCCESS  # type: ignore[method-assign]
     with Station(platform.url, tmp_path, client=lambda: script) as station:
         station.submit(*map(str, range(40)))
-        wait_until(lambda: station.counters["transport.down"] >= 8)
+        eventually(lambda: station.counters["transport.down"] >= 8)
         down = False
         station.submit("fresh")
-        wait_until(lambda: any(state == "fresh.sent" for state in states(tmp_path)))
+        eventually(lambda: any(state == "fresh.sent" for state in states(tmp_path)))
 
 
 def test_a_hanging_platform_does_not_keep_a_later_call_waiting(platform: FakePlatform, tmp_path: Path) -> None:
@@ -272,9 +265,9 @@ def test_no_client_can_be_made(platform: FakePlatform, tmp_path: Path, monkeypat
 
     with Station(platform.url, tmp_path, client=make) as station:
         station.submit("1")
-        wait_until(lambda: station.counters["transport.no_http_client_FileNotFoundError"])
+        eventually(lambda: station.counters["transport.no_http_client_FileNotFoundError"])
         broken = False
-        wait_until(lambda: not station.sender.pending())
+        eventually(lambda: not station.sender.pending())
         assert script.posted
 
 
@@ -292,7 +285,7 @@ def test_an_error_of_our_own_ends_nothing(platform: FakePlatform, tmp_path: Path
     script.post = post  # type: ignore[method-assign]
     with Station(platform.url, tmp_path, client=lambda: script) as station:
         station.submit("1", "2")
-        wait_until(lambda: station.counters["delivered"] == 1 and station.sender.pending() == 1)
+        eventually(lambda: station.counters["delivered"] == 1 and station.sender.pending() == 1)
         assert station.counters["errors.delivery.ZeroDivisionError"] == 1
 
 
@@ -308,8 +301,8 @@ def test_too_many_reports_in_memory_cost_the_oldest(
         for number in range(9):
             report_id = new_id()
             station.sender.submit(Report.from_memory(report_id, str(number), [*bodies(report_id, str(number)), big]))
-        wait_until(lambda: station.counters["dropped.memory_full"] >= 2)
-        wait_until(lambda: station.sender.pending() == 9 - station.counters["dropped.memory_full"])
+        eventually(lambda: station.counters["dropped.memory_full"] >= 2)
+        eventually(lambda: station.sender.pending() == 9 - station.counters["dropped.memory_full"])
     assert "report is lost" in caplog.text
 
 
@@ -326,7 +319,7 @@ def test_what_a_dead_process_left_is_delivered(platform: FakePlatform, tmp_path:
         by_id = {report.simulation_result_id: report for report in reports}
         marker = by_id["720488"].events[-1]["metadata"]["bluejay_ws"]
         assert marker["incomplete"] == "process_lost"
-        wait_until(lambda: not station.sender.pending())
+        eventually(lambda: not station.sender.pending())
         assert states(tmp_path) == ["720488.sent", "720489.sent"]
 
 
@@ -342,7 +335,7 @@ def test_recovery_waits_for_the_platform_to_dial_again(platform: FakePlatform, t
         station.sender.submit(again.seal())
         (report,) = platform.wait_for(1)
         assert [call["name"] for call in report.tool_calls] == ["before", "after"]
-        wait_until(lambda: not station.sender.pending())
+        eventually(lambda: not station.sender.pending())
 
 
 def test_two_processes_share_a_spool(platform: FakePlatform, tmp_path: Path) -> None:
@@ -353,7 +346,7 @@ def test_two_processes_share_a_spool(platform: FakePlatform, tmp_path: Path) -> 
         one.sender.start()
         two.sender.start()
         platform.wait_for(20, 20.0)
-        wait_until(lambda: not one.sender.pending() and not two.sender.pending())
+        eventually(lambda: not one.sender.pending() and not two.sender.pending())
         assert platform.duplicates == {}
         assert one.counters["delivered"] + two.counters["delivered"] == 20
 
@@ -367,7 +360,7 @@ def test_closing_ends_the_threads_and_a_later_report_starts_them(platform: FakeP
     station = Station(platform.url, tmp_path)
     station.submit("1")
     assert station.sender.close(10.0)
-    wait_until(lambda: set(ours()) <= before)
+    eventually(lambda: set(ours()) <= before)
     station.submit("2")
     assert station.sender.flush(30.0)
     assert station.sender.close(10.0)
@@ -616,7 +609,7 @@ def test_an_ending_that_raises_anything_ends_no_thread(platform: FakePlatform, t
         station.sender.end(report.report_id, functools.partial(station.sender.submit, report))
         platform.wait_for(1)
         assert station.counters["internal_error.end"] == 1
-        wait_until(lambda: station.sender.pending() == 0)
+        eventually(lambda: station.sender.pending() == 0)
 
 
 def test_where_no_thread_can_be_started_it_is_tried_again(
@@ -723,7 +716,7 @@ def test_a_backlog_is_delivered_at_once_and_without_a_look(platform: FakePlatfor
         os.utime(path, (ahead, ahead))
     with Station(platform.url, tmp_path, redial_wait=60.0) as station:
         station.sender.start()
-        wait_until(lambda: len(platform.accepted) == 30)
+        eventually(lambda: len(platform.accepted) == 30)
         assert [request.method for request in platform.requests] == ["POST"] * 30
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import threading
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,9 +18,9 @@ from bluejay_ws.stats import Counters
 from bluejay_ws.testing.platform import Answer as Plan
 from bluejay_ws.testing.platform import FakePlatform
 from bluejay_ws.wire.platform import IN_PROGRESS
+from tests.support import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
 SOON = 0.02
@@ -72,14 +71,6 @@ class Results:
     def close(self) -> None:
         self.closed += 1
         raise OSError("already closed")
-
-
-def eventually(reached: Callable[[], object]) -> None:
-    """Wait until something holds."""
-    until = time.monotonic() + 20
-    while not reached():
-        assert time.monotonic() < until, "it did not come to hold"
-        time.sleep(0.002)
 
 
 def looked(results: Results, *bodies: bytes) -> dict[str, int]:

@@ -14,20 +14,13 @@ from bluejay_ws.delivery.outcomes import Failure
 from bluejay_ws.delivery.workers import Chore, Finisher, NoClient, Workers
 from bluejay_ws.stats import Counters
 from tests.delivery.kit import Script
+from tests.support import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from bluejay_ws.delivery.store import Report
     from bluejay_ws.delivery.workers import Client
-
-
-def wait_until(true: Callable[[], object], seconds: float = 20.0) -> None:
-    """Wait for something to become true."""
-    until = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < until, "it did not happen"
-        time.sleep(0.002)
 
 
 class Work:
@@ -107,7 +100,7 @@ def test_a_chore_that_fails_ends_nothing_and_is_done_again(crews: list[Crew]) ->
     crew = Crew([Chore(fails, 0.001), Chore(soon, 60.0)])
     crews.append(crew)
     crew.workers.start()
-    wait_until(lambda: done.count("fails") >= 2 and done.count("soon") >= 2)
+    eventually(lambda: done.count("fails") >= 2 and done.count("soon") >= 2)
     assert crew.counters["errors.delivery.ZeroDivisionError"] >= 2
 
 
@@ -119,11 +112,11 @@ def test_a_round_that_fails_ends_nothing(crews: list[Crew], monkeypatch: pytest.
     due = crew.work.due
     crew.work.due = lambda _: (_ for _ in ()).throw(KeyError("x"))  # type: ignore[method-assign,assignment]
     crew.workers.start()
-    wait_until(lambda: crew.counters["errors.delivery.KeyError"] >= 2)
+    eventually(lambda: crew.counters["errors.delivery.KeyError"] >= 2)
     crew.work.due = due  # type: ignore[method-assign]
     item = report()
     crew.work.inbox.put(item)
-    wait_until(lambda: item in crew.work.handled)
+    eventually(lambda: item in crew.work.handled)
 
 
 def test_workers_that_wait_get_help_and_the_helpers_leave(crews: list[Crew], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,12 +129,12 @@ def test_workers_that_wait_get_help_and_the_helpers_leave(crews: list[Crew], mon
     for _ in range(3):
         crew.work.inbox.put(report())
     crew.workers.wake()
-    wait_until(lambda: len(crew.work.handled) == 3)
+    eventually(lambda: len(crew.work.handled) == 3)
     assert crew.hired == 3
     crew.work.hold.set()
-    wait_until(lambda: crew.hired == 1)
+    eventually(lambda: crew.hired == 1)
     crew.work.inbox.put(report())
-    wait_until(lambda: len(crew.work.handled) == 4)
+    eventually(lambda: len(crew.work.handled) == 4)
 
 
 def test_where_no_client_can_be_made_the_reason_is_the_outcome(crews: list[Crew]) -> None:
@@ -170,11 +163,11 @@ def test_stopping_twice_or_before_the_start_is_allowed() -> None:
     crew, other = Crew(), Crew()
     crew.workers.stop(1.0)
     other.workers.start()
-    wait_until(lambda: other.hired == 1)
+    eventually(lambda: other.hired == 1)
     other.work.inbox.put(crew.workers)
     item = report()
     other.work.inbox.put(item)
-    wait_until(lambda: other.work.handled == [item])
+    eventually(lambda: other.work.handled == [item])
     other.workers.stop(10.0)
     other.workers.stop(10.0)
     assert other.hired == 0
@@ -190,7 +183,7 @@ def test_endings_run_in_order_on_a_thread_of_their_own() -> None:
     ran: list[int] = []
     for number in range(8):
         assert endings.add(f"{number}", lambda n=number: ran.append(n))  # type: ignore[misc]
-    wait_until(lambda: len(ran) == 8)
+    eventually(lambda: len(ran) == 8)
     assert ran == list(range(8))
     thread = endings._thread
     assert thread is not None
@@ -199,7 +192,7 @@ def test_endings_run_in_order_on_a_thread_of_their_own() -> None:
     thread.join(30.0)
     assert not thread.is_alive()
     assert endings.add("8", lambda: ran.append(8))
-    wait_until(lambda: len(ran) == 9)
+    eventually(lambda: len(ran) == 9)
     assert endings.start()
     endings.stop()
     assert lost == []
@@ -252,7 +245,7 @@ def test_a_thread_of_endings_that_was_ended_is_started_again(monkeypatch: pytest
 
     endings.add("1", interrupted)
     assert ended.wait(20.0)
-    wait_until(lambda: endings._thread is None)
+    eventually(lambda: endings._thread is None)
     assert endings.add("2", lambda: ran.append(2))
-    wait_until(lambda: ran == [2])
+    eventually(lambda: ran == [2])
     endings.stop()

@@ -28,6 +28,7 @@ from bluejay_ws.settings import Retry, Settings
 from bluejay_ws.stats import Counters
 from bluejay_ws.testing.platform import Answer, Close, FakePlatform
 from bluejay_ws.wire import journal
+from tests.support import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -75,14 +76,6 @@ def counts(url: str, platform: FakePlatform) -> dict[str, int]:
     outbox = Outbox(url, platform.url)
     with outbox.link:
         return outbox.counts()
-
-
-def eventually(reached: Callable[[], object], seconds: float = 20.0) -> None:
-    """Wait until something holds."""
-    until = time.monotonic() + seconds
-    while not reached():
-        assert time.monotonic() < until, "it did not come to hold"
-        time.sleep(0.01)
 
 
 # -- handing over -------------------------------------------------------------------------------------------------
