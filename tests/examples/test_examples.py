@@ -36,11 +36,17 @@ class Example:
     port: int
 
     def call(
-        self, identity: str | None = "720488", *, path: str = "", says: Sequence[int] = (500, 300), **options: Any
+        self,
+        identity: str | None = "720488",
+        *,
+        path: str = "",
+        says: Sequence[int] = (500, 300),
+        pace: float = 0.05,
+        **options: Any,
     ) -> CallLog:
         """Call it, with utterances of so many milliseconds."""
         url = f"ws://localhost:{self.port}{path}"
-        human = DigitalHuman(url, identity, pace=0.05, reaction=5.0)  # a quarter of a second: agents may be held up
+        human = DigitalHuman(url, identity, pace=pace, reaction=0.25 / pace)  # real seconds: agents may be held up
         return asyncio.run(human.call([tone(duration) for duration in says], **options))
 
     def calls(self, **options: Any) -> CallLog:
@@ -120,7 +126,7 @@ def test_the_websockets_agent_falls_silent_when_it_is_interrupted(root: Path, tm
 def test_an_existing_agent_is_recorded_without_being_touched(root: Path, tmp_path: Path) -> None:
     """The wrapping script reports the tool and the sentences of an agent that knows nothing of it."""
     with running(root, tmp_path, "wrap_existing_agent.py") as example:
-        example.calls()
+        example.calls(pace=1.0)  # a machine that stands still for a moment makes a hurried call look like a real one
         report = example.report()
     assert [(call["name"], call["parameters"], call["output"]) for call in report.tool_calls] == [
         ("order_status", {"number": "7"}, "on its way")
