@@ -348,7 +348,14 @@ class Recorder:
             # Agents do this in the middle of speech: the clock is read here, which saves a call.
             now = (self._clock() - self._started) // 1_000_000
             start = now if start_offset_ms is None else self._at(start_offset_ms)
-            self._keep(_TOOL_CALL + self._tool_call(start, name, parameters, output, description))
+            if self._redact is not None:
+                parameters, description = self._redacted_input(parameters, description)
+                output = output if output is items.OMITTED else self._redacted("output", output)
+            notes: list[str] = []
+            limit = ITEM_LIMIT if self._size < _AMPLE else self._allowance()
+            self._keep(_TOOL_CALL + tool_call(start, name, parameters, output, description, notes, limit))
+            if notes:
+                self._count(notes)
             if not self._sources & _REPORT:
                 self._tools_come_from(_REPORT)
         except BaseException as error:  # noqa: BLE001 - no error of ours or of a value reaches the agent
@@ -630,13 +637,9 @@ class Recorder:
     def _begun(self, block: ToolCallBlock) -> bytes:
         """Return a tool call whose output is not known yet, with room for it."""
         notes: list[str] = []
-        parameters, description = block.parameters, block.description
-        parameters = None if parameters is None else self._redacted("parameters", parameters)
-        description = None if description is None else self._redacted("description", description)
+        parameters, description = self._redacted_input(block.parameters, block.description)
         limit = self._allowance() - items.OUTPUT_ROOM
-        encoded = items.tool_call(
-            block.start_offset_ms, block.name, parameters, items.OMITTED, description, notes, limit=limit
-        )
+        encoded = tool_call(block.start_offset_ms, block.name, parameters, items.OMITTED, description, notes, limit)
         self._count(notes)
         return encoded
 
@@ -914,17 +917,10 @@ class Recorder:
         self._count(notes)
         return encoded
 
-    def _tool_call(self, start: int, name: str, parameters: object, output: object, description: str | None) -> bytes:
-        notes: list[str] = []
-        if self._redact is not None:
-            parameters = None if parameters is None else self._redacted("parameters", parameters)
-            output = output if output is items.OMITTED else self._redacted("output", output)
-            description = None if description is None else self._redacted("description", description)
-        limit = ITEM_LIMIT if self._size < _AMPLE else self._allowance()
-        encoded = tool_call(start, name, parameters, output, description, notes, limit=limit)
-        if notes:
-            self._count(notes)
-        return encoded
+    def _redacted_input(self, parameters: Any, description: Any) -> tuple[Any, Any]:
+        """Return what a tool was called with, and what it does, as they may be kept."""
+        parameters = None if parameters is None else self._redacted("parameters", parameters)
+        return parameters, None if description is None else self._redacted("description", description)
 
     def _event(
         self, start: int, end: int | None, title: str, description: str | None, tags: object, metadata: object
