@@ -211,12 +211,13 @@ class Recorder:
         """
         try:
             now = (self._clock() - self._started) // 1_000_000
-            if at is not None:
-                seconds = at.timestamp() if isinstance(at, datetime) else finite(at)
-                now = now if seconds is None else round((seconds - self._started_at) * 1e3)
-                if seconds is None or abs(now) > _FAR_MS:
-                    self._counters.add("mapped.offset")
-                    now = now if seconds is None else self._since_unix(seconds) or now
+            if at is None:  # the path of every fact and of each event of a provider's
+                return max(0, now)
+            seconds = at.timestamp() if isinstance(at, datetime) else finite(at)
+            now = now if seconds is None else round((seconds - self._started_at) * 1e3)
+            if seconds is None or abs(now) > _FAR_MS:
+                self._counters.add("mapped.offset")
+                now = now if seconds is None else self._since_unix(seconds) or now
             return min(max(0, now), 2**53)
         except BaseException as error:  # noqa: BLE001 - no error of ours or of a value reaches the agent
             self._contain("offset", error)
@@ -810,14 +811,17 @@ class Recorder:
         self._counters.add("cut.unheard")
         one._words = cut_text(one._words, share)
 
-    def _last(self, one: Utterance, ms: float) -> None:
-        """Take an utterance's length; part of `utterances.Corrector`."""
-        self._unless_closed("utterance", self._lasting, one, ms)
+    def _last(self, one: Utterance, ms: float, text: str | None) -> None:
+        """Take an utterance's length, and its words if they are given; part of `utterances.Corrector`."""
+        self._unless_closed("utterance", self._lasting, one, ms, text)
 
-    def _lasting(self, one: Utterance, ms: float) -> None:
+    def _lasting(self, one: Utterance, ms: float, text: str | None) -> None:
         one._audio_ms = float(self._at(ms))
         if one._placed:
             one._end_ms = one._start_ms + self._at(ms)
+        if text is not None:
+            self._corrected(one, text)
+        elif one._placed:
             self._rewrite(one)
 
     def _stands(self, one: Utterance, start_ms: float, end_ms: float) -> None:

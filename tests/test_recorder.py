@@ -916,6 +916,12 @@ def test_an_utterance_may_be_told_how_long_it_lasts() -> None:
     said.lasts(ms=400)
     (one,) = call.report().recorded_transcript or []
     assert (one.start_offset_ms, one.end_offset_ms) == (100, 500)
+    call = Call()
+    said, lines = call.recorder.agent_said("Hel", start_offset_ms=100, end_offset_ms=100), len(call.journal)
+    said.lasts(ms=400, text="Hello.")
+    assert len(call.journal) == lines + 1, "one line of the file for both"
+    (one,) = call.report().recorded_transcript or []
+    assert (one.end_offset_ms, one.utterance) == (500, "Hello.")
     placed = Call(heard=Ear(Span(None, None), Span(None, None)))
     placed.recorder.agent_said("Hello.").lasts(ms=400)
     assert [one.utterance for one in placed.report().recorded_transcript or []] == ["Hello."]

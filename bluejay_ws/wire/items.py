@@ -188,7 +188,7 @@ def event(
     if (
         type(title) is str
         and len(title) <= NAME_LIMIT
-        and (tags is None or (type(tags) is list and all(type(tag) is str for tag in tags)))
+        and (tags is None or (type(tags) in {list, tuple} and all(type(tag) is str for tag in tags)))  # type: ignore[attr-defined]
         and (description is None or type(description) is str)
         and (metadata is None or type(metadata) is dict)
         and _ordered(start_offset_ms, start_offset_ms if end_offset_ms is None else end_offset_ms)
