@@ -141,6 +141,7 @@ class Recorder:
         "_sources",
         "_started",
         "_started_at",
+        "_stopped",
         "_unfinished",
         "closed",
         "heard",
@@ -166,6 +167,7 @@ class Recorder:
         self._clock = clock
         self._started = started_ns
         self._started_at = started_at
+        self._stopped = started_ns
         self.report_id = report_id
         self.simulation_result_id = simulation_result_id
         self._counters = counters
@@ -535,34 +537,44 @@ class Recorder:
         """Take nothing more from users, and close what is open as it stands now; `close` does the rest. Idempotent."""
         if self.closed:
             return
+        try:
+            self._stopped = self._clock()
+        except Exception as error:  # noqa: BLE001 - as in `offset_ms`
+            self._contain("offset", error)
         actions, self._at_end = self._at_end, None
         for action in actions or ():
             self._guarded("end", action)
-        for block in list(self._unfinished.blocks.values()):
-            self._guarded("block", self._interrupt, block)
+        if self._unfinished is not _NOTHING:
+            for block in list(self._unfinished.blocks.values()):
+                self._guarded("block", self._interrupt, block)
         self.closed = True
 
-    def close(self, facts: Mapping[str, Any], summary: Mapping[str, Any], offset_ms: int | None = None) -> None:
-        """End the call: close what is open, add the closing event and the journal's last line. Twice is once.
+    @property
+    def stopped_ms(self) -> int:
+        """When the call was stopped, in milliseconds since the handshake."""
+        return max(0, (self._stopped - self._started) // 1_000_000)
+
+    def close(self, facts: Mapping[str, Any], summary: Mapping[str, Any]) -> None:
+        """End the call as of when it was stopped: add the closing event and the journal's last line. Twice is once.
 
         Args:
             facts: how the connection ended, such as ``close_code`` and ``outcome``.
             summary: what was observed on the way, for the closing event.
-            offset_ms: when it ended, in milliseconds since the handshake; default now.
         """
         self.stop()
         if self._over:
             return
-        self._guarded("utterance", self._place_all)
-        self._guarded("utterance", self._write_rest)
+        if self._unfinished is not _NOTHING:
+            self._guarded("utterance", self._place_all)
+            self._guarded("utterance", self._write_rest)
         self._over = True
-        self._guarded("close", self._closing_lines, dict(facts), dict(summary), self._at(offset_ms))
+        self._guarded("close", self._closing_lines, facts, summary)
 
-    def _closing_lines(self, facts: dict[str, Any], summary: dict[str, Any], offset_ms: int) -> None:
+    def _closing_lines(self, facts: Mapping[str, Any], summary: Mapping[str, Any]) -> None:
         marker = {"report_id": self.report_id, **facts, **summary}
-        event = items.event(offset_ms, "Connection closed", None, None, None, {"bluejay_ws": marker}, [])
+        event = items.event(self.stopped_ms, "Connection closed", None, None, None, {"bluejay_ws": marker}, [])
         self._put(journal.item("events", event))
-        self._put(journal.closed({"offset_ms": offset_ms, **facts}))
+        self._put(journal.closed({"offset_ms": self.stopped_ms, **facts}))
 
     def abandon(self) -> None:
         """Forget a call that is not this process's: a forked child has a copy of its parent's. Nothing is counted."""
