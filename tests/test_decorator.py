@@ -306,7 +306,9 @@ def test_an_unusable_environment_is_told_where_the_handler_is_decorated(tmp_path
     script.write_text(
         "from bluejay_ws import record\n@record\ndef one(ws): ...\n@record\ndef two(ws): ...\nprint('started')\n"
     )
-    done = nursery.run([sys.executable, script], env=os.environ | {"BLUEJAY_API_URL": "https://se:cret@api.example"})
+    done = nursery.run(
+        [sys.executable, str(script)], env=os.environ | {"BLUEJAY_API_URL": "https://se:cret@api.example"}
+    )
     assert done.stdout == "started\n"
     assert done.stderr.count("calls will not be recorded: BLUEJAY_API_URL") == 1
     assert "se:cret" not in done.stderr
