@@ -47,10 +47,10 @@ def say_seldom(
         level: see `say`.
         text: see `say`.
         args: see `say`.
-        key: what makes two lines the same; default text and arguments.
+        key: what makes two lines the same; default the words, so that an error raised again counts as the same.
         simulation_result_id: see `say`.
     """
-    left_out = counters.unsaid(key or (text, args))
+    left_out = counters.unsaid(key or (text, *map(str, args)))
     if left_out is None:
         return
     more = f" (and {left_out} more like it)" if left_out else ""

@@ -219,10 +219,18 @@ def test_the_same_trouble_is_logged_once_and_counted_each_time(caplog: pytest.Lo
 def test_what_was_left_out_is_told_with_the_next_line(caplog: pytest.LogCaptureFixture) -> None:
     """After a minute of quiet the line says how many there were."""
     counters = Counters()
-    counters.unsaid(("gone wrong %s", ("x",)), time.monotonic() - 2 * QUIET_SECONDS)
-    counters.unsaid(("gone wrong %s", ("x",)), time.monotonic() - 2 * QUIET_SECONDS)
+    for _ in range(2):
+        counters.unsaid(("gone wrong %s", "x"), time.monotonic() - 2 * QUIET_SECONDS)
     say_seldom(counters, logging.ERROR, "gone wrong %s", "x")
     assert [record.getMessage() for record in caplog.records] == ["gone wrong x (and 1 more like it)"]
+
+
+def test_an_error_that_is_raised_again_is_the_same_trouble(caplog: pytest.LogCaptureFixture) -> None:
+    """Each try makes an error of its own; an hour without a database must not be an hour of the same line."""
+    counters = Counters()
+    for _ in range(5):
+        say_seldom(counters, logging.WARNING, "%s; trying again", OSError("the database is away"))
+    assert [record.getMessage() for record in caplog.records] == ["the database is away; trying again"]
 
 
 def test_a_slow_redaction_hook_is_told_because_the_agent_waits_for_it(caplog: pytest.LogCaptureFixture) -> None:

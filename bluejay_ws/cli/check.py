@@ -251,7 +251,7 @@ def _baseline(path: Path | None) -> Mapping[str, float]:
     try:
         found = json.loads(path.read_bytes())
         values = {str(name): float(value) for name, value in found["latency_p95_ms"].items()}
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise Problem(f"no baseline in {str(path)!r}: {error}", "write one with --save", exit_code=UNUSABLE) from None
     if not all(0 <= value < math.inf for value in values.values()):  # nothing would ever be worse than NaN
         reason = f"no baseline in {str(path)!r}: a latency in it is no length of time"

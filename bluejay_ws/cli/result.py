@@ -91,7 +91,7 @@ def result_for(simulation_result_id: str, place: str) -> dict[str, Any]:
             return bluejay.result(simulation_result_id).as_dict()
     try:
         found = json.loads(Path(place).read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise Problem(f"{place} cannot be read ({type(error).__name__})", RESULT_FILE, exit_code=2) from None
     if isinstance(found, dict) and isinstance(found.get("simulation_result"), dict):
         return CallResult.of(simulation_result_id, found["simulation_result"]).as_dict()

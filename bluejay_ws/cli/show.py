@@ -96,7 +96,7 @@ def load(path: Path) -> dict[str, Any]:
         raise Problem(
             f"cannot read {str(path)!r}: {(error.strerror or 'unknown').lower()}", exit_code=UNREADABLE
         ) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Problem(f"{str(path)!r} is no JSON: {error}", exit_code=UNREADABLE) from None
     if not isinstance(found, dict):
         raise Problem(f"{str(path)!r} holds no report: it is no JSON object", exit_code=UNREADABLE)

@@ -191,7 +191,7 @@ class ChirpObserver:
         """
         heard, at = self._enter(at_ms)
         if heard.closed is None:
-            heard.turns.claim(at, by, source, observed=self._observed)
+            heard.turns.claim(at, by, source, observed=self.observed)
 
     def invalid_audio(self) -> None:
         """Count audio that cannot be read."""
@@ -262,7 +262,7 @@ class ChirpObserver:
             spoken_ms = heard.user.bytes / BYTES_PER_MS
             if heard.user.hasty or spoken_ms > max(LEAST_HASTE_MS, HASTE * at):
                 heard.confirmed = LATEST_MS  # a rehearsal, many times as fast as life: its queue has been played
-            heard.close(at, observed=self._observed)
+            heard.close(at, observed=self.observed)
             heard.closed = self._summary(heard)
 
     def summary(self) -> dict[str, object]:
@@ -280,7 +280,8 @@ class ChirpObserver:
         }
 
     @property
-    def _observed(self) -> bool:
+    def observed(self) -> bool:
+        """Whether any frame of the call's was seen, of either side."""
         return self._heard is not None and bool(self._heard.user.frames or self._heard.agent.frames)
 
     def _open(self) -> _Hearing:

@@ -13,6 +13,7 @@ import secrets
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Protocol, Self, cast
+from urllib.parse import unquote
 
 from bluejay_ws.timeline.page import shell, view
 
@@ -243,7 +244,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif rest == "events":
             self._stream(live)
         else:
-            self._answer_call(live.call(rest.removeprefix("calls/")))
+            self._answer_call(live.call(unquote(rest.removeprefix("calls/"))))
 
     def _answer_call(self, call: dict[str, Any] | None) -> None:
         if call is None:

@@ -47,6 +47,8 @@ LEFT = {
 }
 """What became of a tool that did not answer, by its status."""
 FAILED_WORDS = ("failed", "error", "timed_out", "timeout")
+DENIALS = {"success": False, "ok": False, "isError": True, "is_error": True}
+"""How a tool that returned says that it did not do its work."""
 
 
 @dataclass(slots=True)
@@ -142,7 +144,7 @@ def read(report: object, *, expected: Mapping[str, Any] | None = None) -> Call:
         unreadable=reading.unreadable,
         tags=_texts(body.get("tags")),
         trace_ids=_texts(body.get("trace_ids")),
-        metadata=_object(body.get("metadata")),
+        metadata=_rest(_object(body.get("metadata"))),
     )
 
 
@@ -205,7 +207,7 @@ class _Reading:
             kind = _kind(title, facts)
             notes = _object(facts.get("metadata")).get("bluejay_ws")
             if isinstance(notes, dict) and (kind == "close" or "outcome" in notes):
-                self.closing = notes
+                self.closing = _rest(notes)
             yield Item(
                 kind, start, _end(facts, start), title, _rest(facts, "start_offset_ms", "end_offset_ms", "title")
             )
@@ -239,16 +241,29 @@ def _kind(title: str, facts: Facts) -> str:
 
 def _failure(output: object) -> str:
     """Return what a tool's output says of its failure, in words; empty when it says nothing of one."""
+    if isinstance(output, str):
+        if output.lower().startswith(("error:", "traceback (most recent call last)")):
+            return f"failed: {_short(output)}"
+        output = _decoded(output)
     if not isinstance(output, dict):
         return ""
     status = _text(output.get("status")).lower()
     if status in LEFT:
         return LEFT[status]
     error = output.get("error")
-    if status not in FAILED_WORDS and not error:
+    denied = any(output.get(key) is value for key, value in DENIALS.items())
+    if status not in FAILED_WORDS and not error and not denied:
         return ""
     words = [word for word in (_short(error), _short(output.get("message"))) if word]
     return f"failed: {': '.join(words)}" if words else "failed"
+
+
+def _decoded(text: str) -> object:
+    """Return what stands in text that is JSON, as models get a tool's output; None for other text."""
+    try:
+        return json.loads(text) if text.lstrip().startswith("{") else None
+    except (ValueError, RecursionError):
+        return None
 
 
 def _short(value: object) -> str:
@@ -273,12 +288,12 @@ def _collapsed(events: Iterator[Item]) -> list[Item]:
 
 
 def _alike(one: Item, other: Item) -> bool:
-    same = (one.kind, one.text, one.facts.get("description")) == (
-        other.kind,
-        other.text,
-        other.facts.get("description"),
-    )
-    return same and one.facts.get("tags") == other.facts.get("tags")
+    def told(item: Item) -> list[object]:
+        notes = _object(item.facts.get("metadata")) if item.kind == "error" else {}
+        facts = [item.facts.get("description"), item.facts.get("tags"), notes.get("code"), notes.get("message")]
+        return [item.kind, item.text, *facts]
+
+    return told(one) == told(other)
 
 
 def _one(run: list[Item]) -> Item:
@@ -328,7 +343,7 @@ def number_of(value: object) -> float | None:
 def _text(value: object) -> str:
     if value is None:
         return ""
-    text = (value if isinstance(value, str) else str(value)).translate(_TURNS)
+    text = (value if isinstance(value, str) else _json(value).rstrip()).translate(_TURNS)
     return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}... ({len(text):,} characters)"
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bluejay_ws.timeline.reading import number_of, seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from bluejay_ws.timeline.reading import Call, Item
 
@@ -23,6 +23,8 @@ QUEUED_MS = 1_000.0
 LEVELS = ("bad", "warn", "note")
 SAID_AGAIN = 3
 HEADLINES = 3
+ALIKE = 6
+"""So many findings of one kind are told one by one."""
 
 OUTCOMES = {
     "connection_lost": "The connection broke without a goodbye",
@@ -83,7 +85,7 @@ class Latency:
 
 def latency_of(call: Call, threshold_ms: float = THRESHOLD_MS) -> Latency:
     """Return the waits: those that the report notes, else those between a caller's utterance and the answer to it."""
-    values = tuple(_wait(item) for item in call.of("latency")) or tuple(_inferred(call))
+    values = tuple(wait for _, wait in _waits(call))
     return Latency(threshold_ms, values, _percentile(values, 0.5), _percentile(values, 0.95))
 
 
@@ -91,9 +93,9 @@ def findings(call: Call, latency: Latency, delivery: dict[str, Any] | None = Non
     """Return what is to be said about the call, the worst first."""
     found = [
         *_ending(call),
-        *_errors(call),
-        *_tools(call),
-        *_expected(call),
+        *_few("errors", _errors(call)),
+        *_few("things wrong with tools", _tools(call)),
+        *_few("differences from the expected tools", _expected(call)),
         *_speech(call),
         *_late(call, latency),
         *_interruptions(call),
@@ -101,15 +103,36 @@ def findings(call: Call, latency: Latency, delivery: dict[str, Any] | None = Non
         *_delivery(delivery or {}),
         *_doubts(call),
     ]
+    return [replace(one, text=_cut(one.text, 600), brief=_cut(one.brief, 120)) for one in _ranked(found)]
+
+
+def _ranked(found: Iterable[Finding]) -> list[Finding]:
     return sorted(found, key=lambda finding: LEVELS.index(finding.level))
+
+
+def _few(kind: str, findings: Iterator[Finding]) -> list[Finding]:
+    """Return findings of a kind, the worst first; of very many the first ones, and how many more there are."""
+    found = _ranked(findings)
+    if len(found) <= ALIKE:
+        return found
+    brief = f"there were {sum(one.level == found[0].level for one in found)} {kind}"
+    more = Finding(found[ALIKE].level, f"There were {len(found) - ALIKE} more {kind}: see the list.", found[ALIKE].at)
+    return [replace(one, brief=brief) for one in [*found[:ALIKE], more]]
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
 
 def headline(found: Sequence[Finding]) -> str:
     """Return the verdict in one line: the worst things, in the order in which they happened."""
     bad = [finding for finding in found if finding.level == "bad"]
     if bad:
-        worst = sorted(bad[:HEADLINES], key=lambda finding: float("inf") if finding.at is None else finding.at)
-        briefs = list(dict.fromkeys(finding.brief for finding in worst))
+        told: dict[str, Finding] = {}
+        for one in bad:
+            told.setdefault(one.brief, one)
+        worst = sorted(list(told.values())[:HEADLINES], key=lambda one: float("inf") if one.at is None else one.at)
+        briefs = [one.brief for one in worst]
         line = " and ".join(filter(None, [", ".join(briefs[:-1]), briefs[-1]]))
         return f"{line[0].upper()}{line[1:]}."
     looks = sum(finding.level == "warn" for finding in found)
@@ -120,21 +143,27 @@ def headline(found: Sequence[Finding]) -> str:
 
 def compare(call: Call, other: Call, latency: Latency, before: Latency) -> list[Finding]:
     """Return what is worse than in the other call, and what is merely different."""
-    return [*_fewer_tools(call, other), *_slower(latency, before), *_more_problems(call, other)]
+    tools = _few("tools called more or less often than in the other call", _fewer_tools(call, other))
+    return [*tools, *_slower(latency, before), *_more_problems(call, other)]
 
 
 def _wait(item: Item) -> float:
     return _noted(item, "latency_ms") or item.until - item.start
 
 
-def _inferred(call: Call) -> Iterator[float]:
+def _waits(call: Call) -> list[tuple[float, float]]:
+    """Return when each wait began, and how long it was."""
+    return [(item.start, _wait(item)) for item in call.of("latency")] or list(_inferred(call))
+
+
+def _inferred(call: Call) -> Iterator[tuple[float, float]]:
     asked: float | None = None
     for item in call.of("caller", "agent"):
         if item.kind == "caller":
             asked = item.until
         elif asked is not None:
             if item.start >= asked:
-                yield item.start - asked
+                yield asked, item.start - asked
             asked = None
 
 
@@ -172,34 +201,41 @@ def _during(call: Call) -> str:
 
 
 def _errors(call: Call) -> Iterator[Finding]:
-    for item in call.of("error"):
-        facts = _notes(item)
-        said = [str(facts[key]) for key in ("code", "message") if facts.get(key)]
-        times = f" {item.count} times" if item.count > 1 else ""
-        text = f"{item.text}{times}{': ' if said else ''}{': '.join(said)[:200]}."
-        yield Finding("bad", text, item.start, f"there was an error ({said[0] if said else item.text})"[:90])
+    for (text, *said), items in _grouped(call.of("error"), lambda item: (item.text, *_said(item))):
+        count = sum(item.count for item in items)
+        times = f" {count} times" if count > 1 else ""
+        sentence = f"{text}{times}{': ' if said else ''}{': '.join(said)[:200]}."
+        yield Finding("bad", sentence, items[0].start, f"there was an error ({said[0] if said else text})"[:90])
+
+
+def _said(item: Item) -> list[str]:
+    facts = _notes(item)
+    said = [str(facts[key]) for key in ("code", "message") if facts.get(key)]
+    return said or [str(item.facts[key]) for key in ("description",) if item.facts.get(key)]
 
 
 def _tools(call: Call) -> Iterator[Finding]:
     tools = call.of("tool")
-    for (name, problem), items in _grouped((item.text, item.problem) for item in tools if item.problem):
-        first = next(item for item in tools if (item.text, item.problem) == (name, problem))
+    wrong = [item for item in tools if item.problem]
+    for (name, problem), items in _grouped(wrong, lambda item: (item.text, item.problem)):
+        times = "" if len(items) == 1 else f" ({len(items)} times)"
         brief = f"the tool {name} {problem.partition(':')[0]}"
-        yield Finding("bad", f"The tool {name} {problem}{_times(items)}.", first.start, brief)
-    same = Counter((item.text, json.dumps(item.facts.get("parameters"), sort_keys=True, default=str)) for item in tools)
-    for (name, parameters), count in same.items():
-        if count > 1:
-            first = next(item for item in tools if item.text == name)
+        yield Finding("bad", f"The tool {name} {problem}{times}.", items[0].start, brief)
+    for (name, parameters), items in _grouped(tools, lambda item: (item.text, _parameters(item))):
+        if len(items) > 1:
             what = "without parameters" if parameters == "null" else "with the same parameters"
-            yield Finding("warn", f"The tool {name} was called {count} times {what}.", first.start)
+            yield Finding("warn", f"The tool {name} was called {len(items)} times {what}.", items[0].start)
 
 
-def _grouped(pairs: Iterator[tuple[str, str]]) -> list[tuple[tuple[str, str], int]]:
-    return list(Counter(pairs).items())
+def _parameters(item: Item) -> str:
+    return json.dumps(item.facts.get("parameters"), sort_keys=True, default=str)
 
 
-def _times(count: int) -> str:
-    return "" if count == 1 else f" ({count} times)"
+def _grouped(items: Iterable[Item], key: Callable[[Item], tuple[str, ...]]) -> list[tuple[tuple[str, ...], list[Item]]]:
+    groups: dict[tuple[str, ...], list[Item]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return list(groups.items())
 
 
 def _expected(call: Call) -> Iterator[Finding]:
@@ -237,10 +273,10 @@ def _speech(call: Call) -> Iterator[Finding]:
             yield Finding("bad", "The agent never spoke.", 0.0, "the agent never spoke")
         elif agent_ms:
             yield Finding("note", "The agent was heard, and nothing tells what it said.")
-    elif speech[-1].kind == "caller" and call.duration - speech[-1].until > 1_000:
-        waited = seconds(call.duration - speech[-1].until)
-        text = f"The caller's last words were never answered: {waited} passed until the end."
-        yield Finding("bad", text, speech[-1].until, "the caller's last words were never answered")
+        elif call.items:
+            yield Finding("note", "Nothing tells what was said in this call.")
+    elif (last := max(speech, key=lambda item: item.until)).kind == "caller":
+        yield from _unanswered(last.until, call.duration - last.until)
     said = Counter(item.text.strip().lower() for item in speech if item.kind == "agent" and len(item.text) > 8)
     for text, count in said.most_common(1):
         if count >= SAID_AGAIN:
@@ -248,17 +284,24 @@ def _speech(call: Call) -> Iterator[Finding]:
             yield Finding("warn", f"The agent said the same {count} times: “{first.text.strip()[:80]}”.", first.start)
 
 
+def _unanswered(at: float, waited: float) -> Iterator[Finding]:
+    """Say that the caller's last words got no answer, where there was time for one: a caller says goodbye and goes."""
+    if waited > 1_000:
+        text = f"The caller's last words were never answered: {seconds(waited)} passed until the end."
+        level = "bad" if waited > 2 * THRESHOLD_MS else "warn"
+        yield Finding(level, text, at, "the caller's last words were never answered")
+
+
 def _late(call: Call, latency: Latency) -> Iterator[Finding]:
     late = latency.late
     if not late:
         return
-    worst = max(late)
-    place = max(call.of("latency"), key=_wait, default=None)
+    place, worst = max(_waits(call), key=lambda wait: wait[1])
     often = f"{len(late)} of {len(latency.values)} answers were late" if len(latency.values) > 1 else "the only answer"
     text = f"The caller waited up to {seconds(worst)} for an answer (limit {seconds(latency.threshold)}; {often})."
     slow = worst > 2 * latency.threshold or len(late) * 2 > len(latency.values)
     brief = f"the caller waited {seconds(worst)} for an answer"
-    yield Finding("bad" if slow else "warn", text, None if place is None else place.start, brief)
+    yield Finding("bad" if slow else "warn", text, place, brief)
 
 
 def _interruptions(call: Call) -> Iterator[Finding]:

@@ -48,7 +48,13 @@ def test_scripts_get_json(report: Path, capsys: pytest.CaptureFixture[str]) -> N
 
 
 @pytest.mark.parametrize(
-    ("text", "words"), [(None, "cannot read"), ("{", "is no JSON"), ("[]", "holds no report: it is no JSON object")]
+    ("text", "words"),
+    [
+        (None, "cannot read"),
+        ("{", "is no JSON"),
+        ("[" * 9_999, "is no JSON"),
+        ("[]", "holds no report: it is no JSON object"),
+    ],
 )
 def test_a_file_that_holds_no_report_is_named(
     tmp_path: Path, text: str | None, words: str, capsys: pytest.CaptureFixture[str]

@@ -100,6 +100,7 @@ def test_every_form_of_a_message_is_read() -> None:
         assert plain(form) == told
     assert plain(SimpleNamespace(value=SimpleNamespace(bytes_=text.encode()))) == told
     assert plain('{"a": "é"}'.encode()) == {"a": "é"}
+    assert plain('{"a": "\\ud800"}') == {"a": "\ud800"}  # half a character, as text that was cut has it
     assert plain(b'{"\xff\xfe"}x') == b'{"\xff\xfe"}x'  # audio that begins like JSON
     assert plain(memoryview(b"\x00\x01")) == b"\x00\x01"
     assert plain(object()) is None
@@ -301,7 +302,7 @@ def test_where_the_calls_frames_are_observed_they_place_what_was_said() -> None:
 
 
 def test_a_recorder_whose_ear_tells_nothing_is_as_good_as_none() -> None:
-    """An ear of another kind has no summary: what the tap itself hears counts."""
+    """An ear of another kind does not say what it observed: what the tap itself hears counts."""
     call = Call(heard=SimpleNamespace(utterance=None))  # type: ignore[arg-type]
     tap = NovaSonicTap(call.recorder)
     tap.sent({"event": {"audioInput": {"content": audio(100, 16_000)}}})

@@ -106,6 +106,8 @@ def test_the_page_is_readable_for_everybody(opened: Callable[..., Any], theme: s
     assert violations(page) == []
     page.set_viewport_size({"width": 360, "height": 900})
     until(page, "document.documentElement.scrollWidth <= 360")
+    page.locator(".row.agent").first.click()
+    page.locator(".row.caller").first.hover()
     assert violations(page) == []
     page.keyboard.press("?")
     assert page.locator("#help").is_visible()
@@ -260,5 +262,7 @@ def test_a_live_page_follows_the_calls(browser: Any) -> None:
         until(page, "document.querySelector('#headline').textContent.includes('book_table')")
         page.locator("#calls button").first.click()
         until(page, "document.querySelector('#title').textContent === 'Call 720487'")
-        page.close()
-    assert complaints == []
+        assert page.locator("#lost").is_hidden()
+        assert complaints == []
+    until(page, "!document.querySelector('#lost').hidden")
+    page.close()

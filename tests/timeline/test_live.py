@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import pytest
 
@@ -53,6 +54,8 @@ def test_the_page_and_its_calls_are_served(live: LivePage) -> None:
     assert call["live"] is True
     assert call["headline"].startswith("The call continues.")
     assert json.loads(get(f"{live.url}calls/720487"))["headline"] == "Nothing looks wrong in this call."
+    live.show("a ?/#é", good())
+    assert json.loads(get(f"{live.url}calls/{quote('a ?/#é', safe='')}"))["key"] == "a ?/#é"
 
 
 @pytest.mark.parametrize(("path", "host"), [("calls/none", None), ("../", None), ("", "evil.example:80")])

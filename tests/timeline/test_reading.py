@@ -90,6 +90,8 @@ def test_two_equal_events_and_events_that_differ_stay_apart() -> None:
         {"events": [event("a", 1), event("a", 2), tagged, event("b", 4), {**event("b", 5), "description": "d"}]}
     )
     assert [item.count for item in call.items] == [1] * 5
+    codes = [event("Session error from the agent", at, code=f"E{at}") for at in range(4)]
+    assert [item.count for item in read({"events": codes}).items] == [1] * 4
 
 
 @pytest.mark.parametrize(
@@ -102,7 +104,13 @@ def test_two_equal_events_and_events_that_differ_stay_apart() -> None:
         ({"error": "y" * 500}, f"failed: {'y' * 157}..."),
         ({"error": True}, "failed"),
         ({"status": "ok", "error": None}, ""),
+        ('{"error": "no table"}', "failed: no table"),
+        ("Error: no table", "failed: Error: no table"),
+        ({"success": False, "message": "no table"}, "failed: no table"),
+        ({"isError": True}, "failed"),
+        ({"success": True}, ""),
         ("failed", ""),
+        ("{" * 9_999, ""),
         (None, ""),
     ],
 )
@@ -199,6 +207,9 @@ def test_what_is_nested_without_end_is_named_so() -> None:
     nested: list[object] = []
     for _ in range(200_000):  # no interpreter follows that
         nested = [nested]
-    call = read({"tool_calls": [{"name": "f", "start_offset_ms": 1, "output": {"error": nested}}]})
+    tools = [{"name": "f", "start_offset_ms": 1, "output": {"error": nested}}]
+    call = read({"tool_calls": tools, "metadata": {"a": nested}, "simulation_result_id": nested})
+    assert "nested too deeply" in str(call.metadata)
+    assert call.simulation_result_id.startswith("nested too deeply")
     assert call.items[0].problem == "failed: nested too deeply"
     assert "nested too deeply" in str(call.items[0].facts["output"])

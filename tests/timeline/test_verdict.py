@@ -77,6 +77,37 @@ def test_an_agent_that_never_spoke() -> None:
     assert "note: The agent was heard" in texts({"events": [closed(900, agent_audio_ms=40)]})
 
 
+@pytest.mark.parametrize(
+    ("asked", "ends", "level"),
+    [((5_000, 5_600), 30_500, ""), ((29_000, 31_000), 33_500, "warn"), ((29_000, 31_000), 36_000, "bad")],
+)
+def test_last_words_that_nobody_answers(asked: tuple[int, int], ends: int, level: str) -> None:
+    """A caller who says "uh huh" meanwhile was not left alone, and one who says goodbye and goes is worth a look."""
+    spoken = [said("AGENT", 0, 30_000, "A long story."), said("USER", *asked, "Uh huh.")]
+    found = texts({"recorded_transcript": spoken, "events": [closed(ends)]})
+    assert found.partition(": The caller's last words")[0] == level
+
+
+def test_of_very_many_findings_the_first_are_told() -> None:
+    """A page of a thousand lines says nothing: the headline counts them, and other faults keep their place."""
+    errors = [event("Session error from the agent", at, code=f"E{at}") for at in range(400)]
+    failed = {"start_offset_ms": 5, "output": {"status": "failed"}}
+    called = [{**failed, "name": f"{at}{'t' * 30_000}", "parameters": {"n": at // 2}} for at in range(90)]
+    report = {"events": [*errors, closed(900, agent_audio_ms=0)], "tool_calls": called}
+    found = texts(report)
+    assert found.count("\n") < 20
+    assert max(map(len, found.splitlines())) < 700
+    assert "There were 394 more errors: see the list." in found
+    assert verdict(report) == (
+        "There were 400 errors, the agent never spoke and there were 90 things wrong with tools."
+    )
+    twice = {"name": "a", "output": 1}
+    calls = [{**twice, "start_offset_ms": at, "parameters": {"n": n}} for at, n in ((1, 0), (7, 1), (8, 1))]
+    call = read({"tool_calls": calls})
+    (again,) = [one for one in findings(call, latency_of(call)) if "times" in one.text]
+    assert again.at == 7
+
+
 def test_tools_that_failed_or_were_called_again() -> None:
     """Each failure once with its count; the same call twice is worth a look."""
     failed = {"name": "a", "start_offset_ms": 5, "output": {"status": "failed", "error": "X"}}
@@ -104,7 +135,8 @@ def test_waits_are_those_that_are_noted_else_those_between_the_voices() -> None:
     noted = latency_of(read(report))
     assert (noted.values, noted.p50, noted.p95) == ((800, 9_300), 800, 9_300)
     report["events"] = []
-    assert latency_of(read(report)).values == (800, 9_300)
+    assert latency_of(call := read(report)).values == (800, 9_300)
+    assert [one.at for one in findings(call, latency_of(call)) if "waited" in one.text] == [15_800]
     assert latency_of(read({})).p95 is None
     barging = [said("USER", 0, 100, "a"), said("AGENT", 50, 200, "b")]
     assert latency_of(read({"recorded_transcript": barging})).values == ()
@@ -148,6 +180,7 @@ def test_the_report_s_own_way_is_part_of_the_verdict() -> None:
 def test_doubts_about_the_report_are_said() -> None:
     """Empty, unreadable in part, or of a call with broken frames."""
     assert texts({}) == "bad: The report is empty: nothing was recorded in this call."
+    assert texts({"events": [closed(900)]}) == "note: Nothing tells what was said in this call."
     assert "note: 1 item of the report could not be read" in texts({"tool_calls": [1]})
     assert "warn: 3 audio frames were invalid" in texts(never_answers())
     assert "Nobody was heard for 15 s." in texts(never_answers())
@@ -159,11 +192,11 @@ def test_metadata_of_any_shape_is_borne() -> None:
         {"title": "Response latency", "start_offset_ms": 0, "metadata": "slow"},
         event("Response latency", 1, latency_ms="slow"),
         event("Caller interrupted the agent", 2, bluejay_ws={"queued_ms": 5_000}),
-        {"title": "Session error from the agent", "start_offset_ms": 3, "metadata": [1]},
+        {"title": "Session error from the agent", "start_offset_ms": 3, "metadata": [1], "description": "why"},
     ]
     found = texts({"events": odd})
     assert "had to hear 5.0 s more" in found
-    assert "bad: Session error from the agent." in found
+    assert "bad: Session error from the agent: why." in found
 
 
 def test_a_worse_call_is_compared_with_a_better_one() -> None:

@@ -1,7 +1,7 @@
 // The picture: one lane for each voice, the tools, the events, and what the caller waited for. Drawn on a canvas, so
 // that twenty thousand items cost as little as twenty: what would fall on the same pixel is drawn once.
 
-import { byId, bytes, clamp, clock, colours, firstIndex, length, notes, oncePerFrame, prepare } from "./util.js";
+import { byId, bytes, clamp, clock, colours, firstIndex, lasted, length, notes, oncePerFrame, prepare } from "./util.js";
 import { choose, go, look, onChange, state, whole, zoom } from "./state.js";
 
 const OVERVIEW = 26;
@@ -206,11 +206,9 @@ const isWrong = (item) => item.k === "error" || item.k === "interruption" || Boo
 
 function laneColour(item) {
   if (isWrong(item)) return palette.bad;
-  if (item.k === "latency") return waited(item) > state.call.latency.threshold ? palette.bad : palette.wait;
+  if (item.k === "latency") return lasted(item, "latency_ms") > state.call.latency.threshold ? palette.bad : palette.wait;
   return { tool: palette.tool, silence: palette.dim }[item.k] ?? palette.event;
 }
-
-const waited = (item) => notes(item).latency_ms ?? (item.e ?? item.s) - item.s;
 
 function drawLane(pen, group, lane, y, height) {
   let last = -1;
@@ -230,8 +228,9 @@ function drawLane(pen, group, lane, y, height) {
     pen.globalAlpha = fade(group, index);
     if (item.m) dashed(pen, left, y, right - left, height);
     if (isChosenIn(group, index)) outline(pen, left - 1, y, right - left + 2, height);
-    const next = entries[place + 1] ? x(entries[place + 1].item.s) : width;
-    const room = Math.max(right - left, next - left) - 8;
+    let after = place + 1; // an item that begins here too is hidden by this one, and takes none of its room
+    while (after < entries.length && x(entries[after].item.s) - left < 1) after += 1;
+    const room = (after < entries.length ? x(entries[after].item.s) : width) - left - 8;
     if (room > 24) label(pen, lane, item, left + 6, y + (lane.name === "wait" ? height * 0.35 : height / 2), room);
   });
   pen.globalAlpha = 1;
@@ -239,7 +238,7 @@ function drawLane(pen, group, lane, y, height) {
 
 function label(pen, lane, item, left, y, room) {
   const counted = item.n > 1 ? `${item.t} ×${item.n}` : item.t;
-  const text = item.k === "interruption" ? "both speak" : item.k === "latency" ? length(waited(item)) : item.k === "silence" ? `silence, ${length((item.e ?? item.s) - item.s)}` : counted;
+  const text = item.k === "interruption" ? "both speak" : item.k === "latency" ? length(lasted(item, "latency_ms")) : item.k === "silence" ? `silence, ${length(lasted(item))}` : counted;
   words(pen, `${item.p ? "✕ " : ""}${text}${item.m ? " (mocked)" : ""}`, left, y, room);
 }
 
@@ -275,10 +274,8 @@ function outline(pen, left, y, w, h) {
 function drawOverlaps(pen, group, top, bottom) {
   for (const { item } of visible(group.lanes[2])) {
     if (item.k !== "interruption") continue;
-    const facts = notes(item);
-    const overlap = Number(facts.overlap_ms) || (item.e ?? item.s) - item.s;
-    hatch(pen, x(item.s), Math.max(2, x(item.s + overlap) - x(item.s)), top, bottom - top, 0.75);
-    const queued = Number(facts.queued_ms) || 0;
+    hatch(pen, x(item.s), Math.max(2, x(item.s + lasted(item, "overlap_ms")) - x(item.s)), top, bottom - top, 0.75);
+    const queued = Number(notes(item).queued_ms) || 0;
     if (queued > 0) hatch(pen, x(item.s), x(item.s + queued) - x(item.s), bottom - 7, 7, 1);
   }
 }

@@ -1,6 +1,6 @@
 // The list of everything that happened. Only the rows that can be seen exist, however long the call was.
 
-import { byId, clock, element, firstIndex, length, notes, oncePerFrame } from "./util.js";
+import { byId, clock, element, firstIndex, lasted, length, oncePerFrame } from "./util.js";
 import { change, choose, onChange, shown, state } from "./state.js";
 
 const ROW = 34;
@@ -76,11 +76,10 @@ function rowOf(place) {
 
 /** One item in one line. */
 function lineOf(item) {
-  const facts = notes(item);
   if (item.k === "tool") return `${item.t}(${item.f.parameters ? JSON.stringify(item.f.parameters).slice(0, 200) : ""})${item.p ? ` ${item.p}` : ""}`;
-  if (item.k === "latency") return `${item.t}: ${length(facts.latency_ms ?? (item.e ?? item.s) - item.s)}`;
-  if (item.k === "silence") return `Nobody was heard for ${length((item.e ?? item.s) - item.s)}`;
-  if (item.k === "interruption" && facts.overlap_ms !== undefined) return `${item.t}, both for ${length(facts.overlap_ms)}`;
+  if (item.k === "latency") return `${item.t}: ${length(lasted(item, "latency_ms"))}`;
+  if (item.k === "silence") return `Nobody was heard for ${length(lasted(item))}`;
+  if (item.k === "interruption" && lasted(item, "overlap_ms")) return `${item.t}, both for ${length(lasted(item, "overlap_ms"))}`;
   return item.t.slice(0, 400) || "(no words)";
 }
 
@@ -123,7 +122,7 @@ export function stepProblem(by) {
   const limit = state.call.latency.threshold;
   const isProblem = (item) =>
     item.p || ["error", "interruption", "silence"].includes(item.k) ||
-    (item.k === "latency" && (notes(item).latency_ms ?? (item.e ?? item.s) - item.s) > limit);
+    (item.k === "latency" && lasted(item, "latency_ms") > limit);
   const from = state.chosen >= 0 ? state.chosen : nowIndex() - (by > 0 ? 1 : 0);
   for (let at = from + by; at >= 0 && at < items.length; at += by) {
     if (isProblem(items[at])) {

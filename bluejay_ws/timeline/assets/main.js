@@ -180,8 +180,14 @@ function follow(path) {
   let chosenByReader = false;
   const source = new EventSource(`${path}events`);
   const fetchCall = async () => {
-    const answer = await fetch(`${path}calls/${key}`);
-    if (answer.ok) showCall(await answer.json());
+    try {
+      const wanted = key;
+      const answer = await fetch(`${path}calls/${encodeURIComponent(wanted)}`);
+      const call = answer.ok && (await answer.json());
+      if (call && wanted === key) showCall(call);
+    } catch {
+      byId("lost").hidden = false; // the next event asks again
+    }
   };
   source.addEventListener("calls", (event) => {
     const { calls, changed } = JSON.parse(event.data);
@@ -203,7 +209,8 @@ function follow(path) {
     if (!calls.length) byId("headline").textContent = "Waiting for a call.";
     if (key && (changed === key || changed === null || state.call?.key !== key)) fetchCall();
   });
-  source.addEventListener("error", () => byId("verdict").setAttribute("data-lost", "true"));
+  source.addEventListener("open", () => (byId("lost").hidden = true));
+  source.addEventListener("error", () => (byId("lost").hidden = false));
 }
 
 function startPage() {

@@ -98,3 +98,9 @@ export function notes(item) {
   if (!facts || typeof facts !== "object") return {};
   return { ...(typeof facts.bluejay_ws === "object" ? facts.bluejay_ws : {}), ...facts };
 }
+
+/** How long an item took, in milliseconds: as its metadata notes it under this name, else from its beginning to its end. */
+export function lasted(item, name = "") {
+  const noted = notes(item)[name];
+  return Number.isFinite(noted) ? noted : (item.e ?? item.s) - item.s;
+}
