@@ -786,7 +786,7 @@ def test_between_its_end_and_its_last_line_a_call_takes_nothing_from_its_user(ca
     call.clock.sleep(900)
     call.recorder.add_tool_call("after")
     call.recorder.note_event("Observed")
-    call.recorder.close({"close_code": 1000}, {}, 100)
+    call.recorder.close({"close_code": 1000}, {})
     call.recorder.note_event("Too late")
     report = call.report()
     assert [tool.name for tool in report.tool_calls or []] == ["before"]
