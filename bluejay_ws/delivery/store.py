@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from bluejay_ws.wire.journal import CallFacts
 
-__all__ = ["Found", "Lease", "LiveReport", "MemoryStore", "Part", "Report", "Store"]
+__all__ = ["Found", "Lease", "LiveReport", "Part", "Report", "Store"]
 
 
 _WORD = re.compile(r"[a-z0-9_.]{1,64}", re.ASCII)
@@ -163,7 +163,7 @@ class Lease:
 class Store:
     """Keep reports. `open_call` is called on the agent's loop, all else on threads of delivery's own.
 
-    What a store does not override keeps nothing: a report then stays with its `Delivery`.
+    This one keeps nothing beyond the process: a report stays with its `Delivery`, within the bounds of the queue.
 
     Attributes:
         place: where reports wait, for a person.
@@ -218,7 +218,3 @@ class Store:
 
     def reset_after_fork(self) -> None:
         """Own nothing in a forked child."""
-
-
-class MemoryStore(Store):
-    """Keep nothing beyond the process; a report stays with its `Delivery`, within the bounds of the queue."""
