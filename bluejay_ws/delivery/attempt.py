@@ -121,7 +121,8 @@ class Delivery:
             return
         self.restored = True
         for part in parts:
-            self.history.restore(part.noted)
+            if part.noted:
+                self.history.restore(part.noted)
         self.resend_due = bool(self.adopted)
 
     def next_move(self, parts: Sequence[Part], wall: float, ceiling: float) -> tuple[Move, float]:
@@ -223,10 +224,12 @@ class Attempts:
             if not delivery.reports or any(report.bodies is None for report in delivery.reports.values()):
                 return _wait(max(OTHERS_WAIT, backoff(5, self._retry, self._context.random())), "store")
             lease = Lease()
-        with lease:
+        try:
             if lease.live or lease.busy:
                 return _wait(CALL_WAIT if lease.live else OTHERS_WAIT, "busy")
             return self._attempt(delivery, lease, exchange)
+        finally:
+            lease.release()
 
     def mark_again(self, simulation_result_id: str, report_id: str) -> bool:
         """Write down once more what the store refused for a settled report; return whether it is such a one."""
@@ -262,7 +265,7 @@ class Attempts:
 
     def _leaves_no_trace(self, delivery: Delivery, parts: Sequence[Part], lease: Lease) -> bool:
         """Return whether the store cannot note that what an earlier process left is sent: that one could not either."""
-        left = [part for part in parts if part.report_id in delivery.adopted and not (part.report or part.released)]
+        left = [part for part in parts if part.report_id in delivery.adopted and not (part.report or _released(part))]
         if delivery.history.attempts or all(lease.mark(part.report_id, State.UNKNOWN, {}) for part in left):
             return False
         for part in left:
@@ -297,7 +300,7 @@ class Attempts:
             rest = [part for part in parts if part.state is not State.HELD]
             return self._settle(delivery, rest, lease, State.HELD, stuck)
         delivered = lease.delivered | self._delivered.get(delivery.simulation_result_id, frozenset())
-        if not delivered or all(part.released for part in parts):
+        if not delivered or all(_released(part) for part in parts):
             return None
         for part in parts:
             if part.report_id in delivered:  # the process died between two marks of one delivery, or one was refused
@@ -392,7 +395,7 @@ class Attempts:
     def _mark(self, delivery: Delivery, part: Part, lease: Lease, state: State, note: dict[str, object]) -> bool:
         """Note where a part stands: in memory first; the store mirrors it. Return whether the store has it."""
         part.state = delivery.states[part.report_id] = state
-        if part.released and state is not State.DELIVERED:
+        if _released(part) and state is not State.DELIVERED:
             note = {"released": True, **note}
         settled = state in {State.DELIVERED, State.HELD, State.PARKED}
         if part.report is not None:
@@ -479,6 +482,11 @@ class Attempts:
     def _say(self, level: int, delivery: Delivery, text: str) -> None:
         name = delivery.simulation_result_id
         say(self._counters, level, "call %s: %s", name, text, simulation_result_id=name)
+
+
+def _released(part: Part) -> bool:
+    """Return whether a person said to send it whatever has been sent before."""
+    return part.noted.get("released") is True
 
 
 def _wait(seconds: float, reason: str) -> Decision:

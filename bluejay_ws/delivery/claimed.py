@@ -61,7 +61,7 @@ class ClaimedLease(Lease):
     """
 
     def __init__(self, call: ClaimedCall, counters: Counters) -> None:
-        super().__init__()
+        self.reports = []
         self.call = call
         self.marks: dict[str, State] = {}
         self._empty: list[str] = []
