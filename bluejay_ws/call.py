@@ -256,18 +256,25 @@ class Call:
         self._over()
 
     def _over(self) -> None:
-        """End the call: nothing is recorded from here on. Twice is once; takes microseconds.
+        """End the call: nothing is recorded from here on. Twice is once.
 
+        It takes microseconds and few lines: after a quiet second each of them has to be fetched from memory first.
         Delivery writes the last lines of the report later, on a thread of its own, with the times of now.
         """
         if self.ended:
-            return
+            return None
         self.ended = True
+        recorder = self.recorder
         try:
-            self._end()
+            self._client.forget(self)
+            facts = self._let_go()
+            if recorder.closed:  # discarded, or a forked child's copy
+                return recorder.release()
+            recorder.stop()
+            return self._client.sender.end(recorder.report_id, partial(self._finish, facts, self._left))
         except Exception as error:  # noqa: BLE001 - the agent never sees our errors
             self.failed("end", error)
-            self.recorder.release()
+            return recorder.release()
 
     def _one_side_over(self) -> None:
         """End the call where both sides are over, else give the other one its grace."""
@@ -313,25 +320,21 @@ class Call:
             self.failed("close", error)
             return {}
 
-    def _end(self) -> None:
-        self._client.forget(self)
+    def _let_go(self) -> dict[str, Any]:
+        """Return how the connection ended, and observe it no more."""
         facts = self._closing()
         connection, self._connection = self._connection, None
         if connection is not None:
             if self._facts is None:  # its handler has returned, and the server closes for it
                 facts = facts or {"closed_by": "agent"}
             connection.let_go()
-        if self.recorder.closed:  # discarded, or a forked child's copy
-            return self.recorder.release()
-        at_ms = self.recorder.offset_ms()
-        self.recorder.stop()
-        return self._client.sender.end(self.recorder.report_id, partial(self._finish, at_ms, facts, self._left))
+        return facts
 
-    def _finish(self, at_ms: int, facts: dict[str, Any], left: Left | None) -> None:
-        """Write the last lines of the call, which ended at ``at_ms``, and hand its report over. Never raises."""
+    def _finish(self, facts: dict[str, Any], left: Left | None) -> None:
+        """Write the last lines of the call, and hand its report over. Never raises."""
         sender, report_id = self._client.sender, self.recorder.report_id
         try:
-            self.recorder.close(self._all_facts(facts, left), self._summary(at_ms), at_ms)
+            self.recorder.close(self._all_facts(facts, left), self._summary())
             identity = self.recorder.simulation_result_id
             if identity is None:
                 self._client.counters.add("dropped.never_bound")
@@ -345,9 +348,9 @@ class Call:
         finally:
             self.recorder.release()
 
-    def _summary(self, at_ms: int) -> Mapping[str, Any]:
+    def _summary(self) -> Mapping[str, Any]:
         try:
-            self.observer.close(at_ms)
+            self.observer.close(self.recorder.stopped_ms)
             return self.observer.summary()
         except Exception as error:  # noqa: BLE001 - what was recorded is reported without what was observed
             self.failed("observer", error)

@@ -342,19 +342,18 @@ class Bluejay:
     def forget(self, call: Call) -> None:
         """Take a call that is over off the books; what it was called by leads to an older call again, if one lives."""
         self._calls.pop(call, None)
-        if not self._older:  # the usual case, at the end of every call on the agent's loop
-            for name in call.names():
-                if self._names.get(name) is call:
-                    self._names.pop(name, None)
-            return
         for name in call.names():
-            older = [other for other in self._older.pop(name, ()) if other is not call and not other.ended]
             if self._names.get(name) is call:
                 self._names.pop(name, None)
-                if older:
-                    self._names[name] = older.pop()
-            if older:
-                self._older[name] = older
+            if name in self._older:
+                self._recall(name, call)
+
+    def _recall(self, name: str, call: Call) -> None:
+        older = [other for other in self._older.pop(name) if other is not call and not other.ended]
+        if older and name not in self._names:
+            self._names[name] = older.pop()
+        if older:
+            self._older[name] = older
 
     def failed(self, where: str, error: Exception, simulation_result_id: str | None) -> None:
         """Count an internal error and log its type; its text may quote the caller."""

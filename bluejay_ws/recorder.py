@@ -50,7 +50,7 @@ _DOUBLED = (
     '"Tools that are counted twice")'
 )
 _TRACE_ID = re.compile("[0-9a-f]{32}")
-_FAR_MS = 24 * 3_600_000.0
+_FAR_MS = 24 * 3_600_000
 """What lies a day from a call's start is no time of that call."""
 _REDACTION_FAILED = "[redaction failed]"
 SLOW_REDACTION_NS = 10_000_000
@@ -141,6 +141,7 @@ class Recorder:
         "_sources",
         "_started",
         "_started_at",
+        "_stopped",
         "_unfinished",
         "closed",
         "heard",
@@ -166,6 +167,7 @@ class Recorder:
         self._clock = clock
         self._started = started_ns
         self._started_at = started_at
+        self._stopped = started_ns
         self.report_id = report_id
         self.simulation_result_id = simulation_result_id
         self._counters = counters
@@ -211,12 +213,13 @@ class Recorder:
         """
         try:
             now = (self._clock() - self._started) // 1_000_000
-            if at is not None:
-                seconds = at.timestamp() if isinstance(at, datetime) else finite(at)
-                now = now if seconds is None else round((seconds - self._started_at) * 1e3)
-                if seconds is None or abs(now) > _FAR_MS:
-                    self._counters.add("mapped.offset")
-                    now = now if seconds is None else self._since_unix(seconds) or now
+            if at is None:  # the path of every fact and of each event of a provider's
+                return max(0, now)
+            seconds = at.timestamp() if isinstance(at, datetime) else finite(at)
+            now = now if seconds is None else round((seconds - self._started_at) * 1e3)
+            if seconds is None or abs(now) > _FAR_MS:
+                self._counters.add("mapped.offset")
+                now = now if seconds is None else self._since_unix(seconds) or now
             return min(max(0, now), 2**53)
         except BaseException as error:  # noqa: BLE001 - no error of ours or of a value reaches the agent
             self._contain("offset", error)
@@ -348,7 +351,14 @@ class Recorder:
             # Agents do this in the middle of speech: the clock is read here, which saves a call.
             now = (self._clock() - self._started) // 1_000_000
             start = now if start_offset_ms is None else self._at(start_offset_ms)
-            self._keep(_TOOL_CALL + self._tool_call(start, name, parameters, output, description))
+            if self._redact is not None:
+                parameters, description = self._redacted_input(parameters, description)
+                output = output if output is items.OMITTED else self._redacted("output", output)
+            notes: list[str] = []
+            limit = ITEM_LIMIT if self._size < _AMPLE else self._allowance()
+            self._keep(_TOOL_CALL + tool_call(start, name, parameters, output, description, notes, limit))
+            if notes:
+                self._count(notes)
             if not self._sources & _REPORT:
                 self._tools_come_from(_REPORT)
         except BaseException as error:  # noqa: BLE001 - no error of ours or of a value reaches the agent
@@ -527,34 +537,44 @@ class Recorder:
         """Take nothing more from users, and close what is open as it stands now; `close` does the rest. Idempotent."""
         if self.closed:
             return
+        try:
+            self._stopped = self._clock()
+        except Exception as error:  # noqa: BLE001 - as in `offset_ms`
+            self._contain("offset", error)
         actions, self._at_end = self._at_end, None
         for action in actions or ():
             self._guarded("end", action)
-        for block in list(self._unfinished.blocks.values()):
-            self._guarded("block", self._interrupt, block)
+        if self._unfinished is not _NOTHING:
+            for block in list(self._unfinished.blocks.values()):
+                self._guarded("block", self._interrupt, block)
         self.closed = True
 
-    def close(self, facts: Mapping[str, Any], summary: Mapping[str, Any], offset_ms: int | None = None) -> None:
-        """End the call: close what is open, add the closing event and the journal's last line. Twice is once.
+    @property
+    def stopped_ms(self) -> int:
+        """When the call was stopped, in milliseconds since the handshake."""
+        return max(0, (self._stopped - self._started) // 1_000_000)
+
+    def close(self, facts: Mapping[str, Any], summary: Mapping[str, Any]) -> None:
+        """End the call as of when it was stopped: add the closing event and the journal's last line. Twice is once.
 
         Args:
             facts: how the connection ended, such as ``close_code`` and ``outcome``.
             summary: what was observed on the way, for the closing event.
-            offset_ms: when it ended, in milliseconds since the handshake; default now.
         """
         self.stop()
         if self._over:
             return
-        self._guarded("utterance", self._place_all)
-        self._guarded("utterance", self._write_rest)
+        if self._unfinished is not _NOTHING:
+            self._guarded("utterance", self._place_all)
+            self._guarded("utterance", self._write_rest)
         self._over = True
-        self._guarded("close", self._closing_lines, dict(facts), dict(summary), self._at(offset_ms))
+        self._guarded("close", self._closing_lines, facts, summary)
 
-    def _closing_lines(self, facts: dict[str, Any], summary: dict[str, Any], offset_ms: int) -> None:
+    def _closing_lines(self, facts: Mapping[str, Any], summary: Mapping[str, Any]) -> None:
         marker = {"report_id": self.report_id, **facts, **summary}
-        event = items.event(offset_ms, "Connection closed", None, None, None, {"bluejay_ws": marker}, [])
+        event = items.event(self.stopped_ms, "Connection closed", None, None, None, {"bluejay_ws": marker}, [])
         self._put(journal.item("events", event))
-        self._put(journal.closed({"offset_ms": offset_ms, **facts}))
+        self._put(journal.closed({"offset_ms": self.stopped_ms, **facts}))
 
     def abandon(self) -> None:
         """Forget a call that is not this process's: a forked child has a copy of its parent's. Nothing is counted."""
@@ -630,13 +650,9 @@ class Recorder:
     def _begun(self, block: ToolCallBlock) -> bytes:
         """Return a tool call whose output is not known yet, with room for it."""
         notes: list[str] = []
-        parameters, description = block.parameters, block.description
-        parameters = None if parameters is None else self._redacted("parameters", parameters)
-        description = None if description is None else self._redacted("description", description)
+        parameters, description = self._redacted_input(block.parameters, block.description)
         limit = self._allowance() - items.OUTPUT_ROOM
-        encoded = items.tool_call(
-            block.start_offset_ms, block.name, parameters, items.OMITTED, description, notes, limit=limit
-        )
+        encoded = tool_call(block.start_offset_ms, block.name, parameters, items.OMITTED, description, notes, limit)
         self._count(notes)
         return encoded
 
@@ -735,7 +751,10 @@ class Recorder:
             self._write(one, journal.done)
 
     def _write(self, one: Utterance, line: Callable[[int, str, bytes], bytes]) -> None:
-        encoded = self._utterance_json(one._speaker, one._words, one._start_ms, one._end_ms, filler=one._filler)
+        notes: list[str] = []
+        start, end, limit = one._start_ms, one._end_ms, self._allowance()
+        encoded = items.utterance(start, end, one._speaker, one._words, one._filler, notes, limit=limit)
+        self._count(notes)
         self._append(line(one._number, "recorded_transcript", encoded))
 
     def _correct(self, one: Utterance, text: str) -> None:
@@ -807,14 +826,17 @@ class Recorder:
         self._counters.add("cut.unheard")
         one._words = cut_text(one._words, share)
 
-    def _last(self, one: Utterance, ms: float) -> None:
-        """Take an utterance's length; part of `utterances.Corrector`."""
-        self._unless_closed("utterance", self._lasting, one, ms)
+    def _last(self, one: Utterance, ms: float, text: str | None) -> None:
+        """Take an utterance's length, and its words if they are given; part of `utterances.Corrector`."""
+        self._unless_closed("utterance", self._lasting, one, ms, text)
 
-    def _lasting(self, one: Utterance, ms: float) -> None:
+    def _lasting(self, one: Utterance, ms: float, text: str | None) -> None:
         one._audio_ms = float(self._at(ms))
         if one._placed:
             one._end_ms = one._start_ms + self._at(ms)
+        if text is not None:
+            self._corrected(one, text)
+        elif one._placed:
             self._rewrite(one)
 
     def _stands(self, one: Utterance, start_ms: float, end_ms: float) -> None:
@@ -908,23 +930,10 @@ class Recorder:
 
     # -- inside: encoded, redacted, within limits, kept and counted ---------------------------------------------
 
-    def _utterance_json(self, role: Speaker, words: str, start: int, end: int, *, filler: bool | None) -> bytes:
-        notes: list[str] = []
-        encoded = items.utterance(start, end, role, words, filler, notes, limit=self._allowance())
-        self._count(notes)
-        return encoded
-
-    def _tool_call(self, start: int, name: str, parameters: object, output: object, description: str | None) -> bytes:
-        notes: list[str] = []
-        if self._redact is not None:
-            parameters = None if parameters is None else self._redacted("parameters", parameters)
-            output = output if output is items.OMITTED else self._redacted("output", output)
-            description = None if description is None else self._redacted("description", description)
-        limit = ITEM_LIMIT if self._size < _AMPLE else self._allowance()
-        encoded = tool_call(start, name, parameters, output, description, notes, limit=limit)
-        if notes:
-            self._count(notes)
-        return encoded
+    def _redacted_input(self, parameters: Any, description: Any) -> tuple[Any, Any]:
+        """Return what a tool was called with, and what it does, as they may be kept."""
+        parameters = None if parameters is None else self._redacted("parameters", parameters)
+        return parameters, None if description is None else self._redacted("description", description)
 
     def _event(
         self, start: int, end: int | None, title: str, description: str | None, tags: object, metadata: object
@@ -964,7 +973,9 @@ class Recorder:
         """Return a given offset as the wire has it: whole, not negative, now if it is no number."""
         if offset_ms is None:
             return self.offset_ms()
-        whole = offset_ms if type(offset_ms) is int else finite(offset_ms)
+        if type(offset_ms) is int and 0 <= offset_ms <= _FAR_MS:
+            return offset_ms
+        whole = finite(offset_ms)
         if whole is None:
             self._counters.add("mapped.offset")
             return self.offset_ms()

@@ -786,7 +786,7 @@ def test_between_its_end_and_its_last_line_a_call_takes_nothing_from_its_user(ca
     call.clock.sleep(900)
     call.recorder.add_tool_call("after")
     call.recorder.note_event("Observed")
-    call.recorder.close({"close_code": 1000}, {}, 100)
+    call.recorder.close({"close_code": 1000}, {})
     call.recorder.note_event("Too late")
     report = call.report()
     assert [tool.name for tool in report.tool_calls or []] == ["before"]
@@ -916,6 +916,12 @@ def test_an_utterance_may_be_told_how_long_it_lasts() -> None:
     said.lasts(ms=400)
     (one,) = call.report().recorded_transcript or []
     assert (one.start_offset_ms, one.end_offset_ms) == (100, 500)
+    call = Call()
+    said, lines = call.recorder.agent_said("Hel", start_offset_ms=100, end_offset_ms=100), len(call.journal)
+    said.lasts(ms=400, text="Hello.")
+    assert len(call.journal) == lines + 1, "one line of the file for both"
+    (one,) = call.report().recorded_transcript or []
+    assert (one.end_offset_ms, one.utterance) == (500, "Hello.")
     placed = Call(heard=Ear(Span(None, None), Span(None, None)))
     placed.recorder.agent_said("Hello.").lasts(ms=400)
     assert [one.utterance for one in placed.report().recorded_transcript or []] == ["Hello."]

@@ -47,7 +47,9 @@ IDLE_SECONDS = 10.0
 CROWD = 5
 LET_PASS = 0.05
 LET_PASS_MOST = 0.5
-# ... and then the thread rests for several times as long as it works.
+# ... and then the thread rests for several times as long as it has worked. Each rest costs the machine more than an
+# ending does, and the files that an ending writes to let the loop in anyway: there is one for several endings.
+SLICE = 0.001
 REST = 3.0
 # Whoever drains waits so long at least for the ending that is under way: it takes much less, unless the disk hangs.
 LEAST_WAIT = 0.1
@@ -152,14 +154,12 @@ class Finisher:
         """Have ``ending`` run soon; return whether there is a thread for it. Takes microseconds."""
         self._waiting.append((report_id, ending))
         self._bell.put(None)
-        return self.start()
+        return self._thread is not None or self.start()
 
     def start(self) -> bool:
         """Start the thread if it does not run; return whether it does. Never raises."""
-        if self._thread is not None:  # it takes itself away when it ends; to ask it costs the agent's loop more
-            return True
         with self._starting:
-            if self._thread is not None:
+            if self._thread is not None:  # it takes itself away when it ends
                 return True
             self._thread = threading.Thread(target=self._work, name="bluejay_ws-finisher", daemon=True)
             if not started(self._thread, self._counters):
@@ -203,13 +203,15 @@ class Finisher:
             time.sleep(LET_PASS)
 
     def _run_all(self) -> None:
+        began = time.monotonic()
         while self._waiting:
-            began = time.monotonic()
             with self._working:
                 if self._waiting:
                     self._run_one()
-            if self._waiting:
-                time.sleep((time.monotonic() - began) * REST)
+            took = time.monotonic() - began
+            if took > SLICE and self._waiting:
+                time.sleep(took * REST)
+                began = time.monotonic()
 
     def _run_one(self) -> None:
         report_id, ending = self._waiting.popleft()

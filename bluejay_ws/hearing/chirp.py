@@ -18,7 +18,7 @@ from bluejay_ws.hearing.arrivals import LATE_MS, LEAN, Arrivals
 from bluejay_ws.hearing.level import BYTES_PER_MS, flat, shape, shapes, size_of
 from bluejay_ws.hearing.turns import Turns
 from bluejay_ws.hearing.utterances import AgentTexts, CallerTexts, Stretch
-from bluejay_ws.hearing.voices import HASTE, NEVER, PAUSE_MS, PIECE, Voice
+from bluejay_ws.hearing.voices import HASTE, NEVER, PAUSE_MS, PIECE, PIECE_MS, Voice
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +32,6 @@ __all__ = ["ERROR_FROM_AGENT", "ERROR_FROM_PLATFORM", "ChirpObserver", "Text"]
 ERROR_FROM_PLATFORM = "Session error from the platform"
 ERROR_FROM_AGENT = "Session error from the agent"
 
-PIECE_MS = 20.0
 PIECES_MOST = 500
 GONE_MS = 3_000.0
 """A caller whose audio does not come for so long, in the middle of speech, has stopped; till then it may be waiting."""
@@ -51,9 +50,6 @@ LEAST_HASTE_MS = 1_000.0
 """So much audio at least has come before it can be said that it came too fast for a caller who speaks."""
 FRESH_MS = 250.0
 """An agent's ``speech.started`` this soon after its first audio is about that audio."""
-
-_piece_shape, _piece_scale = shape(PIECE)
-_unpack_piece = _piece_shape.unpack_from  # most frames are one piece
 
 Text: TypeAlias = "bytes | bytearray | memoryview | str"
 
@@ -83,20 +79,13 @@ class ChirpObserver:
     def user_audio(self, frame: Frame, at_ms: float) -> None:
         """Note a binary frame from Bluejay: 16 bit little-endian samples, mono, 16,000 a second."""
         heard = self._heard or self._open()
-        if type(frame) is not bytes or len(frame) != PIECE:
-            return self._user_frame(heard, frame, at_ms)
-        voice = heard.user
-        voice.frames += 1
-        level = hypot(*_unpack_piece(frame)) * _piece_scale
-        if voice.quiet_below <= level < voice.loud_from:
-            level = voice.look(frame, 0, PIECE)
         arrivals = heard.arrivals
         late = at_ms - arrivals.until
-        if late > LATE_MS or arrivals.waiting:
-            return heard.user_sounds([(level, PIECE_MS)], at_ms)
+        if type(frame) is not bytes or len(frame) != PIECE or late > LATE_MS or arrivals.waiting:
+            return self._user_frame(heard, frame, at_ms)
         start = arrivals.until + LEAN * late if late > 0.0 else at_ms
         arrivals.until = start + PIECE_MS
-        if voice.hear(level, start, PIECE_MS, start):
+        if heard.user.hear_piece(frame, start, start):
             heard.user_changed(start)
         return None
 
@@ -113,13 +102,9 @@ class ChirpObserver:
         if type(frame) is not bytes or len(frame) != PIECE:
             return self._agent_frame(heard, frame, at_ms)
         voice = heard.agent
-        voice.frames += 1
-        level = hypot(*_unpack_piece(frame)) * _piece_scale
-        if voice.quiet_below <= level < voice.loud_from:
-            level = voice.look(frame, 0, PIECE)
         start = at_ms if at_ms > voice.until else voice.until  # noqa: FURB136 - a call for each frame
         voice.until = start + PIECE_MS
-        if voice.hear(level, start, PIECE_MS, at_ms):
+        if voice.hear_piece(frame, start, at_ms):
             heard.agent_changed(at_ms)
         return None
 
@@ -206,7 +191,7 @@ class ChirpObserver:
         """
         heard, at = self._enter(at_ms)
         if heard.closed is None:
-            heard.turns.claim(at, by, source, observed=self._observed)
+            heard.turns.claim(at, by, source, observed=self.observed)
 
     def invalid_audio(self) -> None:
         """Count audio that cannot be read."""
@@ -277,7 +262,7 @@ class ChirpObserver:
             spoken_ms = heard.user.bytes / BYTES_PER_MS
             if heard.user.hasty or spoken_ms > max(LEAST_HASTE_MS, HASTE * at):
                 heard.confirmed = LATEST_MS  # a rehearsal, many times as fast as life: its queue has been played
-            heard.close(at, observed=self._observed)
+            heard.close(at, observed=self.observed)
             heard.closed = self._summary(heard)
 
     def summary(self) -> dict[str, object]:
@@ -295,7 +280,8 @@ class ChirpObserver:
         }
 
     @property
-    def _observed(self) -> bool:
+    def observed(self) -> bool:
+        """Whether any frame of the call's was seen, of either side."""
         return self._heard is not None and bool(self._heard.user.frames or self._heard.agent.frames)
 
     def _open(self) -> _Hearing:

@@ -7,7 +7,7 @@ import struct
 from math import hypot, sqrt
 from typing import TypeAlias
 
-__all__ = ["BYTES_PER_MS", "Frame", "closer", "flat", "level", "measured", "shape", "shapes", "size_of"]
+__all__ = ["BYTES_PER_MS", "SAMPLES", "Frame", "closer", "flat", "level", "measured", "shape", "shapes", "size_of"]
 
 Frame: TypeAlias = "bytes | bytearray | memoryview"
 """Audio as it passes a connection: 16 bit little-endian samples, mono, 16,000 a second."""
@@ -69,12 +69,12 @@ def measured(frame: Frame, offset: int, size: int) -> tuple[float, float]:
     return abs(mean) if found < FLAT_LEVEL and abs(mean) >= FLAT_LOUD else found, mean
 
 
-def shape(size: int) -> _Shape:
-    """Return what reads the samples of a frame of ``size`` bytes, and what makes a level of their Euclidean norm.
+def shape(size: int, samples: int = SAMPLES) -> _Shape:
+    """Return what reads some samples of a frame of ``size`` bytes, and what makes a level of their Euclidean norm.
 
     The samples stand at uneven distances: at even ones a steady tone could be met in its zeros only.
     """
-    return _made(shapes, size, SAMPLES)
+    return _made(shapes if samples == SAMPLES else {}, size, samples)
 
 
 def _made(known: dict[int, _Shape], size: int, samples: int) -> _Shape:

@@ -91,7 +91,7 @@ class Corrector(Protocol):
 
     def _cut(self, utterance: Utterance, ms: float, /) -> None: ...
 
-    def _last(self, utterance: Utterance, ms: float, /) -> None: ...
+    def _last(self, utterance: Utterance, ms: float, text: str | None, /) -> None: ...
 
     def _stands(self, utterance: Utterance, start_ms: float, end_ms: float, /) -> None: ...
 
@@ -163,10 +163,15 @@ class Utterance:
         if self._recorder is not None:
             self._recorder._cut(self, ms)  # noqa: SLF001
 
-    def lasts(self, *, ms: float) -> None:
-        """Say how long its audio is, once that is known: where it has a start of its own, its end follows from it."""
+    def lasts(self, *, ms: float, text: str | None = None) -> None:
+        """Say how long its audio is, once that is known: where it has a start of its own, its end follows from it.
+
+        Args:
+            ms: its length.
+            text: its words, if they are known better too: what setting `text` does, and one line of the file for both.
+        """
         if self._recorder is not None:
-            self._recorder._last(self, ms)  # noqa: SLF001
+            self._recorder._last(self, ms, text)  # noqa: SLF001
 
     def stands(self, *, start_offset_ms: float, end_offset_ms: float) -> None:
         """Say where it stands, once that is known better; of an utterance that the audio places nothing changes."""

@@ -48,8 +48,7 @@ class ElevenLabsTap(Tap):
         kind = message.get("type")
         action = self.received.get(kind)  # type: ignore[arg-type]
         if action is not None:
-            name = _PAYLOADS.get(kind) or f"{kind}_event"  # type: ignore[arg-type]
-            payload = message.get(name)
+            payload = message.get(self.payloads[kind])  # type: ignore[index]
             action(self, payload if payload is not None else message.get(kind) or message)  # type: ignore[arg-type]
         elif kind not in self.quiet and not str(kind).startswith("internal_"):
             self._unknown()
@@ -267,6 +266,7 @@ class ElevenLabsTap(Tap):
         "error": _error,
         "guardrail_triggered": _guardrail,
     }
+    payloads: ClassVar[Mapping[str, str]] = {kind: f"{kind}_event" for kind in received} | _PAYLOADS
     outgoing: ClassVar[Mapping[str, Callable[[Any, Any], None]]] = {
         "conversation_initiation_client_data": _initiated,
         "client_tool_result": _client_result,

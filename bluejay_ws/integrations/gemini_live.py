@@ -20,6 +20,10 @@ __all__ = ["GeminiLiveTap"]
 
 _CONTENT = frozenset({"args", "response", "parameters", "parametersJsonSchema"})  # the user's own keys are inside
 _CODE = "code_execution"
+_INPUT, _ACTIVITY_START, _ACTIVITY_END = (
+    frozenset({name, name.replace("I", "_i").replace("S", "_s").replace("E", "_e")})
+    for name in ("realtimeInput", "activityStart", "activityEnd")
+)
 
 
 class GeminiLiveTap(Tap):
@@ -53,7 +57,7 @@ class GeminiLiveTap(Tap):
 
     def _sent(self, message: dict[str, Any]) -> None:
         for key, value in message.items():
-            if key in {"realtime_input", "realtimeInput"}:
+            if key in _INPUT:
                 self._input(value)
             else:
                 action = self.outgoing.get(_camel_key(key))

@@ -9,6 +9,8 @@ from enum import Enum
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
+from pydantic_core import from_json
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -31,7 +33,7 @@ def plain(message: Any) -> Any:
         ValueError: text that is not JSON.
     """
     if isinstance(message, str):
-        return json.loads(message.removeprefix(_BOM))
+        return _read(message)
     if isinstance(message, bytes | bytearray | memoryview):
         return _of_bytes(bytes(message))
     if isinstance(message, Enum):
@@ -57,22 +59,27 @@ def _text_of(message: Any, inner: str | bytes) -> Any:
     return plain(inner) if whole or not isinstance(_attribute(message, "type"), str) else None
 
 
-def _of_bytes(message: bytes) -> Any:
-    """Return JSON as what it says; other bytes are audio."""
-    start = message[:64].removeprefix(_BOM.encode()).lstrip()[:1]
-    if start not in {b"{", b"["} or not (
-        (message.rstrip()[-1:] in {b"}", b"]"} and message.isascii()) or _is_utf8(message)
-    ):
-        return message
-    return json.loads(message.decode("utf-8-sig"))
-
-
-def _is_utf8(message: bytes) -> bool:
+def _read(text: str) -> Any:
+    """Return what JSON text says: the quick parser takes a tenth of the time, and the other one takes more texts."""
     try:
-        message.decode()
+        return from_json(text)
+    except ValueError:
+        return json.loads(text.removeprefix(_BOM))
+
+
+def _of_bytes(message: bytes) -> Any:
+    """Return JSON as what it says; other bytes are audio.
+
+    Raises:
+        ValueError: text that begins as JSON does, and is none.
+    """
+    if message[:64].removeprefix(_BOM.encode()).lstrip()[:1] not in {b"{", b"["}:
+        return message
+    try:
+        text = message.decode()
     except UnicodeDecodeError:
-        return False
-    return True
+        return message
+    return _read(text)
 
 
 def _attribute(thing: Any, name: str) -> Any:
@@ -142,7 +149,7 @@ def parsed(value: Any) -> Any:
     if type(value) is not str:
         return value
     try:
-        return json.loads(value)
+        return _read(value)
     except (ValueError, RecursionError):
         return value
 

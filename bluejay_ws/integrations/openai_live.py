@@ -90,8 +90,7 @@ class Live:
         if words.said is None:
             words.said = say(text, start_offset_ms=words.begins, end_offset_ms=end)
         else:
-            words.said.text = text
-            words.said.lasts(ms=end - words.begins)
+            words.said.lasts(ms=end - words.begins, text=text)
 
 
 class _Words:
@@ -128,7 +127,7 @@ class _Words:
     def grown(self) -> bool:
         if len(self.text) < self.next_told:
             return False
-        self.next_told = int(len(self.text) * 1.5) + 16
+        self.next_told = int(len(self.text) * 2) + 16
         return True
 
 

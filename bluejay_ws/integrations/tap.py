@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from bluejay_ws.hearing.utterances import Utterance
     from bluejay_ws.recorder import Recorder
 
-__all__ = ["InputClock", "Reply", "Speech", "Tap", "audio_bytes", "forget_oldest", "spoken_part"]
+__all__ = ["InputClock", "Reply", "Speech", "Tap", "audio_bytes", "audio_until", "forget_oldest", "spoken_part"]
 
 KEPT = 64
 """So many utterances of each side can still be corrected."""
@@ -39,8 +39,6 @@ PAUSE_MS = 700.0
 """Silence that ends what the caller says, where the provider does not say when it ended."""
 BREAK_MS = 10_000.0
 """The words of a caller who breaks in come at most so much later."""
-ASK_AGAIN_MS = 200
-"""So often it is asked whether the call's frames are observed, until they are."""
 AHEAD_MS = 300.0
 """If the agent has sent so much more than the provider takes for heard, the caller hears it."""
 MOMENTS = 4_096
@@ -86,6 +84,7 @@ class Tap:
         output_bytes_per_ms: float | None = None,
     ) -> None:
         self.recorder = recorder
+        self._now = recorder.offset_ms
         self.input_bytes_per_ms = input_bytes_per_ms or self.input_rate
         self.output_bytes_per_ms = output_bytes_per_ms or self.output_rate
         self.input = InputClock()
@@ -106,7 +105,6 @@ class Tap:
         self._last_at = self._last_stamp = -1
         self._plays_until = 0.0
         self._hears = False
-        self._asked_at = float(-ASK_AGAIN_MS)
         self._sent_before_reply = 0.0  # of the input clock, as the newest reply began
         self._cut_now: list[Reply] = []  # what a caller has just broken in on
         self._broken_in_at: float | None = None  # by the caller, whose words are still to come
@@ -202,13 +200,10 @@ class Tap:
     def _may_be_cut_short(self, reply: Reply) -> None:
         """The call ends: what the agent had not sent yet is not heard."""
         until, end = self._speaks_until(), reply.plays_from + reply.audio_ms
-        if until is None or reply.start is None or reply.heard_ms is not None or self._now() >= end:
+        if not until or reply.start is None or reply.heard_ms is not None or self._now() >= end:
             return  # if it could be sent to its end, it was, and is silent there
-        if reply.plays_from < until < end - AHEAD_MS:
-            reply.heard_ms = until - reply.plays_from
-
-    def _now(self) -> float:
-        return self.recorder.offset_ms()
+        if until < end - AHEAD_MS:
+            reply.heard_ms = max(0.0, until - reply.plays_from)
 
     def _stamp(self, at: float) -> int:
         """Return whole milliseconds in which what began later comes later, however quickly it followed."""
@@ -222,19 +217,18 @@ class Tap:
 
     def _user_audio(self, payload: Any) -> None:
         """Note audio that was sent to the provider; ``payload`` is base64 text or bytes."""
-        ms = audio_bytes(payload) / self.input_bytes_per_ms
-        if ms:
-            self.input.appended(ms, self.recorder.offset_ms())
+        size = audio_bytes(payload)
+        if size:
+            self.input.appended(size / self.input_bytes_per_ms, self._now())
 
     def _listen(self, payload: Any) -> None:
         """Do what `_user_audio` does, and hear who speaks: for providers that do not tell when the caller spoke."""
-        bytes_per_ms = self.input_bytes_per_ms
-        ms = audio_bytes(payload) / bytes_per_ms
-        if not ms:
+        size, bytes_per_ms = audio_bytes(payload), self.input_bytes_per_ms
+        if not size:
             return
-        now = self.recorder.offset_ms()
+        ms, now = size / bytes_per_ms, self._now()
         self.input.appended(ms, now)
-        if bytes_per_ms >= 16.0 and not self._hears and _is_loud(payload) and not self._observed(now):  # PCM
+        if bytes_per_ms >= 16.0 and not self._hears and _is_loud(payload) and not self._observed():  # PCM
             self.ear.speaks(ms, now)
 
     def _heard_at(self, position_ms: float) -> float | None:
@@ -312,14 +306,10 @@ class Tap:
             start = broke_in
         speech.start, speech.end = self._stamp(start), end
 
-    def _observed(self, now: float | None = None) -> bool:
+    def _observed(self) -> bool:
         """Return whether the call's own audio frames are observed: they tell best who was heard when."""
-        if self._hears or self.recorder.heard is None:
-            return self._hears
-        now = self.recorder.offset_ms() if now is None else now
-        if now - self._asked_at >= ASK_AGAIN_MS:
-            self._asked_at = now
-            self._hears = _hears(self.recorder.heard)
+        if not self._hears:
+            self._hears = bool(getattr(self.recorder.heard, "observed", False))
         return self._hears
 
     # -- the agent ---------------------------------------------------------------------------------------------
@@ -385,21 +375,20 @@ class Tap:
             self._correct(reply, reply.said, text, ms)
 
     def _record(self, reply: Reply, text: str, ms: float) -> None:
-        reply.told = text, ms
-        if reply.start is None or self._observed():
-            reply.said = self.recorder.agent_said(text, filler=reply.filler)
-        else:
-            start = reply.start
-            reply.said = self.recorder.agent_said(
-                text, start_offset_ms=start, end_offset_ms=start + round(ms), filler=reply.filler
-            )
+        before, reply.told = reply.told[0], (text, ms)
+        start = reply.start
+        reply.placed = start is not None and (
+            bool(before) or not self._observed()
+        )  # what was taken back is over by now
+        span = {"start_offset_ms": start, "end_offset_ms": start + round(ms)} if reply.placed else {}  # type: ignore[operator]
+        reply.said = self.recorder.agent_said(text, filler=reply.filler, **span)
 
     def _correct(self, reply: Reply, said: Utterance, text: str, ms: float) -> None:
-        if text != reply.told[0]:
+        before, reply.told = reply.told, (text, ms)
+        if ms != before[1] and reply.start is not None and (reply.placed or not self._observed()):
+            said.lasts(ms=ms, text=text if text != before[0] else None)
+        elif text != before[0]:
             said.text = text
-        if ms != reply.told[1] and reply.start is not None and not self._observed():
-            said.lasts(ms=ms)
-        reply.told = text, ms
 
     def _cut(self, reply: Reply, heard_ms: float | None = None) -> None:
         """Cut a reply to what was heard of it; None: what has played by now."""
@@ -629,8 +618,8 @@ class Reply:
     """
 
     __slots__ = (
-        "audio_ms", "corrected", "filler", "final", "heard_ms", "key", "marks", "next_told", "plays_from", "response",
-        "said", "start", "text", "told",
+        "audio_ms", "corrected", "filler", "final", "heard_ms", "key", "marks", "next_told", "placed", "plays_from",
+        "response", "said", "start", "text", "told",
     )  # fmt: skip
 
     def __init__(self, key: Any, response: Any) -> None:
@@ -642,7 +631,7 @@ class Reply:
         self.plays_from = self.audio_ms = 0.0
         self.heard_ms: float | None = None
         self.filler: bool | None = None
-        self.final = False
+        self.final = self.placed = False
         self.next_told = 0
         self.told: tuple[str, float] = ("", 0.0)
         self.said: Utterance | None = None
@@ -666,16 +655,18 @@ class InputClock:
 
     def appended(self, ms: float, now: float) -> None:
         """Note that ``ms`` of audio were sent at ``now``."""
-        self.position_ms += ms
-        delay = now - self.position_ms
+        self.position_ms = position = self.position_ms + ms
+        delay = now - position
         delays, ends = self._delays, self._ends
-        while delays and delays[-1] >= delay:
-            delays.pop()
-            ends.pop()
-        delays.append(delay)
-        ends.append(self.position_ms)
-        if len(ends) > MOMENTS:
-            del delays[: MOMENTS // 2 : 2], ends[: MOMENTS // 2 : 2]
+        if not delays or delays[-1] < delay:
+            delays.append(delay)
+            ends.append(position)
+            if len(ends) > MOMENTS:
+                del delays[: MOMENTS // 2 : 2], ends[: MOMENTS // 2 : 2]
+            return
+        while len(delays) > 1 and delays[-2] >= delay:
+            del delays[-1], ends[-1]
+        delays[-1], ends[-1] = delay, position
 
     def offset(self, position_ms: float) -> float | None:
         """Return when the audio at this position was heard; None before any audio."""
@@ -754,6 +745,18 @@ def spoken_part(text: str, heard_ms: float, audio_ms: float, marks: list[tuple[f
     return text if length >= len(text) else first_words(text, length)
 
 
+def audio_until(length: int, whole: int, audio_ms: float, marks: list[tuple[float, int]]) -> float:
+    """Return how much audio the first ``length`` of ``whole`` characters take; the other way round of `spoken_part`."""
+    before, after = (0.0, 0), (audio_ms, whole)
+    for mark in marks:
+        if mark[1] > length:
+            after = mark
+            break
+        before = mark
+    letters = after[1] - before[1]
+    return before[0] + ((after[0] - before[0]) * (length - before[1]) / letters if letters > 0 else 0.0)
+
+
 def audio_bytes(payload: Any) -> int:
     """Return how many bytes of audio base64 text or bytes hold."""
     kind = type(payload)
@@ -766,14 +769,6 @@ def audio_bytes(payload: Any) -> int:
 def _arguments(value: Any) -> Any:
     """Return a tool's parameters; many providers send them as JSON text, and none of them as empty text."""
     return {} if value == "" else parsed(value)
-
-
-def _hears(heard: Any) -> bool:
-    summary = getattr(heard, "summary", None)
-    if summary is None:
-        return False
-    facts = summary()
-    return bool(facts["user_frames"] or facts["agent_frames"])
 
 
 def forget_oldest(kept: dict[Any, Any], most: int = KEPT) -> None:

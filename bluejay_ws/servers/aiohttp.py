@@ -167,7 +167,7 @@ class _Connection(base.Watched):
 
     def _prepared(self, websocket: web.WebSocketResponse) -> None:
         self._websocket = websocket
-        self.call.handshake_done()
+        self.handshake_done()
         self._tap(websocket, "_post_start", self._started)  # where it gets its writer
         self._tap(websocket, "receive", self._receive)
 
@@ -209,7 +209,7 @@ class _Connection(base.Watched):
             message = await receive(*args, **kwargs)
             try:
                 if getattr(message, "type", None) is _BINARY:  # a subclass may return what it likes
-                    self.observer.user_audio(message.data, (self.clock() / 1e9 - self.call.started) * 1e3)
+                    self.observer.user_audio(message.data, self.clock() / 1e6 - self.zero_ms)
                 else:
                     self._received(message)
             except Exception as error:  # noqa: BLE001 - an error of the library never reaches the agent
@@ -236,7 +236,7 @@ class _Connection(base.Watched):
                 raise
             try:
                 if opcode == _BINARY:
-                    self.observer.agent_audio(message, (self.clock() / 1e9 - self.call.started) * 1e3)
+                    self.observer.agent_audio(message, self.clock() / 1e6 - self.zero_ms)
                 else:
                     self._passed(message, opcode)
             except Exception as error:  # noqa: BLE001 - an error of the library never reaches the agent

@@ -98,12 +98,13 @@ class Watched:
         call: the connection's.
     """
 
-    __slots__ = ("call", "clock", "observer")
+    __slots__ = ("call", "clock", "observer", "zero_ms")
 
     def __init__(self, call: Call) -> None:
         self.call = call
         self.clock = call.clock
         self.observer = call.observer
+        self.zero_ms = call.started * 1e3  # on the clock; here, as each frame needs it
 
     def attach(self, how: Callable[[], None]) -> None:
         """Observe the connection by ``how``; where that fails the call is recorded without its frames."""
@@ -120,9 +121,14 @@ class Watched:
         except Exception as error:  # noqa: BLE001 - an error of the library never reaches the agent
             self.call.failed("frame", error)
 
+    def handshake_done(self) -> None:
+        """See `Call.handshake_done`."""
+        self.call.handshake_done()
+        self.zero_ms = self.call.started * 1e3
+
     def now_ms(self) -> float:
         """Return the milliseconds since the handshake."""
-        return (self.clock() / 1e9 - self.call.started) * 1e3
+        return self.clock() / 1e6 - self.zero_ms
 
     def later(self, seconds: float, action: Callable[[], None]) -> None:
         """See `later`."""

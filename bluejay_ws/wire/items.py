@@ -68,6 +68,8 @@ OUTPUT_ROOM: Final = len(_OUTPUT_KEY) + _MARKER_ROOM
 _NAME_ROOM = 8 * NAME_LIMIT
 _OFFSET_LIMIT = 2**53
 _SPEAKERS_OF_THE_WIRE = ("AGENT", "USER")
+_FILLERS = {None: b"", True: b',"filler_utterance":true', False: b',"filler_utterance":false'}
+_UTTERANCE_ROOM = 128  # what an utterance has beside its words
 _SPEAKERS = {"AGENT": b'"AGENT"', "USER": b'"USER"', "agent": b'"AGENT"', "user": b'"USER"'}
 
 
@@ -78,7 +80,6 @@ def tool_call(
     output: object,
     description: str | None,
     notes: list[str],
-    *,
     limit: int = ITEM_LIMIT,
 ) -> Item:
     """Return one of the report's ``tool_calls``.
@@ -118,8 +119,8 @@ def tool_call(
                 data = to_json(item, inf_nan_mode="null")
                 if len(data) <= limit and (_BACKSLASH not in data or NUL not in data):
                     return data
-        except Exception:  # noqa: BLE001 - as in `encode.plain_json`
-            return _careful_tool_call(item, limit, notes)
+        except Exception:  # noqa: BLE001, S110 - as in `encode.plain_json`
+            pass
     return _careful_tool_call(item, limit, notes)
 
 
@@ -187,7 +188,7 @@ def event(
     if (
         type(title) is str
         and len(title) <= NAME_LIMIT
-        and (tags is None or (type(tags) is list and all(type(tag) is str for tag in tags)))
+        and (tags is None or (type(tags) in {list, tuple} and all(type(tag) is str for tag in tags)))  # type: ignore[attr-defined]
         and (description is None or type(description) is str)
         and (metadata is None or type(metadata) is dict)
         and _ordered(start_offset_ms, start_offset_ms if end_offset_ms is None else end_offset_ms)
@@ -212,7 +213,7 @@ def utterance(
     start_offset_ms: int,
     end_offset_ms: int,
     speaker: Literal["AGENT", "USER"],
-    text: str,
+    text: str | None,
     filler: bool | None,  # noqa: FBT001 - one of the wire's fields
     notes: list[str],
     *,
@@ -224,42 +225,30 @@ def utterance(
         start_offset_ms: milliseconds since the handshake, not negative.
         end_offset_ms: milliseconds since the handshake, not below the start.
         speaker: whose words they are, in any case; what is neither is taken for the agent.
-        text: the words.
+        text: the words; None, for none at all, is counted.
         filler: whether they only filled a silence; None is left out.
         notes: gets what was cut or mapped.
         limit: bytes that the item may take; held to from 8 KiB on.
     """
-    item: dict[str, Any] = {
-        "start_offset_ms": start_offset_ms,
-        "end_offset_ms": end_offset_ms,
-        "speaker": speaker,
-        "utterance": text,
-    }
-    if filler is not None:
-        item["filler_utterance"] = filler
-    data = plain_json(item, limit) if _is_utterance(item) and _ordered(start_offset_ms, end_offset_ms) else None
-    return _careful_utterance(item, limit, notes) if data is None else data
-
-
-def _is_utterance(item: dict[str, Any]) -> bool:
-    return (
-        type(item["utterance"]) is str
-        and type(item["speaker"]) is str
-        and item["speaker"] in _SPEAKERS_OF_THE_WIRE
-        and type(item.get("filler_utterance", False)) is bool
-    )
-
-
-def _careful_utterance(item: dict[str, Any], limit: int, notes: list[str]) -> Item:
+    if (
+        type(speaker) is str
+        and speaker in _SPEAKERS_OF_THE_WIRE
+        and (filler is None or type(filler) is bool)
+        and _ordered(start_offset_ms, end_offset_ms)
+    ):
+        words = plain_json(text, limit - _UTTERANCE_ROOM) if type(text) is str else None
+        if words is not None:
+            return b'{"start_offset_ms":%d,"end_offset_ms":%d,"speaker":%b,"utterance":%b%b}' % (
+                start_offset_ms, end_offset_ms, _SPEAKERS[speaker], words, _FILLERS[filler],
+            )  # fmt: skip
     builder = _Builder(limit, notes)
-    start = builder.put_offset("start_offset_ms", item["start_offset_ms"])
-    builder.put_offset("end_offset_ms", item["end_offset_ms"], least=start)
-    builder.put_speaker("speaker", item["speaker"])
-    words = item["utterance"]
-    if words is None:
+    start = builder.put_offset("start_offset_ms", start_offset_ms)
+    builder.put_offset("end_offset_ms", end_offset_ms, least=start)
+    builder.put_speaker("speaker", speaker)
+    if text is None:
         notes.append("mapped.utterance")
-    builder.put_text("utterance", "" if words is None else words, later=1)
-    builder.put_flag("filler_utterance", item.get("filler_utterance"))
+    builder.put_text("utterance", "" if text is None else text, later=1)
+    builder.put_flag("filler_utterance", filler)
     return builder.item()
 
 
@@ -285,6 +274,9 @@ def mapping(value: Mapping[str, Any], notes: list[str] | None = None, *, limit: 
         notes: gets what was cut or mapped.
         limit: bytes that it may take.
     """
+    data = plain_json(value, limit) if type(value) is dict else None
+    if data is not None:
+        return data
     found = _object(value, limit)
     _note(notes, "metadata", found)
     return found.json

@@ -67,20 +67,22 @@ class Stage:
         """Do something at a time."""
         self._plan.append((ms, len(self._plan), action))
 
-    def caller(self, start: float, audio: bytes, frame_ms: float = 20) -> None:
+    def caller(self, start: float, audio: bytes | bytearray, frame_ms: float = 20) -> None:
         """Let the caller send audio as it is spoken."""
         size = round(frame_ms * RATE) * 2
         for offset in range(0, len(audio), size):
             self._frame(self.observer.user_audio, audio[offset : offset + size], start + offset / 32)
 
-    def agent(self, start: float, audio: bytes, frame_ms: float = 20, every_ms: float | None = None) -> None:
+    def agent(
+        self, start: float, audio: bytes | bytearray, frame_ms: float = 20, every_ms: float | None = None
+    ) -> None:
         """Let the agent send audio, a frame each ``every_ms``: as fast as it plays, or faster."""
         size = round(frame_ms * RATE) * 2
         every = frame_ms if every_ms is None else every_ms
         for number, offset in enumerate(range(0, len(audio), size)):
             self._frame(self.observer.agent_audio, audio[offset : offset + size], start + number * every)
 
-    def _frame(self, observe: Callable[[bytes, float], None], frame: bytes, at: float) -> None:
+    def _frame(self, observe: Callable[[bytes | bytearray, float], None], frame: bytes | bytearray, at: float) -> None:
         self.at(at, lambda now: observe(frame, now))
 
     def message(self, side: str, kind: str, at: float, **data: Any) -> None:

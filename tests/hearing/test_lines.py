@@ -129,3 +129,24 @@ def test_marks_that_a_clear_returns_are_not_early_and_confirm_nothing() -> None:
     stage.play(6_000)
     assert stage.observer.summary().get("marks_early") is None
     assert stage.placed("a long text of many words").share == pytest.approx(0.25, abs=0.01)
+
+
+@pytest.mark.parametrize("background", [0, 100, 150])
+def test_the_quick_way_of_usual_frames_hears_what_the_long_way_hears(background: int) -> None:
+    """Frames of 20 ms in `bytes` are most of all frames; the same audio as a `bytearray` takes the long way."""
+    heard = []
+    for kind in (bytes, bytearray):
+        dice = random.Random(background)
+        stage = Stage(3)
+        caller, agent = (
+            kind(noise(background, before, dice) + speech(1_500, dice) + noise(background, after, dice))
+            for before, after in ((1_000, 3_100), (3_200, 900))
+        )
+        stage.caller(0, caller)
+        stage.agent(0, agent)
+        stage.said("user", "question", 2_900)
+        stage.said("agent", "answer", 3_190)
+        stage.play(5_600)
+        heard.append((stage.span("question"), stage.span("answer"), stage.observer.summary()))
+    assert heard[0] == heard[1]
+    assert heard[0][:2] == ((1_000, 2_500), (3_200, 4_700))
