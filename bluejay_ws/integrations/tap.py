@@ -371,24 +371,27 @@ class Tap:
         elif not text:
             reply.said.never_spoken()
             reply.said = None  # a later word of the provider's may still say that a part was heard
-        elif (text, ms) != reply.told:
+        elif (text, ms, reply.start) != reply.told:
             self._correct(reply, reply.said, text, ms)
 
     def _record(self, reply: Reply, text: str, ms: float) -> None:
-        before, reply.told = reply.told[0], (text, ms)
-        start = reply.start
-        reply.placed = start is not None and (
-            bool(before) or not self._observed()
-        )  # what was taken back is over by now
-        span = {"start_offset_ms": start, "end_offset_ms": start + round(ms)} if reply.placed else {}  # type: ignore[operator]
+        again, reply.told = bool(reply.told[0]), (text, ms, reply.start)
+        reply.placed = again or not self._observed()  # what was taken back, and heard after all, is over by now
+        start = max(self._now(), self._last_stamp) if reply.start is None else reply.start
+        span = {"start_offset_ms": start, "end_offset_ms": start + round(ms)} if reply.placed else {}
         reply.said = self.recorder.agent_said(text, filler=reply.filler, **span)
 
     def _correct(self, reply: Reply, said: Utterance, text: str, ms: float) -> None:
-        before, reply.told = reply.told, (text, ms)
-        if ms != before[1] and reply.start is not None and (reply.placed or not self._observed()):
-            said.lasts(ms=ms, text=text if text != before[0] else None)
-        elif text != before[0]:
+        before, reply.told = reply.told, (text, ms, reply.start)
+        other = text if text != before[0] else None
+        if not reply.placed or reply.start is None:
             said.text = text
+        elif reply.start == before[2]:
+            said.lasts(ms=ms, text=other)
+        else:  # its audio came after its text
+            said.stands(start_offset_ms=reply.start, end_offset_ms=reply.start + ms)
+            if other is not None:
+                said.text = other
 
     def _cut(self, reply: Reply, heard_ms: float | None = None) -> None:
         """Cut a reply to what was heard of it; None: what has played by now."""
@@ -633,7 +636,7 @@ class Reply:
         self.filler: bool | None = None
         self.final = self.placed = False
         self.next_told = 0
-        self.told: tuple[str, float] = ("", 0.0)
+        self.told: tuple[str, float, int | None] = ("", 0.0, None)
         self.said: Utterance | None = None
 
 
