@@ -13,6 +13,7 @@ from __future__ import annotations
 import itertools
 import logging
 import re
+import threading
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -95,6 +96,8 @@ class _Unfinished:
         self.changed: dict[int, Utterance] = {}
 
 
+_NO_LINES: list[bytes] = []  # of all calls that are idle; nothing is ever put into it
+_beginning = threading.Lock()
 _NOTHING = _Unfinished()  # of all calls in which nothing is unfinished; nothing is ever put into it
 
 
@@ -175,7 +178,7 @@ class Recorder:
         self.owner = owner
         self.heard = heard
         self._redact = redact
-        self._bodies: list[bytes] = []
+        self._bodies = _NO_LINES
         self._size = 0
         self._items = 0
         self._sources = 0  # of tool calls: a linked trace, the report itself
@@ -197,6 +200,11 @@ class Recorder:
     def started_at(self) -> float:
         """The handshake's Unix time in seconds."""
         return self._started_at
+
+    @property
+    def started_ms(self) -> float:
+        """The handshake in milliseconds of the clock."""
+        return self._started / 1e6
 
     @property
     def bodies(self) -> list[bytes]:
@@ -584,7 +592,7 @@ class Recorder:
     def release(self) -> None:
         """Let go of everything after the end: whoever still holds the recorder keeps no call, no words, no cycle."""
         self.owner = self.heard = self._lines = None
-        self._bodies, self._unfinished, self._at_end = [], _NOTHING, None
+        self._bodies, self._unfinished, self._at_end = _NO_LINES, _NOTHING, None
 
     # -- for the library itself ---------------------------------------------------------------------------------
 
@@ -997,7 +1005,7 @@ class Recorder:
         if self._items >= ITEMS_LIMIT or self._size > _FULL:
             return self._counters.add("dropped.items")
         self._items += 1
-        self._bodies.append(body)  # `_put`, spelled out: this is the path of every tool call
+        (self._bodies or self._first_lines()).append(body)  # `_put`, spelled out: the path of every tool call
         self._size += len(body)
         lines = self._lines  # read once: another thread may let go of it
         if lines is not None:
@@ -1019,11 +1027,17 @@ class Recorder:
             self._put(body)
 
     def _put(self, body: bytes) -> None:
-        self._bodies.append(body)
+        (self._bodies or self._first_lines()).append(body)
         self._size += len(body)
         lines = self._lines  # read once: another thread may let go of it
         if lines is not None:
             lines.append(body)
+
+    def _first_lines(self) -> list[bytes]:
+        with _beginning:
+            if self._bodies is _NO_LINES:
+                self._bodies = []
+            return self._bodies
 
     def _count(self, notes: list[str]) -> None:
         for note in notes:
