@@ -13,7 +13,6 @@ from __future__ import annotations
 import itertools
 import logging
 import re
-import threading
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -51,7 +50,7 @@ _DOUBLED = (
     '"Tools that are counted twice")'
 )
 _TRACE_ID = re.compile("[0-9a-f]{32}")
-_FAR_MS = 24 * 3_600_000.0
+_FAR_MS = 24 * 3_600_000
 """What lies a day from a call's start is no time of that call."""
 _REDACTION_FAILED = "[redaction failed]"
 SLOW_REDACTION_NS = 10_000_000
@@ -97,7 +96,6 @@ class _Unfinished:
 
 
 _NO_LINES: list[bytes] = []  # of all calls that are idle; nothing is ever put into it
-_beginning = threading.Lock()
 _NOTHING = _Unfinished()  # of all calls in which nothing is unfinished; nothing is ever put into it
 
 
@@ -759,7 +757,10 @@ class Recorder:
             self._write(one, journal.done)
 
     def _write(self, one: Utterance, line: Callable[[int, str, bytes], bytes]) -> None:
-        encoded = self._utterance_json(one._speaker, one._words, one._start_ms, one._end_ms, filler=one._filler)
+        notes: list[str] = []
+        start, end, limit = one._start_ms, one._end_ms, self._allowance()
+        encoded = items.utterance(start, end, one._speaker, one._words, one._filler, notes, limit=limit)
+        self._count(notes)
         self._append(line(one._number, "recorded_transcript", encoded))
 
     def _correct(self, one: Utterance, text: str) -> None:
@@ -935,12 +936,6 @@ class Recorder:
 
     # -- inside: encoded, redacted, within limits, kept and counted ---------------------------------------------
 
-    def _utterance_json(self, role: Speaker, words: str, start: int, end: int, *, filler: bool | None) -> bytes:
-        notes: list[str] = []
-        encoded = items.utterance(start, end, role, words, filler, notes, limit=self._allowance())
-        self._count(notes)
-        return encoded
-
     def _redacted_input(self, parameters: Any, description: Any) -> tuple[Any, Any]:
         """Return what a tool was called with, and what it does, as they may be kept."""
         parameters = None if parameters is None else self._redacted("parameters", parameters)
@@ -984,7 +979,9 @@ class Recorder:
         """Return a given offset as the wire has it: whole, not negative, now if it is no number."""
         if offset_ms is None:
             return self.offset_ms()
-        whole = offset_ms if type(offset_ms) is int else finite(offset_ms)
+        if type(offset_ms) is int and 0 <= offset_ms <= _FAR_MS:
+            return offset_ms
+        whole = finite(offset_ms)
         if whole is None:
             self._counters.add("mapped.offset")
             return self.offset_ms()
@@ -1034,10 +1031,11 @@ class Recorder:
             lines.append(body)
 
     def _first_lines(self) -> list[bytes]:
-        with _beginning:
-            if self._bodies is _NO_LINES:
-                self._bodies = []
-            return self._bodies
+        # Made before the look: between the look and the assignment no other thread runs, as nothing is called there.
+        fresh: list[bytes] = []
+        if self._bodies is _NO_LINES:
+            self._bodies = fresh
+        return self._bodies
 
     def _count(self, notes: list[str]) -> None:
         for note in notes:

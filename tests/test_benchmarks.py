@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +12,7 @@ from websockets.version import version
 from benchmarks import families
 from benchmarks.measure import Effort, Result, difference, in_turns, percentile, spread
 from benchmarks.table import lines, markdown
+from tests import nursery
 
 OLD_THREADS = int(version.split(".")[0]) < 15
 ROOT = Path(__file__).resolve().parent.parent
@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 def test_the_benchmarks_run() -> None:
     """``python -m benchmarks`` measures and prints its table; a quick run promises nothing."""
     command = [sys.executable, "-m", "benchmarks", "recording", "throughput", "--quick"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, timeout=60)
+    done = nursery.run(command, cwd=ROOT)
     assert "`add_tool_call`, spool on" in done.stdout
     assert "reports a second" in done.stdout
 
@@ -41,7 +41,7 @@ def test_each_server_family_is_measured(monkeypatch: pytest.MonkeyPatch) -> None
 def test_part_of_a_run_is_not_published() -> None:
     """The page of figures is written from one whole run only."""
     command = [sys.executable, "-m", "benchmarks", "recording", "--write"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=60)
+    done = nursery.run(command, check=False, cwd=ROOT)
     assert done.returncode == 2
     assert "leave out the names" in done.stderr
 

@@ -37,6 +37,7 @@ from bluejay_ws.exceptions import ConfigurationError, DeliveryError
 from bluejay_ws.servers.websockets import tap_of
 from bluejay_ws.settings import Retry, Secret
 from bluejay_ws.testing.platform import Answer, FakePlatform, Hang
+from tests import nursery
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -596,7 +597,7 @@ def run_agent(platform: FakePlatform, spool: Path, ending: str = "") -> subproce
     code = textwrap.dedent(AGENT) + textwrap.dedent(ending)
     # Python warns of forks beside threads, which is what is tested here.
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", code, platform.url, str(spool), ID]
-    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    return nursery.run(command)
 
 
 def test_a_live_call_is_delivered_at_the_end_of_the_process(platform: FakePlatform, spool: Path) -> None:
@@ -613,7 +614,7 @@ def test_a_call_whose_process_was_killed_is_delivered_by_the_next_one(platform: 
     """What `record` methods had returned for is there, and the report says that its process was lost."""
     code = textwrap.dedent(AGENT) + "os.kill(os.getpid(), 9)"
     command = [sys.executable, "-c", code, platform.url, str(spool), ID]
-    assert subprocess.run(command, capture_output=True, timeout=30, check=False).returncode == -9
+    assert nursery.run(command, check=False).returncode == -9
     with Bluejay("test-key", base_url=platform.url, spool=spool, redial_wait=0.0) as client:
         make_call(client, "720489")
         platform.wait_for(2)
@@ -945,41 +946,56 @@ def test_the_default_client_can_be_reached(monkeypatch: pytest.MonkeyPatch, tmp_
     Bluejay.default().close()
 
 
-@pytest.mark.parametrize("where", ["at configuration", "at decoration"])
-def test_the_http_client_is_imported_before_the_first_call(where: str) -> None:
-    """A thread that imports it during a call holds the interpreter for milliseconds at a time."""
-    made = "bluejay_ws.Bluejay('k')" if where == "at configuration" else "bluejay_ws.record(lambda websocket: None)"
-    loaded = "print({'httpx', 'httpcore'} <= set(sys.modules))"
-    code = f"import sys, bluejay_ws; print('httpx' in sys.modules); {made}; {loaded}"
+IMPORTS = """
+import asyncio, os, sys, bluejay_ws
+async def main():
+    bluejay_ws.Bluejay("k")
+asyncio.run(main())
+print("httpx" in sys.modules, flush=True)
+if os.fork():
+    os.wait()
+    bluejay_ws.Bluejay("k")
+else:
+    bluejay_ws.record(lambda websocket: None)
+print({"httpx", "httpcore"} <= set(sys.modules), flush=True)
+"""
+
+
+def test_the_http_client_is_imported_before_the_first_call_and_not_on_a_running_loop() -> None:
+    """At configuration, and at decoration: a thread that imports it during a call holds the interpreter.
+
+    Where a client is made on the agent's loop, somebody is about to speak there.
+    """
     environment = os.environ | {"BLUEJAY_API_KEY": "made-up", "BLUEJAY_SPOOL": os.devnull}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
-    assert done.stdout.split() == ["False", "True"]
+    command = [sys.executable, "-W", "ignore", "-c", IMPORTS]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.split() == ["False", "True", "True"]
+
+
+UNREADABLE = """
+import logging, sys, threading
+sys.modules["httpcore"] = None
+import bluejay_ws
+said = threading.Event()
+shown = logging.StreamHandler()
+shown.addFilter(lambda one: "no report can" not in one.getMessage() or said.set() or True)
+logging.basicConfig(handlers=[shown])
+bluejay = bluejay_ws.Bluejay("k", flush_timeout=0.05)
+with bluejay.call({"X-Simulation-Result-Id": "7"}) as recorder:
+    recorder.add_event("x")
+said.wait(30)
+print(bluejay.flush(), bluejay.stats()["waiting"])
+"""
 
 
 def test_where_the_http_client_cannot_be_imported_calls_are_recorded_and_the_reason_is_logged(tmp_path: Path) -> None:
     """A process that gave up its rights may read its own libraries no more; what was recorded waits."""
-    code = (
-        "import logging, sys, bluejay_ws; logging.basicConfig(); sys.modules['httpcore'] = None\n"
-        "bluejay = bluejay_ws.Bluejay('k', flush_timeout=2.0)\n"
-        "with bluejay.call({'X-Simulation-Result-Id': '7'}) as recorder: recorder.add_event('x')\n"
-        "print(bluejay.flush(), bluejay.stats()['waiting'])"
-    )
     environment = os.environ | {"BLUEJAY_SPOOL": str(tmp_path), "BLUEJAY_API_URL": "http://127.0.0.1:1"}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    command = [sys.executable, "-c", UNREADABLE]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     assert done.stdout.split() == ["False", "1"]
     assert "no report can be delivered" in done.stderr
     assert "httpcore" in done.stderr or "ModuleNotFoundError" in done.stderr
-
-
-def test_the_http_client_is_not_imported_on_a_running_loop() -> None:
-    """The default client is made at the first call, on the agent's loop: somebody is about to speak there."""
-    code = (
-        "import asyncio, sys, bluejay_ws\nasync def main():\n    bluejay_ws.Bluejay('k')\n"
-        "asyncio.run(main()); print('httpx' in sys.modules)"
-    )
-    environment = os.environ | {"BLUEJAY_SPOOL": os.devnull}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
-    assert done.stdout.strip() == "False"
 
 
 @pytest.mark.parametrize("linked", [True, False])

@@ -7,10 +7,8 @@ import contextlib
 import functools
 import inspect
 import os
-import subprocess
 import sys
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -24,9 +22,11 @@ from websockets.sync.server import serve as sync_serve
 from bluejay_ws import client as client_module
 from bluejay_ws.current import INERT, current_recorder
 from bluejay_ws.decorator import record
+from tests import nursery
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from pathlib import Path
 
     from bluejay_ws.client import Bluejay
     from bluejay_ws.testing.platform import FakePlatform
@@ -306,12 +306,9 @@ def test_an_unusable_environment_is_told_where_the_handler_is_decorated(tmp_path
     script.write_text(
         "from bluejay_ws import record\n@record\ndef one(ws): ...\n@record\ndef two(ws): ...\nprint('started')\n"
     )
-    environment = {
-        **os.environ,
-        "BLUEJAY_API_URL": "https://se:cret@api.example",
-        "PYTHONPATH": str(Path(__file__).parent.parent),
-    }
-    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, check=True)
+    done = nursery.run(
+        [sys.executable, str(script)], env=os.environ | {"BLUEJAY_API_URL": "https://se:cret@api.example"}
+    )
     assert done.stdout == "started\n"
     assert done.stderr.count("calls will not be recorded: BLUEJAY_API_URL") == 1
     assert "se:cret" not in done.stderr

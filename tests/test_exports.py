@@ -97,25 +97,15 @@ def test_every_module_says_what_it_exports() -> None:
     assert [name for name in MODULES if _exports_wrongly(name)] == []
 
 
-def _run(code: str) -> str:
-    """Run ``code`` in a fresh interpreter and return what it prints."""
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT, timeout=60
-    )
-    return done.stdout.strip()
-
-
-def test_importing_the_package_leaves_the_heavy_libraries_alone() -> None:
-    """An agent pays for pydantic, httpx and anyio when it records its first call, not when it starts."""
+def test_importing_the_package_leaves_the_heavy_libraries_alone_and_starts_nothing() -> None:
+    """An agent pays for pydantic, httpx and anyio when it records its first call; forks see no thread."""
     heavy = ("pydantic", "httpx", "anyio", "trio", "websockets.asyncio.client", "starlette", "aiohttp", "opentelemetry")
-    code = f"from bluejay_ws import *; import sys; print(sorted(name for name in {heavy!r} if name in sys.modules))"
-    assert _run(code) == "[]"
-
-
-def test_importing_the_package_starts_nothing() -> None:
-    """No thread, no file, no exit hook that writes: ``gunicorn --preload`` and forks see a plain module."""
-    code = "from bluejay_ws import *; import threading; print(threading.active_count())"
-    assert _run(code) == "1"
+    code = (
+        f"from bluejay_ws import *; import sys, threading; "
+        f"print([name for name in {heavy!r} if name in sys.modules], threading.active_count())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout == "[] 1\n"
 
 
 def test_the_version_is_that_of_the_distribution() -> None:

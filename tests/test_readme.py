@@ -9,7 +9,6 @@ import json
 import os
 import re
 import shlex
-import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -22,6 +21,7 @@ from bluejay_ws.cli import main
 from bluejay_ws.cli.inprocess import hosted, served
 from bluejay_ws.testing.caller import DigitalHuman
 from bluejay_ws.testing.platform import FakePlatform
+from tests import nursery
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,7 +66,6 @@ def _environment(tmp_path: Path, **more: str) -> dict[str, str]:
 
 RUN = """
 import os, runpy, sys
-import bluejay_ws, httpx
 for path in sys.argv[1:]:
     child = os.fork()
     if not child:
@@ -84,11 +83,8 @@ def test_each_python_block_runs(tmp_path: Path) -> None:
     paths = [tmp_path / f"{block.line}.py" for block in blocks]
     for path, block in zip(paths, blocks, strict=True):
         path.write_text(block.text, "utf-8")
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", RUN, *map(str, paths)],
-        capture_output=True, text=True, check=False, timeout=60,
-        env=_environment(tmp_path, BLUEJAY_API_KEY="made-up-key"),
-    )  # fmt: skip
+    command = [sys.executable, "-W", "error", "-c", RUN, *map(str, paths)]
+    done = nursery.run(command, check=False, env=_environment(tmp_path, BLUEJAY_API_KEY="made-up-key"))
     assert (done.returncode, done.stderr) == (0, "")
 
 

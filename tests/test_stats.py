@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 from bluejay_ws.stats import KINDS_MOST, QUIET_SECONDS, Counters
+from tests import nursery
 
 
 def test_counts_add_up_by_name() -> None:
@@ -99,5 +99,4 @@ def test_a_fork_waits_for_what_another_thread_is_making() -> None:
         "if child == 0: os._exit(0 if making.acquire(timeout=5.0) else 1)\n"
         "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))"
     )
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "0\n"
+    assert nursery.run([sys.executable, "-W", "ignore", "-c", code]).stdout == "0\n"

@@ -23,7 +23,7 @@ from bluejay_ws import Bluejay, Retry
 from bluejay_ws.testing.platform import FakePlatform
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
 __all__ = ["ID_HEADER", "ROOT", "Stage", "bluejay_from_environment", "ledger_from_environment"]
 
@@ -67,6 +67,8 @@ class Stage:
     Args:
         options: arguments of `Bluejay` and `Retry` for every process; default: the library's own.
     """
+
+    popen: Callable[..., subprocess.Popen[str]] = staticmethod(functools.partial(subprocess.Popen, text=True))
 
     def __init__(self, options: Mapping[str, Any] | None = None) -> None:
         self.options = dict(options or {})
@@ -120,12 +122,11 @@ class Stage:
         fd = self.listener.fileno()
         command = [sys.executable, "-m", module, *(str(word).replace("{fd}", str(fd)) for word in words)]
         with (self.directory / "output").open("a") as output:
-            process = subprocess.Popen(
+            process = self.popen(
                 command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=output,
-                text=True,
                 pass_fds=[fd],
                 cwd=ROOT,
                 env=self.environment,

@@ -95,6 +95,7 @@ def reason_of(error: Exception) -> str:
 
 
 FILE_LIMIT = 64 * 1024 * 1024
+CHUNK = 64 * 1024
 QUARANTINE = "quarantine"
 MAX_BYTES = 64 * 1024 * 1024
 MAX_FILES = 1_000
@@ -205,9 +206,12 @@ class LockedFile:
         if not self.move(SENT):
             self.note(**facts)
             return False
+        head = journal.line(self.bodies[0])
         with contextlib.suppress(OSError):
-            os.ftruncate(self._fd, 0)
-            self._write(journal.line(self.bodies[0]) + journal.line(journal.delivery(facts)))
+            begins = os.pread(self._fd, len(head), 0) == head
+            # A file system such as ext4 writes at once what was cut to nothing: so the first line stays.
+            os.ftruncate(self._fd, len(head) if begins else 0)
+            self._write((b"" if begins else head) + journal.line(journal.delivery(facts)))
         return True
 
     def remove(self) -> bool:
@@ -283,10 +287,12 @@ def _check(fd: int, path: str) -> float:
 
 def _read_all(fd: int) -> bytes:
     chunks: list[bytes] = []
-    offset = 0
-    while offset < FILE_LIMIT and (chunk := os.pread(fd, min(1 << 20, FILE_LIMIT - offset), offset)):
-        chunks.append(chunk)
-        offset += len(chunk)
+    size = 0
+    while size < FILE_LIMIT:
+        chunks.append(os.pread(fd, CHUNK, size))
+        size += len(chunks[-1])
+        if len(chunks[-1]) < CHUNK:  # of a file, that is its end
+            break
     return b"".join(chunks)
 
 

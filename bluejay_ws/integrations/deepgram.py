@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bluejay_ws.hearing.utterances import CUT_MARK
-from bluejay_ws.integrations.tap import Reply, Speech, Tap, spoken_part
+from bluejay_ws.integrations.tap import Reply, Speech, Tap, audio_until, spoken_part
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -128,7 +128,8 @@ class DeepgramTap(Tap):
             self._said = _Sentences(self._reply(self._begun))
         said = self._said
         if said.reply.audio_ms and said.reply.text:
-            said.reply.marks.append((said.reply.audio_ms, len(said.reply.text)))
+            sound, letters = said.reply.audio_ms, len(said.reply.text)
+            said.reply.marks += (sound, letters), (sound, letters + 1)  # the space between takes no time
         said.add(text, filler=filler)
         self._tell_sentences(said)
 
@@ -178,29 +179,30 @@ class DeepgramTap(Tap):
         text = one.text[: max(0, heard - one.at)].rstrip()
         if text and text != one.text:
             text += CUT_MARK
-        start, end = self._span(reply, one, len(text))
-        if one.said is not None:
-            if not text:
+        if not text:
+            if one.said is not None:
                 one.said.never_spoken()
-            elif text != one.told:
-                one.said.text = text
-            if text and start is not None and end is not None:
-                one.said.stands(start_offset_ms=start, end_offset_ms=end)
-        elif text:
-            one.said = self.recorder.agent_said(
-                text, filler=one.filler or None, start_offset_ms=start, end_offset_ms=end
-            )
-        one.told = text
+                one.said, one.placed = None, True  # what the agent sends all the same may still be heard
+            return
+        start, end = self._span(reply, one, len(text))
+        if one.said is None:
+            one.placed = reply.start is not None and (one.placed or not self._observed())
+            span = {"start_offset_ms": start, "end_offset_ms": end} if one.placed else {}  # else the audio places it
+            one.said, one.told = self.recorder.agent_said(text, filler=one.filler or None, **span), text
+            return
+        if text != one.told:
+            one.said.text = one.told = text
+        if one.placed:
+            one.said.stands(start_offset_ms=start, end_offset_ms=end)
 
-    def _span(self, reply: Reply, one: _Sentence, length: int) -> tuple[int | None, int | None]:
-        """Return where a sentence stands by what is known of its reply's audio; None: the call's frames tell it."""
-        if reply.start is None or self._observed():
-            return None, None
-        share = reply.audio_ms / max(1, len(reply.text))
-        start, end = reply.plays_from + share * one.at, reply.plays_from + share * (one.at + length)
+    def _span(self, reply: Reply, one: _Sentence, length: int) -> tuple[int, int]:
+        """Return where a sentence stands by what is known of its reply's audio."""
+        whole, begun = len(reply.text), reply.plays_from
+        start = begun + audio_until(one.at, whole, reply.audio_ms, reply.marks)
+        end = begun + audio_until(one.at + length, whole, reply.audio_ms, reply.marks)
         if reply.heard_ms is not None:
-            end = min(end, reply.plays_from + reply.heard_ms)
-        return round(start) if one.at else reply.start, round(end)
+            end = min(end, begun + reply.heard_ms)
+        return round(start) if one.at or reply.start is None else reply.start, round(end)
 
     def _finish(self) -> None:
         if self._said is not None:
@@ -290,12 +292,13 @@ class DeepgramTap(Tap):
 
 
 class _Sentence:
-    __slots__ = ("at", "filler", "said", "text", "told")
+    __slots__ = ("at", "filler", "placed", "said", "text", "told")
 
     def __init__(self, text: str, at: int, *, filler: bool) -> None:
         self.text = self.told = text
         self.at = at  # its first character in the whole reply
         self.filler = filler
+        self.placed = False
         self.said: Utterance | None = None
 
 

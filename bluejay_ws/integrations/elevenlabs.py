@@ -42,7 +42,6 @@ class ElevenLabsTap(Tap):
         self._ended: dict[str, dict[str, Any]] = {}  # server tools that are over; their output may still come
         self._text_only = False
         self._numbers = itertools.count(1)  # of texts that come without an event id
-        self._ends = False
 
     def _received(self, message: dict[str, Any]) -> None:
         kind = message.get("type")
@@ -73,7 +72,6 @@ class ElevenLabsTap(Tap):
     # -- the caller --------------------------------------------------------------------------------------------
 
     def _user_text(self, facts: dict[str, Any]) -> None:
-        self._tell_unspoken()
         event = facts.get("event_id")
         speech = self._speech(("unnumbered", next(self._numbers)) if event is None else event)
         if speech.start is None and not self._observed():
@@ -112,8 +110,6 @@ class ElevenLabsTap(Tap):
             self._text_reply(text)
             return
         reply = self._of_response(event, facts.get("response_id"))
-        if reply.start is None:
-            reply.plays_from = float(self._now())
         if reply.heard_ms is not None and reply.corrected is None:
             reply.corrected = text  # it was still being written when it was cut: this is what was heard
         self._agent_said(reply, text)
@@ -151,17 +147,6 @@ class ElevenLabsTap(Tap):
         if playing is not None:
             self._interruptions["corrected", playing.key] = None
             self._cut(playing)
-
-    def _tell_agent(self, reply: Reply) -> None:
-        if reply.start is not None or self._ends or self._observed():
-            super()._tell_agent(reply)  # else its audio is still to come, and tells when it was said
-
-    def _tell_unspoken(self) -> None:
-        """Tell the texts whose audio has not come: it may not pass here, and only a setting makes a chat."""
-        for reply in self._replies.values():
-            if reply.start is None and reply.said is None and reply.text and reply.corrected != "":
-                reply.start = self._stamp(reply.plays_from)
-                self._tell_agent(reply)
 
     # -- tools -------------------------------------------------------------------------------------------------
 
@@ -244,8 +229,6 @@ class ElevenLabsTap(Tap):
 
     def _finish(self) -> None:
         self._end_tools()
-        self._tell_unspoken()
-        self._ends = True
         super()._finish()
 
     received: ClassVar[Mapping[str, Callable[[Any, Any], None]]] = {

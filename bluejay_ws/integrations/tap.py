@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from bluejay_ws.hearing.utterances import Utterance
     from bluejay_ws.recorder import Recorder
 
-__all__ = ["InputClock", "Reply", "Speech", "Tap", "audio_bytes", "forget_oldest", "spoken_part"]
+__all__ = ["InputClock", "Reply", "Speech", "Tap", "audio_bytes", "audio_until", "forget_oldest", "spoken_part"]
 
 KEPT = 64
 """So many utterances of each side can still be corrected."""
@@ -200,10 +200,10 @@ class Tap:
     def _may_be_cut_short(self, reply: Reply) -> None:
         """The call ends: what the agent had not sent yet is not heard."""
         until, end = self._speaks_until(), reply.plays_from + reply.audio_ms
-        if until is None or reply.start is None or reply.heard_ms is not None or self._now() >= end:
+        if not until or reply.start is None or reply.heard_ms is not None or self._now() >= end:
             return  # if it could be sent to its end, it was, and is silent there
-        if reply.plays_from < until < end - AHEAD_MS:
-            reply.heard_ms = until - reply.plays_from
+        if until < end - AHEAD_MS:
+            reply.heard_ms = max(0.0, until - reply.plays_from)
 
     def _stamp(self, at: float) -> int:
         """Return whole milliseconds in which what began later comes later, however quickly it followed."""
@@ -371,25 +371,27 @@ class Tap:
         elif not text:
             reply.said.never_spoken()
             reply.said = None  # a later word of the provider's may still say that a part was heard
-        elif (text, ms) != reply.told:
+        elif (text, ms, reply.start) != reply.told:
             self._correct(reply, reply.said, text, ms)
 
     def _record(self, reply: Reply, text: str, ms: float) -> None:
-        reply.told = text, ms
-        if reply.start is None or self._observed():
-            reply.said = self.recorder.agent_said(text, filler=reply.filler)
-        else:
-            start = reply.start
-            reply.said = self.recorder.agent_said(
-                text, start_offset_ms=start, end_offset_ms=start + round(ms), filler=reply.filler
-            )
+        again, reply.told = bool(reply.told[0]), (text, ms, reply.start)
+        reply.placed = again or not self._observed()  # what was taken back, and heard after all, is over by now
+        start = max(self._now(), self._last_stamp) if reply.start is None else reply.start
+        span = {"start_offset_ms": start, "end_offset_ms": start + round(ms)} if reply.placed else {}
+        reply.said = self.recorder.agent_said(text, filler=reply.filler, **span)
 
     def _correct(self, reply: Reply, said: Utterance, text: str, ms: float) -> None:
-        before, reply.told = reply.told, (text, ms)
-        if ms != before[1] and reply.start is not None and not self._observed():
-            said.lasts(ms=ms, text=text if text != before[0] else None)
-        elif text != before[0]:
+        before, reply.told = reply.told, (text, ms, reply.start)
+        other = text if text != before[0] else None
+        if not reply.placed or reply.start is None:
             said.text = text
+        elif reply.start == before[2]:
+            said.lasts(ms=ms, text=other)
+        else:  # its audio came after its text
+            said.stands(start_offset_ms=reply.start, end_offset_ms=reply.start + ms)
+            if other is not None:
+                said.text = other
 
     def _cut(self, reply: Reply, heard_ms: float | None = None) -> None:
         """Cut a reply to what was heard of it; None: what has played by now."""
@@ -619,8 +621,8 @@ class Reply:
     """
 
     __slots__ = (
-        "audio_ms", "corrected", "filler", "final", "heard_ms", "key", "marks", "next_told", "plays_from", "response",
-        "said", "start", "text", "told",
+        "audio_ms", "corrected", "filler", "final", "heard_ms", "key", "marks", "next_told", "placed", "plays_from",
+        "response", "said", "start", "text", "told",
     )  # fmt: skip
 
     def __init__(self, key: Any, response: Any) -> None:
@@ -632,9 +634,9 @@ class Reply:
         self.plays_from = self.audio_ms = 0.0
         self.heard_ms: float | None = None
         self.filler: bool | None = None
-        self.final = False
+        self.final = self.placed = False
         self.next_told = 0
-        self.told: tuple[str, float] = ("", 0.0)
+        self.told: tuple[str, float, int | None] = ("", 0.0, None)
         self.said: Utterance | None = None
 
 
@@ -744,6 +746,18 @@ def spoken_part(text: str, heard_ms: float, audio_ms: float, marks: list[tuple[f
     else:
         length = before[1] + int((after[1] - before[1]) * (heard_ms - before[0]) / span)
     return text if length >= len(text) else first_words(text, length)
+
+
+def audio_until(length: int, whole: int, audio_ms: float, marks: list[tuple[float, int]]) -> float:
+    """Return how much audio the first ``length`` of ``whole`` characters take; the other way round of `spoken_part`."""
+    before, after = (0.0, 0), (audio_ms, whole)
+    for mark in marks:
+        if mark[1] > length:
+            after = mark
+            break
+        before = mark
+    letters = after[1] - before[1]
+    return before[0] + ((after[0] - before[0]) * (length - before[1]) / letters if letters > 0 else 0.0)
 
 
 def audio_bytes(payload: Any) -> int:

@@ -16,6 +16,7 @@ import pytest
 
 from bluejay_ws.cli import COMMANDS, main, new_argument_parser
 from bluejay_ws.version import VERSION
+from tests import nursery
 from tests.cli.serving import agent_thread
 from tests.testing.agents import silent_agent
 
@@ -27,10 +28,9 @@ if TYPE_CHECKING:
 
 def start(root: Path, *arguments: str) -> subprocess.Popen[str]:
     """Run the command line in a process of its own."""
-    return subprocess.Popen(
+    return nursery.start(
         [sys.executable, "-m", "bluejay_ws", *arguments],
         cwd=root,
-        text=True,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -138,8 +138,7 @@ def test_ctrl_c_while_a_command_is_imported_shows_no_traceback(
     importing: str, code: int, said: str, root: Path
 ) -> None:
     """A person who mistyped stops it in the first moment."""
-    command = [sys.executable, "-c", INTERRUPTED, importing]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False, timeout=60)
+    done = nursery.run([sys.executable, "-c", INTERRUPTED, importing], check=False, cwd=root)
     assert (done.returncode, done.stderr) == (code, said)
 
 
@@ -166,8 +165,7 @@ for closed, full in ((), True), ((1,), False), ((0, 1, 2), False):
 
 def test_output_that_goes_nowhere_is_no_traceback(root: Path) -> None:
     """A full disk, and streams that are closed, as under some supervisors."""
-    command = [sys.executable, "-c", NOWHERE]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False, timeout=60)
+    done = nursery.run([sys.executable, "-c", NOWHERE], cwd=root)
     assert done.stdout == "1 0 0 "
     assert done.stderr == "bluejay-ws: the output cannot be written: no space left on device\n"
 

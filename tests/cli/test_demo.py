@@ -15,6 +15,7 @@ import pytest
 
 from bluejay_ws.cli.demo import AGENT, run
 from bluejay_ws.cli.terminal import Problem, Terminal
+from tests import nursery
 
 PACE = 0.05
 # Agents that misbehave: each is a program that gets the demo's environment and says where it listens.
@@ -177,7 +178,7 @@ def test_no_agent_outlives_the_demo(end: signal.Signals, root: Path) -> None:
     """However the demo ends, its agent ends with it; Ctrl-C ends it without a traceback."""
     command = [sys.executable, "-m", "bluejay_ws", "demo"]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, cwd=root, stdout=pipe, stderr=pipe, text=True) as process:
+    with nursery.start(command, cwd=root, stdout=pipe, stderr=pipe) as process:
         assert process.stdout is not None
         while "agent   speaks" not in process.stdout.readline():
             pass

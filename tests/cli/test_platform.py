@@ -20,6 +20,7 @@ from bluejay_ws.cli import platform as platform_command
 from bluejay_ws.cli.terminal import Terminal
 from bluejay_ws.testing.platform import AcceptedReport, FakePlatform
 from bluejay_ws.timeline.live import LivePage
+from tests import nursery
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,7 +55,7 @@ class Running:
 def start(*options: str) -> Running:
     """Start the command."""
     command = [sys.executable, "-m", "bluejay_ws", "platform", *options]
-    return Running(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
+    return Running(nursery.start(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT))
 
 
 @pytest.fixture

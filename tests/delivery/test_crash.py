@@ -21,6 +21,7 @@ from bluejay_ws.delivery import breaker
 from bluejay_ws.delivery.sender import Sender
 from bluejay_ws.stats import Counters
 from bluejay_ws.testing.platform import FakePlatform
+from tests import nursery
 from tests.delivery.kit import (
     SUCCESS,
     Script,
@@ -368,7 +369,7 @@ for line in sys.stdin:
 def holder(directory: Path, prefix: str) -> Iterator[Callable[[str], int]]:
     """Run a process that holds 20 calls with two descriptors; yield what it is asked by. It is killed at the end."""
     command = [sys.executable, "-c", HOLDER, str(directory), prefix]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with nursery.start(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         assert process.stdout.readline() == "open\n"
@@ -411,9 +412,7 @@ def test_two_processes_leave_each_others_running_calls_alone(tmp_path: Path) -> 
 @pytest.mark.parametrize("method", ["fork", "multiprocessing"])
 def test_a_child_that_is_forked_in_the_middle_of_calls_holds_none_of_them(tmp_path: Path, method: str) -> None:
     """The parent's calls go on beside the child's own; when the parent is killed, they are known to be lost at once."""
-    with subprocess.Popen(
-        [sys.executable, "-c", FORKER, str(tmp_path), method], stdout=subprocess.PIPE, text=True
-    ) as process:
+    with nursery.start([sys.executable, "-c", FORKER, str(tmp_path), method], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         child = int(process.stdout.readline())
         spool = spool_at(tmp_path)

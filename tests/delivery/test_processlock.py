@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from bluejay_ws.delivery.processlock import ProcessLock, lives, sweep
+from tests import nursery
 from tests.delivery.faults import as_ordinary_user, file_size_limit, no_descriptors, read_only
 from tests.delivery.kit import owners
 
@@ -161,7 +162,7 @@ def test_a_killed_process_lets_go(tmp_path: Path) -> None:
     take = f"o = ProcessLock({str(tmp_path)!r}); print(o.take(), flush=True)"
     program = f"from bluejay_ws.delivery.processlock import ProcessLock; {take}"
     command = [sys.executable, "-c", f"{program}; import time; time.sleep(60)"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with nursery.start(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         token = process.stdout.readline().strip()
         assert lives(str(tmp_path), token)
@@ -198,12 +199,12 @@ def test_a_forked_child_keeps_nothing_of_its_parents(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("ends", [True, False])
 def test_a_child_that_was_forked_behind_our_back_neither_unlocks_nor_holds_up_an_orderly_end(
-    tmp_path: Path, root: Path, ends: bool
+    tmp_path: Path, ends: bool
 ) -> None:
     """It has the same open file: closing ours is not enough, and its own end must not be taken for ours."""
     # In a process without other threads: the child of such a fork waits for ever if one of them held the interpreter.
     program = f"from tests.delivery.test_processlock import forked; forked({str(tmp_path)!r}, {ends})"
-    subprocess.run([sys.executable, "-c", program], cwd=root, check=True, timeout=50)
+    nursery.run([sys.executable, "-c", program])
 
 
 def forked(directory: str, ends: bool) -> None:

@@ -7,7 +7,6 @@ import functools
 import logging
 import os
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -27,6 +26,7 @@ from bluejay_ws.stats import Counters
 from bluejay_ws.testing.platform import Answer as Says
 from bluejay_ws.testing.platform import Close, FakePlatform, Hang
 from bluejay_ws.wire import journal
+from tests import nursery
 from tests.delivery.kit import (
     SUCCESS,
     Script,
@@ -458,14 +458,7 @@ def go():
 
 def run(program: str, url: str, directory: Path, budget: float = 5.0) -> str:
     """Run a program to its end; return what it logged."""
-    process = subprocess.run(
-        [sys.executable, "-X", "faulthandler", "-c", PROGRAM + program, url, str(directory), str(budget)],
-        check=True,
-        capture_output=True,
-        text=True,
-        timeout=55,
-    )
-    return process.stderr
+    return nursery.run([sys.executable, "-c", PROGRAM + program, url, str(directory), str(budget)]).stderr
 
 
 ENDS = """

@@ -18,6 +18,7 @@ import anyio
 from bluejay_ws.testing.audio import tone
 from bluejay_ws.testing.caller import DigitalHuman
 from bluejay_ws.testing.platform import FakePlatform
+from tests import nursery
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -71,13 +72,12 @@ def running(root: Path, spool: Path, name: str) -> Iterator[Example]:
     """Run an example on a free port."""
     with FakePlatform() as platform:
         reporting = {"BLUEJAY_API_URL": platform.url, "BLUEJAY_API_KEY": platform.api_key, "BLUEJAY_SPOOL": str(spool)}
-        process = subprocess.Popen(
+        process = nursery.start(
             [sys.executable, f"examples/{name}", "0"],
             cwd=root,
             env={**os.environ, "PYTHONPATH": str(root), **reporting},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
         )
         with process:
             try:

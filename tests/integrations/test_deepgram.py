@@ -176,7 +176,7 @@ def test_a_sentence_is_in_the_journal_as_soon_as_it_is_heard() -> None:
     told = stream.call.unclosed().recorded_transcript or []
     assert [one.utterance for one in told] == ["One two three.", "Four five six."]
     stream.received(pcm(1_000), {"type": "AgentAudioDone"})
-    assert stream.said() == [(100, 1_066, "AGENT", "One two three."), (1_134, 2_100, "AGENT", "Four five six.")]
+    assert stream.said() == [(100, 1_100, "AGENT", "One two three."), (1_100, 2_100, "AGENT", "Four five six.")]
 
 
 def test_a_reply_that_was_dropped_before_its_audio_was_not_said() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import logging
-import subprocess
 import sys
 import warnings
 from types import SimpleNamespace
@@ -20,6 +19,7 @@ from websockets.asyncio.server import serve
 from bluejay_ws import Bluejay, current_recorder, record
 from bluejay_ws.current import INERT
 from bluejay_ws.exceptions import BluejayError
+from tests import nursery
 from tests.servers.asgi_server import HEADERS, uvicorn_server
 
 with warnings.catch_warnings():
@@ -139,7 +139,7 @@ def test_the_install_line_is_an_error_of_both_kinds() -> None:
 def test_nothing_else_imports_pipecat() -> None:
     """Recording without Pipecat does not pay for it."""
     code = "import sys, bluejay_ws, bluejay_ws.integrations.pipecat_frames; sys.exit('pipecat' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    nursery.run([sys.executable, "-c", code])
 
 
 @pytest.mark.skipif(HAS_PIPECAT, reason="pipecat is installed")
@@ -162,7 +162,7 @@ def test_the_observer_is_one_of_pipecats(tmp_path: Path) -> None:
             "assert observer.cleaned",
         )
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    nursery.run([sys.executable, "-c", code])
 
 
 def test_an_endpoint_that_is_not_recorded_gets_a_call_of_the_observers(client: Bluejay, platform: FakePlatform) -> None:

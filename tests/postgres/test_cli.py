@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from bluejay_ws.client import Bluejay
 from bluejay_ws.delivery.deliverer import Deliverer
 from bluejay_ws.delivery.postgres import AwayError, Outbox, connect
 from bluejay_ws.testing.platform import Answer, FakePlatform
+from tests import nursery
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -191,7 +191,7 @@ def test_a_deliverer_needs_a_key_and_a_schema(
 def test_a_deliverer_finishes_what_it_sends_when_it_is_stopped(platform: FakePlatform, url: str) -> None:
     """SIGTERM: what has begun is not broken off, for its outcome would be unknown."""
     command = [sys.executable, "-m", "bluejay_ws", "deliver"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=dict(os.environ)) as deliverer:
+    with nursery.start(command, stdout=subprocess.PIPE) as deliverer:
         assert deliverer.stdout is not None
         assert "delivering from" in deliverer.stdout.readline()
         platform.plan(Answer(delay=0.3))

@@ -28,6 +28,7 @@ from bluejay_ws.settings import Retry, Settings
 from bluejay_ws.stats import Counters
 from bluejay_ws.testing.platform import Answer, Close, FakePlatform
 from bluejay_ws.wire import journal
+from tests import nursery
 from tests.support import eventually
 
 if TYPE_CHECKING:
@@ -310,7 +311,7 @@ def pod(url: str, platform: FakePlatform, directory: Path, *arguments: object) -
     """Start an agent's process."""
     environ = {name: value for name, value in os.environ.items() if name != "BLUEJAY_API_KEY"}
     command = [sys.executable, str(POD), url, platform.url, str(directory), *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environ)
+    return nursery.start(command, imported=["psycopg"], stdout=subprocess.PIPE, env=environ)
 
 
 def test_a_pod_that_vanishes_loses_at_most_its_last_second(url: str, platform: FakePlatform, tmp_path: Path) -> None:

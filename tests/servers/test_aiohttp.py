@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import subprocess
 import sys
 import weakref
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from bluejay_ws import Bluejay, current_recorder, record, record_tool
 from bluejay_ws.current import INERT
 from bluejay_ws.servers import aiohttp as adapter
 from bluejay_ws.servers.aiohttp import bluejay_middleware, setup
+from tests import nursery
 from tests.servers.asgi_server import refusal
 
 if TYPE_CHECKING:
@@ -493,7 +493,7 @@ async def test_cleanup_waits_for_delivery_and_survives_its_failure(platform: Fak
 def test_without_aiohttp_the_install_line_is_given(anyio_backend: str) -> None:
     """The missing library fails where it is used, by name."""
     code = "import sys; sys.modules['aiohttp'] = None; import bluejay_ws.servers.aiohttp"
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    ended = nursery.run([sys.executable, "-c", code], check=False)
     assert "pip install 'bluejay_ws[aiohttp]'" in ended.stderr
 
 

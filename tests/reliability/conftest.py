@@ -1,0 +1,15 @@
+"""The runs of `benchmarks.reliability`, on processes that need not import everything anew."""
+
+from __future__ import annotations
+
+import functools
+
+import pytest
+
+from benchmarks.reliability.stage import Stage
+from tests import nursery
+
+
+@pytest.fixture(autouse=True)
+def _started_from_the_nursery(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Stage, "popen", functools.partial(nursery.start, imported=["benchmarks.reliability.stage"]))
