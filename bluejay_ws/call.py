@@ -175,9 +175,9 @@ class Call:
             self._look_for_id(data, self._id_names)
         self.observer.user_text(data, at_ms)
 
-    def handling(self) -> Handling:
+    def handling(self) -> CallContext:
         """Return what a handler runs in: ``with`` or ``async with``, once."""
-        return Handling(self)
+        return CallContext(self)
 
     def handler_started(self) -> None:
         """Note that one more handler serves the connection."""
@@ -503,22 +503,30 @@ class _Waiting:
             self._file = file
 
 
-class Handling:
-    """While a handler runs its call's recorder is the current one; at the end the call learns how it was left."""
+class CallContext:
+    """While a handler runs its call's recorder is the current one; at the end the call learns how it was left.
+
+    Enter it (``with`` or ``async with``) for the call's recorder; without a call that is the inert one.
+    """
 
     __slots__ = ("_before", "_call")
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: Call | None) -> None:
         self._call = call
+        self._before: Recorder | None = None
 
     def __enter__(self) -> Recorder:
+        if self._call is None:
+            return INERT
         self._before = self._call.enter()
         return self._call.recorder
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._call.leave(self._before, error)
+        before, self._before = self._before, None
+        if self._call is not None and before is not None:
+            self._call.leave(before, error)
 
     async def __aenter__(self) -> Recorder:
         return self.__enter__()
@@ -527,36 +535,6 @@ class Handling:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.__exit__(kind, error, traceback)
-        if error is None or isinstance(error, Exception):  # a cancelled handler has no time
+        cancelled = error is not None and not isinstance(error, Exception)  # such a handler has no time
+        if self._call is not None and not cancelled:
             await self._call.linger()
-
-
-class CallContext:
-    """What `Bluejay.call` returns: enter it (``with`` or ``async with``) for the call's recorder."""
-
-    __slots__ = ("_call", "_handling")
-
-    def __init__(self, call: Call | None) -> None:
-        self._call = call
-        self._handling: Handling | None = None
-
-    def __enter__(self) -> Recorder:
-        if self._call is None:
-            return INERT
-        self._handling = self._call.handling()
-        return self._handling.__enter__()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        handling, self._handling = self._handling, None
-        if handling is not None:
-            handling.__exit__(kind, error, traceback)
-
-    async def __aenter__(self) -> Recorder:
-        return self.__enter__()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.__exit__(kind, error, traceback)
