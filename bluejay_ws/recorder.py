@@ -96,6 +96,7 @@ class _Unfinished:
         self.changed: dict[int, Utterance] = {}
 
 
+_NO_LINES: list[bytes] = []  # of all calls that are idle; nothing is ever put into it
 _NOTHING = _Unfinished()  # of all calls in which nothing is unfinished; nothing is ever put into it
 
 
@@ -176,7 +177,7 @@ class Recorder:
         self.owner = owner
         self.heard = heard
         self._redact = redact
-        self._bodies: list[bytes] = []
+        self._bodies = _NO_LINES
         self._size = 0
         self._items = 0
         self._sources = 0  # of tool calls: a linked trace, the report itself
@@ -198,6 +199,11 @@ class Recorder:
     def started_at(self) -> float:
         """The handshake's Unix time in seconds."""
         return self._started_at
+
+    @property
+    def started_ms(self) -> float:
+        """The handshake in milliseconds of the clock."""
+        return self._started / 1e6
 
     @property
     def bodies(self) -> list[bytes]:
@@ -585,7 +591,7 @@ class Recorder:
     def release(self) -> None:
         """Let go of everything after the end: whoever still holds the recorder keeps no call, no words, no cycle."""
         self.owner = self.heard = self._lines = None
-        self._bodies, self._unfinished, self._at_end = [], _NOTHING, None
+        self._bodies, self._unfinished, self._at_end = _NO_LINES, _NOTHING, None
 
     # -- for the library itself ---------------------------------------------------------------------------------
 
@@ -998,7 +1004,7 @@ class Recorder:
         if self._items >= ITEMS_LIMIT or self._size > _FULL:
             return self._counters.add("dropped.items")
         self._items += 1
-        self._bodies.append(body)  # `_put`, spelled out: this is the path of every tool call
+        (self._bodies or self._first_lines()).append(body)  # `_put`, spelled out: the path of every tool call
         self._size += len(body)
         lines = self._lines  # read once: another thread may let go of it
         if lines is not None:
@@ -1020,11 +1026,18 @@ class Recorder:
             self._put(body)
 
     def _put(self, body: bytes) -> None:
-        self._bodies.append(body)
+        (self._bodies or self._first_lines()).append(body)
         self._size += len(body)
         lines = self._lines  # read once: another thread may let go of it
         if lines is not None:
             lines.append(body)
+
+    def _first_lines(self) -> list[bytes]:
+        # Made before the look: between the look and the assignment no other thread runs, as nothing is called there.
+        fresh: list[bytes] = []
+        if self._bodies is _NO_LINES:
+            self._bodies = fresh
+        return self._bodies
 
     def _count(self, notes: list[str]) -> None:
         for note in notes:
