@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ __all__ = ["simulated_tools", "stand_in"]
 
 # Every mapping in use, the newest last. It is replaced and never changed, so that calls read it without a lock.
 _in_use: tuple[Mapping[str, Callable[..., Any]], ...] = ()
+_replacing = threading.Lock()
 
 
 @contextlib.contextmanager
@@ -41,11 +43,13 @@ def simulated_tools(tools: Mapping[str, Callable[..., Any]]) -> Iterator[None]:
     """
     global _in_use  # noqa: PLW0603 - one value, replaced as a whole
     mine = _checked(tools)
-    _in_use = (*_in_use, mine)
+    with _replacing:
+        _in_use = (*_in_use, mine)
     try:
         yield
     finally:
-        _in_use = tuple(one for one in _in_use if one is not mine)
+        with _replacing:
+            _in_use = tuple(one for one in _in_use if one is not mine)
 
 
 def stand_in(name: str) -> Callable[..., Any] | None:
