@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from bluejay_ws.hearing.chirp import ChirpObserver
 from bluejay_ws.integrations.assemblyai import AssemblyAITap
 from bluejay_ws.integrations.cartesia_line import CartesiaLineTap
 from bluejay_ws.integrations.conversation_relay import ConversationRelayTap
@@ -26,6 +25,7 @@ from bluejay_ws.integrations.nova_sonic import NovaSonicTap
 from bluejay_ws.integrations.openai_realtime import OpenAIRealtimeTap
 from bluejay_ws.integrations.tap import KEPT, MOMENTS, InputClock, Tap, audio_bytes, spoken_part
 from bluejay_ws.integrations.ultravox import UltravoxTap
+from tests.hearing.stage import Stage
 from tests.integrations.streams import Stream, audio, pcm
 from tests.support import Call
 
@@ -309,7 +309,7 @@ def test_what_was_heard_of_a_text_ends_with_a_word(heard_ms: float, expected: st
 
 def observed_call() -> Call:
     """Return a call whose own audio frames are observed."""
-    observer: Any = ChirpObserver(lambda title, **facts: None)
+    observer: Any = Stage().observer
     return Call(heard=observer)
 
 
