@@ -27,6 +27,7 @@ from benchmarks.reliability.records import TOOL, values
 from benchmarks.reliability.stage import ID_HEADER
 from bluejay_ws import Bluejay
 from bluejay_ws.client import Seam
+from bluejay_ws.delivery.attempt import Context
 from bluejay_ws.delivery.outcomes import Answer, Failure, Phase
 from bluejay_ws.delivery.queue import Item, Queue
 from bluejay_ws.delivery.spool import Spool
@@ -158,12 +159,8 @@ class Outage:
         assert isinstance(spool, Spool)
         self.spool = spool
         self.queue = Queue(
-            settings,
+            Context(settings, counters, lambda: self.now, lambda: EPOCH + self.now, self._dice.random),
             spool,
-            counters=counters,
-            clock=lambda: self.now,
-            wall=lambda: EPOCH + self.now,
-            random=self._dice.random,
             wake=lambda: None,
         )
         return _Hands(self.queue)

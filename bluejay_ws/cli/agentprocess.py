@@ -50,6 +50,12 @@ class AgentProcess:
         lines = self._log.read_text("utf-8", "replace").splitlines()
         return [clean(line) for line in lines if line.strip()][-LAST_LINES:]
 
+    def ended(self) -> str:
+        """Return that the process has ended, and what it said last; empty while it runs."""
+        code, words = self.process.poll(), self.last_words()
+        said = f"; it said: {words[-1]}" if words else ""
+        return "" if code is None else f"the agent's process ended (exit code {code}){said}"
+
     def crashed(self) -> bool:
         """Return whether the agent has written a traceback."""
         return "Traceback (most recent call last)" in self._log.read_text("utf-8", "replace")

@@ -29,7 +29,7 @@ from bluejay_ws.testing.virtual_time import VirtualTimeLoop
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from bluejay_ws.cli.arguments import Commands
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from bluejay_ws.testing.platform import AcceptedReport
 
     Serving = AbstractAsyncContextManager[str]
+    Ended = Callable[[], str]
 
 __all__ = ["HOLDS", "UNTRUSTED", "Run", "add_parser", "junit", "run", "verdict_of", "worse"]
 
@@ -182,8 +183,8 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
     with writing():
         if args.html:
             args.html.mkdir(parents=True, exist_ok=True)
-    with _agent(args, terminal) as (runner, serving, platform):
-        runner.run(_make_all(runs, serving, platform, args, terminal))
+    with _agent(args, terminal) as (runner, serving, platform, ended):
+        runner.run(_make_all(runs, serving, platform, ended, args, terminal))
     faults = worse(runs, before)
     code = verdict_of(runs, faults)
     _write(args, runs, faults, terminal)
@@ -260,20 +261,22 @@ def _baseline(path: Path | None) -> Mapping[str, float]:
 
 
 @contextlib.contextmanager
-def _agent(args: argparse.Namespace, terminal: Terminal) -> Iterator[tuple[asyncio.Runner, Serving, FakePlatform]]:
-    """Give the loop in which to make the calls, what gives the agent's URL in it, and the agent's platform."""
+def _agent(
+    args: argparse.Namespace, terminal: Terminal
+) -> Iterator[tuple[asyncio.Runner, Serving, FakePlatform, Ended]]:
+    """Give the calls' loop, what gives the agent's URL in it, the agent's platform, and what says that it has ended."""
     if args.url is not None:
         with _platform_for_others(args.platform_port, terminal) as platform, asyncio.Runner() as runner:
-            yield runner, contextlib.nullcontext(check_url(args.url)), platform
+            yield runner, contextlib.nullcontext(check_url(args.url)), platform, str
         return
     with FakePlatform() as platform:
         variables = {"BLUEJAY_API_URL": platform.url, "BLUEJAY_API_KEY": platform.api_key}
         if args.app is not None:
             with hosted(variables, virtual=args.time != "real") as runner:
-                yield runner, served(args.app), platform
+                yield runner, served(args.app), platform, str
         else:
-            with _started(args, variables, terminal) as url, asyncio.Runner() as runner:
-                yield runner, contextlib.nullcontext(url), platform
+            with _started(args, variables, terminal) as (url, ended), asyncio.Runner() as runner:
+                yield runner, contextlib.nullcontext(url), platform, ended
 
 
 @contextlib.contextmanager
@@ -288,26 +291,36 @@ def _platform_for_others(number: int, terminal: Terminal) -> Iterator[FakePlatfo
 
 
 @contextlib.contextmanager
-def _started(args: argparse.Namespace, variables: dict[str, str], terminal: Terminal) -> Iterator[str]:
-    """Start the agent's process and give its URL."""
+def _started(args: argparse.Namespace, variables: dict[str, str], terminal: Terminal) -> Iterator[tuple[str, Ended]]:
+    """Start the agent's process; give its URL, and what says that it has ended."""
     variables |= {"PORT": str(args.port)} if args.port is not None else {}
     try:
         with started(args.command, variables, terminal, stop_seconds=STOP_SECONDS) as agent:
             found = agent.wait_for_port(args.port, START_SECONDS, terminal)
-            yield f"ws://127.0.0.1:{found}"
+            yield f"ws://127.0.0.1:{found}", agent.ended
     except Problem as problem:
         problem.exit_code = UNUSABLE
         raise
 
 
 async def _make_all(
-    runs: Sequence[Run], serving: Serving, platform: FakePlatform, args: argparse.Namespace, terminal: Terminal
+    runs: Sequence[Run],
+    serving: Serving,
+    platform: FakePlatform,
+    ended: Ended,
+    args: argparse.Namespace,
+    terminal: Terminal,
 ) -> None:
     free, lateness = asyncio.Semaphore(args.calls), Lateness()
 
     async def make(one: Run, url: str) -> None:
         async with free:
-            await _make(one, url, platform, lateness)
+            try:
+                await _make(one, url, platform, ended, lateness)
+            except Problem as problem:
+                if not any(other.events for other in runs):  # what is unusable once is so for all
+                    raise
+                one.faults, one.timed_only = [problem.message], False
         _show(one, terminal)
 
     async with serving as base, _watched(lateness):
@@ -317,7 +330,7 @@ async def _make_all(
                 for number, one in enumerate(runs):
                     await asyncio.sleep(APART if 0 < number < args.calls else 0)
                     calls.create_task(make(one, url))
-        except ExceptionGroup as group:  # what is unusable once is so for all
+        except ExceptionGroup as group:
             raise group.exceptions[0] from None
 
 
@@ -334,19 +347,19 @@ async def _watched(lateness: Lateness) -> AsyncIterator[None]:
         watch.cancel()
 
 
-async def _make(one: Run, url: str, platform: FakePlatform, lateness: Lateness) -> None:
+async def _make(one: Run, url: str, platform: FakePlatform, ended: Ended, lateness: Lateness) -> None:
     began = lateness.mark()
     try:
         log = await rehearse(one.scenario, one.sounds, url, one.call, seed=one.seed, close_timeout=2.0)
     except (OSError, TimeoutError, WebSocketException) as error:
-        words = f"{type(error).__name__}: {error}"
+        words = ended() or f"{type(error).__name__}: {error}"
         raise Problem(f"the agent at {url} cannot be called: {words}", exit_code=UNUSABLE) from None
     one.late_ms, one.duration_ms, one.events = lateness.p99_ms(began), log.duration_ms, log.events
     one.trusted = one.late_ms <= TRUSTED_MS
     try:
-        accepted = await _report_of(one.call, platform)
+        accepted = await _report_of(one.call, platform, ended)
     except TimeoutError:
-        one.faults, one.timed_only = [NO_REPORT[one.scenario.protocol == "chirp"]], False
+        one.faults, one.timed_only = [ended() or NO_REPORT[one.scenario.protocol == "chirp"]], False
         return
     one.report = accepted.report
     one.latencies = latencies_of(one.report)
@@ -355,8 +368,8 @@ async def _make(one: Run, url: str, platform: FakePlatform, lateness: Lateness) 
     one.timed_only = all(fault.timed for fault in found)
 
 
-async def _report_of(call: str, platform: FakePlatform) -> AcceptedReport:
-    """Wait for a call's report.
+async def _report_of(call: str, platform: FakePlatform, ended: Ended) -> AcceptedReport:
+    """Wait for a call's report; a process that has ended sends no more.
 
     In virtual time a short wait alternates with what the agent still has to do: a thread would make time real for the
     other calls.
@@ -365,7 +378,13 @@ async def _report_of(call: str, platform: FakePlatform) -> AcceptedReport:
         TimeoutError: none came.
     """
     if not isinstance(asyncio.get_running_loop(), VirtualTimeLoop):
-        return (await asyncio.to_thread(platform.wait_for, 1, REPORT_SECONDS, simulation_result_id=call))[0]
+        for _ in range(LOOKS):
+            with contextlib.suppress(TimeoutError):
+                seconds = REPORT_SECONDS / LOOKS
+                return (await asyncio.to_thread(platform.wait_for, 1, seconds, simulation_result_id=call))[0]
+            if ended():
+                break
+        raise TimeoutError
     for _ in range(LOOKS):
         await asyncio.sleep(0.1)
         with contextlib.suppress(TimeoutError):
@@ -447,7 +466,9 @@ def _expected(scenario: Scenario) -> dict[str, list[dict[str, Any]]]:
 def junit(runs: Sequence[Run], slower: Sequence[str]) -> bytes:
     """Return the results as JUnit XML."""
     failures = sum(bool(one.faults) and not one.is_unknown for one in runs) + len(slower)
-    suite = ET.Element("testsuite", name="bluejay-ws check", tests=str(len(runs) + len(slower)), failures=str(failures))
+    counts = {"tests": len(runs) + len(slower), "failures": failures, "errors": 0}
+    counts["skipped"] = sum(one.is_unknown for one in runs)
+    suite = ET.Element("testsuite", {"name": "bluejay-ws check"} | {name: str(value) for name, value in counts.items()})
     for one in runs:
         seconds = f"{one.duration_ms / 1000:.3f}"
         case = ET.SubElement(

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from enum import Enum
+from random import SystemRandom
 from typing import TYPE_CHECKING, Protocol
 
 from bluejay_ws.delivery.outcomes import (
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     from bluejay_ws.settings import Settings
     from bluejay_ws.stats import Counters
 
-__all__ = ["Attempts", "Delivery", "Exchange", "Move"]
+__all__ = ["Attempts", "Context", "Delivery", "Exchange", "Move"]
 
 OTHERS_WAIT = 0.5
 CALL_WAIT = 1.0
@@ -119,7 +121,8 @@ class Delivery:
             return
         self.restored = True
         for part in parts:
-            self.history.restore(part.noted)
+            if part.noted:
+                self.history.restore(part.noted)
         self.resend_due = bool(self.adopted)
 
     def next_move(self, parts: Sequence[Part], wall: float, ceiling: float) -> tuple[Move, float]:
@@ -165,40 +168,48 @@ class Exchange(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What all parts of delivery work with.
+
+    Args:
+        settings: retry bounds, and where the platform is.
+        counters: where everything is counted.
+        clock: monotonic seconds.
+        wall: Unix time, in seconds.
+        random: returns a float in [0, 1); by default not from the process's own generator, which is not disturbed.
+    """
+
+    settings: Settings
+    counters: Counters
+    clock: Callable[[], float] = time.monotonic
+    wall: Callable[[], float] = time.time
+    random: Callable[[], float] = SystemRandom().random
+
+
 class Attempts:
     """Make attempts. Thread-safe as long as no two threads work on the same delivery.
 
     Args:
-        settings: retry bounds, and whether the platform is on this machine.
+        context: see `Context`.
         store: where reports are kept.
-        counters: where everything is counted.
         accepted_since: whether the platform has accepted a report since a monotonic time.
-        clock: monotonic seconds.
-        wall: Unix time, in seconds.
-        random: returns a float in [0, 1).
         delivered: called with id and body of each report that was delivered; None: nobody wants to know.
     """
 
     def __init__(
         self,
-        settings: Settings,
+        context: Context,
         store: Store,
         *,
-        counters: Counters,
         accepted_since: Callable[[float], bool],
-        clock: Callable[[], float],
-        wall: Callable[[], float],
-        random: Callable[[], float],
         delivered: Callable[[str, bytes], None] | None = None,
     ) -> None:
-        self._settings = settings
-        self._retry = settings.retry
+        self._context = context
+        self._retry = context.settings.retry
+        self._counters = context.counters
         self._store = store
-        self._counters = counters
         self._accepted_since = accepted_since
-        self._clock = clock
-        self._wall = wall
-        self._random = random
         self._on_delivered = delivered
         self._delivered: OrderedDict[str, frozenset[str]] = OrderedDict()
         self._refused_marks: OrderedDict[str, tuple[State, dict[str, object]]] = OrderedDict()
@@ -211,12 +222,14 @@ class Attempts:
         except OSError as error:
             self._counters.add(f"spool.lease_{type(error).__name__}")
             if not delivery.reports or any(report.bodies is None for report in delivery.reports.values()):
-                return _wait(max(OTHERS_WAIT, backoff(5, self._retry, self._random())), "store")
+                return _wait(max(OTHERS_WAIT, backoff(5, self._retry, self._context.random())), "store")
             lease = Lease()
-        with lease:
+        try:
             if lease.live or lease.busy:
                 return _wait(CALL_WAIT if lease.live else OTHERS_WAIT, "busy")
             return self._attempt(delivery, lease, exchange)
+        finally:
+            lease.release()
 
     def mark_again(self, simulation_result_id: str, report_id: str) -> bool:
         """Write down once more what the store refused for a settled report; return whether it is such a one."""
@@ -241,7 +254,7 @@ class Attempts:
         put_away = self._put_away_late_ones(delivery, parts, lease)
         if put_away is not None:
             return put_away
-        move, wait = delivery.next_move(parts, self._wall(), self._retry.retry_after_ceiling)
+        move, wait = delivery.next_move(parts, self._context.wall(), self._retry.retry_after_ceiling)
         if move is Move.WAIT:
             return _wait(wait, "retry_after")
         if move is Move.READ_BACK or self._leaves_no_trace(delivery, parts, lease):
@@ -252,7 +265,7 @@ class Attempts:
 
     def _leaves_no_trace(self, delivery: Delivery, parts: Sequence[Part], lease: Lease) -> bool:
         """Return whether the store cannot note that what an earlier process left is sent: that one could not either."""
-        left = [part for part in parts if part.report_id in delivery.adopted and not (part.report or part.released)]
+        left = [part for part in parts if part.report_id in delivery.adopted and not (part.report or _released(part))]
         if delivery.history.attempts or all(lease.mark(part.report_id, State.UNKNOWN, {}) for part in left):
             return False
         for part in left:
@@ -287,22 +300,22 @@ class Attempts:
             rest = [part for part in parts if part.state is not State.HELD]
             return self._settle(delivery, rest, lease, State.HELD, stuck)
         delivered = lease.delivered | self._delivered.get(delivery.simulation_result_id, frozenset())
-        if not delivered or all(part.released for part in parts):
+        if not delivered or all(_released(part) for part in parts):
             return None
         for part in parts:
             if part.report_id in delivered:  # the process died between two marks of one delivery, or one was refused
-                self._mark(delivery, part, lease, State.DELIVERED, {"outcome": "delivered", "at": self._wall()})
+                self._mark(delivery, part, lease, State.DELIVERED, {"outcome": "delivered", "at": self._context.wall()})
         rest = [part for part in parts if part.report_id not in delivered]
         return self._settle(delivery, rest, lease, State.HELD, ALREADY)
 
     def _is_foreign(self, delivery: Delivery) -> bool:
-        return delivery.simulation_result_id.startswith("local-") and not self._settings.is_local
+        return delivery.simulation_result_id.startswith("local-") and not self._context.settings.is_local
 
     def _settle(
         self, delivery: Delivery, parts: Sequence[Part], lease: Lease, state: State, reason: str, detail: str = ""
     ) -> Decision:
         """Leave reports to a person, as held or parked; each is counted and named in a line of its own."""
-        note = {"outcome": reason, "detail": detail, "at": self._wall(), **delivery.history.notes()}
+        note = {"outcome": reason, "detail": detail, "at": self._context.wall(), **delivery.history.notes()}
         for part in parts:
             kept = self._mark(delivery, part, lease, state, note)
             self._counters.add(state.value if kept else f"dropped.{state.value}_without_spool")
@@ -321,7 +334,7 @@ class Attempts:
         delivery.posted()
         if history.attempts > 1:
             self._counters.add("retried")
-        note = {"outcome": "sending", "at": self._wall(), "pid": os.getpid(), **history.notes()}
+        note = {"outcome": "sending", "at": self._context.wall(), "pid": os.getpid(), **history.notes()}
         for part in parts:
             self._mark(delivery, part, lease, State.UNKNOWN, note if history.attempts > 1 else {})
         outcome = exchange.post(body)
@@ -330,8 +343,8 @@ class Attempts:
             outcome,
             history,
             self._retry,
-            now=self._clock(),
-            jitter=self._random(),
+            now=self._context.clock(),
+            jitter=self._context.random(),
             others_accepted=bool(history.refused) and self._accepted_since(history.refused_at),
         )
         return self._apply(delivery, parts, lease, decision)
@@ -354,11 +367,11 @@ class Attempts:
         if decision.cut:
             delivery.history.cut = True
             self._counters.add("cut.after_413")
-        note = {"outcome": decision.reason, "at": self._wall(), **delivery.history.notes()}
+        note = {"outcome": decision.reason, "at": self._context.wall(), **delivery.history.notes()}
         if decision.detail:
             note["detail"] = decision.detail
         if decision.asked and decision.wait:  # ordinary backoff need not survive this process
-            delivery.asked_until = self._wall() + decision.wait
+            delivery.asked_until = self._context.wall() + decision.wait
             note["next_at"] = delivery.asked_until
         for part in parts:
             self._mark(delivery, part, lease, decision.state, note)
@@ -370,7 +383,7 @@ class Attempts:
     def _deliver(self, delivery: Delivery, parts: Sequence[Part], lease: Lease, how: str) -> None:
         report_ids = [part.report_id for part in parts]
         self._remember(delivery.simulation_result_id, report_ids)
-        note = {"outcome": how, "at": self._wall(), "report_ids": report_ids, **delivery.history.notes()}
+        note = {"outcome": how, "at": self._context.wall(), "report_ids": report_ids, **delivery.history.notes()}
         for part in parts:
             self._mark(delivery, part, lease, State.DELIVERED, note)
         self._counters.add("delivered", len(parts))
@@ -382,7 +395,7 @@ class Attempts:
     def _mark(self, delivery: Delivery, part: Part, lease: Lease, state: State, note: dict[str, object]) -> bool:
         """Note where a part stands: in memory first; the store mirrors it. Return whether the store has it."""
         part.state = delivery.states[part.report_id] = state
-        if part.released and state is not State.DELIVERED:
+        if _released(part) and state is not State.DELIVERED:
             note = {"released": True, **note}
         settled = state in {State.DELIVERED, State.HELD, State.PARKED}
         if part.report is not None:
@@ -440,8 +453,8 @@ class Attempts:
             outcome,
             delivery.history,
             self._retry,
-            wall=self._wall(),
-            jitter=self._random(),
+            wall=self._context.wall(),
+            jitter=self._context.random(),
             due=delivery.resend_due,
         )
         if decision.wait is None:
@@ -449,7 +462,7 @@ class Attempts:
         elif decision.state is State.UNKNOWN:
             delivery.resend_due = decision.reason == "not_found"
             if decision.reason in {"look_refused", "not_found"}:
-                note = {"outcome": decision.reason, "at": self._wall(), **delivery.history.notes()}
+                note = {"outcome": decision.reason, "at": self._context.wall(), **delivery.history.notes()}
                 for part in unknown:
                     self._mark(delivery, part, lease, State.UNKNOWN, note)
         return decision
@@ -464,11 +477,16 @@ class Attempts:
         if not delivery.reports:
             return f"{together}{'left by a process that ended' if delivery.adopted else 'from another process'}"
         sealed_at = max(report.sealed_at for report in delivery.reports.values())
-        return f"{together}{max(0.0, self._clock() - sealed_at) * 1e3:.0f} ms after the close"
+        return f"{together}{max(0.0, self._context.clock() - sealed_at) * 1e3:.0f} ms after the close"
 
     def _say(self, level: int, delivery: Delivery, text: str) -> None:
         name = delivery.simulation_result_id
         say(self._counters, level, "call %s: %s", name, text, simulation_result_id=name)
+
+
+def _released(part: Part) -> bool:
+    """Return whether a person said to send it whatever has been sent before."""
+    return part.noted.get("released") is True
 
 
 def _wait(seconds: float, reason: str) -> Decision:

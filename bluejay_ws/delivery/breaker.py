@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 import time
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from bluejay_ws.delivery.outcomes import Decision, Platform, State
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-__all__ = ["Breaker", "retry_after"]
+__all__ = ["Breaker", "Change", "retry_after"]
 
 _SECONDS = re.compile(r"[+-]?[0-9]{1,300}(\.[0-9]{0,300})?", re.ASCII)
 
@@ -70,6 +71,13 @@ def _moment(text: str) -> float | None:
     except (ValueError, TypeError, OverflowError, IndexError, AttributeError):
         return None
     return None if math.isnan(seconds) else seconds
+
+
+class Change(Enum):
+    """What an attempt changed: the platform takes reports again, or does not any more."""
+
+    CLOSED = "closed"
+    OPENED = "opened"
 
 
 class Breaker:
@@ -171,8 +179,8 @@ class Breaker:
         """Open the breaker at once: the key or the configuration is wrong; return whether it was closed."""
         return self._open(now, reason, now, held=True)
 
-    def record(self, decision: Decision, now: float, began: float) -> bool:
-        """Note what an attempt showed of the platform; return whether the platform came back with it.
+    def record(self, decision: Decision, now: float, began: float) -> Change | None:
+        """Note what an attempt showed of the platform; return what that changed.
 
         Args:
             decision: what was decided on the attempt.
@@ -184,16 +192,17 @@ class Breaker:
         if decision.platform is Platform.UP:
             if decision.state is State.DELIVERED:
                 self._accepted_at = now
-            return self.passed(now)
+            return Change.CLOSED if self.passed(now) else None
+        opened = False
         if decision.platform is Platform.READABLE:
             self.readable(now)
         elif decision.platform is Platform.DOWN:
-            self.failed(now, decision.reason, began)
+            opened = self.failed(now, decision.reason, began)
         elif decision.platform is Platform.MISCONFIGURED:
-            self.misconfigured(now, decision.reason)
+            opened = self.misconfigured(now, decision.reason)
         else:
             self.unused()
-        return False
+        return Change.OPENED if opened else None
 
     def accepted_since(self, moment: float) -> bool:
         """Return whether the platform has accepted a report after that moment, in monotonic seconds."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from bluejay_ws.delivery.attempt import Delivery
 from bluejay_ws.delivery.outcomes import Answer, Failure, History, Phase, Platform, State
-from bluejay_ws.delivery.store import Lease, MemoryStore, Part
+from bluejay_ws.delivery.store import Lease, Part, Store
 from bluejay_ws.wire import journal
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class ClaimedLease(Lease):
     """
 
     def __init__(self, call: ClaimedCall, counters: Counters) -> None:
-        super().__init__()
+        self.reports = []
         self.call = call
         self.marks: dict[str, State] = {}
         self._empty: list[str] = []
@@ -126,7 +126,7 @@ def _history(noted: Mapping[str, Any]) -> History:
     return history
 
 
-class ClaimedStore(MemoryStore):
+class ClaimedStore(Store):
     """Give `Attempts` the leases of claimed calls. For many threads, each with calls of its own.
 
     Args:

@@ -12,12 +12,14 @@ import random
 import threading
 import time
 import uuid
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from bluejay_ws.delivery.attempt import Attempts
+from bluejay_ws.delivery.attempt import Attempts, Context
 from bluejay_ws.delivery.claimed import ClaimedLease, ClaimedStore, Settlement, TimelyExchange
 from bluejay_ws.delivery.outcomes import Platform, State
 from bluejay_ws.delivery.postgres import ClaimedCall, Listener, Outbox, shown
+from bluejay_ws.delivery.sender import HttpClients
 from bluejay_ws.delivery.verify import Verifier
 from bluejay_ws.delivery.workers import NoClient
 from bluejay_ws.exceptions import BluejayError, SpoolError
@@ -79,7 +81,7 @@ class Deliverer:
         self._settings = settings
         self._counters = counters
         self._workers = workers
-        self._make_client = make_client or self._http_client
+        self._make_client = make_client or partial(HttpClients(settings, counters), settings.timeout)
         self._lease = lease
         self._pod_lease = pod_lease
         self._look_every = look_every
@@ -92,23 +94,17 @@ class Deliverer:
         self._in_flight: dict[str, int] = {}
         self._threads: list[threading.Thread] = []
         self._missing: list[Callable[[], None]] = []
-        self._watched: list[Any] = []
-        self._lock = threading.Lock()
-        self._context: Any = None
         self._paused_until = 0.0
         self._accepted_at = float("-inf")
         self._ahead = 0.0
-        self._verifier = self._make_verifier()
+        self._verifier = Verifier(self._make_client, counters=counters, after=settings.verify or 0.0)
+        self._watched: list[Any] = [self._verifier]
         self._store = ClaimedStore(shown(url))
         self._attempts = Attempts(
-            settings,
+            Context(settings, counters, self._now, self._now),
             self._store,
-            counters=counters,
             accepted_since=lambda moment: self._accepted_at > moment,
-            clock=self._now,
-            wall=self._now,
-            random=_random,
-            delivered=None if self._verifier is None else self._verifier.expect,
+            delivered=None if settings.verify is None else self._verifier.expect,
         )
 
     def start(self) -> None:
@@ -154,8 +150,7 @@ class Deliverer:
         for thread in self._threads:
             thread.join(max(0.0, until - time.monotonic()))
         self._asked.link.close()
-        if self._verifier is not None:
-            self._verifier.close()
+        self._verifier.close()
 
     def waiting(self) -> dict[str, int]:
         """Return what the database counts, but for what is delivered. For the thread that calls `start` and `stop`.
@@ -168,15 +163,7 @@ class Deliverer:
     @property
     def unverified(self) -> int:
         """Return how many delivered calls are still to be looked at."""
-        return 0 if self._verifier is None else self._verifier.waiting
-
-    def _make_verifier(self) -> Verifier | None:
-        after = self._settings.verify
-        if after is None:
-            return None
-        verifier = Verifier(self._make_client, counters=self._counters, after=after)
-        self._watched.append(verifier)
-        return verifier
+        return self._verifier.waiting
 
     def _now(self) -> float:
         """Return the database's time: histories go from one deliverer to another, whose clocks differ."""
@@ -189,15 +176,6 @@ class Deliverer:
 
     def _outbox(self) -> Outbox:
         return Outbox(self._url, self._settings.base_url, holder=self._holder)
-
-    def _http_client(self) -> Any:
-        from bluejay_ws.delivery.http import HttpExchange, say_odd_no_proxy, tls_context  # noqa: PLC0415
-
-        with self._lock:
-            if self._context is None:
-                self._context = tls_context(self._settings)
-                say_odd_no_proxy(self._counters)
-        return HttpExchange(self._settings, self._context)
 
     def _client(self) -> Any:
         """Return a worker's HTTP client. Where none can be made, its stand-in answers why. Never raises."""

@@ -4,7 +4,7 @@ A name is ``<simulation_result_id>.<report_id>.<state>``. That of a live file al
 `processlock`): ``<id>.<report_id>.<token>.live``. So does that of a ready file which its own process brings elsewhere.
 """
 
-# ruff: noqa: PTH104, PTH108, PTH113, PTH114, PTH116 - plain strings: a Path costs more than the system call
+# ruff: noqa: PTH104, PTH108, PTH113, PTH114, PTH116, PTH208 - plain strings: a Path costs more than the system call
 from __future__ import annotations
 
 import contextlib
@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from zlib import crc32
 
+from bluejay_ws.delivery.outcomes import State
+from bluejay_ws.delivery.store import Lease, Part
 from bluejay_ws.version import VERSION
 from bluejay_ws.wire import journal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from bluejay_ws.stats import Counters
 
@@ -34,6 +36,8 @@ __all__ = [
     "SENDING",
     "SENT",
     "STATES",
+    "SUFFIXES",
+    "FileLease",
     "GoneError",
     "LockedFile",
     "Name",
@@ -45,6 +49,15 @@ __all__ = [
 
 LIVE, READY, SENDING, SENT, HELD, PARKED = "live", "ready", "sending", "sent", "held", "parked"
 STATES = (LIVE, READY, SENDING, SENT, HELD, PARKED)
+SUFFIXES = {
+    State.WAITING: READY,
+    State.UNKNOWN: SENDING,
+    State.DELIVERED: SENT,
+    State.HELD: HELD,
+    State.PARKED: PARKED,
+}
+_STATES = {suffix: state for state, suffix in SUFFIXES.items()} | {LIVE: State.WAITING}
+_SAID = {state.value: state for state in State}
 SHARDS = 64
 """Each place of a spool has so many directories, so that a call is found without reading a long listing."""
 
@@ -127,18 +140,19 @@ class LockedFile:
         OSError: it cannot be opened.
     """
 
-    __slots__ = ("_counters", "_directory", "_fd", "_root", "bodies", "facts", "modified_at", "name")
+    __slots__ = ("_counters", "_directory", "_fd", "_path", "_root", "bodies", "facts", "modified_at", "name")
 
     def __init__(self, directory: str, name: Name, *, counters: Counters, root: str = "") -> None:
         self._directory = directory
         self._root = root or directory
         self._counters = counters
         self.name = name
-        self._fd = _open(f"{directory}/{name}")
+        self._path = f"{directory}/{name}"
+        self._fd = _open(self._path)
         _locked.add(self._fd)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self.modified_at = _check(self._fd, f"{directory}/{name}")
+            self.modified_at = _check(self._fd, self._path)
             self.bodies = self._read()
             self.facts = journal.facts(self.bodies)
         except BaseException:
@@ -190,12 +204,13 @@ class LockedFile:
         name = self.name.become(state)
         if name == self.name:
             return True
+        path = f"{self._directory}/{name}"
         try:
-            os.rename(f"{self._directory}/{self.name}", f"{self._directory}/{name}")
+            os.rename(self._path, path)
         except OSError as error:
             self._counters.add(f"spool.rename_{reason_of(error)}")
             return False
-        self.name = name
+        self.name, self._path = name, path
         return True
 
     def settle(self, facts: Mapping[str, object]) -> bool:
@@ -217,7 +232,7 @@ class LockedFile:
     def remove(self) -> bool:
         """Remove the file; return whether that worked."""
         try:
-            os.unlink(f"{self._directory}/{self.name}")
+            os.unlink(self._path)
         except OSError as error:
             self._counters.add(f"spool.unlink_{reason_of(error)}")
             return False
@@ -249,6 +264,129 @@ class LockedFile:
         except OSError as error:
             self._counters.add(f"spool.note_{reason_of(error)}")
             return False
+
+
+class FileLease(Lease):
+    """Every file of one call, locked: they go out together or not at all; see `Lease`.
+
+    Args:
+        directory: the one that holds the call's files.
+        simulation_result_id: of the call.
+        counters: where failures are counted.
+        root: the spool.
+        goes_on: whether a file is of a call that continues, or its own process brings it elsewhere.
+
+    Raises:
+        OSError: a file or the directory cannot be worked with.
+    """
+
+    def __init__(
+        self,
+        directory: str,
+        simulation_result_id: str,
+        *,
+        counters: Counters,
+        root: str,
+        goes_on: Callable[[Name, dict[str, bool]], bool],
+    ) -> None:
+        self.reports = []
+        self._directory = directory
+        self._counters = counters
+        self._root = root
+        self._goes_on = goes_on
+        self._files: dict[str, LockedFile] = {}
+        try:
+            self._gather(f"{simulation_result_id}.")
+        except BaseException:
+            self.release()
+            raise
+        if self.live or self.busy:
+            self.release()
+
+    def _gather(self, prefix: str) -> None:
+        try:
+            listing = [text for text in os.listdir(self._directory) if text.startswith(prefix)]
+        except FileNotFoundError:
+            return
+        asked: dict[str, bool] = {}
+        for name in map(Name.parse, sorted(listing)):
+            if name is not None:
+                self._take(name, asked)
+        for file in self._files.values():
+            self._read(file)
+
+    def _take(self, name: Name, asked: dict[str, bool]) -> None:
+        if name.state == PARKED:
+            self.parked |= {name.report_id}
+        elif (name.token or name.state == LIVE) and self._goes_on(name, asked):
+            self.live |= name.state == LIVE
+            self.busy |= name.state != LIVE
+        else:
+            self._lock(name)
+
+    def _lock(self, name: Name) -> None:
+        try:
+            file = LockedFile(self._directory, name, counters=self._counters, root=self._root)
+        except BlockingIOError:
+            self.live |= name.state == LIVE
+            self.busy |= name.state != LIVE
+            return
+        except GoneError:
+            # Renamed under us: whoever did so is at work on this call. What is still there is a link or a pipe.
+            self.busy |= not os.path.lexists(f"{self._directory}/{name}")
+            return
+        # One file of each report: where the disk refused a new name, it was saved under that name as well.
+        other = self._files.get(name.report_id)
+        if other is not None and _rank(other) >= _rank(file):
+            file.release()
+            return
+        if other is not None:
+            other.release()
+        self._files[name.report_id] = file
+
+    def _read(self, file: LockedFile) -> None:
+        report_id, noted = file.name.report_id, file.noted
+        state = _state_of(file.name, noted)
+        if state is State.DELIVERED:
+            together = noted.get("report_ids")
+            self.delivered |= {report_id, *(map(str, together) if isinstance(together, list) else ())}
+            if file.name.state == SENT:
+                return
+        if state is State.PARKED:
+            self.parked |= {report_id}
+        else:
+            self.reports.append(Part(report_id, state, file.facts, noted))
+
+    def mark(self, report_id: str, state: State, note: Mapping[str, object]) -> bool:
+        """Write down where a report stands; see `Lease.mark`."""
+        file = self._files.get(report_id)
+        if file is None:
+            return False
+        facts = {"state": state.value, "outcome": state.value, **note}
+        if state is State.DELIVERED:
+            return file.settle(facts)
+        moved = file.move(SUFFIXES[state])
+        noted = bool(note or not moved) and file.note(**facts)  # what the name cannot tell, the note does
+        if state is State.WAITING:
+            file.sync()  # it is going to wait
+        return moved or (noted and state is State.UNKNOWN)
+
+    def release(self) -> None:
+        """Let go of every lock."""
+        files, self._files, self.reports = self._files, {}, []
+        for file in files.values():
+            file.release()
+
+
+def _rank(file: LockedFile) -> tuple[bool, bool, int]:
+    return file.name.state == SENT, file.name.state != LIVE, len(file.bodies)
+
+
+def _state_of(name: Name, noted: Mapping[str, object]) -> State:
+    """Return where a report stands: as the last note says, for a name may have been refused; else as its name says."""
+    said = noted.get("state")
+    known = _SAID.get(said) if isinstance(said, str) else None
+    return _STATES[name.state] if name.state == SENT or known is None else known
 
 
 def close_inherited() -> None:

@@ -14,14 +14,13 @@ import os
 import random
 import threading
 import time
-import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bluejay_ws.delivery.files import LIVE, reason_of
 from bluejay_ws.delivery.postgres import Outbox, Piece, shown
+from bluejay_ws.delivery.sender import BaseSender
 from bluejay_ws.delivery.spool import Spool, names_in
-from bluejay_ws.delivery.workers import Budget, Finisher
 from bluejay_ws.exceptions import BluejayError
 from bluejay_ws.log import say, say_seldom
 from bluejay_ws.stats import started
@@ -45,7 +44,6 @@ LEFTOVERS_EVERY = 5.0
 UNTOUCHED = 5.0
 GATHER, GATHER_MOST = 0.02, 0.05
 POLL = 0.01
-GUARD_POLL = 0.5
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 5.0
 PIECE_LIMIT = 4 * 1024 * 1024
 BATCH_LIMIT = 8 * 1024 * 1024
@@ -311,7 +309,7 @@ def _batches(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
         yield batch
 
 
-class FleetSender:
+class FleetSender(BaseSender):
     """Take reports over and bring them into the database; the sender of a client whose spool is a PostgreSQL URL.
 
     Args:
@@ -320,7 +318,6 @@ class FleetSender:
         spool: where the local files are; None keeps them in memory until they are handed over.
         counters: where everything is counted.
         flush_timeout: seconds that the end of the process may wait.
-        clock: monotonic seconds.
     """
 
     def __init__(
@@ -331,30 +328,20 @@ class FleetSender:
         spool: LocalSpool | None,
         counters: Counters,
         flush_timeout: float = 10.0,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._url = url
         self._destination = destination
         self._spool = spool
-        self._counters = counters
-        self._flush_timeout = flush_timeout
-        self._clock = clock
-        self._set_up()
-        _senders.add(self)
+        super().__init__(counters, flush_timeout)
 
     def _set_up(self) -> None:
+        super()._set_up()
         self._outbox = Outbox(self._url, self._destination)
         self._handover = Handover(self._outbox, self._spool, self._counters)
-        self._finisher = Finisher(self._counters, self.withdraw)
-        self._budget = Budget(self._flush_timeout, self._clock)
-        self._lock = threading.Lock()
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
-        self._guarded = False
         self._endings_wait = False
-        self._let_go = False
-        self._failing = False
 
     # -- from the agent's loop ----------------------------------------------------------------------------------
 
@@ -369,9 +356,10 @@ class FleetSender:
                 return
             self._stop.clear()
             thread = threading.Thread(target=self._work, name="bluejay_ws-handover", daemon=True)
-            if started(thread, self._counters):
-                self._thread = thread
-                self._start_guard()
+            if not started(thread, self._counters):
+                return
+            self._thread = thread
+        self._start_exit_watch()
 
     def submit(self, report: Report) -> None:
         """Take a report over. Never raises, and takes microseconds."""
@@ -396,18 +384,8 @@ class FleetSender:
 
     # -- waiting and ending -------------------------------------------------------------------------------------
 
-    def flush(self, timeout: float) -> bool:
-        """Wait until every report of an ended call is in the database; return whether that is so.
-
-        From there any deliverer of the fleet delivers it: `flush` does not wait for that.
-        """
-        return self._flush(self._clock() + timeout)
-
-    def flush_at_end(self, timeout: float | None = None) -> bool:
-        """Do what `flush` does as a part of the end of the process: all of that shares one ``flush_timeout``."""
-        return self._flush(self._budget.until(self._flush_timeout if timeout is None else timeout))
-
     def _flush(self, until: float) -> bool:
+        """Wait until every report of an ended call is in the database: from there any deliverer delivers it."""
         if self._handover.waiting:
             self._start_threads()
             self._start_finisher()
@@ -437,27 +415,15 @@ class FleetSender:
             say(self._counters, logging.WARNING, text, len(self._handover.waiting), place)
         return done
 
-    def let_go(self) -> None:
-        """End the threads as soon as everything is handed over: nobody holds the client any more."""
-        self._let_go = True
-
     def reset_after_fork(self) -> None:
         """Own nothing in a forked child: connection, threads and files are the parent's."""
         self._outbox.link.forget()
         if self._spool is not None:
             self._spool.reset_after_fork()
             self._spool.reports.clear()
-        self._set_up()
+        super().reset_after_fork()
 
     # -- inside -------------------------------------------------------------------------------------------------
-
-    def _start_guard(self) -> None:
-        """Start the guard, if it does not run; under the lock. There is nothing to guard once the main thread ended."""
-        if self._guarded or not threading.main_thread().is_alive():
-            return
-        self._guarded = True  # before it runs: it may end at once
-        if not started(threading.Thread(target=self._guard, name="bluejay_ws-guard", daemon=False), self._counters):
-            self._guarded = False
 
     def _start_finisher(self) -> None:
         """Start the thread that ends calls, where that failed before."""
@@ -467,9 +433,7 @@ class FleetSender:
     def _start_what_is_missing(self) -> None:
         """Start the threads that could not be started before."""
         self._start_finisher()
-        if not self._guarded:
-            with self._lock:
-                self._start_guard()
+        self._start_exit_watch()
 
     def _work(self) -> None:
         pause = 0.0
@@ -483,7 +447,7 @@ class FleetSender:
             pause = self._round(pause)
             if not pause:  # many that end at once go in together; the more, the longer a round takes
                 self._stop.wait(min(GATHER_MOST, max(GATHER, time.monotonic() - began)))
-            if self._let_go and not self._handover.waiting:
+            if self._orphaned and not self._handover.waiting:
                 break
         with contextlib.suppress(BluejayError):
             if self._handover.idle:
@@ -507,27 +471,12 @@ class FleetSender:
         return min(LONGEST_PAUSE, max(FIRST_PAUSE, pause * 2)) * (0.5 + _random() / 2)
 
     def watch(self) -> None:
-        """End a statement that hangs; called now and then by the guard."""
+        """End a statement that hangs."""
         self._outbox.link.abort_if_late(time.monotonic())
 
-    def _guard(self) -> None:
-        """Wait for the end of the main thread, then for the handing over, no longer than ``flush_timeout``."""
-        main = threading.main_thread()
-        while main.is_alive() and self._thread is not None and self._thread.is_alive():
-            main.join(GUARD_POLL)
-            self.watch()
-        if self._handover.waiting and not main.is_alive():
+    def _runs(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    def _see_off(self) -> None:
+        if self._handover.waiting:
             self.close(self._flush_timeout)
-        self._guarded = False
-
-
-_senders: weakref.WeakSet[FleetSender] = weakref.WeakSet()
-
-
-def _after_fork_in_child() -> None:
-    for sender in list(_senders):
-        sender.reset_after_fork()
-
-
-if hasattr(os, "register_at_fork"):  # pragma: no branch - it is on every system this runs on but Windows
-    os.register_at_fork(after_in_child=_after_fork_in_child)

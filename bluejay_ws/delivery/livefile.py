@@ -228,8 +228,8 @@ class LiveFile:
         the same report.
         """
         with self._lock:
-            ready = self._files.ready(self._identity, self.report_id)
-            if self._fd == _CLOSED or (self._is_still_there() and self._rename(ready)):
+            path = self._path
+            if self._fd == _CLOSED or (self._is_still_there(path) and self._rename(path)):
                 self._let_go()
                 return Report(self.report_id, self._identity)
             bodies = self._read()
@@ -299,10 +299,8 @@ class LiveFile:
 
     @property
     def _path(self) -> str:
-        return self._path_of(Name(self._identity, self.report_id, LIVE, self._files.lock.token))
-
-    def _path_of(self, name: Name) -> str:
-        return f"{self._files.directory}/{shard_of(name.identity)}/{name}"
+        name = Name(self._identity, self.report_id, LIVE, self._files.lock.token)
+        return f"{self._files.directory}/{shard_of(self._identity)}/{name}"
 
     def _write(self, data: bytes) -> None:
         try:
@@ -366,10 +364,10 @@ class LiveFile:
             simulation_result_id=self._identity,
         )
 
-    def _is_still_there(self) -> bool:
+    def _is_still_there(self, path: str) -> bool:
         """Return whether the file's name still stands for it, and not for a copy that was put in its place."""
         try:
-            named = os.stat(self._path, follow_symlinks=False).st_ino
+            named = os.stat(path, follow_symlinks=False).st_ino
             if named == (os.fstat(self._fd).st_ino if self._fd >= 0 else _LENT - self._fd):
                 return True
         except OSError as error:
@@ -378,9 +376,10 @@ class LiveFile:
             self._files.counters.add("spool.replaced")
         return False
 
-    def _rename(self, name: Name) -> bool:
+    def _rename(self, path: str) -> bool:
+        ready = self._files.ready(self._identity, self.report_id)
         try:
-            os.rename(self._path, self._path_of(name))
+            os.rename(path, f"{path.rpartition('/')[0]}/{ready}")
         except OSError as error:
             self._files.counters.add(f"spool.rename_{reason_of(error)}")
             return False
@@ -406,9 +405,11 @@ class LiveFile:
 
 
 def _close(fd: int) -> None:
-    if fd >= 0:
-        with contextlib.suppress(OSError):
+    try:
+        if fd >= 0:
             os.close(fd)
+    except OSError:  # what it held is written or given up: there is nothing left to do
+        pass
 
 
 def _short_write() -> OSError:

@@ -11,7 +11,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from bluejay_ws.delivery.attempt import Attempts, Delivery, Exchange
-from bluejay_ws.delivery.breaker import Breaker
+from bluejay_ws.delivery.breaker import Breaker, Change
 from bluejay_ws.delivery.outcomes import Decision, Platform, State
 from bluejay_ws.delivery.store import Report
 from bluejay_ws.log import say, say_seldom
@@ -19,9 +19,8 @@ from bluejay_ws.log import say, say_seldom
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from bluejay_ws.delivery.attempt import Context
     from bluejay_ws.delivery.store import Found, Store
-    from bluejay_ws.settings import Settings
-    from bluejay_ws.stats import Counters
 
 __all__ = ["MEMORY_LIMIT", "Item", "Queue"]
 
@@ -41,55 +40,38 @@ class Queue:
     last of them first, for somebody may be waiting for it.
 
     Args:
-        settings: see `Settings`.
+        context: see `Context`.
         store: where reports are kept.
-        counters: where everything is counted.
-        clock: monotonic seconds.
-        wall: Unix time, in seconds.
-        random: returns a float in [0, 1).
         wake: called when something may be due earlier than was known.
         delivered: see `Attempts`.
     """
 
     def __init__(
         self,
-        settings: Settings,
+        context: Context,
         store: Store,
         *,
-        counters: Counters,
-        clock: Callable[[], float],
-        wall: Callable[[], float],
-        random: Callable[[], float],
         wake: Callable[[], None],
         delivered: Callable[[str, bytes], None] | None = None,
     ) -> None:
         self.inbox: queue.SimpleQueue[object] = queue.SimpleQueue()
         self._pending: dict[str, bool] = {}  # by report id; false: it is expected, and not here yet
-        self._counters = counters
-        self._clock = clock
+        self._counters = context.counters
+        self._clock = context.clock
         self._wake = wake
         self._lock = threading.Lock()
         self._settled_meanwhile: set[str] | None = None
         self._saying = 0
-        self._breaker = Breaker(random)
+        self._breaker = Breaker(context.random)
         self._deliveries: dict[str, Delivery] = {}
         self._waiting: list[tuple[float, int, Delivery]] = []
         self._fresh: deque[Delivery] = deque()
         self._tickets = itertools.count(1)
         self._sizes: dict[str, tuple[str, int]] = {}
         self._size = 0
-        self._attempts = Attempts(
-            settings,
-            store,
-            counters=counters,
-            accepted_since=self._breaker.accepted_since,
-            clock=clock,
-            wall=wall,
-            random=random,
-            delivered=delivered,
-        )
-        if settings.apart:
-            self._breaker.lock(settings.apart)
+        self._attempts = Attempts(context, store, accepted_since=self._breaker.accepted_since, delivered=delivered)
+        if context.settings.apart:
+            self._breaker.lock(context.settings.apart)
 
     # -- from the agent's threads -------------------------------------------------------------------------------
 
@@ -282,17 +264,17 @@ class Queue:
     def _after(self, delivery: Delivery, decision: Decision, began: float) -> None:
         with self._lock:
             now = self._clock()
-            was_closed = not self._breaker.is_open
             arrived = bool(delivery.arrivals)
-            came_back = self._breaker.record(decision, now, began)
+            change = self._breaker.record(decision, now, began)
+            came_back = change is Change.CLOSED
             self._reschedule(delivery, decision, now)
             if came_back:
                 self._pull_in(now)
-            opened = was_closed and self._breaker.is_open
-            self._saying += 1
-        self._say(decision, came_back=came_back, opened=opened)
-        with self._lock:
-            self._saying -= 1
+            self._saying += change is not None
+        if change is not None:
+            self._say(decision, change)
+            with self._lock:
+                self._saying -= 1
         if decision.wait is not None or came_back or arrived:
             self._wake()
 
@@ -328,15 +310,15 @@ class Queue:
         if self._settled_meanwhile is not None:
             self._settled_meanwhile |= settled
 
-    def _say(self, decision: Decision, *, came_back: bool, opened: bool) -> None:
+    def _say(self, decision: Decision, change: Change) -> None:
         waiting = len(self._pending)
         why = f"{decision.reason}: {decision.detail}" if decision.detail else decision.reason
-        if came_back:
+        if change is Change.CLOSED:
             say(self._counters, logging.INFO, "the platform takes reports again; %d waiting", waiting)
-        elif opened and decision.platform is Platform.MISCONFIGURED:
+        elif decision.platform is Platform.MISCONFIGURED:
             text = "no report can be delivered (%s); %d waiting, trying again now and then"
             say(self._counters, logging.ERROR, text, why, waiting)
-        elif opened:
+        else:
             text = "the platform does not take reports (%s); %d waiting, trying again until it does"
             say(self._counters, logging.WARNING, text, why, waiting)
 

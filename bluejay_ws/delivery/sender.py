@@ -16,7 +16,6 @@ import atexit
 import contextlib
 import logging
 import os
-import random as random_module
 import threading
 import time
 import weakref
@@ -24,8 +23,9 @@ from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from bluejay_ws.delivery.attempt import Context
 from bluejay_ws.delivery.queue import Queue
-from bluejay_ws.delivery.store import MemoryStore
+from bluejay_ws.delivery.store import Store
 from bluejay_ws.delivery.verify import Verifier
 from bluejay_ws.delivery.workers import Budget, Chore, Client, Finisher, Workers
 from bluejay_ws.log import say
@@ -35,14 +35,14 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
 
-    from bluejay_ws.delivery.store import Report, Store
+    from bluejay_ws.delivery.store import Report
     from bluejay_ws.settings import Settings
     from bluejay_ws.stats import Counters
 
 # Old releases of httpx need it, and it cannot be imported any more once a process is about to end.
 import_module("concurrent.futures.thread")
 
-__all__ = ["Sender", "preload"]
+__all__ = ["BaseSender", "HttpClients", "Sender", "preload"]
 
 SYNC_EVERY = 1.0
 TIDY_EVERY = 30.0
@@ -52,19 +52,124 @@ FIRST_POLL, POLL = 0.001, 0.01  # most reports are accepted within milliseconds
 WATCH_POLL = 0.5
 TRY_AGAIN = 1.0
 
-_random = random_module.SystemRandom().random  # the process's own generator is not disturbed
+
+class HttpClients:
+    """Make HTTP clients that share one TLS context, on the threads that use them.
+
+    Args:
+        settings: see `Settings`.
+        counters: where everything is counted.
+    """
+
+    def __init__(self, settings: Settings, counters: Counters) -> None:
+        self._settings = settings
+        self._counters = counters
+        self._context: ssl.SSLContext | None = None
+
+    def __call__(self, timeout: float) -> Client:
+        """Return a new one; may take a third of a second, and raise whatever is wrong with the environment."""
+        with _making:
+            from bluejay_ws.delivery.http import HttpExchange, say_odd_no_proxy, tls_context  # noqa: PLC0415
+
+            if self._context is None:
+                self._context = tls_context(self._settings)
+                say_odd_no_proxy(self._counters)
+            return HttpExchange(replace(self._settings, timeout=timeout), self._context)
 
 
-class Sender:
+class BaseSender:
+    """Take reports over from the agent's loop, and mind the end of the process; the parent of all senders.
+
+    Args:
+        counters: where everything is counted.
+        flush_timeout: seconds that the end of the process may wait.
+    """
+
+    def __init__(self, counters: Counters, flush_timeout: float) -> None:
+        self._counters = counters
+        self._flush_timeout = flush_timeout
+        self._clock = time.monotonic
+        self._set_up()
+        _senders.add(self)
+
+    def _set_up(self) -> None:
+        self._lock = threading.Lock()
+        self._budget = Budget(self._flush_timeout, self._clock)
+        self._finisher = Finisher(self._counters, self.withdraw)
+        self._watched = False
+        self._orphaned = False
+
+    def withdraw(self, report_id: str) -> None:
+        """Wait no longer for a report that `end` announced."""
+        raise NotImplementedError
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until nothing is left to do; return whether that is so.
+
+        Args:
+            timeout: seconds.
+        """
+        return self._flush(self._clock() + timeout)
+
+    def flush_at_end(self, timeout: float | None = None) -> bool:
+        """Do what `flush` does as a part of the end of the process: all of that shares one ``flush_timeout``."""
+        return self._flush(self._budget.until(self._flush_timeout if timeout is None else timeout))
+
+    def _flush(self, until: float) -> bool:
+        raise NotImplementedError
+
+    def let_go(self) -> None:
+        """End the threads as soon as nothing is left to do: nobody holds the client any more. Takes no lock."""
+        self._orphaned = True
+
+    def at_exit(self) -> None:
+        """Use what is left of the time for the end of the process; a bonus, since many servers never come here."""
+
+    def reset_after_fork(self) -> None:
+        """Own nothing in a forked child."""
+        self._set_up()
+
+    # -- the end of the process ---------------------------------------------------------------------------------
+
+    def _start_exit_watch(self) -> bool:
+        """Start the exit watch, if it does not run and the main thread does; return whether all is well."""
+        with self._lock:
+            if self._watched or not threading.main_thread().is_alive():
+                return True
+            self._watched = True  # before it runs: it may end at once
+            watch = threading.Thread(target=self._watch_exit, name="bluejay_ws-exit", daemon=False)
+            if not started(watch, self._counters):
+                self._watched = False
+            return self._watched
+
+    def _watch_exit(self) -> None:
+        main = threading.main_thread()
+        while main.is_alive() and self._runs():
+            main.join(WATCH_POLL)
+            self.watch()
+        if not main.is_alive():
+            self._see_off()
+        self._watched = False
+
+    def _runs(self) -> bool:
+        """Return whether there are threads at work."""
+        raise NotImplementedError
+
+    def watch(self) -> None:
+        """Do what is to be done twice a second; called by the exit watch."""
+
+    def _see_off(self) -> None:
+        """Wait for what is under way at the end of the process, within the budget."""
+        raise NotImplementedError
+
+
+class Sender(BaseSender):
     """Deliver reports in the background. Making one starts nothing.
 
     Args:
         settings: see `Settings`.
         store: where reports wait; None keeps them in memory only.
         counters: where everything is counted.
-        clock: monotonic seconds.
-        wall: Unix time, in seconds.
-        random: returns a float in [0, 1).
         make_client: makes an HTTP client, on the thread that is going to use it; default: the real one.
     """
 
@@ -74,45 +179,29 @@ class Sender:
         *,
         store: Store | None,
         counters: Counters,
-        clock: Callable[[], float] = time.monotonic,
-        wall: Callable[[], float] = time.time,
-        random: Callable[[], float] = _random,
         make_client: Callable[[], Client] | None = None,
     ) -> None:
         self._settings = settings
-        self._store: Store = MemoryStore() if store is None else store
+        self._store: Store = Store() if store is None else store
         self._kept = store is not None
-        self._counters = counters
-        self._clock = clock
-        self._wall = wall
-        self._random = random
         self._make_client = make_client or self._http_client
         self._timeout = settings.timeout
-        self._orphaned = False
-        self._verifier = self._make_verifier()
-        self._set_up()
-        _senders.add(self)
+        self._verifier = Verifier(self._make_client, counters=counters, after=settings.verify or 0.0)
+        super().__init__(counters, settings.flush_timeout)
 
     def _set_up(self) -> None:
-        self._lock = threading.Lock()
-        self._context: ssl.SSLContext | None = None
+        super()._set_up()
+        self._clients = HttpClients(self._settings, self._counters)
         self._workers: Workers | None = None
-        self._watched = False
         self._recovered_once = False
         self._said_left = 0
-        self._budget = Budget(self._settings.flush_timeout, self._clock)
         self._trying_again = False
         self._queue = Queue(
-            self._settings,
+            Context(self._settings, self._counters),
             self._store,
-            counters=self._counters,
-            clock=self._clock,
-            wall=self._wall,
-            random=self._random,
             wake=self._wake,
-            delivered=None if self._verifier is None else self._verifier.expect,
+            delivered=None if self._settings.verify is None else self._verifier.expect,
         )
-        self._finisher = Finisher(self._counters, self._queue.withdraw)
 
     # -- from the agent's loop ----------------------------------------------------------------------------------
 
@@ -157,24 +246,11 @@ class Sender:
 
     # -- waiting and ending -------------------------------------------------------------------------------------
 
-    def flush(self, timeout: float) -> bool:
+    def _flush(self, until: float) -> bool:
         """Wait until nothing is undelivered; what waits without need gets its next attempt within a second.
 
         Returns early where waiting is of no use: the key is missing or refused, or the configuration is wrong.
-
-        Args:
-            timeout: seconds.
-
-        Returns:
-            Whether nothing is left.
         """
-        return self._flush(self._clock() + timeout)
-
-    def flush_at_end(self, timeout: float | None = None) -> bool:
-        """Do what `flush` does as a part of the end of the process: all of that shares one ``flush_timeout``."""
-        return self._flush(self._budget.until(self._settings.flush_timeout if timeout is None else timeout))
-
-    def _flush(self, until: float) -> bool:
         if not self._queue.pending:
             return True
         self._hurry(until, lambda: self._queue.blocked is not None, first=self._start_threads)
@@ -214,29 +290,23 @@ class Sender:
             workers.stop(max(0.0, until - self._clock()))
             self._say_what_is_left()
         self._finisher.stop()
-        if self._verifier is not None:
-            self._verifier.close()
+        self._verifier.close()
         return done
-
-    def let_go(self) -> None:
-        """End the threads as soon as nothing is undelivered: nobody holds the client any more. Takes no lock."""
-        self._orphaned = True
 
     def at_exit(self) -> None:
         """Use what is left of the time for the end of the process; a bonus, since many servers never come here."""
         if not self._queue.pending:
             return
         if not self._start_threads():
-            self._deliver_here(self._budget.until(self._settings.flush_timeout))
-        self.close(self._settings.flush_timeout)
+            self._deliver_here(self._budget.until(self._flush_timeout))
+        self.close(self._flush_timeout)
 
     def reset_after_fork(self) -> None:
         """Own nothing in a forked child: files, queue and threads are the parent's."""
         self._store.reset_after_fork()
         self._counters.reset_after_fork()
-        if self._verifier is not None:
-            self._verifier.reset_after_fork()
-        self._set_up()
+        self._verifier.reset_after_fork()
+        super().reset_after_fork()
 
     # -- inside -------------------------------------------------------------------------------------------------
 
@@ -280,23 +350,10 @@ class Sender:
             self._try_again_later()
 
     def _http_client(self) -> Client:
-        with _making:
-            from bluejay_ws.delivery.http import HttpExchange, say_odd_no_proxy, tls_context  # noqa: PLC0415
-
-            if self._context is None:
-                self._context = tls_context(self._settings)
-                say_odd_no_proxy(self._counters)
-            settings = replace(self._settings, timeout=self._timeout)
-            return HttpExchange(settings, self._context, clock=self._clock)
-
-    def _make_verifier(self) -> Verifier | None:
-        if self._settings.verify is None:
-            return None
-        return Verifier(self._make_client, counters=self._counters, after=self._settings.verify, clock=self._clock)
+        return self._clients(self._timeout)
 
     def _end_late_look(self) -> None:
-        if self._verifier is not None:
-            self._verifier.abort_if_late(self._clock())
+        self._verifier.abort_if_late(self._clock())
 
     def _chores(self) -> list[Chore]:
         always = [Chore(run, SYNC_EVERY) for run in (self._end_if_let_go, self._end_late_look, self._start_finisher)]
@@ -314,8 +371,7 @@ class Sender:
             self._finisher.start()
 
     def _end_if_let_go(self) -> None:
-        looks = 0 if self._verifier is None else self._verifier.waiting
-        if self._orphaned and not self._queue.pending and not looks:
+        if self._orphaned and not self._queue.pending and not self._verifier.waiting:
             self.close(0.0)
 
     def _recover(self) -> float | None:
@@ -325,25 +381,14 @@ class Sender:
         self._queue.recover(lambda: self._store.recover(untouched=untouched))
         return None
 
-    def _start_exit_watch(self) -> bool:
-        with self._lock:
-            if self._watched:
-                return True
-            watch = threading.Thread(target=self._watch_exit, name="bluejay_ws-exit", daemon=False)
-            self._watched = started(watch, self._counters)
-            return self._watched
-
-    def _watch_exit(self) -> None:
-        main = threading.main_thread()
-        while main.is_alive() and self._workers is not None:
-            main.join(WATCH_POLL)
-        if self._workers is not None:
-            self._see_off()
-        self._watched = False
+    def _runs(self) -> bool:
+        return self._workers is not None
 
     def _see_off(self) -> None:
         """Wait for the workers at the end of the process, as long as it can be of use."""
-        until = self._budget.until(self._settings.flush_timeout)
+        if self._workers is None:
+            return
+        until = self._budget.until(self._flush_timeout)
         self._finisher.drain(max(0.0, until - self._clock()))
         self._hurry(until, lambda: self._clock() + self._queue.next_due() >= until)
 
@@ -401,7 +446,7 @@ def preload(database: object = None) -> None:
                 import_module("bluejay_ws.delivery.http").import_client()
 
 
-_senders: weakref.WeakSet[Sender] = weakref.WeakSet()
+_senders: weakref.WeakSet[BaseSender] = weakref.WeakSet()
 # Held while httpx is imported and a client is made. A fork waits for it: a child that is born in the middle of an
 # import finds half a module, for ever.
 _making = threading.Lock()

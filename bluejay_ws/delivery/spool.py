@@ -24,6 +24,8 @@ from bluejay_ws.delivery.files import (
     READY,
     SENDING,
     SENT,
+    SUFFIXES,
+    FileLease,
     GoneError,
     LockedFile,
     Name,
@@ -34,7 +36,7 @@ from bluejay_ws.delivery.files import (
 )
 from bluejay_ws.delivery.livefile import LiveFile, OpenFiles
 from bluejay_ws.delivery.outcomes import State
-from bluejay_ws.delivery.store import Found, Lease, Part, Store
+from bluejay_ws.delivery.store import Found, Store
 from bluejay_ws.log import say
 from bluejay_ws.wire import journal
 
@@ -45,7 +47,7 @@ if TYPE_CHECKING:
     from bluejay_ws.delivery.store import Report
     from bluejay_ws.stats import Counters
 
-__all__ = ["APART", "DELETE_APART", "SEND_APART", "FileLease", "Spool", "names_in", "places_in"]
+__all__ = ["APART", "DELETE_APART", "SEND_APART", "Spool", "names_in", "places_in"]
 
 APART = "kept-apart"
 """The place of what was recorded for no platform: without a key, or by a test. Nothing leaves it by itself."""
@@ -58,15 +60,6 @@ DAY = 24 * 3600.0
 INCREDIBLE = 10 * 365 * DAY  # a file is not so old: its date is wrong, or this machine's clock
 
 _TEMPORARY = ".new"
-_SUFFIXES = {
-    State.WAITING: READY,
-    State.UNKNOWN: SENDING,
-    State.DELIVERED: SENT,
-    State.HELD: HELD,
-    State.PARKED: PARKED,
-}
-_STATES = {suffix: state for state, suffix in _SUFFIXES.items()} | {LIVE: State.WAITING}
-_SAID = {state.value: state for state in State}
 # Earlier versions held these for a person, although a machine can go on.
 _CONTINUES = frozenset({"unreadable", "unsettled"})
 
@@ -110,122 +103,6 @@ def shards_in(root: str, place: str) -> list[str]:
         return [f"{root}/{place}/{shard}" for shard in sorted(os.listdir(f"{root}/{place}"))]
     except FileNotFoundError:
         return []
-
-
-class FileLease(Lease):
-    """Every file of one call, locked: they go out together or not at all; see `Lease`.
-
-    Args:
-        spool: that it belongs to.
-        directory: the one that holds the call's files.
-        simulation_result_id: of the call.
-    """
-
-    def __init__(self, spool: Spool, directory: str, simulation_result_id: str) -> None:
-        super().__init__()
-        self._spool = spool
-        self._directory = directory
-        self._files: dict[str, LockedFile] = {}
-        try:
-            self._gather(simulation_result_id)
-        except BaseException:
-            self.release()
-            raise
-        if self.live or self.busy:
-            self.release()
-
-    def _gather(self, simulation_result_id: str) -> None:
-        asked: dict[str, bool] = {}
-        prefix = f"{simulation_result_id}."
-        try:
-            listing = [text for text in os.listdir(self._directory) if text.startswith(prefix)]
-        except FileNotFoundError:
-            return
-        for text in sorted(listing):
-            name = Name.parse(text)
-            if name is not None:
-                self._take(name, asked)
-        for file in self._files.values():
-            self._read(file)
-        self.reports.sort(key=lambda report: (report.facts.started_at, report.report_id))
-
-    def _take(self, name: Name, asked: dict[str, bool]) -> None:
-        if name.state == PARKED:
-            self.parked |= {name.report_id}
-        elif name.state == LIVE and self._spool.goes_on(name, asked):
-            self.live = True
-        elif name.token and self._spool.goes_on(name, asked):
-            self.busy = True
-        else:
-            self._lock(name)
-
-    def _lock(self, name: Name) -> None:
-        try:
-            file = self._spool.locked(self._directory, name)
-        except BlockingIOError:
-            self.live |= name.state == LIVE
-            self.busy |= name.state != LIVE
-        except GoneError:
-            # Renamed under us: whoever did so is at work on this call. What is still there is a link or a pipe.
-            self.busy |= not os.path.lexists(f"{self._directory}/{name}")
-        else:
-            self._keep(file)
-
-    def _keep(self, file: LockedFile) -> None:
-        """Keep one file of each report: where the disk refused a new name, it was saved under that name as well."""
-        other = self._files.get(file.name.report_id)
-        if other is not None and _rank(other) >= _rank(file):
-            file.release()
-            return
-        if other is not None:
-            other.release()
-        self._files[file.name.report_id] = file
-
-    def _read(self, file: LockedFile) -> None:
-        noted = file.noted
-        state = _state_of(file.name, noted)
-        if state is State.DELIVERED:
-            together = noted.get("report_ids")
-            self.delivered |= {file.name.report_id, *(map(str, together) if isinstance(together, list) else ())}
-            if file.name.state == SENT:
-                return
-        if state is State.PARKED:
-            self.parked |= {file.name.report_id}
-        else:
-            report_id = file.name.report_id
-            self.reports.append(Part(report_id, state, file.facts, noted))
-
-    def mark(self, report_id: str, state: State, note: Mapping[str, object]) -> bool:
-        """Write down where a report stands; see `Lease.mark`."""
-        file = self._files.get(report_id)
-        if file is None:
-            return False
-        facts = {"state": state.value, "outcome": state.value, **note}
-        if state is State.DELIVERED:
-            return file.settle(facts)
-        moved = file.move(_SUFFIXES[state])
-        noted = bool(note or not moved) and file.note(**facts)  # what the name cannot tell, the note does
-        if state is State.WAITING:
-            file.sync()  # it is going to wait
-        return moved or (noted and state is State.UNKNOWN)
-
-    def release(self) -> None:
-        """Let go of every lock."""
-        files, self._files = self._files, {}
-        self.reports = []
-        for file in files.values():
-            file.release()
-
-
-def _rank(file: LockedFile) -> tuple[bool, bool, int]:
-    return file.name.state == SENT, file.name.state != LIVE, len(file.bodies)
-
-
-def _state_of(name: Name, noted: Mapping[str, object]) -> State:
-    """Return where a report stands: as the last note says, for a name may have been refused; else as its name says."""
-    said = noted.get("state")
-    known = _SAID.get(said) if isinstance(said, str) else None
-    return _STATES[name.state] if name.state == SENT or known is None else known
 
 
 class Spool(Store):
@@ -348,7 +225,7 @@ class Spool(Store):
 
     def save(self, report: Report, state: State = State.WAITING, note: Mapping[str, object] | None = None) -> bool:
         """Write a report that is in memory only as a file; return whether the disk took it whole."""
-        name = Name(report.simulation_result_id, report.report_id, _SUFFIXES[state])
+        name = Name(report.simulation_result_id, report.report_id, SUFFIXES[state])
         bodies = list(report.bodies or ())
         if note:
             bodies.append(journal.delivery({"state": state.value, **note}))
@@ -390,7 +267,10 @@ class Spool(Store):
         Raises:
             OSError: the directory is there but cannot be worked with, such as no descriptors left.
         """
-        return FileLease(self, self._directory_of(simulation_result_id), simulation_result_id)
+        directory = self._directory_of(simulation_result_id)
+        return FileLease(
+            directory, simulation_result_id, counters=self._counters, root=self.place, goes_on=self.goes_on
+        )
 
     def locked(self, directory: str, name: Name) -> LockedFile:
         """Return one file with its lock held; raises as `LockedFile` does."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from bluejay_ws.wire.journal import CallFacts
 
-__all__ = ["Found", "Lease", "LiveReport", "MemoryStore", "Part", "Report", "Store"]
+__all__ = ["Found", "Lease", "LiveReport", "Part", "Report", "Store"]
 
 
 _WORD = re.compile(r"[a-z0-9_.]{1,64}", re.ASCII)
@@ -92,11 +92,6 @@ class Part:
         outcome = self.noted.get("outcome")
         return outcome if isinstance(outcome, str) and _WORD.fullmatch(outcome) else ""
 
-    @property
-    def released(self) -> bool:
-        """Whether a person said to send it whatever has been sent before."""
-        return self.noted.get("released") is True
-
 
 class LiveReport(Protocol):
     """The report of a call that continues. Nothing here raises or waits: it is used on the agent's event loop."""
@@ -133,12 +128,11 @@ class Lease:
         busy: whether another process is at work on this call.
     """
 
-    def __init__(self) -> None:
-        self.reports: list[Part] = []
-        self.delivered: frozenset[str] = frozenset()
-        self.parked: frozenset[str] = frozenset()
-        self.live = False
-        self.busy = False
+    reports: list[Part] = []  # noqa: RUF012 - those of a store have a list of their own
+    delivered: frozenset[str] = frozenset()
+    parked: frozenset[str] = frozenset()
+    live = False
+    busy = False
 
     def mark(self, report_id: str, state: State, note: Mapping[str, object]) -> bool:
         """Write down where a report stands; return whether that worked. A report that is not here is left out.
@@ -163,7 +157,7 @@ class Lease:
 class Store:
     """Keep reports. `open_call` is called on the agent's loop, all else on threads of delivery's own.
 
-    What a store does not override keeps nothing: a report then stays with its `Delivery`.
+    This one keeps nothing beyond the process: a report stays with its `Delivery`, within the bounds of the queue.
 
     Attributes:
         place: where reports wait, for a person.
@@ -218,7 +212,3 @@ class Store:
 
     def reset_after_fork(self) -> None:
         """Own nothing in a forked child."""
-
-
-class MemoryStore(Store):
-    """Keep nothing beyond the process; a report stays with its `Delivery`, within the bounds of the queue."""

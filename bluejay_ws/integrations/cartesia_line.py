@@ -27,6 +27,7 @@ class CartesiaLineTap(Tap):
         super().__init__(recorder, **options)
         self._user: Speech | None = None
         self._agent: Reply | None = None
+        self._broken: Reply | None = None  # what the caller has just broken in on; its words may still come
         self._planned: list[str] = []
         self._agent_speaks = False
         self._committed = False  # the platform tells what was spoken
@@ -53,6 +54,8 @@ class CartesiaLineTap(Tap):
         if self._agent_speaks:
             self._agent_speaks = False
             self._interrupted(self._counted)
+            self._lasted_until_now()
+            self._broken = self._agent
             self._end_reply()
 
     def _user_text(self, message: dict[str, Any]) -> None:
@@ -68,29 +71,37 @@ class CartesiaLineTap(Tap):
     # -- the agent ---------------------------------------------------------------------------------------------
 
     def _agent_state(self, message: dict[str, Any]) -> None:
-        self._agent_speaks = message.get("value") == "speaking"
+        self._agent_speaks, spoke = message.get("value") == "speaking", self._agent_speaks
         if not self._agent_speaks:
-            return
+            return self._lasted_until_now() if spoke else None
         if self._agent is not None and self._agent.text:
             self._end_reply()
         reply = self._begin_reply()  # perhaps planned before it is heard
         reply.plays_from = float(self._now())
         reply.start = self._stamp(reply.plays_from)
+        return None
+
+    def _lasted_until_now(self) -> None:
+        if self._agent is not None:
+            self._agent.audio_ms = max(0.0, self._now() - self._agent.plays_from)
 
     def _begin_reply(self) -> Reply:
         if self._agent is None:
             self._counted += 1
+            self._broken = None
             self._agent = self._reply(self._counted)
             self._agent.plays_from = float(self._now())
             self._agent.start = self._stamp(self._agent.plays_from)
         return self._agent
 
     def _spoken_text(self, message: dict[str, Any]) -> None:
-        reply, text = self._begin_reply(), message.get("content") or ""
-        self._committed = True
+        reply, text = self._agent or self._broken or self._begin_reply(), message.get("content") or ""
+        if not reply.final:  # else it is the next piece
+            reply.text, reply.final, self._committed = "", True, True
         glue = " " if reply.text and text and not (reply.text[-1].isspace() or text[0].isspace()) else ""
         reply.text += glue + text
-        reply.audio_ms = max(0.0, self._now() - reply.plays_from)
+        if reply is not self._broken:
+            self._lasted_until_now()
         self._tell_agent(reply)
 
     def _end_reply(self) -> None:
@@ -111,11 +122,11 @@ class CartesiaLineTap(Tap):
 
     def _called(self, message: dict[str, Any]) -> None:
         key, name, result = message.get("id"), message.get("name"), message.get("result")
-        waits = key is None and name in map(self._tool_names.get, self._open_tools())
+        waits = key is None and any(one.name == name for one in self.tools.open())
         if result is None or not waits:
-            self._tool(key, name, message.get("arguments") or {})
+            self.tools.begin(key, name, message.get("arguments") or {})
         if result is not None:
-            self._tool_output(key, result, name)
+            self.tools.answered(key, result, name)
 
     # -- the caller's side -------------------------------------------------------------------------------------
 

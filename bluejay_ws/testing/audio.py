@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import random
+import shlex
 import struct
 import wave
 from importlib.resources import as_file, files
@@ -48,15 +49,19 @@ def read_wav(path: str | os.PathLike[str]) -> bytes:
             found = (wav.getframerate(), wav.getnchannels(), wav.getsampwidth())
             pcm = wav.readframes(wav.getnframes())
     except (wave.Error, EOFError) as error:
-        raise ValueError(f"{str(path)!r} is not a PCM WAV file ({str(error) or 'it ends too early'})") from error
+        reason = f"{str(path)!r} is not a PCM WAV file ({str(error) or 'it ends too early'})"
+        raise ValueError(f"{reason}: {_conversion(path)}") from error
     if found != (SAMPLE_RATE, 1, 2):
         rate, channels, width = found
-        message = (
-            f"{str(path)!r} has {rate} Hz, {channels} channel(s), {8 * width} bit; 16000 Hz, mono, 16 bit is needed:"
-            f" sox {path} -r 16000 -c 1 -b 16 converted.wav"
-        )
-        raise ValueError(message)
+        has = f"{str(path)!r} has {rate} Hz, {channels} channel(s), {8 * width} bit"
+        raise ValueError(f"{has}; 16000 Hz, mono, 16 bit is needed: {_conversion(path)}")
+    if not pcm:
+        raise ValueError(f"{str(path)!r} holds no sound")
     return pcm
+
+
+def _conversion(path: str | os.PathLike[str]) -> str:
+    return f"ffmpeg -i {shlex.quote(str(path))} -ar 16000 -ac 1 -c:a pcm_s16le converted.wav"
 
 
 def write_wav(path: str | os.PathLike[str], pcm: bytes) -> None:

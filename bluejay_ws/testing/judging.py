@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 __all__ = ["Fault", "judge", "latencies_of", "percentile"]
 
 
+FAILED = "agent_error"
+"""The outcome of a call whose handler raised, or that the agent closed with 1011."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """One expectation that does not hold.
@@ -164,6 +168,9 @@ def _errors(expect: Expect, report: dict[str, Any], log: CallLog) -> Iterator[Fa
         output = call.get("output")
         if isinstance(output, dict) and output.get("status") == "failed":
             found.append(f"{call.get('name')} failed with {output.get('error')}")
+    ends = [_notes(event) for event in _items(report, "events") if _notes(event).get("outcome") == FAILED]
+    if expect.outcome != FAILED and expect.close != 1011:
+        found += [f"the agent failed with {end.get('error') or 'close code 1011'}" for end in ends]
     if len(found) > expect.errors:
         many = "was 1 error" if len(found) == 1 else f"were {len(found)} errors"
         yield Fault(f"there {many}: {'; '.join(found)[:300]}")

@@ -63,7 +63,8 @@ def _sound(step: Step, directory: Path, voice: str) -> bytes | None:
         try:
             return read_wav(directory / step.play)
         except (OSError, ValueError) as error:
-            raise ScenarioError(f"cannot play {step.play!r}: {error}") from None
+            reason = getattr(error, "strerror", None) or error
+            raise ScenarioError(f"cannot play {step.play!r}: {reason}") from None
     if step.dtmf is not None:
         return b"".join(_keys(key) for key in step.dtmf)
     if step.noise is not None:

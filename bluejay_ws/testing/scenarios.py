@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -32,6 +33,9 @@ MOST_STEPS = 200
 ENOUGH_SECONDS = 60.0
 """A call of so many seconds is over in the time that a scenario has by default, even if its answers come later."""
 MOST_MS = 1e12
+KEYS = r"^[0-9*#A-D]+$"
+LONGEST = 120.0
+"""Seconds: a wait that is longer was meant in milliseconds."""
 ACTIONS = ("say", "play", "silence", "noise", "dtmf", "listen", "hang_up", "drop")
 
 
@@ -78,12 +82,12 @@ class Step(_Part):
     play: str | None = Field(default=None, min_length=1)
     silence: float | None = Field(default=None, ge=0, le=600)
     noise: float | None = Field(default=None, ge=0, le=600)
-    dtmf: str | None = Field(default=None, pattern=r"^[0-9*#A-D]+$")
+    dtmf: str | None = Field(default=None, pattern=KEYS)
     listen: float | None = Field(default=None, gt=0, le=600)
     hang_up: int | None = Field(default=None, ge=1000, le=4999)
     drop: Literal[True] | None = None
     at: float | None = Field(default=None, ge=0, le=3_600)
-    interrupt_after: float | None = Field(default=None, ge=0, le=3_600)
+    interrupt_after: float | None = Field(default=None, ge=0, le=LONGEST)
     voice: str | None = None
 
     @model_validator(mode="after")
@@ -175,7 +179,8 @@ class Expect(_Part):
         silence: both may be silent at once for so long, in seconds, as the caller heard it.
         close: the close code.
         outcome: as the report's closing event has it, such as ``completed``.
-        errors: so many `session.error` frames and failed tools are allowed; None allows any number.
+        errors: so many `session.error` frames, failed tools and failures of the agent's code are allowed; None allows
+            any number.
         all_steps: the caller must come to each of its steps: the agent may not end the call before, nor may the time.
     """
 
@@ -184,10 +189,10 @@ class Expect(_Part):
     not_called: list[str] = []
     agent_says: list[str] = []
     caller_heard_as: list[str] = []
-    latency_p95: float | None = Field(default=None, gt=0)
+    latency_p95: float | None = Field(default=None, gt=0, le=LONGEST)
     interruptions: int | None = Field(default=None, ge=0)
-    silence: float | None = Field(default=None, gt=0)
-    close: int | None = None
+    silence: float | None = Field(default=None, gt=0, le=LONGEST)
+    close: int | None = Field(default=None, ge=1000, le=4999)
     outcome: str | None = None
     errors: int | None = Field(default=0, ge=0)
     all_steps: bool = True
@@ -232,6 +237,36 @@ class Scenario(_Part):
                 reason = f"step {number} interrupts an answer, and the step before it, {before.in_words}, has none"
                 raise _fault_at(["steps", number - 1, "interrupt_after"], reason)
         return self
+
+
+PARTS: dict[str, type[BaseModel]] = {
+    "steps": Step,
+    "tools": ToolExpectation,
+    "expect": Expect,
+    "caller": Caller,
+    "network": Network,
+}
+"""By the setting in which they stand."""
+SECONDS = {"silence", "noise", "listen", "at", "interrupt_after", "greeting", "patience", "latency_p95", "seconds"}
+KINDS = {
+    "missing": "it is missing",
+    "string_type": "it must be text: write it in quotes",
+    "string_pattern_mismatch": "it must be keys: 0 to 9, *, # and A to D",
+    "list_type": "it must be a list, such as [one, two]",
+    "float_parsing": "it must be a number, without a unit",
+    "float_type": "it must be a number, without a unit",
+    "int_parsing": "it must be a whole number, without a unit",
+    "int_type": "it must be a whole number, without a unit",
+    "bool_parsing": "it must be true or false",
+}
+"""What pydantic's kinds of faults mean for the person who writes a scenario."""
+REMEDIES = {
+    "'\\t'": ": indent with spaces",
+    "another document": ": several scenarios in a file are one list",
+    "constructor for the tag": ": write plain text, in quotes",
+    "end of stream": ": a quote or a bracket is still open",
+}
+"""The way out of what PyYAML says."""
 
 
 def load(path: str | os.PathLike[str]) -> list[Scenario]:
@@ -281,14 +316,16 @@ def _read(path: str | os.PathLike[str]) -> tuple[Any, Any]:
         _check_keys(node, path, (), set())
         return node, yaml.load(text, Loader)  # noqa: S506 - it is a safe one
     except UnicodeDecodeError as error:
-        raise ScenarioError(f"{path}:{_line_at(data, error.start)}: is not UTF-8") from None
+        raise ScenarioError(f"{path}:{_line_at(data, error.start)}: is not UTF-8: save it as UTF-8") from None
     except yaml.reader.ReaderError as error:
         line = _line_at(text, error.position)
         raise ScenarioError(f"{path}:{line}: no YAML: the character U+{ord(text[error.position]):04X}") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark else 1
-        raise ScenarioError(f"{path}:{line}: no YAML: {getattr(error, 'problem', None) or error}") from None
+        problem = str(getattr(error, "problem", None) or error)
+        remedy = next((words for part, words in REMEDIES.items() if part in problem), "")
+        raise ScenarioError(f"{path}:{line}: no YAML: {problem}{remedy}") from None
     except RecursionError:
         raise ScenarioError(f"{path}:1: no YAML: it is nested too deeply") from None
 
@@ -352,14 +389,30 @@ def _worth_telling(errors: list[Any]) -> Iterator[Any]:
 
 
 def _fault(error: Any) -> str:
-    place = ".".join(str(part) for part in error["loc"] if part != ToolExpectation.__name__)
-    reason = error["msg"].removeprefix("Value error, ")
+    place = [str(part) for part in error["loc"] if part != ToolExpectation.__name__]
+    reason = error["msg"].removeprefix("Value error, ").replace("Input should be", "it must be")
     if error["type"] == "extra_forbidden":
-        reason = "there is no such setting"
+        reason = _no_such_setting(place)
     elif error["type"] == "model_type":
-        reason = "Input should be a valid dictionary of settings, such as `name: value`"
+        reason = "it must be settings, such as `name: value`"
         reason += ", and there is nothing" if error["input"] is None else ""
-    return f"{place}: {reason}" if place else reason
+    elif error["type"] in KINDS:
+        reason = KINDS[error["type"]]
+    elif place and error["type"] in ("greater_than", "less_than_equal") and place[-1] in SECONDS:
+        reason += " seconds"
+    return f"{'.'.join(place)}: {reason}" if place else reason
+
+
+def _no_such_setting(place: list[str]) -> str:
+    """Return the names that may stand there, or the one that is meant."""
+    part: type[BaseModel] = PARTS.get(next((one for one in reversed(place[:-1]) if one in PARTS), ""), Scenario)
+    alike = get_close_matches(place[-1], part.model_fields, 1)
+    return "there is no such setting: " + (f"did you mean {alike[0]}?" if alike else f"give {_either(part)}")
+
+
+def _either(part: type[BaseModel]) -> str:
+    *others, last = part.model_fields
+    return f"{', '.join(others)} or {last}"
 
 
 def _line(node: Any, path: list[Any]) -> int:
@@ -423,7 +476,10 @@ def _steps(speech: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
             continue
         start, heard_from = _start_of(line), _start_of(answer)
         over = answer and heard_from < start < _ms(answer.get("end_offset_ms"))
-        yield {"say": words, **({"interrupt_after": min(3_600, round((start - heard_from) / 1000, 2))} if over else {})}
+        yield {
+            "say": words,
+            **({"interrupt_after": min(LONGEST, round((start - heard_from) / 1000, 2))} if over else {}),
+        }
 
 
 def _one_line(value: object) -> str:

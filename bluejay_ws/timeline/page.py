@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from bluejay_ws.timeline.judged import expected_tools, judged, verdicts
 from bluejay_ws.timeline.reading import read, seconds
-from bluejay_ws.timeline.verdict import LEVELS, THRESHOLD_MS, compare, findings, headline, latency_of
+from bluejay_ws.timeline.verdict import LEVELS, THRESHOLD_MS, compare, findings, headline, latency_of, missed
 
 if TYPE_CHECKING:
     import os
@@ -164,7 +164,13 @@ def _tools(call: Call) -> list[dict[str, Any]] | None:
         actual[item.text] = actual.get(item.text, 0) + 1
     names = dict.fromkeys([*call.expected, *actual])
     return [
-        {"name": name, "expected": len(call.expected.get(name, [])), "actual": actual.get(name, 0)} for name in names
+        {
+            "name": name,
+            "expected": len(call.expected.get(name, [])),
+            "actual": actual.get(name, 0),
+            "differs": bool(actual.get(name) and missed(call, name)),
+        }
+        for name in names
     ]
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from bluejay_ws.timeline.reading import Call, Item
 
-__all__ = ["THRESHOLD_MS", "Finding", "Latency", "compare", "findings", "headline", "latency_of"]
+__all__ = ["THRESHOLD_MS", "Finding", "Latency", "compare", "findings", "headline", "latency_of", "missed"]
 
 THRESHOLD_MS = 1_500.0
 """An answer that takes longer is late, unless the reader of the page says otherwise."""
@@ -28,13 +28,12 @@ ALIKE = 6
 
 OUTCOMES = {
     "connection_lost": "The connection broke without a goodbye",
-    "handler_failed": "The agent's code failed",
     "agent_error": "The agent closed the call with an internal error (1011)",
     "server_shutdown": "The agent's server shut down during the call",
-    "cancelled": "The agent's handler was cancelled during the call",
-    "timed_out": "The agent's handler timed out",
-    "process_exit": "The agent's process ended during the call",
+    "handler_cancelled": "The agent's handler was cancelled during the call",
+    "process_lost": "The agent's process was lost during the call",
 }
+"""As `bluejay_ws.outcome` has them; and what a report says whose process left it incomplete."""
 CLOSE_CODES = {
     1006: "The connection broke without a goodbye",
     1008: "The connection was closed for a breach of policy (1008)",
@@ -177,8 +176,8 @@ def _percentile(values: Sequence[float], share: float) -> float | None:
 
 def _ending(call: Call) -> Iterator[Finding]:
     facts = call.closing
-    outcome, code = str(facts.get("outcome") or ""), _code(facts.get("close_code"))
-    words = OUTCOMES.get(outcome)
+    outcome, code = str(facts.get("outcome") or facts.get("incomplete") or ""), _code(facts.get("close_code"))
+    words = "The agent's code failed" if facts.get("error") else OUTCOMES.get(outcome)
     if words is None and code not in FINE:
         words = CLOSE_CODES.get(code) or f"The connection was closed with code {code}"
     if words is None and outcome not in ("", "completed"):
@@ -186,7 +185,7 @@ def _ending(call: Call) -> Iterator[Finding]:
     if words is not None:
         error = f": {facts['error']}" if facts.get("error") else ""
         text = f"{words}{error}, {seconds(call.duration)} into the call{_during(call)}."
-        yield Finding("bad", text, call.duration, f"{words[0].lower()}{words[1:]}")
+        yield Finding("bad", text, call.duration, f"{words[0].lower()}{words[1:]}{error}")
 
 
 def _code(value: object) -> int | None:
@@ -249,20 +248,21 @@ def _expected(call: Call) -> Iterator[Finding]:
         elif len(wanted) > actual[name]:
             yield Finding("warn", f"The tool {name} was expected {len(wanted)} times and called {actual[name]} times.")
         else:
-            yield from _wrong_parameters(call, name, wanted)
+            for entry in missed(call, name):
+                text = json.dumps(entry, ensure_ascii=False, default=str)[:200]
+                sentence = f"The tool {name} was expected with {text} and called with others."
+                first = next(item for item in call.of("tool") if item.text == name)
+                yield Finding("bad", sentence, first.start, f"the tool {name} was called with wrong parameters")
     for name in sorted(set(actual) - set(call.expected)):
         first = next(item for item in call.of("tool") if item.text == name)
         yield Finding("warn", f"The tool {name} was called and not expected.", first.start)
 
 
-def _wrong_parameters(call: Call, name: str, wanted: Sequence[dict[str, Any]]) -> Iterator[Finding]:
-    made = [item for item in call.of("tool") if item.text == name]
-    for entry in wanted:
-        parameters = entry.get("parameters")
-        if parameters is not None and all(item.facts.get("parameters") != parameters for item in made):
-            text = json.dumps(parameters, ensure_ascii=False, default=str)[:200]
-            sentence = f"The tool {name} was expected with {text} and called with others."
-            yield Finding("bad", sentence, made[0].start, f"the tool {name} was called with wrong parameters")
+def missed(call: Call, name: str) -> list[Any]:
+    """Return the parameters that a tool was expected with and never called with."""
+    made = [item.facts.get("parameters") for item in call.of("tool") if item.text == name]
+    wanted = [entry.get("parameters") for entry in (call.expected or {}).get(name, [])]
+    return [parameters for parameters in wanted if parameters is not None and parameters not in made]
 
 
 def _speech(call: Call) -> Iterator[Finding]:

@@ -60,6 +60,18 @@ def test_an_agent_that_books_passes_and_leaves_its_results(
     assert ET.parse(xml).getroot().attrib["failures"] == "0"
 
 
+def test_an_agent_whose_process_ends_in_a_call_has_failed(
+    scenario: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It could be called, so it is not unusable: each call says why it failed, and the results are written."""
+    xml = tmp_path / "junit.xml"
+    assert main(["check", str(scenario), "--run", command("dying"), "--repeat", "2", "--junit", str(xml)]) == 1
+    said = " ".join(capsys.readouterr().out.split())
+    assert said.count("the agent's process ended (exit code 3); it said: no memory is left") == 2
+    root = ET.parse(xml).getroot()
+    assert (root.attrib["failures"], root.attrib["skipped"], root.attrib["errors"]) == ("2", "0", "0")
+
+
 def in_process(monkeypatch: pytest.MonkeyPatch, manner: str) -> list[str]:
     """Return the arguments for the same agent in this process, in virtual time."""
     monkeypatch.setattr(scenario_agent, "MANNER", manner)

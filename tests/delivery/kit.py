@@ -10,11 +10,11 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from bluejay_ws.delivery.attempt import Attempts, Delivery
+from bluejay_ws.delivery.attempt import Attempts, Context, Delivery
 from bluejay_ws.delivery.files import READY, Name
 from bluejay_ws.delivery.outcomes import Answer, Decision, Failure, History, Sight, decide, read_result
 from bluejay_ws.delivery.spool import Spool
-from bluejay_ws.delivery.store import MemoryStore
+from bluejay_ws.delivery.store import Store
 from bluejay_ws.settings import Retry, Settings
 from bluejay_ws.stats import Counters
 from bluejay_ws.wire import items, journal
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from bluejay_ws.delivery.files import LockedFile
     from bluejay_ws.delivery.livefile import LiveFile
-    from bluejay_ws.delivery.store import Report, Store
+    from bluejay_ws.delivery.store import Report
 
 SUCCESS = Answer(200, b'{"status": "success", "message": null}')
 QUICK = Retry(first=0.01, ceiling=0.05, read_back=(0.01, 0.03, 0.08), resend_first=0.05, resend_ceiling=0.2)
@@ -187,13 +187,9 @@ def attempts(
 ) -> Attempts:
     """Return what makes attempts, without jitter."""
     return Attempts(
-        settings(retry=retry),
-        MemoryStore() if store is None else store,
-        counters=counters or Counters(),
+        Context(settings(retry=retry), counters or Counters(), clock, wall, lambda: 0.5),
+        Store() if store is None else store,
         accepted_since=lambda _: accepted,
-        clock=clock,
-        wall=wall,
-        random=lambda: 0.5,
     )
 
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bluejay_ws.delivery import attempt as attempt_module
-from bluejay_ws.delivery.attempt import Attempts, Delivery
+from bluejay_ws.delivery.attempt import Attempts, Context, Delivery
 from bluejay_ws.delivery.files import SENDING, Name, shard_of
 from bluejay_ws.delivery.outcomes import Answer, Failure, Phase, State
-from bluejay_ws.delivery.store import MemoryStore, Report
+from bluejay_ws.delivery.store import Report, Store
 from bluejay_ws.settings import Settings
 from bluejay_ws.stats import Counters
 from tests.delivery.kit import (
@@ -128,7 +128,7 @@ def test_what_is_remembered_has_a_bound(tmp_path: Path, monkeypatch: pytest.Monk
             assert work.attempt(delivery_of(report), Script()).state is State.DELIVERED
     known = [work.mark_again(report.simulation_result_id, report.report_id) for report in reports]
     assert known == [False, True, True]
-    memory = attempts(MemoryStore())
+    memory = attempts(Store())
     posted = Script()
     for identity in ("1", "2", "3", "3", "1"):
         memory.attempt(delivery_of(in_memory(identity)), posted)
@@ -182,13 +182,9 @@ def test_a_report_of_the_local_caller_leaves_no_machine(tmp_path: Path) -> None:
     report = finished_call(spool, "local-1")
     settings = Settings.load(api_key="k", base_url="https://platform.invalid", spool=False, environ={})
     work = Attempts(
-        settings,
+        Context(settings, Counters(), lambda: 0.0, lambda: 0.0, lambda: 0.5),
         spool,
-        counters=Counters(),
         accepted_since=lambda _: False,
-        clock=lambda: 0.0,
-        wall=lambda: 0.0,
-        random=lambda: 0.5,
     )
     script = Script()
     assert work.attempt(delivery_of(report), script).state is State.PARKED
@@ -259,7 +255,7 @@ def test_a_wait_that_the_platform_asked_for_outlives_the_process(tmp_path: Path)
 def test_a_report_without_a_store_is_held_in_vain(caplog: pytest.LogCaptureFixture) -> None:
     """It is counted as lost, and said so."""
     counters = Counters()
-    work = attempts(MemoryStore(), counters)
+    work = attempts(Store(), counters)
     until_settled(work, delivery_of(in_memory()), Script(deque([Answer(422, b'{"detail": "no"}')])))
     assert counters["dropped.parked_without_spool"] == 1
     assert "there is no spool, it is lost" in caplog.text

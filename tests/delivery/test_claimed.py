@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bluejay_ws.delivery.attempt import Attempts
+from bluejay_ws.delivery.attempt import Attempts, Context
 from bluejay_ws.delivery.claimed import ClaimedLease, ClaimedStore, Settlement, TimelyExchange
 from bluejay_ws.delivery.outcomes import Answer, Failure, Phase
 from bluejay_ws.delivery.postgres import ClaimedCall, ClaimedReport
@@ -43,13 +43,9 @@ def attempt(
     store, lease = ClaimedStore("postgresql://db/x"), ClaimedLease(call, counters)
     store.claimed[call.identity] = lease
     attempts = Attempts(
-        settings("https://api.example"),
+        Context(settings("https://api.example"), counters, time.time, time.time, lambda: 0.5),
         store,
-        counters=counters,
         accepted_since=lambda _: False,
-        clock=time.time,
-        wall=time.time,
-        random=lambda: 0.5,
     )
     script = Script()
     script.posts.append(post)

@@ -49,16 +49,16 @@ def ending(sender: FleetSender, ran: list[str]) -> Callable[[], None]:
     return end
 
 
-def test_guard_and_finisher_are_started_by_a_later_round(sender: FleetSender, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exit_watch_and_finisher_start_in_a_later_round(sender: FleetSender, monkeypatch: pytest.MonkeyPatch) -> None:
     """The end of the process waits again, and the call that has ended is written."""
     ran: list[str] = []
     with monkeypatch.context() as patch:
-        refuse(patch, "guard", "finisher")
+        refuse(patch, "exit", "finisher")
         sender.start()
         sender.end("1", ending(sender, ran))
-        assert (sender._guarded, sender.pending(), ran) == (False, 1, [])
+        assert (sender._watched, sender.pending(), ran) == (False, 1, [])
         assert sender._counters["errors.no_thread"] >= 2
-    eventually(lambda: sender._guarded and ran)
+    eventually(lambda: sender._watched and ran)
     assert sender.pending() == 0
 
 
@@ -66,7 +66,7 @@ def test_a_flush_starts_every_thread_that_is_missing(sender: FleetSender, monkey
     """No thread could be started when the call ended."""
     ran: list[str] = []
     with monkeypatch.context() as patch:
-        refuse(patch, "guard", "finisher", "handover")
+        refuse(patch, "exit", "finisher", "handover")
         sender.start()
         sender.end("1", ending(sender, ran))
         assert not sender.flush(0.0)

@@ -306,13 +306,13 @@ def test_a_forked_child_hands_nothing_over(sender: FleetSender, tmp_path: Path) 
     assert spool is not None
     spool.open_call(report_id="1" * 32, simulation_result_id="1", header=header("1" * 32, "1"))
     sender._handover.waiting.add("2" * 32)
-    module._after_fork_in_child()
+    sender.reset_after_fork()
     assert (spool.reports, sender.pending()) == ({}, 0)
     assert len(list(tmp_path.rglob("*.live"))) == 1
 
 
 def test_the_end_of_the_main_thread_hands_over_what_waits(sender: FleetSender, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The guard waits for it, and then for the rest."""
+    """The exit watch waits for it, and then for the rest."""
     alive = [True]
 
     class Main:
@@ -327,4 +327,4 @@ def test_the_end_of_the_main_thread_hands_over_what_waits(sender: FleetSender, m
     monkeypatch.setattr(threading, "main_thread", Main)
     sender._handover.take(Report.from_memory("1" * 32, "1", [header("1" * 32, "1")]))
     sender._start_threads()
-    eventually(lambda: not sender.pending() and not sender._guarded)
+    eventually(lambda: not sender.pending() and not sender._watched)

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bluejay_ws.delivery import queue as queue_module
+from bluejay_ws.delivery.attempt import Context
 from bluejay_ws.delivery.outcomes import Answer, Failure, Phase
 from bluejay_ws.delivery.queue import Queue
-from bluejay_ws.delivery.store import Found, MemoryStore, Report
+from bluejay_ws.delivery.store import Found, Report, Store
 from bluejay_ws.settings import Settings
 from bluejay_ws.stats import Counters
 from tests.delivery.kit import Script, bodies, finished_call, new_id, settings, spool_at, states
@@ -35,12 +36,8 @@ class Bench:
         self.script = Script()
         self.woken = 0
         self.queue = Queue(
-            options or settings(),
-            store or MemoryStore(),
-            counters=self.counters,
-            clock=lambda: self.now,
-            wall=lambda: self.now,
-            random=lambda: 0.5,
+            Context(options or settings(), self.counters, lambda: self.now, lambda: self.now, lambda: 0.5),
+            store or Store(),
             wake=self.wake,
         )
 

@@ -8,7 +8,7 @@ import pytest
 
 from bluejay_ws.delivery.attempt import Delivery
 from bluejay_ws.delivery.outcomes import State
-from bluejay_ws.delivery.store import MemoryStore, Report
+from bluejay_ws.delivery.store import Report, Store
 from tests.delivery.kit import adopted, attempts, bodies, files, finished_call, new_id, spool_at
 from tests.delivery.store_contract import DurableStoreContract, StoreContract
 
@@ -38,7 +38,7 @@ class KeptHere:
 
     def _start(self) -> None:
         self._spool: Spool | None = spool_at(self._directory) if self._directory else None
-        self._work: Attempts = attempts(self._spool or MemoryStore())
+        self._work: Attempts = attempts(self._spool or Store())
 
     def record(self, identity: str, *tools: str) -> str:
         """Take in a report."""
@@ -102,7 +102,7 @@ class TestMemory(StoreContract):
 
 def test_a_store_that_keeps_nothing_says_so() -> None:
     """What a store does not keep stays with its delivery, and with the recorder."""
-    store = MemoryStore()
+    store = Store()
     assert store.open_call(report_id=new_id(), simulation_result_id="7", header=b"{}") is None
     assert not store.remember("7", new_id(), {})
     assert store.recover() == []

@@ -165,3 +165,23 @@ def test_hume_tells_one_interruption_twice_and_words_that_had_no_audio() -> None
     stream.received(event("user_message", message={"content": "Stop."}))
     assert stream.said() == [(1_000, 2_000, "AGENT", "One two three…"), (2_000, 2_500, "USER", "Stop.")]
     assert stream.events() == [INTERRUPTED]
+
+
+def test_words_that_come_before_their_audio_stand_where_that_is_heard() -> None:
+    """Also those of the second reply, which waits for the first one to be played."""
+    stream = Stream(HumeTap).at(100)
+    for name, text in (("a", "Hello."), ("b", "How are you?")):
+        stream.received({"type": "assistant_message", "id": name, "message": {"content": text}})
+    for name in ("a", "b"):
+        stream.received({"type": "audio_output", "id": name, "index": 0, "data": audio(1_000, 48_000)})
+    assert stream.said() == [(100, 1_099, "AGENT", "Hello."), (1_099, 2_098, "AGENT", "How are you?")]
+
+
+def test_cartesias_last_word_on_a_reply_that_was_cut_counts() -> None:
+    """What was spoken of it may come after the caller's first sound, in pieces; the plan was longer."""
+    stream = Stream(CartesiaLineTap).received(event("agent_state", value="speaking"))
+    stream.sent(event("message", content="One two three four.")).at(900).received(event("user_state", value="speaking"))
+    stream.received(event("agent_speech", content="One"), event("agent_speech", content="two")).at(1_500)
+    stream.received(event("user_state", value="idle"), event("message", content="Stop."))
+    assert stream.said() == [(1, 901, "AGENT", "One two"), (900, 1_500, "USER", "Stop.")]
+    assert stream.events() == ["Caller interrupted the agent"]

@@ -37,6 +37,9 @@ async def speak(websocket: Any, text: str) -> None:
 @record
 async def agent(websocket: Any) -> None:
     """Greet, then answer each utterance."""
+    if MANNER == "dying":
+        print("no memory is left", flush=True)  # noqa: T201
+        os._exit(3)
     await speak(websocket, "Da Mario, good evening.")
     async for message in websocket:
         if isinstance(message, str) and json.loads(message)["type"] == "speech.completed":

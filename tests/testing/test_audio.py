@@ -45,7 +45,7 @@ def test_a_wav_of_another_format_is_refused_with_the_way_to_convert_it(
         wav.setnchannels(channels)
         wav.setsampwidth(width)
         wav.writeframes(bytes(64))
-    with pytest.raises(ValueError, match=rf"{rate} Hz, {channels} channel.*{8 * width} bit.*sox .* -r 16000"):
+    with pytest.raises(ValueError, match=rf"{rate} Hz, {channels} channel.*{8 * width} bit.*ffmpeg -i .* -ar 16000"):
         read_wav(path)
 
 
@@ -54,8 +54,15 @@ def test_a_file_that_is_no_wav_is_refused_by_name(tmp_path: Path, content: bytes
     """Truncated and foreign files give the same kind of error."""
     path = tmp_path / "song.wav"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"song\.wav' is not a PCM WAV file"):
+    with pytest.raises(ValueError, match=r"song\.wav' is not a PCM WAV file .*: ffmpeg -i"):
         read_wav(path)
+
+
+def test_a_wav_without_a_sample_is_refused(tmp_path: Path) -> None:
+    """Nobody would hear it, and the call would wait for an answer."""
+    write_wav(tmp_path / "empty.wav", b"")
+    with pytest.raises(ValueError, match="holds no sound"):
+        read_wav(tmp_path / "empty.wav")
 
 
 def test_the_shipped_caller_says_two_things() -> None:

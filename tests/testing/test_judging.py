@@ -12,6 +12,7 @@ from bluejay_ws.testing.scenarios import Expect
 from bluejay_ws.testing.spans import Span
 from tests.timeline.samples import closed, event, good, never_answers, slow_tool, talks_over
 
+FAILED = {"events": [closed(9, "agent_error", 1011, error="KeyError")]}
 LOG = CallLog(close_code=1000, closed_by="caller")
 
 
@@ -57,6 +58,7 @@ def test_a_good_call_holds_everything() -> None:
         ({}, {"outcome": "completed"}, "the outcome was not reported, not completed"),
         (slow_tool(), {"errors": 0}, "book_table failed with TimeoutError"),
         (never_answers(), {"errors": 0}, "there was 1 error: Session error from the platform"),
+        (FAILED, {"errors": 0}, "there was 1 error: the agent failed with KeyError"),
     ],
 )
 def test_what_does_not_hold_is_said(report: dict[str, Any], expect: dict[str, Any], fault: str) -> None:

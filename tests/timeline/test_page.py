@@ -84,13 +84,14 @@ def test_a_call_of_five_hundred_items_stays_under_300_kb() -> None:
 
 def test_the_page_is_written_where_it_is_wanted(tmp_path: Path) -> None:
     """A file, as UTF-8, that replaces what was there."""
-    path = write_page(good(), tmp_path / "page.html", against=slow_tool(), expected={"book_table": [{}]})
+    expected = {"book_table": [{"parameters": {"table": 9}}]}
+    path = write_page(good(), tmp_path / "page.html", against=slow_tool(), expected=expected)
     assert path.read_text("utf-8").startswith("<!doctype html>")
     call = data_of(path.read_text("utf-8"))["call"]
     assert call["against"]["id"] == "720488"
     assert call["tools"] == [
-        {"name": "book_table", "expected": 1, "actual": 1},
-        {"name": "find_table", "expected": 0, "actual": 1},
+        {"name": "book_table", "expected": 1, "actual": 1, "differs": True},
+        {"name": "find_table", "expected": 0, "actual": 1, "differs": False},
     ]
     assert [one["level"] for one in call["differences"]] == []
 

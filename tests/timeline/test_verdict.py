@@ -51,7 +51,10 @@ def test_a_call_with_warnings_only_went_through() -> None:
 @pytest.mark.parametrize(
     ("facts", "words"),
     [
-        ({"outcome": "handler_failed", "code": 1011, "error": "KeyError"}, "The agent's code failed: KeyError, 18 s"),
+        ({"outcome": "agent_error", "code": 1011, "error": "KeyError"}, "The agent's code failed: KeyError, 18 s"),
+        ({"outcome": "agent_error", "code": 1011}, "closed the call with an internal error (1011), 18 s"),
+        ({"outcome": "handler_cancelled", "code": 1011}, "The agent's handler was cancelled during the call"),
+        ({"outcome": "", "code": None, "incomplete": "process_lost"}, "The agent's process was lost during the call"),
         ({"outcome": "completed", "code": 1008}, "breach of policy (1008)"),
         ({"outcome": "completed", "code": 4000}, "closed with code 4000"),
         ({"outcome": "meteor"}, "The call ended with 'meteor'"),

@@ -58,10 +58,10 @@ function figureOf([name, value]) {
 function drawTools() {
   const { tools } = state.call;
   byId("tools-part").hidden = !tools?.length;
-  const rows = (tools ?? []).map(({ name, expected, actual }) => {
-    const verdict = actual === expected ? "as expected" : actual > expected ? (expected ? "too often" : "not expected") : actual ? "too rarely" : "never called";
-    const level = actual === expected ? "good" : actual < expected ? "bad" : "warn";
-    return rowOf(name, [[String(expected), ""], [String(actual), ""], [verdict, level]]);
+  const rows = (tools ?? []).map(({ name, expected, actual, differs }) => {
+    const counted = actual === expected ? "as expected" : actual > expected ? (expected ? "too often" : "not expected") : actual ? "too rarely" : "never called";
+    const level = differs || actual < expected ? "bad" : actual === expected ? "good" : "warn";
+    return rowOf(name, [[String(expected), ""], [String(actual), ""], [differs ? "with other parameters" : counted, level]]);
   });
   byId("tools-rows").replaceChildren(...rows);
 }
