@@ -70,7 +70,7 @@ class GeminiLiveTap(Tap):
         self._model_is((setup.get("model") or "").removeprefix("models/"))
         for tool in setup.get("tools") or ():
             for function in tool.get("functionDeclarations") or ():
-                self._describe(function.get("name"), function.get("description"))
+                self.tools.describe(function.get("name"), function.get("description"))
                 if function.get("behavior") == "NON_BLOCKING":
                     self._background.add(function.get("name"))
 
@@ -213,9 +213,9 @@ class GeminiLiveTap(Tap):
             self._agent_audio(self._agent or self._current(), audio_bytes(audio.get("data")) / self.output_bytes_per_ms)
         elif part.get("executableCode") is not None:
             self._calls += 1
-            self._tool((_CODE, self._calls), _CODE, part["executableCode"])
+            self.tools.begin((_CODE, self._calls), _CODE, part["executableCode"])
         elif part.get("codeExecutionResult") is not None:
-            self._tool_output((_CODE, self._calls), part["codeExecutionResult"])
+            self.tools.answered((_CODE, self._calls), part["codeExecutionResult"])
         elif part.get("text") and not part.get("thought"):
             self._text += part["text"]
 
@@ -257,7 +257,7 @@ class GeminiLiveTap(Tap):
         if self._user is not None:
             self._tell_user(self._user)
         for function in call.get("functionCalls") or ():
-            self._tool(function.get("id"), function.get("name"), function.get("args") or {})
+            self.tools.begin(function.get("id"), function.get("name"), function.get("args") or {})
 
     def _answered(self, answer: dict[str, Any]) -> None:
         responses = answer.get("functionResponses") or ()
@@ -270,18 +270,18 @@ class GeminiLiveTap(Tap):
             return
         key, response = answer.get("id"), answer.get("response")
         if isinstance(response, dict) and set(response) == {"error"}:
-            self._tool_failed(key, response["error"], name)
+            self.tools.failed(key, response["error"], name)
         elif isinstance(response, dict) and set(response) == {"output"}:
-            self._tool_output(key, response["output"], name)
+            self.tools.answered(key, response["output"], name)
         else:
-            self._tool_output(key, response, name)
+            self.tools.answered(key, response, name)
         if name not in self._background and self._agent is not None and self._agent.text:
             self._agent_done()  # what follows the answer is another utterance
             self._agent = None
 
     def _withdrawn(self, cancellation: dict[str, Any]) -> None:
         for key in cancellation.get("ids") or ():
-            self._tool_cancelled(key)
+            self.tools.cancelled(key)
 
     # -- the rest ----------------------------------------------------------------------------------------------
 

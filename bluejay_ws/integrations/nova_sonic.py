@@ -170,7 +170,7 @@ class NovaSonicTap(Tap):
 
     def _called(self, facts: dict[str, Any]) -> None:
         self._user = None
-        self._tool(facts.get("toolUseId"), facts.get("toolName"), facts.get("content") or "{}")
+        self.tools.begin(facts.get("toolUseId"), facts.get("toolName"), facts.get("content") or "{}")
 
     def _sent_block(self, facts: dict[str, Any]) -> None:
         tool = facts.get("toolResultInputConfiguration") or {}
@@ -183,9 +183,9 @@ class NovaSonicTap(Tap):
         block = self._sent_blocks.get(facts.get("contentName") or "", {})
         key = block.get("tool") or facts.get("toolUseId")
         if facts.get("status") == "error":
-            self._tool_failed(key, facts.get("content"))
+            self.tools.failed(key, facts.get("content"))
         else:
-            self._tool_output(key, facts.get("content"))
+            self.tools.answered(key, facts.get("content"))
 
     # -- the rest ----------------------------------------------------------------------------------------------
 
@@ -195,7 +195,7 @@ class NovaSonicTap(Tap):
             self.output_bytes_per_ms = rate * 2 / 1_000
         for tool in (facts.get("toolConfiguration") or {}).get("tools") or ():
             spec = tool.get("toolSpec") or {}
-            self._describe(spec.get("name"), spec.get("description"))
+            self.tools.describe(spec.get("name"), spec.get("description"))
 
     def _typed_input(self, facts: dict[str, Any]) -> None:
         block = self._sent_blocks.get(facts.get("contentName") or "", {})

@@ -139,7 +139,7 @@ def _started(tap: Any, event: dict[str, Any]) -> None:
         tap.input_bytes_per_ms = tap.output_bytes_per_ms = form["rate"] * 2 / 1_000
     responses = (session.get("delegation") or {}).get("responses") or {}
     for tool in responses.get("tools") or ():
-        tap._describe(tool.get("name"), tool.get("description"))  # noqa: SLF001
+        tap.tools.describe(tool.get("name"), tool.get("description"))
 
 
 def _appended(tap: Any, event: dict[str, Any]) -> None:

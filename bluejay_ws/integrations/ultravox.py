@@ -77,14 +77,14 @@ class UltravoxTap(Tap):
             self._cut(reply)
 
     def _called(self, message: dict[str, Any]) -> None:
-        self._tool(message.get("invocationId"), message.get("toolName"), message.get("parameters") or {})
+        self.tools.begin(message.get("invocationId"), message.get("toolName"), message.get("parameters") or {})
 
     def _answered(self, message: dict[str, Any]) -> None:
         key = message.get("invocationId")
         if message.get("errorType") or message.get("errorMessage"):
-            self._tool_failed(key, message.get("errorMessage") or message.get("errorType"))
+            self.tools.failed(key, message.get("errorMessage") or message.get("errorType"))
         else:
-            self._tool_output(key, message.get("result"))
+            self.tools.answered(key, message.get("result"))
 
     def _typed_message(self, message: dict[str, Any]) -> None:
         if message.get("text"):
