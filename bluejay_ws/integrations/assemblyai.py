@@ -40,8 +40,8 @@ class AssemblyAITap(Tap):
 
     # -- the caller --------------------------------------------------------------------------------------------
 
-    def _appended(self, event: dict[str, Any]) -> None:
-        self._user_audio(event.get("audio"))
+    def _callers_audio(self, message: dict[str, Any]) -> Any:
+        return message.get("audio")
 
     def _user_began(self, _: dict[str, Any]) -> None:
         if self._open is None or self._open.stopped:
@@ -165,6 +165,5 @@ class AssemblyAITap(Tap):
     }
     outgoing: ClassVar[Mapping[str, Callable[[Any, Any], None]]] = {
         "session.update": _configured,
-        "input.audio": _appended,
         "tool.result": _answered,
     }

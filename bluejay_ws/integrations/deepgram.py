@@ -28,6 +28,7 @@ class DeepgramTap(Tap):
 
     provider = "deepgram"
     input_rate = 48.0
+    listens = True
 
     def __init__(self, recorder: Recorder, **options: Any) -> None:
         super().__init__(recorder, **options)
@@ -54,9 +55,6 @@ class DeepgramTap(Tap):
             self.tools.describe(function.get("name"), function.get("description"))
 
     # -- the caller --------------------------------------------------------------------------------------------
-
-    def _audio_sent(self, audio: bytes) -> None:
-        self._listen(audio)
 
     def _user_began(self, _: dict[str, Any]) -> None:
         if self._user is None or self._answered_since:

@@ -31,6 +31,7 @@ class ElevenLabsTap(Tap):
     """Turn the messages of an ElevenLabs Agents connection into facts of a recorder; see `Tap`."""
 
     provider = "elevenlabs"
+    listens = True
 
     def __init__(self, recorder: Recorder, **options: Any) -> None:
         super().__init__(recorder, **options)
@@ -52,12 +53,8 @@ class ElevenLabsTap(Tap):
         elif kind not in self.quiet and not str(kind).startswith("internal_"):
             self._unknown()
 
-    def _sent(self, message: dict[str, Any]) -> None:
-        chunk = message.get("user_audio_chunk")
-        if chunk is None:
-            super()._sent(message)
-        else:
-            self._listen(chunk)
+    def _callers_audio(self, message: dict[str, Any]) -> Any:
+        return message.get("user_audio_chunk")
 
     # -- settings ----------------------------------------------------------------------------------------------
 

@@ -43,8 +43,8 @@ class HumeTap(Tap):
         for tool in message.get("tools") or ():
             self.tools.describe(tool.get("name"), tool.get("description"))
 
-    def _appended(self, message: dict[str, Any]) -> None:
-        self._user_audio(message.get("data"))
+    def _callers_audio(self, message: dict[str, Any]) -> Any:
+        return message.get("data")
 
     def _user_text(self, message: dict[str, Any]) -> None:
         if message.get("interim"):
@@ -117,10 +117,9 @@ class HumeTap(Tap):
     }
     outgoing: ClassVar[Mapping[str, Callable[[Any, Any], None]]] = {
         "session_settings": _settings,
-        "audio_input": _appended,
         "tool_response": _answered,
         "tool_error": _tool_error,
     }
     quiet: ClassVar[frozenset[str]] = frozenset({
-        *("chat_metadata", "assistant_end", "assistant_prosody", "session_settings"),
+        *("audio_input", "chat_metadata", "assistant_end", "assistant_prosody", "session_settings"),
     })  # fmt: skip

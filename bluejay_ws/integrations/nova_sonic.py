@@ -26,6 +26,7 @@ class NovaSonicTap(Tap):
     """Turn the events of an Amazon Nova Sonic stream into facts of a recorder; see `Tap`."""
 
     provider = "nova_sonic"
+    listens = True
 
     def __init__(self, recorder: Recorder, **options: Any) -> None:
         super().__init__(recorder, **options)
@@ -95,8 +96,10 @@ class NovaSonicTap(Tap):
 
     # -- the caller --------------------------------------------------------------------------------------------
 
-    def _appended(self, facts: dict[str, Any]) -> None:
-        self._listen(facts.get("content"))
+    def _callers_audio(self, message: dict[str, Any]) -> Any:
+        event = message.get("event")
+        audio = event.get("audioInput") if type(event) is dict else None
+        return audio.get("content") if type(audio) is dict else None
 
     def _user_piece(self, text: str) -> None:
         if self._user is None:
@@ -225,7 +228,6 @@ class NovaSonicTap(Tap):
     outgoing: ClassVar[Mapping[str, Callable[[Any, Any], None]]] = {
         "promptStart": _prompt,
         "contentStart": _sent_block,
-        "audioInput": _appended,
         "textInput": _typed_input,
         "toolResult": _answered,
     }

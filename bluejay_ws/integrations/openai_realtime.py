@@ -87,8 +87,8 @@ class OpenAIRealtimeTap(Tap):
 
     # -- the caller --------------------------------------------------------------------------------------------
 
-    def _appended(self, event: dict[str, Any]) -> None:
-        self._user_audio(event["audio"])
+    def _callers_audio(self, message: dict[str, Any]) -> Any:
+        return message.get("audio")
 
     def _user_began(self, event: dict[str, Any]) -> None:
         speech = self._speech(event["item_id"])
@@ -563,7 +563,6 @@ class OpenAIRealtimeTap(Tap):
         **LIVE_RECEIVED,
     }
     outgoing: ClassVar[Mapping[str, Callable[[Any, Any], None]]] = {
-        "input_audio_buffer.append": _appended,
         "conversation.item.create": _item_sent,
         "conversation.item.truncate": _truncated,
         **LIVE_OUTGOING,
@@ -578,7 +577,7 @@ class OpenAIRealtimeTap(Tap):
         *("response.web_search_call.completed", "response.file_search_call.in_progress"),
         *("response.file_search_call.searching", "response.file_search_call.completed"),
         *("conversation.created", "conversation.item.deleted", "conversation.item.retrieved", "rate_limits.updated"),
-        *("input_audio_buffer.cleared",),
+        *("input_audio_buffer.append", "input_audio_buffer.cleared"),
         *("response.animation_viseme.delta", "response.animation_viseme.done", "session.avatar.connecting"),
         *("response.animation_blendshapes.delta", "response.animation_blendshapes.done", "session.end"),
         *("conversation.item.ambient_audio_transcription.completed",),

@@ -60,6 +60,7 @@ class Tap:
     """
 
     provider: ClassVar[str] = ""
+    listens: bool = False  # the provider does not tell when the caller spoke: the audio does
     input_rate: ClassVar[float] = 32.0
     output_rate: ClassVar[float] = 48.0
     received: ClassVar[Mapping[str, Callable[[Any, Any], None]]] = {}
@@ -124,12 +125,13 @@ class Tap:
         if self.recorder.closed:
             return
         try:
-            if type(message) is not dict or not SIMPLE.issuperset(map(type, message.values())):
+            if type(message) is not dict:
                 message = plain(message)
-            if type(message) is dict:
-                self._sent(message)
-            elif type(message) is bytes:
-                self._audio_sent(message)
+            audio = self._callers_audio(message) if type(message) is dict else message
+            if type(audio) is str or type(audio) is bytes:  # most are so: nothing else in them is looked at
+                self._caller_sends(audio)
+            elif type(message) is dict:
+                self._sent(message if SIMPLE.issuperset(map(type, message.values())) else plain(message))
         except Exception as error:  # noqa: BLE001 - a malformed message must not reach the agent
             self.recorder.failed("tap", error)
 
@@ -173,9 +175,9 @@ class Tap:
         """Take the agent's audio from a binary message; for providers that send it so."""
         self._unknown()
 
-    def _audio_sent(self, audio: bytes) -> None:
-        """Take the caller's audio from a binary message."""
-        self._user_audio(audio)
+    def _callers_audio(self, message: dict[str, Any]) -> Any:  # noqa: ARG002 - see above
+        """Return the caller's audio if a message to the provider has it, else None; for those that take it in JSON."""
+        return None
 
     def _finish(self) -> None:
         for speech in self._speeches.values():
@@ -204,20 +206,15 @@ class Tap:
 
     # -- the caller --------------------------------------------------------------------------------------------
 
-    def _user_audio(self, payload: Any) -> None:
-        """Note audio that was sent to the provider; ``payload`` is base64 text or bytes."""
-        size = audio_bytes(payload)
-        if size:
-            self.input.appended(size / self.input_bytes_per_ms, self._now())
-
-    def _listen(self, payload: Any) -> None:
-        """Do what `_user_audio` does, and hear who speaks: for providers that do not tell when the caller spoke."""
-        size, bytes_per_ms = audio_bytes(payload), self.input_bytes_per_ms
+    def _caller_sends(self, audio: str | bytes) -> None:
+        """Note audio that was sent to the provider, as base64 text or bytes; hear who speaks, if only that tells."""
+        size = audio_bytes(audio)
         if not size:
             return
-        ms, now = size / bytes_per_ms, self._now()
+        ms, now = size / self.input_bytes_per_ms, self._now()
         self.input.appended(ms, now)
-        if bytes_per_ms >= 16.0 and not self._hears and _is_loud(payload) and not self._observed():  # PCM
+        deaf = self._hears or not self.listens or self.input_bytes_per_ms < 16.0  # not PCM
+        if not deaf and _is_loud(audio) and not self._observed():
             self.ear.speaks(ms, now)
 
     def _heard_at(self, position_ms: float) -> float | None:

@@ -24,14 +24,12 @@ class UltravoxTap(Tap):
 
     provider = "ultravox"
     input_rate = output_rate = 96.0
+    listens = True
 
     def __init__(self, recorder: Recorder, **options: Any) -> None:
         super().__init__(recorder, **options)
         self._agent: Reply | None = None
         self._counted = 0
-
-    def _audio_sent(self, audio: bytes) -> None:
-        self._listen(audio)
 
     def _audio_received(self, audio: bytes) -> None:
         if self._agent is None:
