@@ -104,10 +104,13 @@ class _Report:
         self.events: list[tuple[str, float, float | None]] = []
         self.user: list[Placed] = []
         self.agent: list[Placed] = []
-        self.observer = ChirpObserver(self._add_event)
+        self.observer = ChirpObserver(self)
 
-    def _add_event(self, title: str, *, start_offset_ms: int, end_offset_ms: int | None = None, **_: Any) -> None:
-        self.events.append((title, start_offset_ms, end_offset_ms))
+    def note_event(
+        self, title: str, *, start_offset_ms: int | None = None, end_offset_ms: int | None = None, **_: Any
+    ) -> None:
+        """Take an event."""
+        self.events.append((title, start_offset_ms or 0, end_offset_ms))
 
     def of(self, title: str) -> list[tuple[float, float]]:
         """Return start and end of the events with that title."""
@@ -244,7 +247,7 @@ def _costs(effort: Effort) -> list[Result]:
     call = make(Cell(sending="continuous"), 1, turns=6)
     frames = sum(kind in {"user_audio", "agent_audio"} for _, _, kind, _ in call.items)
     took = in_turns(
-        {"observer": lambda: _feed(call, ChirpObserver(_ignored)), "none": lambda: _feed(call, _Deaf())}, effort.few
+        {"observer": lambda: _feed(call, ChirpObserver(_Report())), "none": lambda: _feed(call, _Deaf())}, effort.few
     )
     costs = [nanoseconds / frames / 1_000 for nanoseconds in difference(took["observer"], took["none"])]
     return [Result("CPU of listening, for each audio frame", median(costs), "us", spread(costs), limit=1.5)]
@@ -257,10 +260,6 @@ class _Deaf:
         """Ignore it."""
 
     agent_audio = user_text = agent_text = user_audio
-
-
-def _ignored(*_: object, **__: object) -> None:
-    """Take an event."""
 
 
 def _feed(call: Conversation, observer: Any) -> float:

@@ -11,7 +11,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from bluejay_ws.current import INERT, enter
+from bluejay_ws.current import INERT, enter, leave
 from bluejay_ws.delivery.store import Report
 from bluejay_ws.hearing.chirp import ChirpObserver
 from bluejay_ws.log import say
@@ -109,12 +109,10 @@ class Call:
         "_looks",
         "_waiting",
         "aliases",
-        "clock",
         "ended",
         "observer",
         "recorder",
         "server",
-        "started",
     )
 
     def __init__(
@@ -125,9 +123,7 @@ class Call:
         *,
         id_names: frozenset[str] | None = None,
     ) -> None:
-        self.clock = client.clock
-        started_ns = self.clock()
-        self.started = started_ns / 1e9
+        started_ns = client.clock()
         self._client = client
         self.server = sys.intern(server)  # adapters make the same few words again for each call
         self.ended = False
@@ -150,7 +146,7 @@ class Call:
             owner=self,
             redact=client.settings.redact,
         )
-        self.observer = ChirpObserver(self.recorder.note_event)
+        self.observer = ChirpObserver(self.recorder)
         self.recorder.hear_with(self.observer)
         if simulation_result_id is not None:
             self._open_file(simulation_result_id)
@@ -160,15 +156,18 @@ class Call:
 
     # -- called by the server adapter ---------------------------------------------------------------------------
 
+    @property
+    def clock(self) -> Callable[[], int]:
+        """Monotonic nanoseconds."""
+        return self._client.clock
+
     def observed_by(self, connection: Connection) -> None:
         """Note who knows how the connection ends, and expect word of it from now on."""
         self._connection = connection
 
     def handshake_done(self) -> None:
         """Count offsets from now on; for servers that let the handler itself complete the handshake."""
-        started_ns = self._client.clock()
-        self.started = started_ns / 1e9
-        self.recorder.restart(started_ns)
+        self.recorder.restart(self._client.clock())
 
     def user_text(self, data: bytes | bytearray | memoryview | str, at_ms: float) -> None:
         """Note a text message from the caller; the first of them may bring the call's id."""
@@ -180,10 +179,9 @@ class Call:
         """Return what a handler runs in: ``with`` or ``async with``, once."""
         return CallContext(self)
 
-    def handler_started(self) -> Callable[[], None]:
-        """Make this call's recorder the current one; call the result where the handler ends, in its context."""
+    def handler_started(self) -> None:
+        """Note that one more handler serves the connection."""
         self._handlers += 1
-        return enter(self.recorder)
 
     def handler_ended(self, error: BaseException | None = None) -> None:
         """Note that a handler ended, by ``error`` if it is not None."""
@@ -193,6 +191,16 @@ class Call:
             self._left = left.while_open() if self._connection is not None and not self._closing() else left
         if self._handlers <= 0:
             self._one_side_over()
+
+    def enter(self) -> Recorder:
+        """Note that a handler begins, and make this call's recorder the current one; return the one before."""
+        self.handler_started()
+        return enter(self.recorder)
+
+    def leave(self, before: Recorder, error: BaseException | None = None) -> None:
+        """Undo an `enter` that returned ``before``: the handler ended, by ``error`` if it is not None."""
+        leave(self.recorder, before)
+        self.handler_ended(error)
 
     def agent_closing(self) -> None:
         """Note that the agent has sent its close frame: the caller has `CLOSE_WAIT` seconds to answer."""
@@ -501,25 +509,24 @@ class CallContext:
     Enter it (``with`` or ``async with``) for the call's recorder; without a call that is the inert one.
     """
 
-    __slots__ = ("_call", "_leave")
+    __slots__ = ("_before", "_call")
 
     def __init__(self, call: Call | None) -> None:
         self._call = call
-        self._leave: Callable[[], None] | None = None
+        self._before: Recorder | None = None
 
     def __enter__(self) -> Recorder:
         if self._call is None:
             return INERT
-        self._leave = self._call.handler_started()
+        self._before = self._call.enter()
         return self._call.recorder
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        leave, self._leave = self._leave, None
-        if self._call is not None and leave is not None:
-            leave()
-            self._call.handler_ended(error)
+        before, self._before = self._before, None
+        if self._call is not None and before is not None:
+            self._call.leave(before, error)
 
     async def __aenter__(self) -> Recorder:
         return self.__enter__()

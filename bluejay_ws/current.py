@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
 
 from bluejay_ws.recorder import Recorder
 from bluejay_ws.stats import Counters
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-__all__ = ["INERT", "InertRecorder", "current_recorder", "enter"]
+__all__ = ["INERT", "InertRecorder", "current_recorder", "enter", "leave"]
 
 
 class InertRecorder(Recorder):
@@ -44,23 +40,17 @@ def current_recorder() -> Recorder:
     return _current.get()
 
 
-def enter(recorder: Recorder) -> Callable[[], None]:
-    """Make ``recorder`` the current one in this context; call the result, in the same context, to undo it."""
+def enter(recorder: Recorder) -> Recorder:
+    """Make ``recorder`` the current one in this context; return the one before, for `leave`.
+
+    (No token and no object that undoes it: both take more for each idle connection.)
+    """
     before = _current.get()
     _current.set(recorder)
-    return _Leave(recorder, before)
+    return before
 
 
-class _Leave:
-    """Undo one `enter`. An object and not a closure, and no token: both take more for each idle connection."""
-
-    __slots__ = ("_before", "_recorder")
-
-    def __init__(self, recorder: Recorder, before: Recorder) -> None:
-        self._recorder = recorder
-        self._before = before
-
-    def __call__(self) -> None:
-        # Left in another context (a generator closed elsewhere)? That context ends by itself. Left twice? Once.
-        if _current.get() is self._recorder:
-            _current.set(self._before)
+def leave(recorder: Recorder, before: Recorder) -> None:
+    """Undo one `enter`, in its context. In another one, which ends by itself, and a second time nothing happens."""
+    if _current.get() is recorder:
+        _current.set(before)

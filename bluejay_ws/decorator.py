@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from bluejay_ws.call import Call
     from bluejay_ws.client import Bluejay
+    from bluejay_ws.recorder import Recorder
     from bluejay_ws.wire.ids import IdSource
 
     _Finder: TypeAlias = Callable[[tuple[Any, ...], dict[str, Any]], Call | None]
@@ -176,23 +177,22 @@ def _async_wrapper(handler: Callable[P, Awaitable[R]], find: _Finder) -> Callabl
         call = find(args, kwargs)
         if call is None:
             return await handler(*args, **kwargs)
-        leave = call.handler_started()
+        before = call.enter()
         try:
             running = handler(*args, **kwargs)
             del args, kwargs  # nothing that is not needed is kept for as long as the call lasts
             result = await running
         except BaseException as error:
-            await end(call, leave, error)
+            await end(call, before, error)
             raise
-        await end(call, leave, None)
+        await end(call, before, None)
         return result
 
     return wrapper
 
 
-async def _end(call: Call, leave: Callable[[], None], error: BaseException | None) -> None:
-    leave()
-    call.handler_ended(error)
+async def _end(call: Call, before: Recorder, error: BaseException | None) -> None:
+    call.leave(before, error)
     if error is None or isinstance(error, Exception):  # a cancelled handler has no time
         await call.linger()
 
@@ -214,7 +214,7 @@ def _finish(call: Call, result: Any) -> Any:
     """Return a handler's result; if it is awaitable its work is yet to come, and is the handler's too."""
     if not hasattr(type(result), "__await__") and not (type(result) is GeneratorType and inspect.isawaitable(result)):
         return result
-    call.handler_started()()  # counted from now on: the call does not end between here and there
+    call.handler_started()  # counted from now on: the call does not end between here and there
     return _awaited(call, result)
 
 

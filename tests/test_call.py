@@ -134,12 +134,11 @@ def test_a_busy_handler_is_not_waited_for_longer(client: Bluejay, platform: Fake
     """When its time is up the report leaves; the handler's end changes nothing."""
     call = connected(client)
     line = Line(call)
-    leave = call.handler_started()
+    before = call.enter()
     call.connection_closed({"close_code": 1000})
     line.wait()
     assert call.ended
-    leave()
-    call.handler_ended(ValueError())
+    call.leave(before, ValueError())
     client.flush()
     assert len(platform.accepted) == 1
     assert closing(platform)["outcome"] == "completed"
@@ -288,7 +287,7 @@ def test_the_report_says_how_the_handler_ended(
     call = connected(client)
     Line(call)
     for error in errors:
-        call.handler_started()()
+        call.handler_started()
         call.handler_ended(error)
     assert call.crashed == crashed
     call.connection_closed({"close_code": 1000})
@@ -301,7 +300,7 @@ def test_a_lost_connection_while_the_caller_s_is_open_is_another_one(client: Blu
     """The agent's own connection to its speech provider broke: that is a failure of the agent's."""
     call = connected(client)
     Line(call)
-    call.handler_started()()
+    call.handler_started()
     call.handler_ended(type("ConnectionClosedError", (Exception,), {})())
     call.connection_closed({"close_code": 1011, "closed_by": "agent"})
     assert (closing(platform)["outcome"], closing(platform)["error"]) == ("agent_error", "ConnectionClosedError")
@@ -316,9 +315,9 @@ def test_offsets_may_begin_with_a_later_handshake(platform: FakePlatform) -> Non
     with Bluejay._with("test-key", base_url=platform.url, spool=False, seam=Seam(clock=clock)) as client:
         call = connected(client)
         clock.sleep(400)
-        before = call.started
+        before = call.recorder.started_ms
         call.handshake_done()
-        assert call.started - before == pytest.approx(0.4)
+        assert call.recorder.started_ms - before == pytest.approx(400)
         clock.sleep(30)
         call.recorder.add_event("e")
     assert report_of(platform).events[0]["start_offset_ms"] == 30
@@ -340,7 +339,7 @@ def test_a_handler_that_crashed_before_the_handshake_is_reported(client: Bluejay
     """The caller saw a failed dial: the report says why."""
     call = connected(client)
     Line(call)
-    call.handler_started()()
+    call.handler_started()
     call.handler_ended(ValueError())
     call.refused(crashed=True)
     marker = closing(platform)

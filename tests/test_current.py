@@ -6,7 +6,7 @@ import threading
 from contextvars import copy_context
 from typing import TYPE_CHECKING
 
-from bluejay_ws.current import INERT, InertRecorder, current_recorder, enter
+from bluejay_ws.current import INERT, InertRecorder, current_recorder, enter, leave
 from bluejay_ws.recorder import Recorder
 from tests.support import Call
 
@@ -37,30 +37,30 @@ def test_the_inert_recorder_keeps_and_counts_nothing() -> None:
 def test_calls_nest_and_each_is_left_for_the_one_before() -> None:
     """A call inside a call ends with the outer one being current again."""
     outer, inner = Call().recorder, Call().recorder
-    leave_outer = enter(outer)
-    leave_inner = enter(inner)
+    before = enter(outer)
+    assert enter(inner) is outer
     assert current_recorder() is inner
-    leave_inner()
+    leave(inner, outer)
     assert current_recorder() is outer
-    leave_outer()
+    leave(outer, before)
     assert current_recorder() is INERT
 
 
 def test_leaving_twice_is_leaving_once() -> None:
     """The second time nothing happens, whatever has become current since."""
-    leave = enter(Call().recorder)
-    leave()
-    other = Call().recorder
-    leave_other = enter(other)
-    leave()
+    one, other = Call().recorder, Call().recorder
+    before = enter(one)
+    leave(one, before)
+    enter(other)
+    leave(one, before)
     assert current_recorder() is other
-    leave_other()
+    leave(other, before)
 
 
 def test_leaving_in_a_context_that_never_entered_does_nothing() -> None:
     """A generator that is closed elsewhere leaves where it never was."""
-    leave = copy_context().run(enter, Call().recorder)
-    leave()
+    recorder = Call().recorder
+    leave(recorder, copy_context().run(enter, recorder))
     assert current_recorder() is INERT
 
 
@@ -68,12 +68,12 @@ def test_a_plain_thread_sees_no_call_but_one_in_a_copied_context_does() -> None:
     """What the documentation says of threads."""
     call = Call()
     seen: list[Recorder] = []
-    leave = enter(call.recorder)
+    before = enter(call.recorder)
     for target in (lambda: seen.append(current_recorder()), _in_copy(seen)):
         thread = threading.Thread(target=target)
         thread.start()
         thread.join()
-    leave()
+    leave(call.recorder, before)
     assert seen == [INERT, call.recorder]
 
 

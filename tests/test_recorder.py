@@ -13,7 +13,7 @@ import anyio
 import pytest
 
 from bluejay_ws import recorder as recorder_module
-from bluejay_ws.current import INERT, current_recorder, enter
+from bluejay_ws.current import INERT, current_recorder, enter, leave
 from bluejay_ws.recorder import Recorder
 from bluejay_ws.stats import Counters
 from bluejay_ws.wire import items
@@ -762,9 +762,9 @@ async def _everywhere(found: dict[str, Recorder]) -> None:
 def test_the_recorder_follows_the_context(call: Call) -> None:
     """Tasks, task groups and to_thread see the recorder; a bare executor gets the inert one, never a guess."""
     found: dict[str, Recorder] = {}
-    leave = enter(call.recorder)
+    before = enter(call.recorder)
     asyncio.run(_everywhere(found))
-    leave()
+    leave(call.recorder, before)
     assert found.pop("bare executor") is INERT
     assert set(found.values()) == {call.recorder}
     assert len(found) == 6
@@ -773,8 +773,8 @@ def test_the_recorder_follows_the_context(call: Call) -> None:
 
 def test_leaving_in_another_context_is_harmless(call: Call) -> None:
     """A generator closed elsewhere leaves in a context that never entered: nothing happens."""
-    leave = copy_context().run(enter, call.recorder)
-    leave()
+    before = copy_context().run(enter, call.recorder)
+    leave(call.recorder, before)
     assert current_recorder() is INERT
 
 

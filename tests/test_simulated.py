@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bluejay_ws import record_tool, simulated_tools
-from bluejay_ws.current import enter
+from bluejay_ws.current import enter, leave
 from tests.support import Call
 
 if TYPE_CHECKING:
@@ -31,9 +31,9 @@ def transparent(function: Callable[..., Any]) -> Callable[..., Any]:
 def call() -> Iterator[Call]:
     """Give a call that is the current one."""
     call = Call()
-    leave = enter(call.recorder)
+    before = enter(call.recorder)
     yield call
-    leave()
+    leave(call.recorder, before)
 
 
 @record_tool

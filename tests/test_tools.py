@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import pytest
 
 from bluejay_ws import tools
-from bluejay_ws.current import enter
+from bluejay_ws.current import enter, leave
 from bluejay_ws.recorder import DECORATED_TOOLS
 from bluejay_ws.tools import YIELDED_LIMIT, record_tool
 from tests.support import Call
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 def call() -> Iterator[Call]:
     """Give a call that is the current one."""
     call = Call()
-    leave = enter(call.recorder)
+    before = enter(call.recorder)
     yield call
-    leave()
+    leave(call.recorder, before)
 
 
 def tools_of(call: Call) -> list[ToolCall]:

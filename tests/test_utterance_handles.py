@@ -112,7 +112,7 @@ def test_what_recorded_nothing_returns_a_handle_that_takes_everything() -> None:
 def test_what_an_agent_said_without_any_sound_was_not_heard(sent_ms: int, kept: list[str]) -> None:
     """An agent whose speech synthesis is silent says nothing; a little silence in the place of audio is a test's."""
     call = Call()
-    ear = ChirpObserver(call.recorder.note_event)
+    ear = ChirpObserver(call.recorder)
     call.recorder.hear_with(ear)
     call.recorder.agent_said("Hello")
     for at in range(0, sent_ms, 20):

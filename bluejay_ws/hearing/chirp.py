@@ -9,7 +9,7 @@ nothing: they come up to 200 ms late or early, and fire on the agent's own echo.
 from __future__ import annotations
 
 from math import hypot
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from pydantic_core import from_json
 
@@ -21,7 +21,7 @@ from bluejay_ws.hearing.utterances import AgentTexts, CallerTexts, Stretch
 from bluejay_ws.hearing.voices import HASTE, NEVER, PAUSE_MS, PIECE, PIECE_MS, Voice
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from bluejay_ws.hearing.arrivals import Sounds
     from bluejay_ws.hearing.level import Frame
@@ -54,24 +54,36 @@ FRESH_MS = 250.0
 Text: TypeAlias = "bytes | bytearray | memoryview | str"
 
 
+class Events(Protocol):
+    """Who takes what an observer adds."""
+
+    def note_event(
+        self,
+        title: str,
+        *,
+        description: str | None = None,
+        start_offset_ms: int | None = None,
+        end_offset_ms: int | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Take an event; at most 1,000 times in a call."""
+
+
 class ChirpObserver:
     """Observe one call. All times are float milliseconds since the handshake.
 
     The audio methods are cheap enough for every frame; one observer that has heard nothing takes some hundred bytes.
 
     Args:
-        add_event: called with ``title`` and the keyword arguments ``start_offset_ms``, ``end_offset_ms``, ``metadata``
-            and perhaps ``description``, at most 1,000 times; `Recorder.add_event` fits.
+        events: takes events; the call's recorder.
     """
 
     __slots__ = (
-        "_add_event", "_carrier", "_heard",
+        "_events", "_heard",
     )  # fmt: skip
 
-    _carrier: carriers.Carrier  # of a `CarrierObserver`
-
-    def __init__(self, add_event: Callable[..., None]) -> None:
-        self._add_event = add_event
+    def __init__(self, events: Events) -> None:
+        self._events = events  # not its bound `note_event`: that would be an object more for each idle connection
         self._heard: _Hearing | None = None
 
     # -- audio --------------------------------------------------------------------------------------------------------
@@ -152,7 +164,7 @@ class ChirpObserver:
         elif heard.texts <= FIRST_TEXTS:
             carrier = carriers.recognise(message, self)
             if carrier is not None:
-                self._carrier = carrier
+                heard.carrier = carrier
                 self.__class__ = CarrierObserver  # pyright: ignore[reportAttributeAccessIssue]
 
     def agent_text(self, data: Text, at_ms: float) -> None:
@@ -267,7 +279,7 @@ class ChirpObserver:
 
     def summary(self) -> dict[str, object]:
         """Return counts of the call, for the event that closes it. After `close` they stand still."""
-        heard = self._heard or _Hearing(self._add_event)
+        heard = self._heard or _Hearing(self._events.note_event)
         return dict(heard.closed) if heard.closed is not None else self._summary(heard)
 
     def _summary(self, heard: _Hearing) -> dict[str, object]:
@@ -285,7 +297,7 @@ class ChirpObserver:
         return self._heard is not None and bool(self._heard.user.frames or self._heard.agent.frames)
 
     def _open(self) -> _Hearing:
-        self._heard = _Hearing(self._add_event)
+        self._heard = _Hearing(self._events.note_event)
         return self._heard
 
     def _enter(self, at_ms: float) -> tuple[_Hearing, float]:
@@ -304,6 +316,10 @@ class CarrierObserver(ChirpObserver):
     """
 
     __slots__ = ()
+
+    @property
+    def _carrier(self) -> carriers.Carrier:
+        return (self._heard or self._open()).carrier
 
     def user_audio(self, frame: Frame, at_ms: float) -> None:
         """Note a binary frame from the carrier."""
@@ -347,9 +363,11 @@ class _Hearing:
     """All that a call needs once anything was heard in it."""
 
     __slots__ = (
-        "agent", "agent_texts", "arrivals", "closed", "confirmed", "errors", "invalid", "marks", "marks_early",
-        "marks_echoed", "marks_sent", "oversized", "texts", "turns", "unreadable", "user", "user_texts",
+        "agent", "agent_texts", "arrivals", "carrier", "closed", "confirmed", "errors", "invalid", "marks",
+        "marks_early", "marks_echoed", "marks_sent", "oversized", "texts", "turns", "unreadable", "user", "user_texts",
     )  # fmt: skip
+
+    carrier: carriers.Carrier  # of a `CarrierObserver`
 
     def __init__(self, add_event: Callable[..., None]) -> None:
         self.user = Voice(user=True)

@@ -147,7 +147,7 @@ class TransportCalls:
         self._parameters = parameters
         self._tap: PipecatTap | None = None
         self._call: Call | None = None
-        self._leave: Callable[[], None] | None = None
+        self._before: Recorder = INERT  # what was current when the call began
         self._websocket: Any = None
         self._joined = False  # the call is somebody else's, who also ends it
         self._guarded(self._begin)
@@ -214,7 +214,7 @@ class TransportCalls:
         if call is None or not call.recorder.active:
             return
         self._call = call
-        self._leave = call.handler_started()
+        self._before = call.enter()
         self._follow(call.recorder)
 
     def _ids(self) -> list[str]:
@@ -242,9 +242,8 @@ class TransportCalls:
                 tap.close()
         finally:
             self.recorder = INERT
-            if call is not None and self._leave is not None:
-                self._leave()
-                call.handler_ended()
+            if call is not None:
+                call.leave(self._before)
 
     # -- errors of ours ----------------------------------------------------------------------------------------
 

@@ -104,7 +104,7 @@ class Watched:
         self.call = call
         self.clock = call.clock
         self.observer = call.observer
-        self.zero_ms = call.started * 1e3  # on the clock; here, as each frame needs it
+        self.zero_ms = call.recorder.started_ms  # here, as each frame needs it
 
     def attach(self, how: Callable[[], None]) -> None:
         """Observe the connection by ``how``; where that fails the call is recorded without its frames."""
@@ -124,7 +124,7 @@ class Watched:
     def handshake_done(self) -> None:
         """See `Call.handshake_done`."""
         self.call.handshake_done()
-        self.zero_ms = self.call.started * 1e3
+        self.zero_ms = self.call.recorder.started_ms
 
     def now_ms(self) -> float:
         """Return the milliseconds since the handshake."""

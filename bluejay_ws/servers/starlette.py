@@ -75,7 +75,7 @@ class ObjectConnection(AsgiConnection):
         if task is not None:
             task.add_done_callback(self._task_ended)
             if self._outlasts:
-                self.call.handler_started()()  # the connection's task counts as one more
+                self.call.handler_started()  # the connection's task counts as one more
 
     def let_go(self) -> None:
         """Put the object's own functions back."""

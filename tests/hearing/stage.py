@@ -56,11 +56,12 @@ class Stage:
     def __init__(self, seed: int = 1) -> None:
         self.dice = random.Random(seed)
         self.events: list[dict[str, Any]] = []
-        self.observer = ChirpObserver(self._note)
+        self.observer = ChirpObserver(self)
         self._plan: list[tuple[float, int, Callable[[float], object]]] = []
         self.stretches: dict[str, Stretch] = {}
 
-    def _note(self, title: str, **facts: Any) -> None:
+    def note_event(self, title: str, **facts: Any) -> None:
+        """Keep an event that the observer adds."""
         self.events.append({"title": title, **facts})
 
     def at(self, ms: float, action: Callable[[float], object]) -> None:

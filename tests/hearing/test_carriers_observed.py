@@ -11,6 +11,7 @@ import pytest
 from bluejay_ws.hearing.carriers import TEXT_LIMIT
 from bluejay_ws.hearing.chirp import ChirpObserver
 from bluejay_ws.testing.audio import mulaw, voice
+from tests.hearing.stage import Stage
 
 START = {"event": "start", "streamSid": "MZ1", "start": {"streamSid": "MZ1", "customParameters": {}}}
 MEDIA = json.dumps({"event": "media", "media": {"payload": base64.b64encode(mulaw(voice(10))).decode()}})
@@ -19,7 +20,7 @@ VONAGE = {"event": "websocket:connected", "content-type": "audio/l16;rate=8000"}
 
 def observer(*first: Any) -> ChirpObserver:
     """Return an observer that has had these messages from the caller."""
-    observed = ChirpObserver(lambda *_, **__: None)
+    observed = Stage().observer
     for message in first:
         observed.user_text(message if isinstance(message, str) else json.dumps(message), 0.0)
     return observed

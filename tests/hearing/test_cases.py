@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bluejay_ws.hearing.chirp import ERROR_FROM_AGENT, ERROR_FROM_PLATFORM, ChirpObserver
+from bluejay_ws.hearing.chirp import ERROR_FROM_AGENT, ERROR_FROM_PLATFORM
 from bluejay_ws.hearing.turns import (
     AGENT_INTERRUPTED,
     BACKCHANNEL,
@@ -431,7 +431,7 @@ def test_after_the_end_nothing_changes() -> None:
 
 def test_frames_that_an_adapter_hears_already_are_not_heard_twice() -> None:
     """A user hands frames over although the server's adapter sees them."""
-    observer = ChirpObserver(lambda *_, **__: None)
+    observer = Stage().observer
     observer.received(bytes(640), 0.0)
     observer.received(bytes(640), 20.0)
     observer.sent(bytes(640), 0.0)
@@ -445,7 +445,7 @@ def test_frames_that_an_adapter_hears_already_are_not_heard_twice() -> None:
 
 def test_a_frame_that_is_none_is_counted() -> None:
     """Empty, or half a sample."""
-    observer = ChirpObserver(lambda *_, **__: None)
+    observer = Stage().observer
     for frame in (b"", b"x", bytes(641)):
         observer.user_audio(frame, 0.0)
         observer.agent_audio(frame, 0.0)

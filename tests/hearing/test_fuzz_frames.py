@@ -9,8 +9,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bluejay_ws.hearing.chirp import LATEST_MS, ChirpObserver
+from bluejay_ws.hearing.chirp import LATEST_MS
 from bluejay_ws.hearing.utterances import Utterance, place
+from tests.hearing.stage import Stage
 from tests.wire.journals import JSON
 
 TYPES = st.sampled_from(["speech.started", "speech.completed", "mark", "clear", "session.error", "session.end", "x"])
@@ -55,8 +56,8 @@ def moment(at: float) -> int:
 @given(st.lists(st.tuples(TIMES, STEPS), max_size=40), TIMES)
 def test_any_frames_at_any_times_are_survived(plan: list[tuple[float, tuple[str, Any]]], end: float) -> None:
     """Any messages, sizes and clocks, also after the end: events and spans lie in order, and it is all plain JSON."""
-    events: list[tuple[str, dict[str, Any]]] = []
-    observer = ChirpObserver(lambda title, **facts: events.append((title, facts)))
+    stage = Stage()
+    events, observer = stage.events, stage.observer
     stretches = []
     for at, (name, value) in [*plan, (end, ("close", None))]:
         if name.endswith("_utterance"):
@@ -74,7 +75,8 @@ def test_any_frames_at_any_times_are_survived(plan: list[tuple[float, tuple[str,
             assert 0 <= placed.start_ms <= placed.end_ms
             assert 0.0 <= placed.share <= 1.0
     assert len(events) <= MOST_EVENTS
-    for title, facts in events:
+    for facts in events:
+        title = facts.pop("title")
         assert title
         start, stop = facts["start_offset_ms"], facts["end_offset_ms"]
         assert 0 <= start <= (start if stop is None else stop)
@@ -88,12 +90,12 @@ def test_any_frames_at_any_times_are_survived(plan: list[tuple[float, tuple[str,
 @given(st.lists(TEXTS, max_size=20))
 def test_no_text_of_the_caller_is_kept_but_that_of_errors(texts: list[Any]) -> None:
     """What a message says comes into the report only where it is an error of the platform or of the agent."""
-    events: list[tuple[str, dict[str, Any]]] = []
-    observer = ChirpObserver(lambda title, **facts: events.append((title, facts)))
+    stage = Stage()
+    events, observer = stage.events, stage.observer
     for number, text in enumerate(texts):
         observer.user_text(text, float(number))
         observer.agent_text(text, float(number))
     observer.close(1e3)
-    told = [facts for title, facts in events if not title.startswith("Session error")]
+    told = [facts for facts in events if not facts["title"].startswith("Session error")]
     assert all(not isinstance(value, str) for facts in told for value in facts["metadata"].values())
     assert all(not isinstance(value, str) for value in observer.summary().values())

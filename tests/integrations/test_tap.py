@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
@@ -11,7 +13,6 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from bluejay_ws.hearing.chirp import ChirpObserver
 from bluejay_ws.integrations.assemblyai import AssemblyAITap
 from bluejay_ws.integrations.cartesia_line import CartesiaLineTap
 from bluejay_ws.integrations.conversation_relay import ConversationRelayTap
@@ -24,6 +25,7 @@ from bluejay_ws.integrations.nova_sonic import NovaSonicTap
 from bluejay_ws.integrations.openai_realtime import OpenAIRealtimeTap
 from bluejay_ws.integrations.tap import KEPT, MOMENTS, InputClock, Tap, audio_bytes, spoken_part
 from bluejay_ws.integrations.ultravox import UltravoxTap
+from tests.hearing.stage import Stage
 from tests.integrations.streams import Stream, audio, pcm
 from tests.support import Call
 
@@ -250,6 +252,36 @@ def test_usage_of_a_connection_that_was_opened_again_is_added() -> None:
     assert stream.metadata()["gemini_usage"] == {"totalTokenCount": 9}
 
 
+def test_a_tool_of_a_connection_that_was_lost_is_answered_on_the_next() -> None:
+    """Also where the client puts the conversation there once more; another provider's ids are its own."""
+    called = {"type": "response.function_call_arguments.done", "call_id": "1", "name": "book", "arguments": "{}"}
+    again = {"type": "function_call", "call_id": "1", "name": "book", "arguments": "{}", "status": "completed"}
+    items = (again, {"type": "function_call_output", "call_id": "1", "output": "done"})
+    asked = {"toolCall": {"functionCalls": [{"id": "1", "name": "book", "args": {}}]}}
+    answer = {"id": "1", "name": "book", "response": {"output": "done"}}
+    streams: list[tuple[type[Tap], Any, list[Any]]] = [
+        (OpenAIRealtimeTap, called, [{"type": "conversation.item.create", "item": item} for item in items]),
+        (GeminiLiveTap, asked, [{"toolResponse": {"functionResponses": [answer]}}]),
+    ]
+    for kind, question, answers in streams:
+        stream = Stream(kind).received(question)
+        stream.tap.close()
+        for tap in (DeepgramTap(stream.call.recorder), kind(stream.call.recorder)):
+            for message in answers:
+                tap.sent(message)
+        assert stream.tools() == [("book", {}, "done")]
+
+
+def test_taps_go_with_their_call() -> None:
+    """A worker takes calls for weeks: nothing of the module may hold what is over."""
+    stream = Stream(GeminiLiveTap)
+    stream.received({"usageMetadata": {"totalTokenCount": 9}}).metadata()
+    recorder = weakref.ref(stream.call.recorder)
+    del stream
+    gc.collect()
+    assert recorder() is None
+
+
 def test_audio_has_a_length_in_every_form() -> None:
     """Base64 with and without padding, and bytes."""
     lengths = [audio_bytes(one) for one in ("AAAA", "AAA=", "AA==", "", b"ab", bytearray(2), None)]
@@ -277,7 +309,7 @@ def test_what_was_heard_of_a_text_ends_with_a_word(heard_ms: float, expected: st
 
 def observed_call() -> Call:
     """Return a call whose own audio frames are observed."""
-    observer: Any = ChirpObserver(lambda title, **facts: None)
+    observer: Any = Stage().observer
     return Call(heard=observer)
 
 

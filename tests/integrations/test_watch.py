@@ -20,7 +20,7 @@ from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket  # noqa: TC002 - Starlette reads it
 from websockets.exceptions import ConnectionClosedOK
 
-from bluejay_ws.current import enter
+from bluejay_ws.current import enter, leave
 from bluejay_ws.integrations.conversation_relay import ConversationRelayTap
 from bluejay_ws.integrations.deepgram import DeepgramTap
 from bluejay_ws.integrations.elevenlabs import ElevenLabsTap
@@ -61,11 +61,11 @@ async def provider(script: list[Any]) -> AsyncIterator[str]:
 @contextlib.contextmanager
 def current(call: Call) -> Iterator[Call]:
     """Make a call the current one."""
-    leave = enter(call.recorder)
+    before = enter(call.recorder)
     try:
         yield call
     finally:
-        leave()
+        leave(call.recorder, before)
 
 
 def told(call: Call) -> tuple[list[str], list[tuple[str, Any]]]:

@@ -403,7 +403,7 @@ async def test_a_request_outside_a_task_is_recorded_without_frames(platform: Fak
 
     call = await asyncio.to_thread(adapter.open_call, Request(), lambda: client)
     assert call is not None
-    call.handler_started()()
+    call.handler_started()
     call.handler_ended()
     assert (await closing(platform))["closed_by"] == "unknown"
     assert client.stats()["internal_error.attach"] == 1

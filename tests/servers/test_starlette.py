@@ -348,9 +348,7 @@ def test_an_endpoint_whose_websocket_cannot_be_observed_is_recorded_without_fram
 
     call = adapter.open_call(Sealed(), lambda: client, part=part)
     assert call is not None
-    leave = call.handler_started()
-    leave()
-    call.handler_ended()
+    call.leave(call.enter())
     assert closing(platform)["closed_by"] == "unknown"
     assert client.stats()["internal_error.attach"] == 1
 
