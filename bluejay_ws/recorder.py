@@ -60,6 +60,7 @@ _WORDS_LIMIT = ITEM_LIMIT - 1024  # an utterance with its times and speaker is o
 _EMPTIES = frozenset({type(None), str, bytes, int, bool, float, list, tuple, dict})  # no code of their own is asked
 _FULL = CALL_LIMIT + CALL_LIMIT // 4  # what names and times may take when nothing else fits
 _TOOL_CALL = b'["tool_calls",'
+_INTERRUPTED = b',"output":{"status":"interrupted"}}'
 # One count for all calls: `next` is atomic, so blocks opened by two threads at once never share a number.
 _numbers = itertools.count(1)
 
@@ -640,9 +641,8 @@ class Recorder:
         self._to_finish().blocks[block.number] = block
         if isinstance(block, ToolCallBlock):
             self._tools_come_from(_REPORT)
-            block.opened = self._begun(block)
-            encoded = items.with_output(block.opened, {"status": "interrupted"}, [])
-            self._append(journal.opened(block.number, "tool_calls", encoded))
+            block.opened = opened = self._begun(block)
+            self._append(journal.opened(block.number, "tool_calls", opened[:-1] + _INTERRUPTED))
         elif isinstance(block, EventBlock):
             self._append(journal.opened(block.number, "events", self._event_block(block, None)))
 
@@ -656,33 +656,35 @@ class Recorder:
     def _begun(self, block: ToolCallBlock) -> bytes:
         """Return a tool call whose output is not known yet, with room for it."""
         notes: list[str] = []
-        parameters, description = self._redacted_input(block.parameters, block.description)
+        parameters, description = block.parameters, block.description
+        if self._redact is not None:
+            parameters, description = self._redacted_input(parameters, description)
         limit = self._allowance() - items.OUTPUT_ROOM
         encoded = tool_call(block.start_offset_ms, block.name, parameters, items.OMITTED, description, notes, limit)
         self._count(notes)
         return encoded
 
     def _end_tool_call(self, block: ToolCallBlock, output: object) -> None:
-        opened = self._begun(block) if block.opened is None else block.opened
+        encoded = self._begun(block) if block.opened is None else block.opened
         if output is not items.OMITTED:
             notes: list[str] = []
-            opened = items.with_output(opened, self._redacted("output", output), notes, limit=self._allowance())
+            encoded = items.with_output(encoded, self._redacted("output", output), notes, limit=self._allowance())
             self._count(notes)
-        self._append(journal.done(block.number, "tool_calls", opened))
+        self._append(journal.done(block.number, "tool_calls", encoded))
 
     def _event_block(self, block: EventBlock, end: int | None) -> bytes:
         start = self._at(block.start_offset_ms)
         return self._event(start, end, block.title, block.description, block.tags, block.metadata)
 
     def _end_block(self, block: Block, error: BaseException | None) -> None:
-        now = self.offset_ms()
         if isinstance(block, ToolCallBlock):
             self._end_tool_call(block, block.result(error))
         elif isinstance(block, EventBlock):
-            self._append(journal.done(block.number, "events", self._event_block(block, now)))
+            self._append(journal.done(block.number, "events", self._event_block(block, self.offset_ms())))
         elif isinstance(block, UtteranceBlock):  # pragma: no branch - there are three kinds
             self._items -= 1  # it is counted again, as what it has become
-            self._utterance(block.speaker, block.text, block.start_offset_ms, now, None, filler=block.filler)
+            end = self.offset_ms()
+            self._utterance(block.speaker, block.text, block.start_offset_ms, end, None, filler=block.filler)
 
     def _interrupt(self, block: Block) -> None:
         """Close a block that outlived its call; a tool call's own opening line already says `interrupted`."""

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 __all__ = ["simulated_tools", "stand_in"]
 
-# Every mapping in use, the newest last. It is replaced and never changed, so that calls read it without a lock.
-_in_use: tuple[Mapping[str, Callable[..., Any]], ...] = ()
+# Every mapping in use by its identity, the newest last. Each change is one step, which no other thread can divide.
+_in_use: dict[int, Mapping[str, Callable[..., Any]]] = {}
 
 
 @contextlib.contextmanager
@@ -39,18 +39,17 @@ def simulated_tools(tools: Mapping[str, Callable[..., Any]]) -> Iterator[None]:
         TypeError: ``tools`` is no mapping, or a stand-in cannot be called.
         ValueError: no tool under `record_tool` has this name yet. Otherwise a slip of the pen would run the real tool.
     """
-    global _in_use  # noqa: PLW0603 - one value, replaced as a whole
     mine = _checked(tools)
-    _in_use = (*_in_use, mine)
+    _in_use[id(mine)] = mine
     try:
         yield
     finally:
-        _in_use = tuple(one for one in _in_use if one is not mine)
+        del _in_use[id(mine)]
 
 
 def stand_in(name: str) -> Callable[..., Any] | None:
     """Return what runs instead of a tool in a simulated call; None: the tool itself."""
-    return next((tools[name] for tools in reversed(_in_use) if name in tools), None)
+    return next((tools[name] for tools in reversed(list(_in_use.values())) if name in tools), None)
 
 
 def _checked(tools: object) -> dict[str, Callable[..., Any]]:

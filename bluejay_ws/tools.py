@@ -240,26 +240,37 @@ def _plain(tool: _Tool, function: Callable[..., Any]) -> Callable[..., Any]:
         if not current_recorder().active:
             return function(*args, **kwargs)
         other = stand_in(tool.name)
-        with contextlib.ExitStack() as ending:
-            block = ending.enter_context(tool.begin(args, kwargs, mocked=other is not None))
+        block = tool.begin(args, kwargs, mocked=other is not None).__enter__()
+        try:
             if other is None:
                 result = function(*args, **kwargs)
             else:
                 result = tool.instead(other, args, kwargs)
                 if inspect.iscoroutinefunction(inspect.unwrap(function)) and not inspect.isawaitable(result):
                     result = _ready(result)
-            # An async tool, or a generator, under another decorator: its work is yet to come. A result is not asked
-            # what it is.
-            if type(result) is CoroutineType:
-                return _awaited(result, block, ending.pop_all())
-            if type(result) is GeneratorType:
-                return _recorded(result, block, _Yielded(current_recorder()), ending.pop_all())
-            if type(result) is AsyncGeneratorType:
-                return _recorded_async(result, block, _Yielded(current_recorder()), ending.pop_all())
-            block.output = result
-            return result
+        except BaseException as error:
+            block.__exit__(type(error), error, error.__traceback__)
+            raise
+        # An async tool, or a generator, under another decorator: its work is yet to come. A result is not asked
+        # what it is.
+        if type(result) is CoroutineType:
+            return _awaited(result, block, _end_of(block))
+        if type(result) is GeneratorType:
+            return _recorded(result, block, _Yielded(current_recorder()), _end_of(block))
+        if type(result) is AsyncGeneratorType:
+            return _recorded_async(result, block, _Yielded(current_recorder()), _end_of(block))
+        block.output = result
+        block.__exit__(None, None, None)
+        return result
 
     return call
+
+
+def _end_of(block: ToolCallBlock) -> contextlib.ExitStack:
+    """Return what leaves a block that has been entered."""
+    ending = contextlib.ExitStack()
+    ending.push(block)
+    return ending
 
 
 async def _ready(result: R) -> R:

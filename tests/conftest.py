@@ -58,7 +58,6 @@ def pytest_collectstart() -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish() -> None:
     """Take what collecting has made out of the garbage collector's sight: each full collection took half a second."""
-    gc.collect()
     gc.freeze()
     gc.enable()
 

@@ -196,10 +196,10 @@ def listening_ports(session: int | None) -> set[int]:
     """Return the TCP ports on which the processes of a session listen; None: all processes of this machine."""
     if not PROC.joinpath("net", "tcp").exists():
         return _ports_by_lsof(session)
-    ports = _listening_sockets()
     if session is None:
-        return set(ports.values())
-    return {ports[inode] for pid in _session(session) for inode in _sockets_of(pid) if inode in ports}
+        return set(_listening_sockets().values())
+    own = {inode for pid in _session(session) for inode in _sockets_of(pid)}
+    return {port for inode, port in _listening_sockets().items() if inode in own} if own else set()
 
 
 def pid_listening_on(port: int) -> int | None:
@@ -233,7 +233,8 @@ def _listening_sockets() -> dict[str, int]:
     found: dict[str, int] = {}
     for name in ("tcp", "tcp6"):
         with contextlib.suppress(OSError):
-            rows = [line.split() for line in PROC.joinpath("net", name).read_text().splitlines()[1:]]
+            lines = PROC.joinpath("net", name).read_text().splitlines()[1:]  # of a busy machine, tens of thousands
+            rows = [line.split() for line in lines if f" {LISTENS} " in line]
             found.update({row[9]: int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == LISTENS})
     return found
 

@@ -177,7 +177,8 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
         terminal.say(json.dumps(schema, indent=2))
         terminal.document(schema)
         return HOLDS
-    runs = _runs(args)
+    with terminal.waiting("preparing what the callers say"):
+        runs = _runs(args)
     before = _baseline(args.baseline)
     check_writable(args.save, args.junit)
     with writing():

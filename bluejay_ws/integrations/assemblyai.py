@@ -26,7 +26,6 @@ class AssemblyAITap(Tap):
         self._begun = 0
         self._reply_now: Any = None
         self._server_side: set[str] = set()
-        self._tool_replies: dict[Any, Any] = {}
 
     # -- settings ----------------------------------------------------------------------------------------------
 
@@ -35,14 +34,14 @@ class AssemblyAITap(Tap):
         self._model_is(config.get("model"))
         for tool in config.get("tools") or ():
             facts = tool.get("function") or tool
-            self._describe(facts.get("name"), facts.get("description"))
+            self.tools.describe(facts.get("name"), facts.get("description"))
             if tool.get("http") is not None:
                 self._server_side.add(facts.get("name"))
 
     # -- the caller --------------------------------------------------------------------------------------------
 
-    def _appended(self, event: dict[str, Any]) -> None:
-        self._user_audio(event.get("audio"))
+    def _callers_audio(self, message: dict[str, Any]) -> Any:
+        return message.get("audio")
 
     def _user_began(self, _: dict[str, Any]) -> None:
         if self._open is None or self._open.stopped:
@@ -118,24 +117,24 @@ class AssemblyAITap(Tap):
         key = event.get("reply_id")
         self._interrupted(key)
         self._cut(self._reply(key))
-        for tool in self._open_tools():
-            if self._tool_replies.get(tool) == key:
-                self._tool_cancelled(tool)
+        for tool in self.tools.open():
+            if tool.response == key:
+                self.tools.cancelled(tool.key)
 
     # -- tools -------------------------------------------------------------------------------------------------
 
     def _called(self, event: dict[str, Any]) -> None:
         key = event.get("call_id")
-        self._tool_replies[key] = event.get("reply_id") or self._reply_now
-        self._tool(key, event.get("name"), event.get("arguments") or {})
+        self.tools.of(key).response = event.get("reply_id") or self._reply_now
+        self.tools.begin(key, event.get("name"), event.get("arguments") or {})
         if event.get("name") in self._server_side:
-            self._tool_ended(key)  # the provider runs it, and does not tell what it answered
+            self.tools.ended(key)  # the provider runs it, and does not tell what it answered
 
     def _answered(self, event: dict[str, Any]) -> None:
         if event.get("is_error"):
-            self._tool_failed(event.get("call_id"), event.get("result"))
+            self.tools.failed(event.get("call_id"), event.get("result"))
         else:
-            self._tool_output(event.get("call_id"), event.get("result"))
+            self.tools.answered(event.get("call_id"), event.get("result"))
 
     # -- the rest ----------------------------------------------------------------------------------------------
 
@@ -166,6 +165,5 @@ class AssemblyAITap(Tap):
     }
     outgoing: ClassVar[Mapping[str, Callable[[Any, Any], None]]] = {
         "session.update": _configured,
-        "input.audio": _appended,
         "tool.result": _answered,
     }

@@ -122,11 +122,11 @@ class CartesiaLineTap(Tap):
 
     def _called(self, message: dict[str, Any]) -> None:
         key, name, result = message.get("id"), message.get("name"), message.get("result")
-        waits = key is None and name in map(self._tool_names.get, self._open_tools())
+        waits = key is None and any(one.name == name for one in self.tools.open())
         if result is None or not waits:
-            self._tool(key, name, message.get("arguments") or {})
+            self.tools.begin(key, name, message.get("arguments") or {})
         if result is not None:
-            self._tool_output(key, result, name)
+            self.tools.answered(key, result, name)
 
     # -- the caller's side -------------------------------------------------------------------------------------
 

@@ -28,6 +28,7 @@ class DeepgramTap(Tap):
 
     provider = "deepgram"
     input_rate = 48.0
+    listens = True
 
     def __init__(self, recorder: Recorder, **options: Any) -> None:
         super().__init__(recorder, **options)
@@ -51,12 +52,9 @@ class DeepgramTap(Tap):
         think = (think[0] if think else {}) if isinstance(think, list) else think
         self._model_is((think.get("provider") or {}).get("model"))
         for function in think.get("functions") or ():
-            self._describe(function.get("name"), function.get("description"))
+            self.tools.describe(function.get("name"), function.get("description"))
 
     # -- the caller --------------------------------------------------------------------------------------------
-
-    def _audio_sent(self, audio: bytes) -> None:
-        self._listen(audio)
 
     def _user_began(self, _: dict[str, Any]) -> None:
         if self._user is None or self._answered_since:
@@ -215,21 +213,21 @@ class DeepgramTap(Tap):
     def _requested(self, message: dict[str, Any]) -> None:
         self._stale = False
         for function in message.get("functions") or ():
-            self._tool(function.get("id"), function.get("name"), function.get("arguments"))
+            self.tools.begin(function.get("id"), function.get("name"), function.get("arguments"))
 
     def _answered(self, message: dict[str, Any]) -> None:
-        self._tool_output(message.get("id"), message.get("content"), message.get("name"))
+        self.tools.answered(message.get("id"), message.get("content"), message.get("name"))
 
     def _abandoned(self, message: dict[str, Any]) -> None:
         for function in message.get("functions") or ():
-            self._tool_cancelled(function.get("id"))
+            self.tools.cancelled(function.get("id"))
 
     def _history(self, message: dict[str, Any]) -> None:
         """It repeats what was said before; of tools, it may be the only place where an output stands."""
         for call in message.get("function_calls") or ():
-            self._tool(call.get("id"), call.get("name"), call.get("arguments"))
+            self.tools.begin(call.get("id"), call.get("name"), call.get("arguments"))
             if call.get("response") is not None:
-                self._tool_output(call.get("id"), call["response"])
+                self.tools.answered(call.get("id"), call["response"])
 
     # -- the rest ----------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ import itertools
 import re
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bluejay_ws.integrations.tap import Reply, Tap, audio_bytes, forget_oldest
+from bluejay_ws.integrations.tap import KEPT, Reply, Tap, audio_bytes, forget_oldest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -31,6 +31,7 @@ class ElevenLabsTap(Tap):
     """Turn the messages of an ElevenLabs Agents connection into facts of a recorder; see `Tap`."""
 
     provider = "elevenlabs"
+    listens = True
 
     def __init__(self, recorder: Recorder, **options: Any) -> None:
         super().__init__(recorder, **options)
@@ -52,12 +53,8 @@ class ElevenLabsTap(Tap):
         elif kind not in self.quiet and not str(kind).startswith("internal_"):
             self._unknown()
 
-    def _sent(self, message: dict[str, Any]) -> None:
-        chunk = message.get("user_audio_chunk")
-        if chunk is None:
-            super()._sent(message)
-        else:
-            self._listen(chunk)
+    def _callers_audio(self, message: dict[str, Any]) -> Any:
+        return message.get("user_audio_chunk")
 
     # -- settings ----------------------------------------------------------------------------------------------
 
@@ -97,7 +94,7 @@ class ElevenLabsTap(Tap):
         reply = self._agent.get(event)
         if reply is None or (reply.key in self._over and reply.final):
             reply = self._agent[event] = self._reply((event, len(self._replies) if reply else None), event)
-            forget_oldest(self._agent)
+            forget_oldest(self._agent, KEPT)
         if facts.get("alignment"):
             _align(reply, facts["alignment"])
         self._agent_audio(reply, audio_bytes(facts.get("audio_base_64")) / self.output_bytes_per_ms)
@@ -119,7 +116,7 @@ class ElevenLabsTap(Tap):
         reply = self._agent.get(event)
         if reply is None or (reply.final and reply.response not in {event, response}):
             reply = self._agent[event] = self._reply((event, response), response)
-            forget_oldest(self._agent)
+            forget_oldest(self._agent, KEPT)
         elif reply.response == event and response is not None:
             reply.response = response
         return reply
@@ -152,31 +149,31 @@ class ElevenLabsTap(Tap):
 
     def _client_tool(self, facts: dict[str, Any]) -> None:
         key = facts.get("tool_call_id")
-        self._tool(key, facts.get("tool_name"), facts.get("parameters") or {})
+        self.tools.begin(key, facts.get("tool_name"), facts.get("parameters") or {})
         if facts.get("expects_response") is False:
-            self._tool_ended(key)
+            self.tools.ended(key)
 
     def _client_result(self, message: dict[str, Any]) -> None:
         key, result = message.get("tool_call_id"), message.get("result")
         if message.get("is_error"):
-            self._tool_failed(key, result)
+            self.tools.failed(key, result)
         else:
-            self._tool_output(key, result)
+            self.tools.answered(key, result)
 
     def _server_tool(self, facts: dict[str, Any]) -> None:
-        self._tool(facts.get("tool_call_id"), facts.get("tool_name"), facts.get("parameters"))
+        self.tools.begin(facts.get("tool_call_id"), facts.get("tool_name"), facts.get("parameters"))
 
     def _server_result(self, facts: dict[str, Any]) -> None:
         key = facts.get("tool_call_id")
-        if facts.get("tool_type") == "client" and key in self._tools:
+        if facts.get("tool_type") == "client" and self.tools.of(key).begun:
             if facts.get("is_error"):
-                self._tool_failed(key, facts.get("status") or "failed")
+                self.tools.failed(key, facts.get("status") or "failed")
             return  # its result is what the client sent
         self._server_tool(facts)
         if facts.get("is_blocked"):
-            self._tool_cancelled(key, "blocked")
+            self.tools.cancelled(key, "blocked")
         elif facts.get("full_tool_result") is not None:
-            self._tool_output(key, facts["full_tool_result"])
+            self.tools.answered(key, facts["full_tool_result"])
         else:
             self._ended[str(key)] = facts
 
@@ -185,30 +182,30 @@ class ElevenLabsTap(Tap):
         self._ended.pop(str(key), None)
         self._server_tool(facts)
         if facts.get("is_error"):
-            self._tool_failed(key, facts.get("full_tool_result"))
+            self.tools.failed(key, facts.get("full_tool_result"))
         else:
-            self._tool_output(key, facts.get("full_tool_result"))
+            self.tools.answered(key, facts.get("full_tool_result"))
 
     def _end_tools(self) -> None:
         for facts in self._ended.values():
             key = facts.get("tool_call_id")
             if facts.get("is_error"):
-                self._tool_failed(key, facts.get("status") or "failed")
+                self.tools.failed(key, facts.get("status") or "failed")
             else:
-                self._tool_ended(key)
+                self.tools.ended(key)
         self._ended.clear()
 
     def _mcp_tool(self, facts: dict[str, Any]) -> None:
         key, state = facts.get("tool_call_id"), facts.get("state")
-        self._tool(key, facts.get("tool_name"), facts.get("parameters") or {}, facts.get("tool_description"))
+        self.tools.begin(key, facts.get("tool_name"), facts.get("parameters") or {}, facts.get("tool_description"))
         if state == "success":
-            self._tool_output(key, facts.get("result"))
+            self.tools.answered(key, facts.get("result"))
         elif state == "failure":
-            self._tool_failed(key, facts.get("error_message"))
+            self.tools.failed(key, facts.get("error_message"))
 
     def _approved(self, message: dict[str, Any]) -> None:
         if message.get("is_approved") is False:
-            self._tool_cancelled(message.get("tool_call_id"), "denied")
+            self.tools.cancelled(message.get("tool_call_id"), "denied")
 
     # -- the rest ----------------------------------------------------------------------------------------------
 

@@ -20,16 +20,13 @@ __all__ = ["GeminiLiveTap"]
 
 _CONTENT = frozenset({"args", "response", "parameters", "parametersJsonSchema"})  # the user's own keys are inside
 _CODE = "code_execution"
-_INPUT, _ACTIVITY_START, _ACTIVITY_END = (
-    frozenset({name, name.replace("I", "_i").replace("S", "_s").replace("E", "_e")})
-    for name in ("realtimeInput", "activityStart", "activityEnd")
-)
 
 
 class GeminiLiveTap(Tap):
     """Turn the messages of a Gemini Live connection into facts of a recorder; see `Tap`."""
 
     provider = "gemini"
+    listens = True
 
     def __init__(self, recorder: Recorder, **options: Any) -> None:
         super().__init__(recorder, **options)
@@ -38,7 +35,6 @@ class GeminiLiveTap(Tap):
         self._agent: Reply | None = None
         self._text = ""
         self._speeches_begun = self._replies_begun = 0
-        self._activity = False  # the service tells where the caller speaks
         self._joins = True  # late pieces of the caller's belong to what was said before
         self._background: set[str] = set()
         self._calls = 0
@@ -57,7 +53,7 @@ class GeminiLiveTap(Tap):
 
     def _sent(self, message: dict[str, Any]) -> None:
         for key, value in message.items():
-            if key in _INPUT:
+            if key in {"realtimeInput", "realtime_input"}:
                 self._input(value)
             else:
                 action = self.outgoing.get(_camel_key(key))
@@ -70,20 +66,23 @@ class GeminiLiveTap(Tap):
         self._model_is((setup.get("model") or "").removeprefix("models/"))
         for tool in setup.get("tools") or ():
             for function in tool.get("functionDeclarations") or ():
-                self._describe(function.get("name"), function.get("description"))
+                self.tools.describe(function.get("name"), function.get("description"))
                 if function.get("behavior") == "NON_BLOCKING":
                     self._background.add(function.get("name"))
 
     # -- the caller --------------------------------------------------------------------------------------------
 
+    def _callers_audio(self, message: dict[str, Any]) -> Any:
+        """Return the audio of a message; it comes often, and its names are Python's or the wire's."""
+        data = message.get("realtimeInput") or message.get("realtime_input")
+        chunk = data.get("audio") or data.get("media") if type(data) is dict else None
+        return self._data_of(chunk) if type(chunk) is dict else None
+
     def _input(self, data: dict[str, Any]) -> None:
-        """Take the caller's audio; it comes often, and its names are Python's or the wire's."""
         for key, value in data.items():
-            if key in {"audio", "media"}:
-                self._chunk(value)
-            elif key in {"mediaChunks", "media_chunks"}:
+            if key in {"mediaChunks", "media_chunks"}:
                 for chunk in value:
-                    self._chunk(chunk)
+                    self._caller_sends(self._data_of(chunk))
             elif key in {"activityStart", "activity_start"}:
                 self._user_begins(None)
             elif key in {"activityEnd", "activity_end"} and self._user is not None:
@@ -91,19 +90,17 @@ class GeminiLiveTap(Tap):
             elif key == "text" and value:
                 self._typed_text(value)
 
-    def _chunk(self, chunk: dict[str, Any]) -> None:
+    def _data_of(self, chunk: dict[str, Any]) -> Any:
+        """Return a chunk's audio; None: it is a picture."""
         kind = chunk.get("mimeType") or chunk.get("mime_type") or ""
         if kind != self._kind_sent:
             if kind and not kind.startswith("audio/"):
-                return
+                return None
             self._kind_sent, self.input_bytes_per_ms = kind, _rate(kind, self.input_bytes_per_ms)
-        if self._activity:
-            self._user_audio(chunk.get("data"))
-        else:
-            self._listen(chunk.get("data"))
+        return chunk.get("data")
 
     def _activity_told(self, activity: dict[str, Any]) -> None:
-        self._activity = True
+        self.listens = False  # the service tells where the caller speaks
         kind = activity.get("voiceActivityType") or activity.get("type") or activity.get("vadSignalType")
         kind = str(getattr(kind, "value", kind))
         position = _seconds(activity.get("audioOffset"))
@@ -213,9 +210,9 @@ class GeminiLiveTap(Tap):
             self._agent_audio(self._agent or self._current(), audio_bytes(audio.get("data")) / self.output_bytes_per_ms)
         elif part.get("executableCode") is not None:
             self._calls += 1
-            self._tool((_CODE, self._calls), _CODE, part["executableCode"])
+            self.tools.begin((_CODE, self._calls), _CODE, part["executableCode"])
         elif part.get("codeExecutionResult") is not None:
-            self._tool_output((_CODE, self._calls), part["codeExecutionResult"])
+            self.tools.answered((_CODE, self._calls), part["codeExecutionResult"])
         elif part.get("text") and not part.get("thought"):
             self._text += part["text"]
 
@@ -257,7 +254,7 @@ class GeminiLiveTap(Tap):
         if self._user is not None:
             self._tell_user(self._user)
         for function in call.get("functionCalls") or ():
-            self._tool(function.get("id"), function.get("name"), function.get("args") or {})
+            self.tools.begin(function.get("id"), function.get("name"), function.get("args") or {})
 
     def _answered(self, answer: dict[str, Any]) -> None:
         responses = answer.get("functionResponses") or ()
@@ -270,18 +267,18 @@ class GeminiLiveTap(Tap):
             return
         key, response = answer.get("id"), answer.get("response")
         if isinstance(response, dict) and set(response) == {"error"}:
-            self._tool_failed(key, response["error"], name)
+            self.tools.failed(key, response["error"], name)
         elif isinstance(response, dict) and set(response) == {"output"}:
-            self._tool_output(key, response["output"], name)
+            self.tools.answered(key, response["output"], name)
         else:
-            self._tool_output(key, response, name)
+            self.tools.answered(key, response, name)
         if name not in self._background and self._agent is not None and self._agent.text:
             self._agent_done()  # what follows the answer is another utterance
             self._agent = None
 
     def _withdrawn(self, cancellation: dict[str, Any]) -> None:
         for key in cancellation.get("ids") or ():
-            self._tool_cancelled(key)
+            self.tools.cancelled(key)
 
     # -- the rest ----------------------------------------------------------------------------------------------
 

@@ -41,10 +41,10 @@ class HumeTap(Tap):
         if type(audio.get("sample_rate")) is int:
             self.input_bytes_per_ms = audio["sample_rate"] * 2 * (audio.get("channels") or 1) / 1_000
         for tool in message.get("tools") or ():
-            self._describe(tool.get("name"), tool.get("description"))
+            self.tools.describe(tool.get("name"), tool.get("description"))
 
-    def _appended(self, message: dict[str, Any]) -> None:
-        self._user_audio(message.get("data"))
+    def _callers_audio(self, message: dict[str, Any]) -> Any:
+        return message.get("data")
 
     def _user_text(self, message: dict[str, Any]) -> None:
         if message.get("interim"):
@@ -92,15 +92,15 @@ class HumeTap(Tap):
 
     def _called(self, message: dict[str, Any]) -> None:
         key = message.get("tool_call_id")
-        self._tool(key, message.get("name"), message.get("parameters"))
+        self.tools.begin(key, message.get("name"), message.get("parameters"))
         if message.get("response_required") is False and message.get("tool_type") != "builtin":
-            self._tool_ended(key)
+            self.tools.ended(key)
 
     def _answered(self, message: dict[str, Any]) -> None:
-        self._tool_output(message.get("tool_call_id"), message.get("content"))
+        self.tools.answered(message.get("tool_call_id"), message.get("content"))
 
     def _tool_error(self, message: dict[str, Any]) -> None:
-        self._tool_failed(message.get("tool_call_id"), message.get("error") or message.get("content"))
+        self.tools.failed(message.get("tool_call_id"), message.get("error") or message.get("content"))
 
     def _error(self, message: dict[str, Any]) -> None:
         self._note("Error of the model's service", code=message.get("code"), message=message.get("message"))
@@ -117,10 +117,9 @@ class HumeTap(Tap):
     }
     outgoing: ClassVar[Mapping[str, Callable[[Any, Any], None]]] = {
         "session_settings": _settings,
-        "audio_input": _appended,
         "tool_response": _answered,
         "tool_error": _tool_error,
     }
     quiet: ClassVar[frozenset[str]] = frozenset({
-        *("chat_metadata", "assistant_end", "assistant_prosody", "session_settings"),
+        *("audio_input", "chat_metadata", "assistant_end", "assistant_prosody", "session_settings"),
     })  # fmt: skip

@@ -26,6 +26,7 @@ class NovaSonicTap(Tap):
     """Turn the events of an Amazon Nova Sonic stream into facts of a recorder; see `Tap`."""
 
     provider = "nova_sonic"
+    listens = True
 
     def __init__(self, recorder: Recorder, **options: Any) -> None:
         super().__init__(recorder, **options)
@@ -95,8 +96,10 @@ class NovaSonicTap(Tap):
 
     # -- the caller --------------------------------------------------------------------------------------------
 
-    def _appended(self, facts: dict[str, Any]) -> None:
-        self._listen(facts.get("content"))
+    def _callers_audio(self, message: dict[str, Any]) -> Any:
+        event = message.get("event")
+        audio = event.get("audioInput") if type(event) is dict else None
+        return audio.get("content") if type(audio) is dict else None
 
     def _user_piece(self, text: str) -> None:
         if self._user is None:
@@ -170,7 +173,7 @@ class NovaSonicTap(Tap):
 
     def _called(self, facts: dict[str, Any]) -> None:
         self._user = None
-        self._tool(facts.get("toolUseId"), facts.get("toolName"), facts.get("content") or "{}")
+        self.tools.begin(facts.get("toolUseId"), facts.get("toolName"), facts.get("content") or "{}")
 
     def _sent_block(self, facts: dict[str, Any]) -> None:
         tool = facts.get("toolResultInputConfiguration") or {}
@@ -183,9 +186,9 @@ class NovaSonicTap(Tap):
         block = self._sent_blocks.get(facts.get("contentName") or "", {})
         key = block.get("tool") or facts.get("toolUseId")
         if facts.get("status") == "error":
-            self._tool_failed(key, facts.get("content"))
+            self.tools.failed(key, facts.get("content"))
         else:
-            self._tool_output(key, facts.get("content"))
+            self.tools.answered(key, facts.get("content"))
 
     # -- the rest ----------------------------------------------------------------------------------------------
 
@@ -195,7 +198,7 @@ class NovaSonicTap(Tap):
             self.output_bytes_per_ms = rate * 2 / 1_000
         for tool in (facts.get("toolConfiguration") or {}).get("tools") or ():
             spec = tool.get("toolSpec") or {}
-            self._describe(spec.get("name"), spec.get("description"))
+            self.tools.describe(spec.get("name"), spec.get("description"))
 
     def _typed_input(self, facts: dict[str, Any]) -> None:
         block = self._sent_blocks.get(facts.get("contentName") or "", {})
@@ -225,7 +228,6 @@ class NovaSonicTap(Tap):
     outgoing: ClassVar[Mapping[str, Callable[[Any, Any], None]]] = {
         "promptStart": _prompt,
         "contentStart": _sent_block,
-        "audioInput": _appended,
         "textInput": _typed_input,
         "toolResult": _answered,
     }

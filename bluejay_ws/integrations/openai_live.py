@@ -139,11 +139,7 @@ def _started(tap: Any, event: dict[str, Any]) -> None:
         tap.input_bytes_per_ms = tap.output_bytes_per_ms = form["rate"] * 2 / 1_000
     responses = (session.get("delegation") or {}).get("responses") or {}
     for tool in responses.get("tools") or ():
-        tap._describe(tool.get("name"), tool.get("description"))  # noqa: SLF001
-
-
-def _appended(tap: Any, event: dict[str, Any]) -> None:
-    tap._user_audio(event["audio"])  # noqa: SLF001
+        tap.tools.describe(tool.get("name"), tool.get("description"))
 
 
 def _nested(tap: Any, event: dict[str, Any]) -> None:
@@ -187,7 +183,6 @@ LIVE_RECEIVED: dict[str, Callable[[Any, Any], None]] = {
 }
 LIVE_OUTGOING: dict[str, Callable[[Any, Any], None]] = {
     "session.start": _started,
-    "session.input_audio.append": _appended,
     "response.item.create": lambda tap, event: tap._item_sent(event),  # noqa: SLF001
 }
-LIVE_QUIET = frozenset({"session.output_audio.delta", "session.delegation.created"})
+LIVE_QUIET = frozenset({"session.input_audio.append", "session.output_audio.delta", "session.delegation.created"})

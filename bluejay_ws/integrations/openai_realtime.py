@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from bluejay_ws.integrations.messages import number
 from bluejay_ws.integrations.openai_live import LIVE_OUTGOING, LIVE_QUIET, LIVE_RECEIVED, Live
-from bluejay_ws.integrations.tap import Reply, Speech, Tap, audio_bytes, forget_oldest
+from bluejay_ws.integrations.tap import Reply, Speech, Tap, audio_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from bluejay_ws.integrations.tool_calls import ToolCall
     from bluejay_ws.recorder import Recorder
 
 __all__ = ["OpenAIRealtimeTap"]
@@ -49,10 +50,7 @@ class OpenAIRealtimeTap(Tap):
         self._speaks_text = speaks_text
         self._prefix_ms, self._silence_ms = PREFIX_MS, SILENCE_MS
         self._speaking: Speech | None = None  # what began last
-        self._tool_responses: dict[Any, Any] = {}
         self._texts: dict[Any, None] = {}
-        self._withdrawn: dict[Any, Any] = {}  # tools of replies that failed, which may be answered all the same
-        self._pieces: dict[Any, str] = {}  # arguments of function calls whose end, or whose name, is still to come
         self._approvals: dict[Any, dict[str, Any]] = {}
         self._broke_in: tuple[Speech, Reply, float] | None = None  # on a reply that played, and when that was told
         self._stops_for_caller = True
@@ -76,7 +74,7 @@ class OpenAIRealtimeTap(Tap):
         self.output_bytes_per_ms = _bytes_per_ms(output_format, self.output_bytes_per_ms)
         for tool in session.get("tools") or ():
             facts = tool.get("function") or tool
-            self._describe(facts.get("name"), facts.get("description"))
+            self.tools.describe(facts.get("name"), facts.get("description"))
 
     def _detection(self, detection: Any) -> None:
         if not isinstance(detection, dict):
@@ -89,8 +87,8 @@ class OpenAIRealtimeTap(Tap):
 
     # -- the caller --------------------------------------------------------------------------------------------
 
-    def _appended(self, event: dict[str, Any]) -> None:
-        self._user_audio(event["audio"])
+    def _callers_audio(self, message: dict[str, Any]) -> Any:
+        return message.get("audio")
 
     def _user_began(self, event: dict[str, Any]) -> None:
         speech = self._speech(event["item_id"])
@@ -312,7 +310,7 @@ class OpenAIRealtimeTap(Tap):
             self._note(f"Response {status}", response_id=response.get("id"), **facts)
             self._withdraw(response.get("id"), {"status": "failed", "message": f"response {status}"})
         else:
-            self._begin_pending(response.get("id"))
+            self._begin_pending(lambda call: call.response == response.get("id"))
 
     def _reply_cancelled(self, name: Any, reason: Any) -> None:
         replies = self._of_response(name)
@@ -331,18 +329,14 @@ class OpenAIRealtimeTap(Tap):
 
     def _withdraw(self, response: Any, outcome: dict[str, Any]) -> None:
         """Note what became of a reply's tool calls, unless the client answers them all the same."""
-        for key in self._tools_of(response):
-            self._withdrawn[key] = outcome
-        for key in self._pending_of(response):  # they were never complete
-            del self._pieces[key]
+        for call in self.tools.known():
+            if response is not None and call.response == response:
+                call.outcome, call.pieces = outcome, None  # what is not complete never will be
 
     def _breaks_in(self, reply: Reply) -> bool:
         """Return whether the caller has spoken since a reply began: then the client cancelled it for that."""
         speech = self._speaking
         return speech is not None and None not in {speech.start, reply.start} and speech.start >= reply.start  # type: ignore[operator]
-
-    def _tools_of(self, response: Any) -> list[Any]:
-        return [key for key in self._open_tools() if response is not None and self._tool_responses.get(key) == response]
 
     def _cancelled(self, event: dict[str, Any]) -> None:
         self._reply_cancelled(event.get("response_id") or (event.get("response") or {}).get("id"), "turn_detected")
@@ -373,14 +367,18 @@ class OpenAIRealtimeTap(Tap):
             self._server_tool(kind, item)
 
     def _function(self, item: dict[str, Any], response: Any) -> None:
-        call = item.get("call_id")
-        if item.get("name"):
-            self._tool_names[call] = item["name"]
-        if response is None and call not in self._tool_responses:
+        call = self.tools.of(item.get("call_id"))
+        if not call.begun:
+            call.name = item.get("name") or call.name
+        if response is None and not call.by_model:
             return  # the client put it there: a call of before this connection
-        self._tool_responses.setdefault(call, response)
+        self._asked(call, response)
         if item.get("status") == "completed" and item.get("arguments"):
             self._begin_tool(call, item.get("name"), item["arguments"], response)
+
+    def _asked(self, call: ToolCall, response: Any) -> None:
+        if not call.by_model:
+            call.by_model, call.response = True, response
 
     def _message(self, item: dict[str, Any], response: Any) -> None:
         if item.get("role") == "user":
@@ -400,39 +398,35 @@ class OpenAIRealtimeTap(Tap):
                 self._written({"item_id": item["id"], "response_id": response, "content_index": index, **part})
 
     def _arguments(self, event: dict[str, Any]) -> None:
-        call, name = event.get("call_id"), event.get("name")
-        if name or call is None or call in self._tool_names:
+        key, name = event.get("call_id"), event.get("name")
+        call = self.tools.of(key)
+        if name or key is None or call.name:
             self._begin_tool(call, name, event.get("arguments"), event.get("response_id"))
-        elif call not in self._tools:  # its item is still to come, and has the name
-            self._tool_responses[call] = event.get("response_id")
-            self._pieces[call] = event.get("arguments") or ""
+        elif not call.begun:  # its item is still to come, and has the name
+            call.by_model, call.response = True, event.get("response_id")
+            call.pieces = event.get("arguments") or ""
 
     def _arguments_piece(self, event: dict[str, Any]) -> None:
-        call = event.get("call_id")
-        if call is not None and call not in self._tools:
-            self._pieces[call] = self._pieces.get(call, "") + (event.get("delta") or "")
-            self._tool_responses.setdefault(call, event.get("response_id"))
+        key = event.get("call_id")
+        if key is not None and not (call := self.tools.of(key)).begun:
+            call.pieces = (call.pieces or "") + (event.get("delta") or "")
+            self._asked(call, event.get("response_id"))
 
-    def _begin_tool(self, call: Any, name: Any, arguments: Any, response: Any) -> None:
-        self._pieces.pop(call, None)
-        known = self._tool_responses.get(call)
-        self._tool(call, name, arguments, another=bool(response and known and response != known))
-        self._tool_responses[call] = response or known
-        forget_oldest(self._tool_responses, 1_000)
+    def _begin_tool(self, call: ToolCall, name: Any, arguments: Any, response: Any) -> None:
+        known, call.pieces = call.response, None
+        self.tools.begin(call.key, name, arguments, another=bool(response and known and response != known))
+        call.by_model, call.response = True, response or known
 
-    def _pending_of(self, response: Any) -> list[Any]:
-        return [call for call in self._pieces if self._tool_responses.get(call) == response]
-
-    def _begin_pending(self, response: Any) -> None:
+    def _begin_pending(self, of: Callable[[ToolCall], bool]) -> None:
         """Take what came only in pieces, or without a name."""
-        for call in self._pending_of(response):
-            self._begin_tool(call, None, self._pieces[call], response)
+        for call in self.tools.known():
+            if call.pieces is not None and of(call):
+                self._begin_tool(call, None, call.pieces, call.response)
 
     def _function_answered(self, item: dict[str, Any]) -> None:
-        call = item.get("call_id")
-        if call in self._pieces:
-            self._begin_tool(call, None, self._pieces[call], self._tool_responses.get(call))
-        self._tool_output(call, item.get("output"))
+        key = item.get("call_id")
+        self._begin_pending(lambda call: call.key == key)
+        self.tools.answered(key, item.get("output"))
 
     def _approval(self, item: dict[str, Any]) -> None:
         """A tool of a server's waits for a word of the client's; what was refused is not called."""
@@ -444,33 +438,33 @@ class OpenAIRealtimeTap(Tap):
             return
         asked = self._approvals.get(item.get("approval_request_id"))
         if asked is not None and item.get("approve") is False:
-            self._tool(asked.get("id"), asked.get("name"), asked.get("arguments"))
-            self._leave_tool(asked.get("id"), {"status": "denied", "message": item.get("reason")})
+            self.tools.begin(asked.get("id"), asked.get("name"), asked.get("arguments"))
+            self.tools.end(asked.get("id"), {"status": "denied", "message": item.get("reason")})
 
     def _server_tool(self, kind: str, item: dict[str, Any]) -> None:
         """Take a tool that the server runs: MCP, and searches of the web or of files."""
         key, name = item.get("id"), item.get("name") or kind.removesuffix("_call")
-        self._tool_names[key] = name
+        self.tools.of(key).name = name
         status, arguments = item.get("status"), item.get("arguments") or item.get("action") or item.get("queries")
         over = status in {"completed", "failed", "incomplete"} or item.get("output") is not None or item.get("error")
         if not over and kind == "mcp_call":
             return  # its arguments are still to come
-        self._tool(key, name, arguments)
+        self.tools.begin(key, name, arguments)
         if not over:
             return
         if item.get("error") or status == "failed":
-            self._tool_failed(key, (item.get("error") or {}) if isinstance(item.get("error"), dict) else item["error"])
+            self.tools.failed(key, (item.get("error") or {}) if isinstance(item.get("error"), dict) else item["error"])
         elif item.get("output") is not None:
-            self._tool_output(key, item["output"])
+            self.tools.answered(key, item["output"])
         else:
-            self._tool_ended(key)
+            self.tools.ended(key)
 
     def _mcp_arguments(self, event: dict[str, Any]) -> None:
-        self._tool(event["item_id"], None, event.get("arguments"))
+        self.tools.begin(event["item_id"], None, event.get("arguments"))
 
     def _mcp_failed(self, event: dict[str, Any]) -> None:
         """Its item tells why; the call stays open until that comes."""
-        self._withdrawn[event["item_id"]] = {"status": "failed"}
+        self.tools.of(event["item_id"]).outcome = {"status": "failed"}
 
     def _item_sent(self, event: dict[str, Any]) -> None:
         item = event.get("item") or {}
@@ -519,10 +513,10 @@ class OpenAIRealtimeTap(Tap):
     def _finish(self) -> None:
         self.live.finish()
         self._plays_elsewhere = False
-        for call in list(self._pieces):
-            self._begin_tool(call, None, self._pieces[call], self._tool_responses.get(call))
-        for key, outcome in self._withdrawn.items():
-            self._leave_tool(key, outcome)
+        self._begin_pending(lambda _: True)
+        for call in self.tools.open():
+            if call.outcome is not None:
+                self.tools.end(call.key, call.outcome)
         super()._finish()
 
     received: ClassVar[Mapping[str, Callable[[Any, Any], None]]] = {
@@ -569,7 +563,6 @@ class OpenAIRealtimeTap(Tap):
         **LIVE_RECEIVED,
     }
     outgoing: ClassVar[Mapping[str, Callable[[Any, Any], None]]] = {
-        "input_audio_buffer.append": _appended,
         "conversation.item.create": _item_sent,
         "conversation.item.truncate": _truncated,
         **LIVE_OUTGOING,
@@ -584,7 +577,7 @@ class OpenAIRealtimeTap(Tap):
         *("response.web_search_call.completed", "response.file_search_call.in_progress"),
         *("response.file_search_call.searching", "response.file_search_call.completed"),
         *("conversation.created", "conversation.item.deleted", "conversation.item.retrieved", "rate_limits.updated"),
-        *("input_audio_buffer.cleared",),
+        *("input_audio_buffer.append", "input_audio_buffer.cleared"),
         *("response.animation_viseme.delta", "response.animation_viseme.done", "session.avatar.connecting"),
         *("response.animation_blendshapes.delta", "response.animation_blendshapes.done", "session.end"),
         *("conversation.item.ambient_audio_transcription.completed",),

@@ -14,18 +14,16 @@ from __future__ import annotations
 
 from binascii import a2b_base64
 from bisect import bisect_left
-from itertools import count
 from typing import TYPE_CHECKING, Any, ClassVar
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from bluejay_ws.hearing.utterances import CUT_MARK, MS_PER_LETTER, first_words
-from bluejay_ws.integrations.messages import SIMPLE, number, parsed, plain
-from bluejay_ws.wire.items import OMITTED
+from bluejay_ws.integrations.messages import SIMPLE, number, plain
+from bluejay_ws.integrations.tool_calls import ToolCalls, forget_oldest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from bluejay_ws.blocks import ToolCallBlock
     from bluejay_ws.hearing.utterances import Utterance
     from bluejay_ws.recorder import Recorder
 
@@ -44,11 +42,8 @@ AHEAD_MS = 300.0
 MOMENTS = 4_096
 """So many moments of the audio that was sent are kept; of the older half, every second goes when there are more."""
 _GROWTH = 3.0
-_CONNECTIONS: WeakKeyDictionary[Recorder, list[Tap]] = WeakKeyDictionary()
+_CONNECTIONS: WeakKeyDictionary[Recorder, WeakSet[Tap]] = WeakKeyDictionary()
 """The taps of a call: a connection that was lost and opened again has another tap, and the call one sum of usage."""
-
-
-_NO_ID = object()
 
 
 class Tap:
@@ -65,6 +60,7 @@ class Tap:
     """
 
     provider: ClassVar[str] = ""
+    listens: bool = False  # the provider does not tell when the caller spoke: the audio does
     input_rate: ClassVar[float] = 32.0
     output_rate: ClassVar[float] = 48.0
     received: ClassVar[Mapping[str, Callable[[Any, Any], None]]] = {}
@@ -91,13 +87,7 @@ class Tap:
         self.ear = _Ear()
         self._speeches: dict[Any, Speech] = {}
         self._replies: dict[Any, Reply] = {}
-        self._tools: dict[Any, ToolCallBlock | None] = {}  # None: over
-        self._tool_names: dict[Any, str] = {}
-        self._told_tools: dict[Any, tuple[str, Any]] = {}  # as they were recorded
-        self._twins: dict[Any, Any] = {}  # of an open tool call: another one with its id
-        self._early: dict[Any, Any] = {}  # outputs of tool calls that are still to come
-        self._unnamed = count(1)  # tool calls without an id
-        self._descriptions: dict[str, str | None] = {}
+        self.tools = ToolCalls(recorder, lambda: (one.tools for one in self._connections() if one is not self))
         self._interruptions: dict[Any, None] = {}
         self._typed: dict[Any, None] = {}
         self._usage: dict[str, Any] = {}
@@ -109,7 +99,7 @@ class Tap:
         self._cut_now: list[Reply] = []  # what a caller has just broken in on
         self._broken_in_at: float | None = None  # by the caller, whose words are still to come
         if recorder.active:
-            _CONNECTIONS.setdefault(recorder, []).append(self)
+            _CONNECTIONS.setdefault(recorder, WeakSet()).add(self)
             recorder.at_end(self.close)
 
     # -- what users call ---------------------------------------------------------------------------------------
@@ -135,12 +125,13 @@ class Tap:
         if self.recorder.closed:
             return
         try:
-            if type(message) is not dict or not SIMPLE.issuperset(map(type, message.values())):
+            if type(message) is not dict:
                 message = plain(message)
-            if type(message) is dict:
-                self._sent(message)
-            elif type(message) is bytes:
-                self._audio_sent(message)
+            audio = self._callers_audio(message) if type(message) is dict else message
+            if type(audio) is str or type(audio) is bytes:  # most are so: nothing else in them is looked at
+                self._caller_sends(audio)
+            elif type(message) is dict:
+                self._sent(message if SIMPLE.issuperset(map(type, message.values())) else plain(message))
         except Exception as error:  # noqa: BLE001 - a malformed message must not reach the agent
             self.recorder.failed("tap", error)
 
@@ -184,9 +175,9 @@ class Tap:
         """Take the agent's audio from a binary message; for providers that send it so."""
         self._unknown()
 
-    def _audio_sent(self, audio: bytes) -> None:
-        """Take the caller's audio from a binary message."""
-        self._user_audio(audio)
+    def _callers_audio(self, message: dict[str, Any]) -> Any:  # noqa: ARG002 - see above
+        """Return the caller's audio if a message to the provider has it, else None; for those that take it in JSON."""
+        return None
 
     def _finish(self) -> None:
         for speech in self._speeches.values():
@@ -215,20 +206,15 @@ class Tap:
 
     # -- the caller --------------------------------------------------------------------------------------------
 
-    def _user_audio(self, payload: Any) -> None:
-        """Note audio that was sent to the provider; ``payload`` is base64 text or bytes."""
-        size = audio_bytes(payload)
-        if size:
-            self.input.appended(size / self.input_bytes_per_ms, self._now())
-
-    def _listen(self, payload: Any) -> None:
-        """Do what `_user_audio` does, and hear who speaks: for providers that do not tell when the caller spoke."""
-        size, bytes_per_ms = audio_bytes(payload), self.input_bytes_per_ms
+    def _caller_sends(self, audio: str | bytes) -> None:
+        """Note audio that was sent to the provider, as base64 text or bytes; hear who speaks, if only that tells."""
+        size = audio_bytes(audio)
         if not size:
             return
-        ms, now = size / bytes_per_ms, self._now()
+        ms, now = size / self.input_bytes_per_ms, self._now()
         self.input.appended(ms, now)
-        if bytes_per_ms >= 16.0 and not self._hears and _is_loud(payload) and not self._observed():  # PCM
+        deaf = self._hears or not self.listens or self.input_bytes_per_ms < 16.0  # not PCM
+        if not deaf and _is_loud(audio) and not self._observed():
             self.ear.speaks(ms, now)
 
     def _heard_at(self, position_ms: float) -> float | None:
@@ -266,7 +252,7 @@ class Tap:
         speech = self._speeches.get(key)
         if speech is None:
             speech = self._speeches[key] = Speech(key)
-            forget_oldest(self._speeches)
+            forget_oldest(self._speeches, KEPT)
         return speech
 
     def _user_said(self, speech: Speech, text: str) -> None:
@@ -318,7 +304,7 @@ class Tap:
         reply = self._replies.get(key)
         if reply is None:
             reply = self._replies[key] = Reply(key, response)
-            forget_oldest(self._replies)
+            forget_oldest(self._replies, KEPT)
         return reply
 
     def _agent_audio(self, reply: Reply, ms: float) -> None:
@@ -450,7 +436,7 @@ class Tap:
         if key in self._interruptions:
             return
         self._interruptions[key] = None
-        forget_oldest(self._interruptions)
+        forget_oldest(self._interruptions, KEPT)
         at = self._broke_in_at() if at is None and by == "user" else at
         at_ms = None if at is None else int(at)
         if by == "user":
@@ -467,84 +453,6 @@ class Tap:
         heard = (one for one in self._replies.values() if one.start is not None)
         return at if any(one.plays_from <= at < one.plays_from + one.audio_ms for one in heard) else None
 
-    # -- tools -------------------------------------------------------------------------------------------------
-
-    def _tool(
-        self, key: Any, name: str | None, arguments: Any, description: str | None = None, *, another: bool = False
-    ) -> None:
-        """Open a tool call; the same ``key`` is the same call, None is always another one.
-
-        Some services count their ids anew in each reply: what is plainly ``another`` call is one, whatever its id.
-        """
-        arguments = _arguments(arguments)
-        if key is None:
-            key = _NO_ID, next(self._unnamed)
-        elif key in self._tools:
-            if not self._is_another(key, name, arguments, another=another):
-                return
-            if self._tools[key] is not None:  # both are open: the first answer is the first one's
-                self._twins[key] = key = _NO_ID, next(self._unnamed)
-        name = name or self._tool_names.get(key) or "unknown"
-        description = description or self._descriptions.get(name)
-        block = self.recorder.tool_call(name, arguments, description)
-        self._tools[key], self._tool_names[key] = block.__enter__(), name
-        self._told_tools[key] = name, arguments
-        for kept in (self._tools, self._tool_names, self._told_tools, self._twins):
-            forget_oldest(kept, 1_000)
-        if key in self._early:
-            self._leave_tool(key, self._early.pop(key))
-
-    def _is_another(self, key: Any, name: str | None, arguments: Any, *, another: bool) -> bool:
-        """Return whether a call is not the one that had its id before."""
-        known_name, known = self._told_tools.get(key, (name, arguments))
-        if self._tools[key] is not None:
-            return bool(name) and name != known_name and key not in self._twins
-        differs = type(known) is dict is type(arguments) and known != arguments and bool(known and arguments)
-        return another or differs or (bool(name) and name != known_name)
-
-    def _tool_output(self, key: Any, output: Any, name: Any = None) -> None:
-        """End a tool call with what it answered."""
-        self._leave_tool(key, parsed(output), name)
-
-    def _tool_failed(self, key: Any, message: Any, name: Any = None) -> None:
-        self._leave_tool(key, {"status": "failed", "message": parsed(message)}, name)
-
-    def _tool_cancelled(self, key: Any, status: str = "cancelled") -> None:
-        self._leave_tool(key, {"status": status})
-
-    def _tool_ended(self, key: Any) -> None:
-        """End a tool call whose output is not to be seen here."""
-        self._leave_tool(key, OMITTED)
-
-    def _leave_tool(self, key: Any, output: Any, name: Any = None) -> None:
-        """End a tool call; what comes before its call waits for it."""
-        if key in self._twins and self._tools.get(key) is None:
-            key = self._twins.pop(key)
-        if key not in self._tools:
-            key = self._without_id(key, name)
-        block = self._tools.get(key)
-        if block is not None:
-            self._tools[key] = None
-            block.output = output
-            block.__exit__(None, None, None)
-        elif key not in self._tools and key is not None:
-            self._early[key] = output
-            forget_oldest(self._early)
-
-    def _without_id(self, key: Any, name: Any) -> Any:
-        """Return the oldest open call of this name for an answer without an id; else one that came without an id."""
-        fits = [one for one in self._open_tools() if name is None or self._tool_names.get(one) == name]
-        unnamed = [one for one in fits if type(one) is tuple and one[0] is _NO_ID]
-        found = unnamed or (fits if key is None and name is not None else [])
-        return found[0] if found else key
-
-    def _open_tools(self) -> list[Any]:
-        return [key for key, block in self._tools.items() if block is not None]
-
-    def _describe(self, name: Any, description: Any) -> None:
-        if type(name) is str:
-            self._descriptions[name] = description if type(description) is str else None
-
     # -- the rest ----------------------------------------------------------------------------------------------
 
     def _note(self, title: str, **facts: Any) -> None:
@@ -558,7 +466,7 @@ class Tap:
             if key in self._typed:
                 return
             self._typed[key] = None
-            forget_oldest(self._typed)
+            forget_oldest(self._typed, KEPT)
         self.recorder.add_event("Text sent to the model", description=text, tags=(self.provider, "text"))
 
     def _text_reply(self, text: str, at: int | None = None) -> None:
@@ -581,12 +489,15 @@ class Tap:
         if isinstance(usage, dict):
             self._usage = dict(usage)
 
+    def _connections(self) -> list[Tap]:
+        """Return the call's taps of this provider's connections."""
+        return [tap for tap in _CONNECTIONS.get(self.recorder, ()) if tap.provider == self.provider]
+
     def _tell_usage(self) -> None:
         if self._usage:
             total: dict[str, Any] = {}
-            for tap in _CONNECTIONS.get(self.recorder, (self,)):
-                if tap.provider == self.provider:
-                    _add_up(total, tap._usage)  # noqa: SLF001 - of the same class
+            for tap in self._connections() or [self]:
+                _add_up(total, tap._usage)  # noqa: SLF001 - of the same class
             self.recorder.add_metadata(**{f"{self.provider}_usage": total})
 
 
@@ -767,17 +678,6 @@ def audio_bytes(payload: Any) -> int:
         size = len(payload) * 3 // 4
         return size if payload[-1:] != "=" else size - (2 if payload[-2:] == "==" else 1)
     return len(payload) if kind is bytes or kind is bytearray or kind is memoryview else 0
-
-
-def _arguments(value: Any) -> Any:
-    """Return a tool's parameters; many providers send them as JSON text, and none of them as empty text."""
-    return {} if value == "" else parsed(value)
-
-
-def forget_oldest(kept: dict[Any, Any], most: int = KEPT) -> None:
-    """Bound what is remembered, however long the call."""
-    while len(kept) > most:
-        del kept[next(iter(kept))]
 
 
 def _add_up(total: dict[str, Any], more: Mapping[str, Any]) -> None:

@@ -24,14 +24,12 @@ class UltravoxTap(Tap):
 
     provider = "ultravox"
     input_rate = output_rate = 96.0
+    listens = True
 
     def __init__(self, recorder: Recorder, **options: Any) -> None:
         super().__init__(recorder, **options)
         self._agent: Reply | None = None
         self._counted = 0
-
-    def _audio_sent(self, audio: bytes) -> None:
-        self._listen(audio)
 
     def _audio_received(self, audio: bytes) -> None:
         if self._agent is None:
@@ -77,14 +75,14 @@ class UltravoxTap(Tap):
             self._cut(reply)
 
     def _called(self, message: dict[str, Any]) -> None:
-        self._tool(message.get("invocationId"), message.get("toolName"), message.get("parameters") or {})
+        self.tools.begin(message.get("invocationId"), message.get("toolName"), message.get("parameters") or {})
 
     def _answered(self, message: dict[str, Any]) -> None:
         key = message.get("invocationId")
         if message.get("errorType") or message.get("errorMessage"):
-            self._tool_failed(key, message.get("errorMessage") or message.get("errorType"))
+            self.tools.failed(key, message.get("errorMessage") or message.get("errorType"))
         else:
-            self._tool_output(key, message.get("result"))
+            self.tools.answered(key, message.get("result"))
 
     def _typed_message(self, message: dict[str, Any]) -> None:
         if message.get("text"):

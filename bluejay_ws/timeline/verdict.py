@@ -92,10 +92,10 @@ def findings(call: Call, latency: Latency, delivery: dict[str, Any] | None = Non
     """Return what is to be said about the call, the worst first."""
     found = [
         *_ending(call),
-        *_few("errors", _errors(call)),
+        *_speech(call),
         *_few("things wrong with tools", _tools(call)),
         *_few("differences from the expected tools", _expected(call)),
-        *_speech(call),
+        *_few("errors", _errors(call)),
         *_late(call, latency),
         *_interruptions(call),
         *_silences(call),
@@ -241,9 +241,10 @@ def _expected(call: Call) -> Iterator[Finding]:
     if call.expected is None:
         return
     actual = Counter(item.text for item in call.of("tool"))
+    never = [name for name in call.expected if not actual[name]]
+    brief = f"the tool{'s' * (len(never) > 1)} {', '.join(never)} {'were' if len(never) > 1 else 'was'} never called"
     for name, wanted in call.expected.items():
         if not actual[name]:
-            brief = f"the tool {name} was never called"
             yield Finding("bad", f"The tool {name} was expected and never called.", brief=brief)
         elif len(wanted) > actual[name]:
             yield Finding("warn", f"The tool {name} was expected {len(wanted)} times and called {actual[name]} times.")

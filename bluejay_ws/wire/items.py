@@ -144,9 +144,13 @@ def with_output(opened: Item, output: object, notes: list[str], *, limit: int = 
         notes: gets what was cut or mapped.
         limit: bytes that the item may take.
     """
-    found = encode(output, limit=max(_MARKER_ROOM, limit - len(opened) - len(_OUTPUT_KEY)))
-    _note(notes, "output", found)
-    return opened[:-1] + _OUTPUT_KEY + found.json + b"}"
+    limit = max(_MARKER_ROOM, limit - len(opened) - len(_OUTPUT_KEY))
+    data = plain_json(output, limit)
+    if data is None:
+        found = encode(output, limit=limit)
+        _note(notes, "output", found)
+        data = found.json
+    return opened[:-1] + _OUTPUT_KEY + data + b"}"
 
 
 def event(

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from bluejay_ws.testing.platform import AcceptedReport
 
 
+DONE = "Your card is frozen. Goodbye!"
+
+
 @dataclass
 class Example:
     """A running example and the platform that it reports to."""
@@ -88,6 +91,16 @@ def running(root: Path, spool: Path, name: str) -> Iterator[Example]:
                 process.kill()
 
 
+def begins(said: list[str], *whole: str) -> bool:
+    """Whether these sentences were said, each as far as a hurried caller lets the agent's clock know.
+
+    What was heard of them is asserted in `test_examples_heard`, in virtual time.
+    """
+    return len(said) == len(whole) and all(
+        text.startswith(part.removesuffix("…")) for part, text in zip(said, whole, strict=True)
+    )
+
+
 def said_by(speaker: str, report: AcceptedReport) -> list[str]:
     """Return what one side said, in order."""
     return [said["utterance"] for said in report.transcript if said["speaker"] == speaker]
@@ -102,12 +115,8 @@ def test_the_websockets_agent_reports_what_was_said_and_which_tools_it_called(ro
         ("lookup_card", {"last4": "4242"}, "active"),
         ("freeze_card", {"last4": "4242"}, "frozen"),
     ]
-    # Twenty times faster than real time, what both sides say overlaps: each side is in order on its own.
     assert said_by("USER", report) == ["Hi, I lost my card. It ends in 4242.", "Yes, please freeze it."]
-    first, last = said_by("AGENT", report)
-    assert first == "I found the card ending in 4242. Shall I freeze it?"
-    # The caller hangs up when it has heard all, twenty times faster than the agent's clock can know.
-    assert "Your card is frozen. Goodbye!".startswith(last.removesuffix("…"))
+    assert begins(said_by("AGENT", report), "I found the card ending in 4242. Shall I freeze it?", DONE)
     assert len(log.of("mark.echoed")) == 2
 
 
@@ -152,5 +161,5 @@ def test_the_threaded_agent_reports_from_its_threads(root: Path, tmp_path: Path)
         example.calls(greeting=10)
         report = example.report()
     assert [(call["name"], call["output"]["table"]) for call in report.tool_calls] == [("book_table", 10)] * 2
-    assert said_by("AGENT", report) == ["Hello!", "Table 10 is yours.", "Table 10 is yours."]
+    assert begins(said_by("AGENT", report), "Hello!", "Table 10 is yours.", "Table 10 is yours.")
     assert "Greeting" in [event["title"] for event in report.events]

@@ -53,11 +53,15 @@ async def on_aiohttp(example: Any) -> AsyncIterator[str]:
 
 
 @pytest.mark.parametrize(
-    ("name", "serving", "users"),
-    [("websockets_agent", on_websockets, 2), ("fastapi_agent", on_uvicorn, 2), ("aiohttp_agent", on_aiohttp, 0)],
+    ("name", "serving", "users", "last_words"),
+    [
+        ("websockets_agent", on_websockets, 2, "Your card is frozen. Goodbye!"),
+        ("fastapi_agent", on_uvicorn, 2, "Bonn: nine to five"),
+        ("aiohttp_agent", on_aiohttp, 0, "You have 4 euros."),
+    ],
 )
 def test_the_report_of_an_example_says_what_its_caller_measured(
-    name: str, serving: Any, users: int, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, serving: Any, users: int, last_words: str, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who was heard when, who interrupted, and how long the caller waited; one of the three hears no words."""
     spec = importlib.util.spec_from_file_location(name, root / "examples" / f"{name}.py")
@@ -80,6 +84,7 @@ def test_the_report_of_an_example_says_what_its_caller_measured(
         bluejay.close()
         (accepted,) = platform.accepted
     report = accepted.report
+    assert accepted.transcript[-1]["utterance"].startswith(last_words)
     assert len(log.user_spans) == len(log.agent_spans) == 2
     assert_near(spans_of(report, "AGENT"), log.agent_spans, 25)
     assert_near(spans_of(report, "USER"), log.user_spans[:users], 50)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
@@ -248,6 +250,36 @@ def test_usage_of_a_connection_that_was_opened_again_is_added() -> None:
     other.event({"usageMetadata": {"totalTokenCount": 9}})
     assert stream.metadata()["openai_usage"] == {"total_tokens": 12}
     assert stream.metadata()["gemini_usage"] == {"totalTokenCount": 9}
+
+
+def test_a_tool_of_a_connection_that_was_lost_is_answered_on_the_next() -> None:
+    """Also where the client puts the conversation there once more; another provider's ids are its own."""
+    called = {"type": "response.function_call_arguments.done", "call_id": "1", "name": "book", "arguments": "{}"}
+    again = {"type": "function_call", "call_id": "1", "name": "book", "arguments": "{}", "status": "completed"}
+    items = (again, {"type": "function_call_output", "call_id": "1", "output": "done"})
+    asked = {"toolCall": {"functionCalls": [{"id": "1", "name": "book", "args": {}}]}}
+    answer = {"id": "1", "name": "book", "response": {"output": "done"}}
+    streams: list[tuple[type[Tap], Any, list[Any]]] = [
+        (OpenAIRealtimeTap, called, [{"type": "conversation.item.create", "item": item} for item in items]),
+        (GeminiLiveTap, asked, [{"toolResponse": {"functionResponses": [answer]}}]),
+    ]
+    for kind, question, answers in streams:
+        stream = Stream(kind).received(question)
+        stream.tap.close()
+        for tap in (DeepgramTap(stream.call.recorder), kind(stream.call.recorder)):
+            for message in answers:
+                tap.sent(message)
+        assert stream.tools() == [("book", {}, "done")]
+
+
+def test_taps_go_with_their_call() -> None:
+    """A worker takes calls for weeks: nothing of the module may hold what is over."""
+    stream = Stream(GeminiLiveTap)
+    stream.received({"usageMetadata": {"totalTokenCount": 9}}).metadata()
+    recorder = weakref.ref(stream.call.recorder)
+    del stream
+    gc.collect()
+    assert recorder() is None
 
 
 def test_audio_has_a_length_in_every_form() -> None:

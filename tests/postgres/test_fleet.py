@@ -345,7 +345,7 @@ def test_a_pod_that_dies_after_its_call_loses_nothing(url: str, platform: FakePl
     with pod(url, platform, tmp_path / "pod", "b", 1, 1, 0, "close") as agent:  # the same disk, a new process
         said, _ = agent.communicate()
     assert '["flushed", "", 1' in said
-    with delivering(url, platform):
+    with delivering(url, platform, pod_lease=0.5):
         platform.wait_for(31, 30)
     assert platform.duplicates == {}
     assert len({report.simulation_result_id for report in platform.accepted}) == 31

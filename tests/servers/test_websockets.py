@@ -673,8 +673,9 @@ trio = pytest.importorskip("trio")
 
 
 @pytest.mark.skipif(not behaviours.HAS_TRIO, reason="this release of websockets has no trio server")
-def test_a_trio_handler_is_recorded(client: Bluejay, platform: FakePlatform) -> None:
+def test_a_trio_handler_is_recorded(client: Bluejay, platform: FakePlatform, monkeypatch: pytest.MonkeyPatch) -> None:
     """`websockets.trio` handlers get the same: recorder, frames, close code, report, grace for last words."""
+    monkeypatch.setattr("bluejay_ws.call.GRACE", 30.0)  # nobody waits for it: the report leaves when both are over
     from websockets.trio.client import connect as trio_connect
     from websockets.trio.server import serve as trio_serve
 

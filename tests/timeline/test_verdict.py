@@ -102,7 +102,7 @@ def test_of_very_many_findings_the_first_are_told() -> None:
     assert max(map(len, found.splitlines())) < 700
     assert "There were 394 more errors: see the list." in found
     assert verdict(report) == (
-        "There were 400 errors, the agent never spoke and there were 90 things wrong with tools."
+        "The agent never spoke, there were 400 errors and there were 90 things wrong with tools."
     )
     twice = {"name": "a", "output": 1}
     calls = [{**twice, "start_offset_ms": at, "parameters": {"n": n}} for at, n in ((1, 0), (7, 1), (8, 1))]
@@ -126,6 +126,10 @@ def test_tools_are_compared_with_what_was_expected() -> None:
     """Never called, too rarely, with other parameters, and not expected at all."""
     expected = {"send_sms": [{}], "find_table": [{}, {}], "book_table": [{"parameters": {"table": 9}}]}
     found = texts(good(), expected=expected)
+    call = read(never_answers(), expected={"find_table": [{}], "book_table": [{}]})
+    assert headline(findings(call, latency_of(call))).endswith(
+        "the caller's last words were never answered and the tools find_table, book_table were never called."
+    )
     assert "bad: The tool send_sms was expected and never called." in found
     assert "warn: The tool find_table was expected 2 times and called 1 times." in found
     assert 'bad: The tool book_table was expected with {"table": 9} and called with others.' in found
