@@ -40,8 +40,6 @@ logger = logging.getLogger("bluejay_ws")
 LOCAL_ID = "local-"
 """How the ids of the local caller begin."""
 
-_WARNING_EVERY = 60.0
-
 
 def _sender(settings: Settings, store: Store | None, counters: Counters) -> Sender | FleetSender:
     if settings.database is None:
@@ -139,7 +137,6 @@ class Bluejay:
         self._names: dict[str, Call] = {}
         self._older: dict[str, list[Call]] = {}  # live calls whose name a newer one has taken
         self._started = False
-        self._warned_at = float("-inf")
         self._said_apart = False
         self._say_what_is_missing()
         preload(self.settings.database)
@@ -311,12 +308,8 @@ class Bluejay:
 
     def _warn_unusable(self, count: int) -> None:
         self.counters.add("dropped.no_usable_id")
-        now = time.monotonic()
-        if now - self._warned_at < _WARNING_EVERY:
-            return
-        self._warned_at = now
         text = "a connect request has %d %s value(s) but no usable id among them; the call continues unrecorded"
-        say(self.counters, logging.WARNING, text, count, ID_HEADER)
+        say_seldom(self.counters, logging.WARNING, text, count, ID_HEADER, key=(text,))
 
     def find(self, name: str) -> Recorder:
         """Return the recorder of the live call with this id or alias; else the inert one, counted.

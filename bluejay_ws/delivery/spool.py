@@ -146,7 +146,7 @@ class Spool(Store):
         self.directory = directory
         self.full = False
         self.destination = destination
-        self.place = str(directory)
+        super().__init__(str(directory))
         self._path = f"{directory}/{destination}"
         self._counters = counters
         self._max_bytes = max_bytes
