@@ -267,7 +267,7 @@ class FileLease(Lease):
     """Every file of one call, locked: they go out together or not at all; see `Lease`.
 
     Args:
-        directory: the one that holds the call's files.
+        place: of the spool that the call was recorded to.
         simulation_result_id: of the call.
         counters: where failures are counted.
         root: the spool.
@@ -279,7 +279,7 @@ class FileLease(Lease):
 
     def __init__(
         self,
-        directory: str,
+        place: str,
         simulation_result_id: str,
         *,
         counters: Counters,
@@ -287,7 +287,7 @@ class FileLease(Lease):
         goes_on: Callable[[Name, dict[str, bool]], bool],
     ) -> None:
         self.reports = []
-        self._directory = directory
+        self._directory = f"{place}/{shard_of(simulation_result_id)}"
         self._counters = counters
         self._root = root
         self._goes_on = goes_on

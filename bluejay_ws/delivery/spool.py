@@ -289,9 +289,8 @@ class Spool(Store):
         Raises:
             OSError: the directory is there but cannot be worked with, such as no descriptors left.
         """
-        directory = self._directory_of(simulation_result_id)
         return FileLease(
-            directory, simulation_result_id, counters=self._counters, root=self.place, goes_on=self.goes_on
+            self._path, simulation_result_id, counters=self._counters, root=self.place, goes_on=self.goes_on
         )
 
     def locked(self, directory: str, name: Name) -> LockedFile:
