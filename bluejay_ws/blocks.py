@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from bluejay_ws.interrupts import of_a_value
+from bluejay_ws.wire.encode import message
 from bluejay_ws.wire.items import OMITTED
 
 if TYPE_CHECKING:
@@ -29,16 +29,8 @@ def failure(error: BaseException) -> dict[str, object]:
     """
     if type(error).__name__ in _CANCELLATIONS:
         return {"status": "cancelled"}
-    return {"status": "failed", "error": type(error).__name__, "message": _message(error)}
-
-
-def _message(error: BaseException) -> str:
-    try:
-        return str(error)
-    except BaseException as worse:  # a broken __str__ is the tool's affair; the type's name is still recorded
-        if not of_a_value(worse):
-            raise
-        return "(its message could not be read)"
+    said = message(error, "(its message could not be read)")
+    return {"status": "failed", "error": type(error).__name__, "message": said}
 
 
 class Blocks(Protocol):

@@ -40,8 +40,6 @@ logger = logging.getLogger("bluejay_ws")
 LOCAL_ID = "local-"
 """How the ids of the local caller begin."""
 
-_WARNING_EVERY = 60.0
-
 
 def _sender(settings: Settings, store: Store | None, counters: Counters) -> Sender | FleetSender:
     if settings.database is None:
@@ -50,7 +48,7 @@ def _sender(settings: Settings, store: Store | None, counters: Counters) -> Send
     sender: FleetSender = fleet.FleetSender(
         settings.database.reveal(),
         settings.base_url,
-        spool=store if isinstance(store, fleet.LocalSpool) else None,
+        spool=store if isinstance(store, Spool) else None,
         counters=counters,
         flush_timeout=settings.flush_timeout,
     )
@@ -139,7 +137,6 @@ class Bluejay:
         self._names: dict[str, Call] = {}
         self._older: dict[str, list[Call]] = {}  # live calls whose name a newer one has taken
         self._started = False
-        self._warned_at = float("-inf")
         self._said_apart = False
         self._say_what_is_missing()
         preload(self.settings.database)
@@ -189,12 +186,12 @@ class Bluejay:
     def _usable_spool(self) -> Spool | None:
         if self.settings.spool is None:
             return None
-        kind = Spool if self.settings.database is None else _fleet().LocalSpool
-        spool: Spool = kind(
+        spool = Spool(
             self.settings.spool,
             counters=self.counters,
             destination=APART if self.settings.apart else self.settings.destination,
             redial_wait=self.settings.redial_wait,
+            owned=self.settings.database is not None,  # its deliverer is another process, which gets it from here
         )
         try:
             spool.prepare()
@@ -311,12 +308,8 @@ class Bluejay:
 
     def _warn_unusable(self, count: int) -> None:
         self.counters.add("dropped.no_usable_id")
-        now = time.monotonic()
-        if now - self._warned_at < _WARNING_EVERY:
-            return
-        self._warned_at = now
         text = "a connect request has %d %s value(s) but no usable id among them; the call continues unrecorded"
-        say(self.counters, logging.WARNING, text, count, ID_HEADER)
+        say_seldom(self.counters, logging.WARNING, text, count, ID_HEADER, key=(text,))
 
     def find(self, name: str) -> Recorder:
         """Return the recorder of the live call with this id or alias; else the inert one, counted.

@@ -12,24 +12,20 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from bluejay_ws.integrations.tap import Reply, Speech, Tap, audio_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
+    from bluejay_ws.integrations.tap import Actions
     from bluejay_ws.recorder import Recorder
 
 __all__ = ["GeminiLiveTap"]
 
 _CONTENT = frozenset({"args", "response", "parameters", "parametersJsonSchema"})  # the user's own keys are inside
 _CODE = "code_execution"
-_INPUT, _ACTIVITY_START, _ACTIVITY_END = (
-    frozenset({name, name.replace("I", "_i").replace("S", "_s").replace("E", "_e")})
-    for name in ("realtimeInput", "activityStart", "activityEnd")
-)
 
 
 class GeminiLiveTap(Tap):
     """Turn the messages of a Gemini Live connection into facts of a recorder; see `Tap`."""
 
     provider = "gemini"
+    listens = True
 
     def __init__(self, recorder: Recorder, **options: Any) -> None:
         super().__init__(recorder, **options)
@@ -37,8 +33,6 @@ class GeminiLiveTap(Tap):
         self._user: Speech | None = None
         self._agent: Reply | None = None
         self._text = ""
-        self._speeches_begun = self._replies_begun = 0
-        self._activity = False  # the service tells where the caller speaks
         self._joins = True  # late pieces of the caller's belong to what was said before
         self._background: set[str] = set()
         self._calls = 0
@@ -57,7 +51,7 @@ class GeminiLiveTap(Tap):
 
     def _sent(self, message: dict[str, Any]) -> None:
         for key, value in message.items():
-            if key in _INPUT:
+            if key in {"realtimeInput", "realtime_input"}:
                 self._input(value)
             else:
                 action = self.outgoing.get(_camel_key(key))
@@ -76,14 +70,17 @@ class GeminiLiveTap(Tap):
 
     # -- the caller --------------------------------------------------------------------------------------------
 
+    def _callers_audio(self, message: dict[str, Any]) -> Any:
+        """Return the audio of a message; it comes often, and its names are Python's or the wire's."""
+        data = message.get("realtimeInput") or message.get("realtime_input")
+        chunk = data.get("audio") or data.get("media") if type(data) is dict else None
+        return self._data_of(chunk) if type(chunk) is dict else None
+
     def _input(self, data: dict[str, Any]) -> None:
-        """Take the caller's audio; it comes often, and its names are Python's or the wire's."""
         for key, value in data.items():
-            if key in {"audio", "media"}:
-                self._chunk(value)
-            elif key in {"mediaChunks", "media_chunks"}:
+            if key in {"mediaChunks", "media_chunks"}:
                 for chunk in value:
-                    self._chunk(chunk)
+                    self._caller_sends(self._data_of(chunk))
             elif key in {"activityStart", "activity_start"}:
                 self._user_begins(None)
             elif key in {"activityEnd", "activity_end"} and self._user is not None:
@@ -91,19 +88,17 @@ class GeminiLiveTap(Tap):
             elif key == "text" and value:
                 self._typed_text(value)
 
-    def _chunk(self, chunk: dict[str, Any]) -> None:
+    def _data_of(self, chunk: dict[str, Any]) -> Any:
+        """Return a chunk's audio; None: it is a picture."""
         kind = chunk.get("mimeType") or chunk.get("mime_type") or ""
         if kind != self._kind_sent:
             if kind and not kind.startswith("audio/"):
-                return
+                return None
             self._kind_sent, self.input_bytes_per_ms = kind, _rate(kind, self.input_bytes_per_ms)
-        if self._activity:
-            self._user_audio(chunk.get("data"))
-        else:
-            self._listen(chunk.get("data"))
+        return chunk.get("data")
 
     def _activity_told(self, activity: dict[str, Any]) -> None:
-        self._activity = True
+        self.listens = False  # the service tells where the caller speaks
         kind = activity.get("voiceActivityType") or activity.get("type") or activity.get("vadSignalType")
         kind = str(getattr(kind, "value", kind))
         position = _seconds(activity.get("audioOffset"))
@@ -121,8 +116,7 @@ class GeminiLiveTap(Tap):
     def _next_speech(self) -> Speech:
         if self._user is not None:
             self._tell_user(self._user)
-        self._speeches_begun += 1
-        self._user = self._speech(self._speeches_begun)
+        self._user = self._speech(next(self._numbers))
         self._joins = True
         return self._user
 
@@ -180,9 +174,8 @@ class GeminiLiveTap(Tap):
         if self._agent is None:
             if self._user is not None:
                 self._tell_user(self._user)
-            self._replies_begun += 1
             self._text_late = 0.0
-            self._agent = self._reply(self._replies_begun, self._turn)
+            self._agent = self._reply(next(self._numbers), self._turn)
         return self._agent
 
     def _agent_piece(self, piece: dict[str, Any]) -> None:
@@ -296,7 +289,7 @@ class GeminiLiveTap(Tap):
     def _going_away(self, notice: dict[str, Any]) -> None:
         self._note("The model's service is about to close the connection", time_left=str(notice.get("timeLeft")))
 
-    received: ClassVar[Mapping[str, Callable[[Any, Any], None]]] = {
+    received: ClassVar[Actions] = {
         "serverContent": _content,
         "toolCall": _tool_called,
         "toolCallCancellation": _withdrawn,
@@ -305,7 +298,7 @@ class GeminiLiveTap(Tap):
         "usageMetadata": Tap._add_usage,  # noqa: SLF001 - it is this class's own
         "goAway": _going_away,
     }
-    outgoing: ClassVar[Mapping[str, Callable[[Any, Any], None]]] = {
+    outgoing: ClassVar[Actions] = {
         "setup": _setup,
         "clientContent": _client_content,
         "toolResponse": _answered,

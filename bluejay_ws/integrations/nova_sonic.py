@@ -15,6 +15,7 @@ from bluejay_ws.integrations.tap import Reply, Speech, Tap, audio_bytes
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from bluejay_ws.integrations.tap import Actions
     from bluejay_ws.recorder import Recorder
 
 __all__ = ["NovaSonicTap"]
@@ -26,13 +27,13 @@ class NovaSonicTap(Tap):
     """Turn the events of an Amazon Nova Sonic stream into facts of a recorder; see `Tap`."""
 
     provider = "nova_sonic"
+    listens = True
 
     def __init__(self, recorder: Recorder, **options: Any) -> None:
         super().__init__(recorder, **options)
         self._blocks: dict[str, dict[str, Any]] = {}  # what a content block is, by its id
         self._sent_blocks: dict[str, dict[str, Any]] = {}
         self._user: Speech | None = None
-        self._counted = 0
         self._planned: list[Reply] = []  # this completion's replies, by their audio
         self._finals = 0
         self._before: tuple[int, list[Reply]] = (0, [])  # the turn before, and its replies without a final text
@@ -95,14 +96,15 @@ class NovaSonicTap(Tap):
 
     # -- the caller --------------------------------------------------------------------------------------------
 
-    def _appended(self, facts: dict[str, Any]) -> None:
-        self._listen(facts.get("content"))
+    def _callers_audio(self, message: dict[str, Any]) -> Any:
+        event = message.get("event")
+        audio = event.get("audioInput") if type(event) is dict else None
+        return audio.get("content") if type(audio) is dict else None
 
     def _user_piece(self, text: str) -> None:
         if self._user is None:
             self._end_turn()
-            self._counted += 1
-            self._user = self._speech(self._counted)
+            self._user = self._speech(next(self._numbers))
             self._heard_speech(self._user)
         self._user.text = f"{self._user.text} {text.strip()}".strip()
         self._tell_user(self._user)
@@ -111,8 +113,7 @@ class NovaSonicTap(Tap):
 
     def _plan(self, text: str) -> None:
         self._user = None
-        self._counted += 1
-        reply = self._reply(self._counted, self._turn)
+        reply = self._reply(next(self._numbers), self._turn)
         reply.text = text
         self._planned.append(reply)
 
@@ -213,7 +214,7 @@ class NovaSonicTap(Tap):
                 reply.text = ""
         super()._finish()
 
-    received: ClassVar[Mapping[str, Callable[[Any, Any], None]]] = {
+    received: ClassVar[Actions] = {
         "contentStart": _block,
         "textOutput": _text,
         "audioOutput": _audio,
@@ -222,10 +223,9 @@ class NovaSonicTap(Tap):
         "usageEvent": _used,
         "completionStart": _completion,
     }
-    outgoing: ClassVar[Mapping[str, Callable[[Any, Any], None]]] = {
+    outgoing: ClassVar[Actions] = {
         "promptStart": _prompt,
         "contentStart": _sent_block,
-        "audioInput": _appended,
         "textInput": _typed_input,
         "toolResult": _answered,
     }

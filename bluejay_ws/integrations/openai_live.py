@@ -142,10 +142,6 @@ def _started(tap: Any, event: dict[str, Any]) -> None:
         tap.tools.describe(tool.get("name"), tool.get("description"))
 
 
-def _appended(tap: Any, event: dict[str, Any]) -> None:
-    tap._user_audio(event["audio"])  # noqa: SLF001
-
-
 def _nested(tap: Any, event: dict[str, Any]) -> None:
     """Take the tools of a delegation's response. Its text goes to the model that speaks, not to the caller."""
     inner = event.get("event") or {}
@@ -187,7 +183,6 @@ LIVE_RECEIVED: dict[str, Callable[[Any, Any], None]] = {
 }
 LIVE_OUTGOING: dict[str, Callable[[Any, Any], None]] = {
     "session.start": _started,
-    "session.input_audio.append": _appended,
     "response.item.create": lambda tap, event: tap._item_sent(event),  # noqa: SLF001
 }
-LIVE_QUIET = frozenset({"session.output_audio.delta", "session.delegation.created"})
+LIVE_QUIET = frozenset({"session.input_audio.append", "session.output_audio.delta", "session.delegation.created"})

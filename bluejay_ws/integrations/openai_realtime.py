@@ -14,8 +14,9 @@ from bluejay_ws.integrations.openai_live import LIVE_OUTGOING, LIVE_QUIET, LIVE_
 from bluejay_ws.integrations.tap import Reply, Speech, Tap, audio_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
+    from bluejay_ws.integrations.tap import Actions
     from bluejay_ws.integrations.tool_calls import ToolCall
     from bluejay_ws.recorder import Recorder
 
@@ -87,8 +88,8 @@ class OpenAIRealtimeTap(Tap):
 
     # -- the caller --------------------------------------------------------------------------------------------
 
-    def _appended(self, event: dict[str, Any]) -> None:
-        self._user_audio(event["audio"])
+    def _callers_audio(self, message: dict[str, Any]) -> Any:
+        return message.get("audio")
 
     def _user_began(self, event: dict[str, Any]) -> None:
         speech = self._speech(event["item_id"])
@@ -519,7 +520,7 @@ class OpenAIRealtimeTap(Tap):
                 self.tools.end(call.key, call.outcome)
         super()._finish()
 
-    received: ClassVar[Mapping[str, Callable[[Any, Any], None]]] = {
+    received: ClassVar[Actions] = {
         "session.created": _configured,
         "session.updated": _configured,
         "input_audio_buffer.speech_started": _user_began,
@@ -562,8 +563,7 @@ class OpenAIRealtimeTap(Tap):
         "ping": _ping,
         **LIVE_RECEIVED,
     }
-    outgoing: ClassVar[Mapping[str, Callable[[Any, Any], None]]] = {
-        "input_audio_buffer.append": _appended,
+    outgoing: ClassVar[Actions] = {
         "conversation.item.create": _item_sent,
         "conversation.item.truncate": _truncated,
         **LIVE_OUTGOING,
@@ -578,7 +578,7 @@ class OpenAIRealtimeTap(Tap):
         *("response.web_search_call.completed", "response.file_search_call.in_progress"),
         *("response.file_search_call.searching", "response.file_search_call.completed"),
         *("conversation.created", "conversation.item.deleted", "conversation.item.retrieved", "rate_limits.updated"),
-        *("input_audio_buffer.cleared",),
+        *("input_audio_buffer.append", "input_audio_buffer.cleared"),
         *("response.animation_viseme.delta", "response.animation_viseme.done", "session.avatar.connecting"),
         *("response.animation_blendshapes.delta", "response.animation_blendshapes.done", "session.end"),
         *("conversation.item.ambient_audio_transcription.completed",),

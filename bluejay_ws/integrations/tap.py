@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from binascii import a2b_base64
 from bisect import bisect_left
+from itertools import count
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -23,9 +24,13 @@ from bluejay_ws.integrations.tool_calls import ToolCalls, forget_oldest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from typing import TypeAlias
 
     from bluejay_ws.hearing.utterances import Utterance
     from bluejay_ws.recorder import Recorder
+
+    Actions: TypeAlias = Mapping[str, Callable[[Any, Any], None]]
+    """What a tap does with each type of message."""
 
 __all__ = ["InputClock", "Reply", "Speech", "Tap", "audio_bytes", "audio_until", "forget_oldest", "spoken_part"]
 
@@ -53,6 +58,14 @@ class Tap:
     as ``dropped.failed_tap``, what is not known as ``tap.unknown.<provider>``. After the end of the call, and outside a
     simulation, both return at once. One tap is for one connection; a second connection needs a second tap.
 
+    A tap for another provider is a subclass (`conversation_relay` is the smallest). ``received`` and ``outgoing`` name
+    the function for each type of message, ``quiet`` the types that say nothing. The functions keep one `Speech` for
+    each utterance of the caller's and one `Reply` for each of the agent's, and hand on what they learn:
+
+    * the caller: `_caller_sends` audio, `_place_start` and `_place_end`, `_user_said` at last;
+    * the agent: `_agent_audio`, `_agent_text` in pieces or `_agent_said` whole, `_cut` and `_interrupted`;
+    * `self.tools` for tool calls, `_note` for events, `_typed_text`, `_text_reply`, `_add_usage`, `_model_is`.
+
     Args:
         recorder: the call's, for example ``current_recorder()``.
         input_bytes_per_ms: of the audio sent to the provider, where the messages do not say it.
@@ -60,10 +73,11 @@ class Tap:
     """
 
     provider: ClassVar[str] = ""
+    listens: bool = False  # the provider does not tell when the caller spoke: the audio does
     input_rate: ClassVar[float] = 32.0
     output_rate: ClassVar[float] = 48.0
-    received: ClassVar[Mapping[str, Callable[[Any, Any], None]]] = {}
-    outgoing: ClassVar[Mapping[str, Callable[[Any, Any], None]]] = {}
+    received: ClassVar[Actions] = {}
+    outgoing: ClassVar[Actions] = {}
     quiet: ClassVar[frozenset[str]] = frozenset()
     settings: ClassVar[frozenset[str]] = frozenset({
         *("session.created", "session.updated", "session.update", "session.start", "session.started"),
@@ -90,6 +104,7 @@ class Tap:
         self._interruptions: dict[Any, None] = {}
         self._typed: dict[Any, None] = {}
         self._usage: dict[str, Any] = {}
+        self._numbers = count(1)  # of what has no id
         self._model: str | None = None
         self._last_at = self._last_stamp = -1
         self._plays_until = 0.0
@@ -124,12 +139,13 @@ class Tap:
         if self.recorder.closed:
             return
         try:
-            if type(message) is not dict or not SIMPLE.issuperset(map(type, message.values())):
+            if type(message) is not dict:
                 message = plain(message)
-            if type(message) is dict:
-                self._sent(message)
-            elif type(message) is bytes:
-                self._audio_sent(message)
+            audio = self._callers_audio(message) if type(message) is dict else message
+            if type(audio) is str or type(audio) is bytes:  # most are so: nothing else in them is looked at
+                self._caller_sends(audio)
+            elif type(message) is dict:
+                self._sent(message if SIMPLE.issuperset(map(type, message.values())) else plain(message))
         except Exception as error:  # noqa: BLE001 - a malformed message must not reach the agent
             self.recorder.failed("tap", error)
 
@@ -173,9 +189,9 @@ class Tap:
         """Take the agent's audio from a binary message; for providers that send it so."""
         self._unknown()
 
-    def _audio_sent(self, audio: bytes) -> None:
-        """Take the caller's audio from a binary message."""
-        self._user_audio(audio)
+    def _callers_audio(self, message: dict[str, Any]) -> Any:  # noqa: ARG002 - see above
+        """Return the caller's audio if a message to the provider has it, else None; for those that take it in JSON."""
+        return None
 
     def _finish(self) -> None:
         for speech in self._speeches.values():
@@ -204,20 +220,15 @@ class Tap:
 
     # -- the caller --------------------------------------------------------------------------------------------
 
-    def _user_audio(self, payload: Any) -> None:
-        """Note audio that was sent to the provider; ``payload`` is base64 text or bytes."""
-        size = audio_bytes(payload)
-        if size:
-            self.input.appended(size / self.input_bytes_per_ms, self._now())
-
-    def _listen(self, payload: Any) -> None:
-        """Do what `_user_audio` does, and hear who speaks: for providers that do not tell when the caller spoke."""
-        size, bytes_per_ms = audio_bytes(payload), self.input_bytes_per_ms
+    def _caller_sends(self, audio: str | bytes) -> None:
+        """Note audio that was sent to the provider, as base64 text or bytes; hear who speaks, if only that tells."""
+        size = audio_bytes(audio)
         if not size:
             return
-        ms, now = size / bytes_per_ms, self._now()
+        ms, now = size / self.input_bytes_per_ms, self._now()
         self.input.appended(ms, now)
-        if bytes_per_ms >= 16.0 and not self._hears and _is_loud(payload) and not self._observed():  # PCM
+        deaf = self._hears or not self.listens or self.input_bytes_per_ms < 16.0  # not PCM
+        if not deaf and _is_loud(audio) and not self._observed():
             self.ear.speaks(ms, now)
 
     def _heard_at(self, position_ms: float) -> float | None:

@@ -625,14 +625,14 @@ def error_name(error: BaseException) -> str:
     return type(error).__name__
 
 
-def message(error: BaseException) -> str:
-    """Return what a traceback says of ``error``: this one ``str`` is wanted. Empty if it fails."""
+def message(error: BaseException, otherwise: str = "") -> str:
+    """Return what a traceback says of ``error``, ``otherwise`` where it cannot say it: this one ``str`` is wanted."""
     try:
         return str(error)
     except BaseException as worse:  # an error that cannot say what it is still has a type
         if not of_a_value(worse):
             raise
-        return ""
+        return otherwise
 
 
 def own_text(value: object) -> str | None:
