@@ -48,7 +48,7 @@ def _sender(settings: Settings, store: Store | None, counters: Counters) -> Send
     sender: FleetSender = fleet.FleetSender(
         settings.database.reveal(),
         settings.base_url,
-        spool=store if isinstance(store, fleet.LocalSpool) else None,
+        spool=store if isinstance(store, Spool) else None,
         counters=counters,
         flush_timeout=settings.flush_timeout,
     )
@@ -186,12 +186,12 @@ class Bluejay:
     def _usable_spool(self) -> Spool | None:
         if self.settings.spool is None:
             return None
-        kind = Spool if self.settings.database is None else _fleet().LocalSpool
-        spool: Spool = kind(
+        spool = Spool(
             self.settings.spool,
             counters=self.counters,
             destination=APART if self.settings.apart else self.settings.destination,
             redial_wait=self.settings.redial_wait,
+            owned=self.settings.database is not None,  # its deliverer is another process, which gets it from here
         )
         try:
             spool.prepare()

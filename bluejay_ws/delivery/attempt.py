@@ -20,6 +20,7 @@ from bluejay_ws.delivery.outcomes import (
     Decision,
     Failure,
     History,
+    Phase,
     Platform,
     Sight,
     State,
@@ -49,6 +50,7 @@ REMEMBERED = 10_000
 
 ALREADY = "already_delivered"
 LOCAL_ID = "local_id"
+LEASE_LATE = "lease_late"
 
 
 class Move(Enum):
@@ -227,7 +229,7 @@ class Attempts:
         try:
             if lease.live or lease.busy:
                 return _wait(CALL_WAIT if lease.live else OTHERS_WAIT, "busy")
-            return self._attempt(delivery, lease, exchange)
+            return self.move(delivery, lease, exchange)
         finally:
             lease.release()
 
@@ -246,7 +248,8 @@ class Attempts:
 
     # -- the way of one attempt ---------------------------------------------------------------------------------
 
-    def _attempt(self, delivery: Delivery, lease: Lease, exchange: Exchange) -> Decision:
+    def move(self, delivery: Delivery, lease: Lease, exchange: Exchange) -> Decision:
+        """Do what `attempt` does, with reports that are leased already."""
         parts = delivery.parts(lease.reports)
         self._miss(delivery, parts, lease)
         if not parts:  # another process has dealt with them, or somebody has removed them
@@ -337,7 +340,8 @@ class Attempts:
         note = {"outcome": "sending", "at": self._context.wall(), "pid": os.getpid(), **history.notes()}
         for part in parts:
             self._mark(delivery, part, lease, State.UNKNOWN, note if history.attempts > 1 else {})
-        outcome = exchange.post(body)
+        late = time.monotonic() > lease.until
+        outcome = Failure(Phase.NOT_SENT, LEASE_LATE) if late else exchange.post(body)
         self._count(outcome)
         decision = decide(
             outcome,

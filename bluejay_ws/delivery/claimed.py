@@ -6,26 +6,23 @@ marks are gathered in memory. What came of the attempt is written down in one st
 
 from __future__ import annotations
 
-import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from bluejay_ws.delivery.attempt import Delivery
-from bluejay_ws.delivery.outcomes import Answer, Failure, History, Phase, Platform, State
-from bluejay_ws.delivery.store import Lease, Part, Store
+from bluejay_ws.delivery.attempt import LEASE_LATE, Delivery
+from bluejay_ws.delivery.outcomes import History, Platform, State
+from bluejay_ws.delivery.store import Lease, Part
 from bluejay_ws.wire import journal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bluejay_ws.delivery.attempt import Exchange
     from bluejay_ws.delivery.outcomes import Decision
     from bluejay_ws.delivery.postgres import ClaimedCall
     from bluejay_ws.stats import Counters
 
-__all__ = ["ClaimedLease", "ClaimedStore", "Settlement", "TimelyExchange"]
+__all__ = ["ClaimedLease", "Settlement"]
 
-LATE = "lease_late"
 MISCONFIGURED_WAIT = 1.0
 
 
@@ -58,9 +55,11 @@ class ClaimedLease(Lease):
     Args:
         call: as the database gave it.
         counters: where damaged lines are counted.
+        until: monotonic seconds after which nothing is sent.
     """
 
-    def __init__(self, call: ClaimedCall, counters: Counters) -> None:
+    def __init__(self, call: ClaimedCall, counters: Counters, *, until: float) -> None:
+        self.until = until
         self.reports = []
         self.call = call
         self.marks: dict[str, State] = {}
@@ -112,7 +111,7 @@ class ClaimedLease(Lease):
         history["resend_due"] = delivery.resend_due
         if self.call.history.get("released"):
             history["released"] = True
-        down = None if decision.reason == LATE else down
+        down = None if decision.reason == LEASE_LATE else down
         return Settlement(state.value, wait, decision.reason, decision.detail, history, delivered, down)
 
 
@@ -124,42 +123,3 @@ def _history(noted: Mapping[str, Any]) -> History:
         if isinstance(value, int | float):
             setattr(history, key, type(default)(value))
     return history
-
-
-class ClaimedStore(Store):
-    """Give `Attempts` the leases of claimed calls. For many threads, each with calls of its own.
-
-    Args:
-        place: what the database is called in messages.
-    """
-
-    def __init__(self, place: str) -> None:
-        self.place = place
-        self.claimed: dict[str, ClaimedLease] = {}
-
-    def lease(self, simulation_result_id: str) -> Lease:
-        """Return the claimed call."""
-        return self.claimed[simulation_result_id]
-
-
-class TimelyExchange:
-    """Send nothing when too much of a lease has passed: this process was suspended, or the database took its time.
-
-    Args:
-        exchange: that carries the requests.
-        until: monotonic seconds after which nothing is sent.
-    """
-
-    def __init__(self, exchange: Exchange, until: float) -> None:
-        self._exchange = exchange
-        self._until = until
-
-    def post(self, body: bytes) -> Answer | Failure:
-        """Send a report, if it is not too late."""
-        if time.monotonic() > self._until:
-            return Failure(Phase.NOT_SENT, LATE)
-        return self._exchange.post(body)
-
-    def look(self, simulation_result_id: str) -> Answer | Failure:
-        """Read a result back."""
-        return self._exchange.look(simulation_result_id)

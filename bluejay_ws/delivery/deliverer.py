@@ -16,10 +16,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bluejay_ws.delivery.attempt import Attempts, Context
-from bluejay_ws.delivery.claimed import ClaimedLease, ClaimedStore, Settlement, TimelyExchange
+from bluejay_ws.delivery.claimed import ClaimedLease, Settlement
 from bluejay_ws.delivery.outcomes import Platform, State
 from bluejay_ws.delivery.postgres import ClaimedCall, Listener, Outbox, shown
 from bluejay_ws.delivery.sender import HttpClients
+from bluejay_ws.delivery.store import Store
 from bluejay_ws.delivery.verify import Verifier
 from bluejay_ws.delivery.workers import NoClient
 from bluejay_ws.exceptions import BluejayError, SpoolError
@@ -99,10 +100,9 @@ class Deliverer:
         self._ahead = 0.0
         self._verifier = Verifier(self._make_client, counters=counters, after=settings.verify or 0.0)
         self._watched: list[Any] = [self._verifier]
-        self._store = ClaimedStore(shown(url))
         self._attempts = Attempts(
             Context(settings, counters, self._now, self._now),
-            self._store,
+            Store(shown(url)),  # a claimed call needs none: the database has it
             accepted_since=lambda moment: self._accepted_at > moment,
             delivered=None if settings.verify is None else self._verifier.expect,
         )
@@ -277,15 +277,11 @@ class Deliverer:
 
     def _attempt(self, client: Any, call: ClaimedCall, claimed_at: float) -> Settlement:
         """Look, or send, once; return what is to be written down of it."""
-        lease = ClaimedLease(call, self._counters)
+        lease = ClaimedLease(call, self._counters, until=claimed_at + self._lease / 3)
         if not lease.reports:
             return Settlement("parked", 0.0, "empty", "", call.history, [], None)
-        self._store.claimed[call.identity] = lease
-        try:
-            delivery = lease.delivery()
-            decision = self._attempts.attempt(delivery, TimelyExchange(client, claimed_at + self._lease / 3))
-        finally:
-            self._store.claimed.pop(call.identity, None)
+        delivery = lease.delivery()
+        decision = self._attempts.move(delivery, lease, client)
         if decision.platform is Platform.UP and decision.state is State.DELIVERED:
             self._accepted_at = self._now()
         if decision.busy:  # the platform asks for fewer requests

@@ -15,12 +15,11 @@ import random
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from bluejay_ws.delivery.files import LIVE, reason_of
+from bluejay_ws.delivery.files import reason_of
 from bluejay_ws.delivery.postgres import Outbox, Piece, shown
 from bluejay_ws.delivery.sender import BaseSender
-from bluejay_ws.delivery.spool import Spool, names_in
 from bluejay_ws.exceptions import BluejayError
 from bluejay_ws.log import say, say_seldom
 from bluejay_ws.stats import started
@@ -28,13 +27,12 @@ from bluejay_ws.wire import journal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from pathlib import Path
 
-    from bluejay_ws.delivery.livefile import LiveFile
+    from bluejay_ws.delivery.spool import Spool
     from bluejay_ws.delivery.store import Report
     from bluejay_ws.stats import Counters
 
-__all__ = ["FleetSender", "Handover", "LocalSpool"]
+__all__ = ["FleetSender", "Handover"]
 
 _random = random.SystemRandom().random  # the process's own generator is not disturbed
 
@@ -81,43 +79,6 @@ class Local:
         return Piece(self.report_id, self.identity, self.received, body, end)
 
 
-class LocalSpool(Spool):
-    """The spool of one process of a fleet: it knows which calls are its own, and leaves those of others to them."""
-
-    def __init__(self, directory: Path, **options: Any) -> None:
-        super().__init__(directory, owned=True, **options)
-        self.reports: dict[str, Local] = {}
-        """What the database does not have whole yet, by report id."""
-
-    def open_call(self, *, report_id: str, simulation_result_id: str, header: bytes) -> LiveFile | None:
-        """Do what `Spool.open_call` does, and remember the call."""
-        file = super().open_call(report_id=report_id, simulation_result_id=simulation_result_id, header=header)
-        if file is not None:
-            self.reports[report_id] = self.own(report_id, simulation_result_id)
-        return file
-
-    def own(self, report_id: str, simulation_result_id: str) -> Local:
-        """Return a report of this process, with the two places where its file may be."""
-        ready = self._files.ready(simulation_result_id, report_id)
-        directory = self._directory_of(simulation_result_id)
-        paths = (f"{directory}/{ready._replace(state=LIVE)}", f"{directory}/{ready}")
-        return Local(report_id, simulation_result_id, paths)
-
-    def goes_on_here(self, report_id: str) -> bool:
-        """Return whether a call of this process goes on."""
-        return report_id in self._files.live
-
-    def adopt(self, untouched: float) -> None:
-        """Take over what processes of this machine left that died before they could hand it over."""
-        for found in self.recover(untouched=untouched):
-            if found.report_id not in self.reports:
-                directory = self._directory_of(found.simulation_result_id)
-                paths = [f"{directory}/{name}" for name in names_in(directory) if name.report_id == found.report_id]
-                self.reports[found.report_id] = Local(
-                    found.report_id, found.simulation_result_id, tuple(paths), "lost", left=True
-                )
-
-
 class Handover:
     """Bring what is recorded into the database, one round after the other. For one thread.
 
@@ -127,10 +88,10 @@ class Handover:
         counters: where everything is counted.
     """
 
-    def __init__(self, outbox: Outbox, spool: LocalSpool | None, counters: Counters) -> None:
+    def __init__(self, outbox: Outbox, spool: Spool | None, counters: Counters) -> None:
         self._outbox = outbox
         self._spool = spool
-        self._reports: dict[str, Local] = {} if spool is None else spool.reports
+        self._reports: dict[str, Local] = {}  # what the database does not have whole yet, by report id
         self._counters = counters
         self._ended: dict[str, None] = {}
         self._checked = False
@@ -141,19 +102,23 @@ class Handover:
     @property
     def idle(self) -> bool:
         """Whether the database has everything that was recorded here."""
-        return not self.waiting and not self._reports
+        return not self.waiting and not self._reports and not (self._spool and self._spool.live())
 
     def take(self, report: Report) -> None:
         """Note that a call has ended; from any thread."""
         local = self._reports.get(report.report_id)
         if local is None:
-            new = Local if self._spool is None else self._spool.own
-            local = self._reports[report.report_id] = new(report.report_id, report.simulation_result_id)
+            local = self._own(report.report_id, report.simulation_result_id)
         if report.bodies is not None:
             local.data = b"".join(map(journal.line, report.bodies))
         local.end = "sealed"
         self._ended[report.report_id] = None
         self.waiting.add(report.report_id)
+
+    def _own(self, report_id: str, identity: str) -> Local:
+        """Take a report of this process in."""
+        paths = () if self._spool is None else self._spool.paths_of(identity, report_id)
+        return self._reports.setdefault(report_id, Local(report_id, identity, paths))
 
     def drop(self, report_id: str) -> None:
         """Note that nothing is to come of a call."""
@@ -177,6 +142,9 @@ class Handover:
         everything = not self.due_in()
         if everything:
             self._looked_at = time.monotonic()
+            for report_id, identity in self._spool.live() if self._spool else ():
+                if report_id not in self._reports:
+                    self._own(report_id, identity)
             self._look_for_leftovers()
         found = [self._reports.get(report_id) for report_id in list(self._reports if everything else self._ended)]
         for batch in _batches(piece for local in found if local is not None and (piece := self._next(local))):
@@ -188,7 +156,11 @@ class Handover:
         if self._spool is not None and time.monotonic() - self._left_at >= LEFTOVERS_EVERY:
             untouched = 0.0 if self._left_at == float("-inf") else UNTOUCHED
             self._left_at = time.monotonic()
-            self._spool.adopt(untouched)
+            for found in self._spool.recover(untouched=untouched):
+                identity, report_id = found.simulation_result_id, found.report_id
+                if report_id not in self._reports:
+                    paths = self._spool.paths_of(identity, report_id, left=True)
+                    self._reports[report_id] = Local(report_id, identity, paths, "lost", left=True)
 
     # -- what is new --------------------------------------------------------------------------------------------
 
@@ -224,7 +196,7 @@ class Handover:
         lock: only what its own call has withdrawn is deleted in the database.
         """
         ended = local.report_id in self._ended
-        on = self._spool is not None and self._spool.goes_on_here(local.report_id)
+        on = self._spool is not None and any(report_id == local.report_id for report_id, _ in self._spool.live())
         if not ended and (on or local.report_id in self.waiting):
             return None  # it goes on in memory, or is about to end
         if ended:
@@ -325,7 +297,7 @@ class FleetSender(BaseSender):
         url: str,
         destination: str,
         *,
-        spool: LocalSpool | None,
+        spool: Spool | None,
         counters: Counters,
         flush_timeout: float = 10.0,
     ) -> None:
@@ -420,7 +392,6 @@ class FleetSender(BaseSender):
         self._outbox.link.forget()
         if self._spool is not None:
             self._spool.reset_after_fork()
-            self._spool.reports.clear()
         super().reset_after_fork()
 
     # -- inside -------------------------------------------------------------------------------------------------

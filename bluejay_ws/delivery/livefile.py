@@ -168,13 +168,13 @@ class LiveFile:
         report_id: of the connection that is recorded.
     """
 
-    __slots__ = ("_fd", "_files", "_identity", "_lock", "_unsynced", "broken", "report_id")
+    __slots__ = ("_fd", "_files", "_lock", "_unsynced", "broken", "identity", "report_id")
 
     def __init__(self, files: OpenFiles, identity: str, report_id: str) -> None:
         self.broken: str | None = None
         """The reason of the first failed write; nothing is written after it."""
         self.report_id = report_id
-        self._identity = identity
+        self.identity = identity
         self._files = files
         self._lock = files.next_lock()
         self._unsynced = False
@@ -231,12 +231,12 @@ class LiveFile:
             path = self._path
             if self._fd == _CLOSED or (self._is_still_there(path) and self._rename(path)):
                 self._let_go()
-                return Report(self.report_id, self._identity)
+                return Report(self.report_id, self.identity)
             bodies = self._read()
             self._let_go()
         if bodies is None:
-            return Report(self.report_id, self._identity)
-        return Report.from_memory(self.report_id, self._identity, bodies)
+            return Report(self.report_id, self.identity)
+        return Report.from_memory(self.report_id, self.identity, bodies)
 
     def discard(self) -> None:
         """Remove the file: nothing of this call is to be sent, or memory holds it all. Idempotent."""
@@ -299,8 +299,8 @@ class LiveFile:
 
     @property
     def _path(self) -> str:
-        name = Name(self._identity, self.report_id, LIVE, self._files.lock.token)
-        return f"{self._files.directory}/{shard_of(self._identity)}/{name}"
+        name = Name(self.identity, self.report_id, LIVE, self._files.lock.token)
+        return f"{self._files.directory}/{shard_of(self.identity)}/{name}"
 
     def _write(self, data: bytes) -> None:
         try:
@@ -358,10 +358,10 @@ class LiveFile:
             self._files.counters,
             logging.ERROR,
             "call %s: its file in the spool %s cannot be written (%s); it continues in memory, and a crash loses it",
-            self._identity,
+            self.identity,
             self._files.directory,
             reason,
-            simulation_result_id=self._identity,
+            simulation_result_id=self.identity,
         )
 
     def _is_still_there(self, path: str) -> bool:
@@ -377,7 +377,7 @@ class LiveFile:
         return False
 
     def _rename(self, path: str) -> bool:
-        ready = self._files.ready(self._identity, self.report_id)
+        ready = self._files.ready(self.identity, self.report_id)
         try:
             os.rename(path, f"{path.rpartition('/')[0]}/{ready}")
         except OSError as error:

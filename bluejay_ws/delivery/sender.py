@@ -374,12 +374,11 @@ class Sender(BaseSender):
         if self._orphaned and not self._queue.pending and not self._verifier.waiting:
             self.close(0.0)
 
-    def _recover(self) -> float | None:
+    def _recover(self) -> None:
         """Take over what dead processes left; at the start everything, later what nobody has touched for a while."""
         untouched = UNTOUCHED if self._recovered_once else 0.0
         self._recovered_once = True
         self._queue.recover(lambda: self._store.recover(untouched=untouched))
-        return None
 
     def _runs(self) -> bool:
         return self._workers is not None

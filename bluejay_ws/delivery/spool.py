@@ -146,7 +146,7 @@ class Spool(Store):
         self.directory = directory
         self.full = False
         self.destination = destination
-        self.place = str(directory)
+        super().__init__(str(directory))
         self._path = f"{directory}/{destination}"
         self._counters = counters
         self._max_bytes = max_bytes
@@ -201,6 +201,24 @@ class Spool(Store):
             OSError: it cannot be found out.
         """
         return bool(name.token) and self._files.goes_on(self.place, name, asked)
+
+    def live(self) -> list[tuple[str, str]]:
+        """Return report id and simulation result id of the calls that this process records now."""
+        return [(file.report_id, file.identity) for file in list(self._files.live.values())]
+
+    def paths_of(self, simulation_result_id: str, report_id: str, *, left: bool = False) -> tuple[str, ...]:
+        """Return where the file of a report may be: of this process, the last one once it is sealed.
+
+        Args:
+            simulation_result_id: of its call.
+            report_id: its own.
+            left: whether another process has left it; then what there is of it.
+        """
+        directory = self._directory_of(simulation_result_id)
+        if left:
+            return tuple(f"{directory}/{name}" for name in names_in(directory) if name.report_id == report_id)
+        ready = self._files.ready(simulation_result_id, report_id)
+        return f"{directory}/{ready._replace(state=LIVE)}", f"{directory}/{ready}"
 
     def sync(self, seconds: float = 0.5) -> None:
         """Bring the files of running calls to the disk, for as long as ``seconds``; the rest is next."""

@@ -6,6 +6,7 @@ a store that cannot write something down says so, and nothing changes by that.
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from dataclasses import dataclass, field
@@ -126,6 +127,8 @@ class Lease:
         parked: report ids that a person gave up, or has to decide on.
         live: whether a connection with this id still continues somewhere.
         busy: whether another process is at work on this call.
+        until: monotonic seconds after which nothing is sent under it: this process was suspended, or a database took
+            its time, and somebody else may have the call.
     """
 
     reports: list[Part] = []  # noqa: RUF012 - those of a store have a list of their own
@@ -133,6 +136,7 @@ class Lease:
     parked: frozenset[str] = frozenset()
     live = False
     busy = False
+    until = math.inf
 
     def mark(self, report_id: str, state: State, note: Mapping[str, object]) -> bool:
         """Write down where a report stands; return whether that worked. A report that is not here is left out.
@@ -159,11 +163,12 @@ class Store:
 
     This one keeps nothing beyond the process: a report stays with its `Delivery`, within the bounds of the queue.
 
-    Attributes:
+    Args:
         place: where reports wait, for a person.
     """
 
-    place = "memory"
+    def __init__(self, place: str = "memory") -> None:
+        self.place = place
 
     def open_call(self, *, report_id: str, simulation_result_id: str, header: bytes) -> LiveReport | None:
         """Return the report of a call that begins now, or None (counted) where it has to stay in memory.

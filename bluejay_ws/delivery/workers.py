@@ -92,12 +92,12 @@ class Chore:
     """Something to be done now and then, by the scheduler.
 
     Args:
-        run: what; may raise, and return the seconds until the next time where that is not to be ``every``.
+        run: what; may raise.
         every: seconds.
         due: monotonic seconds of the next time.
     """
 
-    run: Callable[[], float | None]
+    run: Callable[[], object]
     every: float
     due: float = float("-inf")
 
@@ -407,8 +407,7 @@ class Workers:
             if chore.due <= now:
                 chore.due = now + chore.every
                 try:
-                    soon = chore.run()
-                    chore.due = now + chore.every if soon is None else now + soon
+                    chore.run()
                 except Exception as error:  # noqa: BLE001 - housekeeping must not end the thread all depend on
                     self._failed(error)
 

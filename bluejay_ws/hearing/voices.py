@@ -316,6 +316,8 @@ class Voice:
         self._noise, self._pieces, self._quiet_from = 0.0, 0, now
 
     def _learn(self, floor: float) -> None:
+        if floor == self._floor:
+            return  # digital silence
         self._floor = floor
         self._enough = FLOOR_PIECES
         self._onset_level = max(LEAST_LEVEL, ABOVE_FLOOR * floor + 20.0)

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from bluejay_ws.integrations.tap import Speech, Tap, audio_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
+    from bluejay_ws.integrations.tap import Actions
     from bluejay_ws.recorder import Recorder
 
 __all__ = ["AssemblyAITap"]
@@ -23,7 +22,6 @@ class AssemblyAITap(Tap):
     def __init__(self, recorder: Recorder, **options: Any) -> None:
         super().__init__(recorder, **options)
         self._open: Speech | None = None  # speaks, or has spoken; without text
-        self._begun = 0
         self._reply_now: Any = None
         self._server_side: set[str] = set()
 
@@ -45,8 +43,7 @@ class AssemblyAITap(Tap):
 
     def _user_began(self, _: dict[str, Any]) -> None:
         if self._open is None or self._open.stopped:
-            self._begun += 1
-            self._open = Speech(("speech", self._begun))
+            self._open = Speech(("speech", next(self._numbers)))
             self._open.start = self._stamp(self._now())
 
     def _user_ended(self, _: dict[str, Any]) -> None:
@@ -146,7 +143,7 @@ class AssemblyAITap(Tap):
         if seconds is not None:
             self._set_usage({"session_seconds": seconds})
 
-    received: ClassVar[Mapping[str, Callable[[Any, Any], None]]] = {
+    received: ClassVar[Actions] = {
         "session.ready": _configured,
         "session.updated": _configured,
         "input.speech.started": _user_began,
@@ -163,7 +160,7 @@ class AssemblyAITap(Tap):
         "error": _error,
         "session.ended": _ended,
     }
-    outgoing: ClassVar[Mapping[str, Callable[[Any, Any], None]]] = {
+    outgoing: ClassVar[Actions] = {
         "session.update": _configured,
         "tool.result": _answered,
     }

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from bluejay_ws.integrations.tap import Reply, Speech, Tap
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
+    from bluejay_ws.integrations.tap import Actions
     from bluejay_ws.recorder import Recorder
 
 __all__ = ["CartesiaLineTap"]
@@ -31,7 +30,6 @@ class CartesiaLineTap(Tap):
         self._planned: list[str] = []
         self._agent_speaks = False
         self._committed = False  # the platform tells what was spoken
-        self._counted = 0
 
     def _received(self, message: dict[str, Any]) -> None:
         if "type" not in message and "event" in message:
@@ -48,12 +46,11 @@ class CartesiaLineTap(Tap):
 
     def _user_began(self) -> None:
         if self._user is None or self._user.end is not None:
-            self._counted += 1
-            self._user = self._speech(self._counted)
+            self._user = self._speech(next(self._numbers))
             self._user.start = None if self._observed() else self._stamp(self._now())
         if self._agent_speaks:
             self._agent_speaks = False
-            self._interrupted(self._counted)
+            self._interrupted(next(self._numbers))
             self._lasted_until_now()
             self._broken = self._agent
             self._end_reply()
@@ -61,8 +58,7 @@ class CartesiaLineTap(Tap):
     def _user_text(self, message: dict[str, Any]) -> None:
         speech = self._user
         if speech is None or speech.final:
-            self._counted += 1
-            speech = self._speech(self._counted)
+            speech = self._speech(next(self._numbers))
             speech.start = None if self._observed() else self._stamp(self._now())
         self._end_reply()
         self._user_said(speech, message.get("content") or "")
@@ -87,9 +83,8 @@ class CartesiaLineTap(Tap):
 
     def _begin_reply(self) -> Reply:
         if self._agent is None:
-            self._counted += 1
             self._broken = None
-            self._agent = self._reply(self._counted)
+            self._agent = self._reply(next(self._numbers))
             self._agent.plays_from = float(self._now())
             self._agent.start = self._stamp(self._agent.plays_from)
         return self._agent
@@ -157,9 +152,8 @@ class CartesiaLineTap(Tap):
             self._agent_said(reply, text)
 
     def _cleared(self, _: dict[str, Any]) -> None:
-        self._counted += 1
         if self._agent_speaks:
-            self._interrupted(self._counted)
+            self._interrupted(next(self._numbers))
         self._agent_speaks = False
 
     def _dtmf(self, message: dict[str, Any]) -> None:
@@ -178,7 +172,7 @@ class CartesiaLineTap(Tap):
         self._end_reply()
         super()._finish()
 
-    received: ClassVar[Mapping[str, Callable[[Any, Any], None]]] = {
+    received: ClassVar[Actions] = {
         "user_state": _user_state,
         "agent_state": _agent_state,
         "message": _user_text,
@@ -189,7 +183,7 @@ class CartesiaLineTap(Tap):
         "dtmf": _dtmf,
         "error": _error,
     }
-    outgoing: ClassVar[Mapping[str, Callable[[Any, Any], None]]] = {
+    outgoing: ClassVar[Actions] = {
         "message": _planned_text,
         "tool_call": _called,
         "transfer": _transfer,

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from bluejay_ws.integrations.tap import Reply, Speech, Tap
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
+    from bluejay_ws.integrations.tap import Actions
     from bluejay_ws.recorder import Recorder
 
 __all__ = ["ConversationRelayTap"]
@@ -26,12 +25,10 @@ class ConversationRelayTap(Tap):
         super().__init__(recorder, **options)
         self._user: Speech | None = None
         self._agent: Reply | None = None
-        self._counted = 0
 
     def _prompt(self, message: dict[str, Any]) -> None:
         if self._user is None:
-            self._counted += 1
-            self._user = self._speech(self._counted)
+            self._user = self._speech(next(self._numbers))
             self._user.start = self._stamp(self._now())
         speech = self._user
         speech.text += message.get("voicePrompt") or ""
@@ -43,8 +40,7 @@ class ConversationRelayTap(Tap):
 
     def _token(self, message: dict[str, Any]) -> None:
         if self._agent is None:
-            self._counted += 1
-            self._agent = self._reply(self._counted)
+            self._agent = self._reply(next(self._numbers))
             self._agent.start = self._stamp(self._now())
             self._agent.plays_from = float(self._agent.start)
         self._agent_text(self._agent, message.get("token") or "")
@@ -59,8 +55,7 @@ class ConversationRelayTap(Tap):
     def _was_interrupted(self, message: dict[str, Any]) -> None:
         self._agent_done()
         heard = (message.get("utteranceUntilInterrupt") or "").strip()
-        self._counted += 1
-        self._interrupted(self._counted)
+        self._interrupted(next(self._numbers))
         replies = [one for one in self._replies.values() if one.text and one.corrected is None]
         reply = next(
             (one for one in reversed(replies) if heard and heard in one.text), replies[-1] if replies else None
@@ -86,13 +81,13 @@ class ConversationRelayTap(Tap):
     def _error(self, message: dict[str, Any]) -> None:
         self._note("Error of the model's service", message=message.get("description"))
 
-    received: ClassVar[Mapping[str, Callable[[Any, Any], None]]] = {
+    received: ClassVar[Actions] = {
         "prompt": _prompt,
         "interrupt": _was_interrupted,
         "dtmf": _dtmf,
         "error": _error,
     }
-    outgoing: ClassVar[Mapping[str, Callable[[Any, Any], None]]] = {
+    outgoing: ClassVar[Actions] = {
         "text": _token,
         "sendDigits": _dialled,
         "end": _ended,

@@ -12,9 +12,8 @@ from bluejay_ws.hearing.utterances import CUT_MARK
 from bluejay_ws.integrations.tap import Reply, Speech, Tap, audio_until, spoken_part
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from bluejay_ws.hearing.utterances import Utterance
+    from bluejay_ws.integrations.tap import Actions
     from bluejay_ws.recorder import Recorder
 
 __all__ = ["DeepgramTap"]
@@ -33,7 +32,6 @@ class DeepgramTap(Tap):
     def __init__(self, recorder: Recorder, **options: Any) -> None:
         super().__init__(recorder, **options)
         self._user: Speech | None = None
-        self._begun = 0
         self._said: _Sentences | None = None
         self._cut_said: _Sentences | None = None
         self._injected: list[str] = []
@@ -59,8 +57,7 @@ class DeepgramTap(Tap):
     def _user_began(self, _: dict[str, Any]) -> None:
         if self._user is None or self._answered_since:
             self._answered_since = False
-            self._begun += 1
-            self._user = self._speech(self._begun)
+            self._user = self._speech(next(self._numbers))
             current = self.ear.current()
             at = self._now() if current is None else min(current, self._now())
             self._user.start = None if self._observed() else self._stamp(at)
@@ -94,8 +91,7 @@ class DeepgramTap(Tap):
             return
         speech = self._user
         if speech is None:
-            self._begun += 1
-            speech = self._speech(self._begun)
+            speech = self._speech(next(self._numbers))
             self._heard_speech(speech)
         elif speech.start is not None:
             span = self.ear.take(self._now())
@@ -122,8 +118,7 @@ class DeepgramTap(Tap):
         if self._said is not None and self._said.reply.final:
             self._reply_over()
         if self._said is None:
-            self._begun += 1
-            self._said = _Sentences(self._reply(self._begun))
+            self._said = _Sentences(self._reply(next(self._numbers)))
         said = self._said
         if said.reply.audio_ms and said.reply.text:
             sound, letters = said.reply.audio_ms, len(said.reply.text)
@@ -137,8 +132,7 @@ class DeepgramTap(Tap):
         if self._first_audio_at is None:
             self._first_audio_at = self._now()
         if self._said is None:
-            self._begun += 1
-            self._said = _Sentences(self._reply(self._begun))
+            self._said = _Sentences(self._reply(next(self._numbers)))
         self._agent_audio(self._said.reply, len(audio) / self.output_bytes_per_ms)
 
     def _audio_done(self, _: dict[str, Any]) -> None:
@@ -262,7 +256,7 @@ class DeepgramTap(Tap):
         if known and at >= speech.start and not self._observed():  # type: ignore[union-attr, operator]
             speech.said.lasts(ms=round(at - speech.start))  # type: ignore[union-attr, operator]
 
-    received: ClassVar[Mapping[str, Callable[[Any, Any], None]]] = {
+    received: ClassVar[Actions] = {
         "UserStartedSpeaking": _user_began,
         "AgentThinking": _begins_anew,
         "AgentStartedSpeaking": _begins_anew,
@@ -278,7 +272,7 @@ class DeepgramTap(Tap):
         "InjectionRefused": _refused,
         "FrustrationDetected": _frustrated,
     }
-    outgoing: ClassVar[Mapping[str, Callable[[Any, Any], None]]] = {
+    outgoing: ClassVar[Actions] = {
         "Settings": _settings,
         "FunctionCallResponse": _answered,
         "InjectUserMessage": _inject,

@@ -5,15 +5,15 @@ Which events come is a setting of the agent (``client_events``); what does not c
 
 from __future__ import annotations
 
-import itertools
 import re
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bluejay_ws.integrations.tap import KEPT, Reply, Tap, audio_bytes, forget_oldest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
+    from bluejay_ws.integrations.tap import Actions
     from bluejay_ws.recorder import Recorder
 
 __all__ = ["ElevenLabsTap"]
@@ -42,7 +42,6 @@ class ElevenLabsTap(Tap):
         self._cut_at: int | None = None  # when the caller broke in whose text is still to come
         self._ended: dict[str, dict[str, Any]] = {}  # server tools that are over; their output may still come
         self._text_only = False
-        self._numbers = itertools.count(1)  # of texts that come without an event id
 
     def _received(self, message: dict[str, Any]) -> None:
         kind = message.get("type")
@@ -228,7 +227,7 @@ class ElevenLabsTap(Tap):
         self._end_tools()
         super()._finish()
 
-    received: ClassVar[Mapping[str, Callable[[Any, Any], None]]] = {
+    received: ClassVar[Actions] = {
         "conversation_initiation_metadata": _configured,
         "user_transcript": _user_text,
         "vad_score": _score,
@@ -247,7 +246,7 @@ class ElevenLabsTap(Tap):
         "guardrail_triggered": _guardrail,
     }
     payloads: ClassVar[Mapping[str, str]] = {kind: f"{kind}_event" for kind in received} | _PAYLOADS
-    outgoing: ClassVar[Mapping[str, Callable[[Any, Any], None]]] = {
+    outgoing: ClassVar[Actions] = {
         "conversation_initiation_client_data": _initiated,
         "client_tool_result": _client_result,
         "mcp_tool_approval_result": _approved,

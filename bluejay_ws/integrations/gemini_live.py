@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from bluejay_ws.integrations.tap import Reply, Speech, Tap, audio_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
+    from bluejay_ws.integrations.tap import Actions
     from bluejay_ws.recorder import Recorder
 
 __all__ = ["GeminiLiveTap"]
@@ -34,7 +33,6 @@ class GeminiLiveTap(Tap):
         self._user: Speech | None = None
         self._agent: Reply | None = None
         self._text = ""
-        self._speeches_begun = self._replies_begun = 0
         self._joins = True  # late pieces of the caller's belong to what was said before
         self._background: set[str] = set()
         self._calls = 0
@@ -118,8 +116,7 @@ class GeminiLiveTap(Tap):
     def _next_speech(self) -> Speech:
         if self._user is not None:
             self._tell_user(self._user)
-        self._speeches_begun += 1
-        self._user = self._speech(self._speeches_begun)
+        self._user = self._speech(next(self._numbers))
         self._joins = True
         return self._user
 
@@ -177,9 +174,8 @@ class GeminiLiveTap(Tap):
         if self._agent is None:
             if self._user is not None:
                 self._tell_user(self._user)
-            self._replies_begun += 1
             self._text_late = 0.0
-            self._agent = self._reply(self._replies_begun, self._turn)
+            self._agent = self._reply(next(self._numbers), self._turn)
         return self._agent
 
     def _agent_piece(self, piece: dict[str, Any]) -> None:
@@ -293,7 +289,7 @@ class GeminiLiveTap(Tap):
     def _going_away(self, notice: dict[str, Any]) -> None:
         self._note("The model's service is about to close the connection", time_left=str(notice.get("timeLeft")))
 
-    received: ClassVar[Mapping[str, Callable[[Any, Any], None]]] = {
+    received: ClassVar[Actions] = {
         "serverContent": _content,
         "toolCall": _tool_called,
         "toolCallCancellation": _withdrawn,
@@ -302,7 +298,7 @@ class GeminiLiveTap(Tap):
         "usageMetadata": Tap._add_usage,  # noqa: SLF001 - it is this class's own
         "goAway": _going_away,
     }
-    outgoing: ClassVar[Mapping[str, Callable[[Any, Any], None]]] = {
+    outgoing: ClassVar[Actions] = {
         "setup": _setup,
         "clientContent": _client_content,
         "toolResponse": _answered,

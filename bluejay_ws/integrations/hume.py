@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from bluejay_ws.integrations.tap import Reply, Tap, audio_bytes, forget_oldest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
+    from bluejay_ws.integrations.tap import Actions
     from bluejay_ws.recorder import Recorder
 
 __all__ = ["HumeTap"]
@@ -33,7 +32,6 @@ class HumeTap(Tap):
 
     def __init__(self, recorder: Recorder, **options: Any) -> None:
         super().__init__(recorder, **options)
-        self._counted = 0
         self._pieces: dict[tuple[Any, Any], None] = {}
 
     def _settings(self, message: dict[str, Any]) -> None:
@@ -53,8 +51,7 @@ class HumeTap(Tap):
         if message.get("from_text"):
             self._typed_text(text)
             return
-        self._counted += 1
-        speech, time = self._speech(self._counted), message.get("time") or {}
+        speech, time = self._speech(next(self._numbers)), message.get("time") or {}
         begin, end = time.get("begin"), time.get("end")
         if begin is not None and end is not None:
             start, until = self._heard_at(float(begin)), self._heard_at(float(end))
@@ -78,8 +75,7 @@ class HumeTap(Tap):
         self._agent_audio(self._reply(message.get("id")), size / self.output_bytes_per_ms)
 
     def _was_interrupted(self, message: dict[str, Any]) -> None:
-        self._counted += 1
-        self._interrupted(("at", message["time"]) if message.get("time") else self._counted)
+        self._interrupted(("at", message["time"]) if message.get("time") else next(self._numbers))
         now = self._now()
         for reply in list(self._replies.values()):
             self._cut_reply(reply, now)
@@ -105,7 +101,7 @@ class HumeTap(Tap):
     def _error(self, message: dict[str, Any]) -> None:
         self._note("Error of the model's service", code=message.get("code"), message=message.get("message"))
 
-    received: ClassVar[Mapping[str, Callable[[Any, Any], None]]] = {
+    received: ClassVar[Actions] = {
         "user_message": _user_text,
         "assistant_message": _agent_text_whole,
         "audio_output": _audio,
@@ -115,7 +111,7 @@ class HumeTap(Tap):
         "tool_error": _tool_error,
         "error": _error,
     }
-    outgoing: ClassVar[Mapping[str, Callable[[Any, Any], None]]] = {
+    outgoing: ClassVar[Actions] = {
         "session_settings": _settings,
         "tool_response": _answered,
         "tool_error": _tool_error,

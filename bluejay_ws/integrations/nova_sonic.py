@@ -15,6 +15,7 @@ from bluejay_ws.integrations.tap import Reply, Speech, Tap, audio_bytes
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from bluejay_ws.integrations.tap import Actions
     from bluejay_ws.recorder import Recorder
 
 __all__ = ["NovaSonicTap"]
@@ -33,7 +34,6 @@ class NovaSonicTap(Tap):
         self._blocks: dict[str, dict[str, Any]] = {}  # what a content block is, by its id
         self._sent_blocks: dict[str, dict[str, Any]] = {}
         self._user: Speech | None = None
-        self._counted = 0
         self._planned: list[Reply] = []  # this completion's replies, by their audio
         self._finals = 0
         self._before: tuple[int, list[Reply]] = (0, [])  # the turn before, and its replies without a final text
@@ -104,8 +104,7 @@ class NovaSonicTap(Tap):
     def _user_piece(self, text: str) -> None:
         if self._user is None:
             self._end_turn()
-            self._counted += 1
-            self._user = self._speech(self._counted)
+            self._user = self._speech(next(self._numbers))
             self._heard_speech(self._user)
         self._user.text = f"{self._user.text} {text.strip()}".strip()
         self._tell_user(self._user)
@@ -114,8 +113,7 @@ class NovaSonicTap(Tap):
 
     def _plan(self, text: str) -> None:
         self._user = None
-        self._counted += 1
-        reply = self._reply(self._counted, self._turn)
+        reply = self._reply(next(self._numbers), self._turn)
         reply.text = text
         self._planned.append(reply)
 
@@ -216,7 +214,7 @@ class NovaSonicTap(Tap):
                 reply.text = ""
         super()._finish()
 
-    received: ClassVar[Mapping[str, Callable[[Any, Any], None]]] = {
+    received: ClassVar[Actions] = {
         "contentStart": _block,
         "textOutput": _text,
         "audioOutput": _audio,
@@ -225,7 +223,7 @@ class NovaSonicTap(Tap):
         "usageEvent": _used,
         "completionStart": _completion,
     }
-    outgoing: ClassVar[Mapping[str, Callable[[Any, Any], None]]] = {
+    outgoing: ClassVar[Actions] = {
         "promptStart": _prompt,
         "contentStart": _sent_block,
         "textInput": _typed_input,

@@ -14,8 +14,9 @@ from bluejay_ws.integrations.openai_live import LIVE_OUTGOING, LIVE_QUIET, LIVE_
 from bluejay_ws.integrations.tap import Reply, Speech, Tap, audio_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
+    from bluejay_ws.integrations.tap import Actions
     from bluejay_ws.integrations.tool_calls import ToolCall
     from bluejay_ws.recorder import Recorder
 
@@ -519,7 +520,7 @@ class OpenAIRealtimeTap(Tap):
                 self.tools.end(call.key, call.outcome)
         super()._finish()
 
-    received: ClassVar[Mapping[str, Callable[[Any, Any], None]]] = {
+    received: ClassVar[Actions] = {
         "session.created": _configured,
         "session.updated": _configured,
         "input_audio_buffer.speech_started": _user_began,
@@ -562,7 +563,7 @@ class OpenAIRealtimeTap(Tap):
         "ping": _ping,
         **LIVE_RECEIVED,
     }
-    outgoing: ClassVar[Mapping[str, Callable[[Any, Any], None]]] = {
+    outgoing: ClassVar[Actions] = {
         "conversation.item.create": _item_sent,
         "conversation.item.truncate": _truncated,
         **LIVE_OUTGOING,

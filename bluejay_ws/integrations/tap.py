@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from binascii import a2b_base64
 from bisect import bisect_left
+from itertools import count
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -23,9 +24,13 @@ from bluejay_ws.integrations.tool_calls import ToolCalls, forget_oldest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from typing import TypeAlias
 
     from bluejay_ws.hearing.utterances import Utterance
     from bluejay_ws.recorder import Recorder
+
+    Actions: TypeAlias = Mapping[str, Callable[[Any, Any], None]]
+    """What a tap does with each type of message."""
 
 __all__ = ["InputClock", "Reply", "Speech", "Tap", "audio_bytes", "audio_until", "forget_oldest", "spoken_part"]
 
@@ -53,6 +58,14 @@ class Tap:
     as ``dropped.failed_tap``, what is not known as ``tap.unknown.<provider>``. After the end of the call, and outside a
     simulation, both return at once. One tap is for one connection; a second connection needs a second tap.
 
+    A tap for another provider is a subclass (`conversation_relay` is the smallest). ``received`` and ``outgoing`` name
+    the function for each type of message, ``quiet`` the types that say nothing. The functions keep one `Speech` for
+    each utterance of the caller's and one `Reply` for each of the agent's, and hand on what they learn:
+
+    * the caller: `_caller_sends` audio, `_place_start` and `_place_end`, `_user_said` at last;
+    * the agent: `_agent_audio`, `_agent_text` in pieces or `_agent_said` whole, `_cut` and `_interrupted`;
+    * `self.tools` for tool calls, `_note` for events, `_typed_text`, `_text_reply`, `_add_usage`, `_model_is`.
+
     Args:
         recorder: the call's, for example ``current_recorder()``.
         input_bytes_per_ms: of the audio sent to the provider, where the messages do not say it.
@@ -63,8 +76,8 @@ class Tap:
     listens: bool = False  # the provider does not tell when the caller spoke: the audio does
     input_rate: ClassVar[float] = 32.0
     output_rate: ClassVar[float] = 48.0
-    received: ClassVar[Mapping[str, Callable[[Any, Any], None]]] = {}
-    outgoing: ClassVar[Mapping[str, Callable[[Any, Any], None]]] = {}
+    received: ClassVar[Actions] = {}
+    outgoing: ClassVar[Actions] = {}
     quiet: ClassVar[frozenset[str]] = frozenset()
     settings: ClassVar[frozenset[str]] = frozenset({
         *("session.created", "session.updated", "session.update", "session.start", "session.started"),
@@ -91,6 +104,7 @@ class Tap:
         self._interruptions: dict[Any, None] = {}
         self._typed: dict[Any, None] = {}
         self._usage: dict[str, Any] = {}
+        self._numbers = count(1)  # of what has no id
         self._model: str | None = None
         self._last_at = self._last_stamp = -1
         self._plays_until = 0.0

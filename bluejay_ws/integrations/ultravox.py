@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from bluejay_ws.integrations.tap import Reply, Tap
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
+    from bluejay_ws.integrations.tap import Actions
     from bluejay_ws.recorder import Recorder
 
 __all__ = ["UltravoxTap"]
@@ -29,12 +28,10 @@ class UltravoxTap(Tap):
     def __init__(self, recorder: Recorder, **options: Any) -> None:
         super().__init__(recorder, **options)
         self._agent: Reply | None = None
-        self._counted = 0
 
     def _audio_received(self, audio: bytes) -> None:
         if self._agent is None:
-            self._counted += 1
-            self._agent = self._reply(("audio", self._counted))
+            self._agent = self._reply(("audio", next(self._numbers)))
         self._agent_audio(self._agent, len(audio) / self.output_bytes_per_ms)
 
     def _text(self, message: dict[str, Any]) -> None:
@@ -68,8 +65,7 @@ class UltravoxTap(Tap):
             reply.text = message["text"]
 
     def _cleared(self, _: dict[str, Any]) -> None:
-        self._counted += 1
-        self._interrupted(self._counted)
+        self._interrupted(next(self._numbers))
         reply, self._agent = self._agent, None
         if reply is not None:
             self._cut(reply)
@@ -88,12 +84,12 @@ class UltravoxTap(Tap):
         if message.get("text"):
             self._typed_text(message["text"])
 
-    received: ClassVar[Mapping[str, Callable[[Any, Any], None]]] = {
+    received: ClassVar[Actions] = {
         "transcript": _text,
         "playback_clear_buffer": _cleared,
         "client_tool_invocation": _called,
     }
-    outgoing: ClassVar[Mapping[str, Callable[[Any, Any], None]]] = {
+    outgoing: ClassVar[Actions] = {
         "client_tool_result": _answered,
         "input_text_message": _typed_message,
         "user_text_message": _typed_message,

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from bluejay_ws.delivery.attempt import Attempts, Context
-from bluejay_ws.delivery.claimed import ClaimedLease, ClaimedStore, Settlement, TimelyExchange
+from bluejay_ws.delivery.claimed import ClaimedLease, Settlement
 from bluejay_ws.delivery.outcomes import Answer, Failure, Phase
 from bluejay_ws.delivery.postgres import ClaimedCall, ClaimedReport
+from bluejay_ws.delivery.store import Store
 from bluejay_ws.stats import Counters
 from bluejay_ws.wire import journal
 from tests.delivery.kit import QUICK, SUCCESS, Script, bodies, new_id, result, settings
@@ -40,19 +41,17 @@ def attempt(
 ) -> tuple[Settlement, Script]:
     """Make one attempt; return what is to be written down, and what was asked of the platform."""
     counters = counters or Counters()
-    store, lease = ClaimedStore("postgresql://db/x"), ClaimedLease(call, counters)
-    store.claimed[call.identity] = lease
+    lease = ClaimedLease(call, counters, until=time.monotonic() + (-1 if late else 60))
     attempts = Attempts(
         Context(settings("https://api.example"), counters, time.time, time.time, lambda: 0.5),
-        store,
+        Store(),
         accepted_since=lambda _: False,
     )
     script = Script()
     script.posts.append(post)
     script.looks.append(look)
     delivery = lease.delivery()
-    until = time.monotonic() + (-1 if late else 60)
-    decision = attempts.attempt(delivery, TimelyExchange(script, until))
+    decision = attempts.move(delivery, lease, script)
     return lease.settlement(delivery, decision), script
 
 
@@ -162,7 +161,7 @@ def test_what_a_person_released_stays_released() -> None:
 def test_a_history_of_another_version_is_no_obstacle() -> None:
     """What has another kind is left out; what is cut stays cut."""
     call = claimed(recorded("a"), attempts="many", cut=True, waited=True, looks=2)
-    delivery = ClaimedLease(call, Counters()).delivery()
+    delivery = ClaimedLease(call, Counters(), until=0.0).delivery()
     assert (delivery.history.attempts, delivery.history.cut, delivery.history.looks) == (0, True, 2)
 
 

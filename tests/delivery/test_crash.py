@@ -356,7 +356,7 @@ print("open", flush=True)
 for line in sys.stdin:
     if line == "recover\\n":
         found = [one for one in spool.recover() if one.simulation_result_id.startswith(sys.argv[2])]
-        found += [file for file in files if not spool.lease(file._identity).live]
+        found += [file for file in files if not spool.lease(file.identity).live]
     else:
         found = [file.append(tool("second")) for file in files if file.broken]
         for file in files:

@@ -105,20 +105,6 @@ def test_a_platform_that_asks_for_fewer_requests_gets_none_for_a_while(monkeypat
     assert len(database.calls) == 1
 
 
-def test_a_claim_that_is_gone_after_the_attempt_is_no_error() -> None:
-    """What came of the attempt is written down all the same."""
-    worker = deliverer()
-
-    class Forgetful(Client):
-        def post(self, body: bytes) -> Any:
-            worker._store.claimed.clear()
-            return super().post(body)
-
-    client = Forgetful()
-    client.posts.append(SUCCESS)
-    assert worker._attempt(client, claimed(), time.monotonic()).state == "delivered"
-
-
 def test_the_agents_own_random_numbers_are_not_disturbed() -> None:
     """A deliverer may run beside an agent that seeds them."""
     worker, before = deliverer(), random.getstate()

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bluejay_ws.delivery import handover as module
-from bluejay_ws.delivery.handover import FleetSender, Handover, LocalSpool
+from bluejay_ws.delivery.handover import FleetSender, Handover
+from bluejay_ws.delivery.spool import Spool
 from bluejay_ws.delivery.store import Report
 from bluejay_ws.exceptions import SpoolError
 from bluejay_ws.stats import Counters
@@ -58,7 +59,7 @@ class Pod:
     def __init__(self, directory: Path) -> None:
         self.counters = Counters()
         self.outbox = Outbox()
-        self.spool = LocalSpool(directory, counters=self.counters, destination="p")
+        self.spool = Spool(directory, counters=self.counters, destination="p", owned=True)
         self.handover = Handover(self.outbox, self.spool, self.counters)  # type: ignore[arg-type]
 
     def open(self, identity: str = "720488") -> LiveFile:
@@ -107,7 +108,7 @@ def test_a_call_arrives_as_it_grows_and_its_file_goes_at_the_end(pod: Pod, tmp_p
     pod.round()
     assert pod.outbox.reports == {file.report_id: whole}
     assert not list(tmp_path.rglob("*.ready"))
-    assert (pod.counters["handed_over"], pod.spool.reports, pod.handover.waiting) == (1, {}, set())
+    assert (pod.counters["handed_over"], pod.handover._reports, pod.handover.waiting) == (1, {}, set())
 
 
 def test_many_reports_go_in_as_several_batches(pod: Pod, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,7 +146,7 @@ def test_calls_that_are_left_out_are_forgotten_without_a_listing(pod: Pod, monke
     for file in (*files, late):
         file.discard()
     pod.round()
-    assert (pod.outbox.reports, pod.spool.reports) == ({}, {})
+    assert (pod.outbox.reports, pod.handover._reports) == ({}, {})
 
 
 def test_a_call_that_was_left_out_is_withdrawn_however_often_it_takes(
@@ -161,7 +162,7 @@ def test_a_call_that_was_left_out_is_withdrawn_however_often_it_takes(
             pod.round()
     assert pod.outbox.reports
     pod.round()
-    assert (pod.outbox.reports, pod.spool.reports) == ({}, {})
+    assert (pod.outbox.reports, pod.handover._reports) == ({}, {})
 
 
 def test_calls_that_end_hold_up_none_that_go_on(pod: Pod, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,7 +239,7 @@ def test_a_spool_that_is_full_leaves_calls_to_memory(tmp_path: Path) -> None:
     pod = Pod(tmp_path)
     pod.spool.full = True
     assert pod.spool.open_call(report_id="1" * 32, simulation_result_id="1", header=b"[]") is None
-    assert pod.spool.reports == {}
+    assert pod.handover._reports == {}
 
 
 # -- the thread ---------------------------------------------------------------------------------------------------
@@ -248,7 +249,7 @@ def test_a_spool_that_is_full_leaves_calls_to_memory(tmp_path: Path) -> None:
 def sender(tmp_path: Path) -> FleetSender:
     """Return a sender whose database takes everything, and whose threads do not run."""
     counters = Counters()
-    spool = LocalSpool(tmp_path, counters=counters, destination="p")
+    spool = Spool(tmp_path, counters=counters, destination="p", owned=True)
     sender = FleetSender("postgresql://nobody@127.0.0.1:9/none", "p", spool=spool, counters=counters)
     for name in ("check", "leave"):
         setattr(sender._outbox, name, lambda: None)
@@ -307,7 +308,7 @@ def test_a_forked_child_hands_nothing_over(sender: FleetSender, tmp_path: Path) 
     spool.open_call(report_id="1" * 32, simulation_result_id="1", header=header("1" * 32, "1"))
     sender._handover.waiting.add("2" * 32)
     sender.reset_after_fork()
-    assert (spool.reports, sender.pending()) == ({}, 0)
+    assert (sender._handover._reports, sender.pending()) == ({}, 0)
     assert len(list(tmp_path.rglob("*.live"))) == 1
 
 

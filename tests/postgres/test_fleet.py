@@ -20,9 +20,10 @@ import pytest
 from bluejay_ws.client import Bluejay
 from bluejay_ws.delivery import outcomes
 from bluejay_ws.delivery.deliverer import Deliverer
-from bluejay_ws.delivery.handover import Handover, LocalSpool
+from bluejay_ws.delivery.handover import Handover
 from bluejay_ws.delivery.livefile import LiveFile
 from bluejay_ws.delivery.postgres import Outbox
+from bluejay_ws.delivery.spool import Spool
 from bluejay_ws.exceptions import SpoolError
 from bluejay_ws.settings import Retry, Settings
 from bluejay_ws.stats import Counters
@@ -243,7 +244,7 @@ class Siblings:
 
     def __init__(self, url: str, directory: Path) -> None:
         self.counters = Counters()
-        self.spool = LocalSpool(directory, counters=self.counters, destination="p")
+        self.spool = Spool(directory, counters=self.counters, destination="p", owned=True)
         self.outbox = Outbox(url, "https://api.getbluejay.ai")
         self.handover = Handover(self.outbox, self.spool, self.counters)
 

@@ -285,8 +285,8 @@ class Refusing(Sender):
     def submit(self, report: Report) -> None:
         broken()
 
-    def _recover(self) -> float | None:
-        return None
+    def _recover(self) -> None:
+        """Find nothing."""
 
 
 class Idle(Sender):
