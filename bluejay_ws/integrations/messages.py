@@ -26,8 +26,9 @@ _LARGEST = 2.0**53
 def plain(message: Any) -> Any:
     """Return a message as a dictionary; audio as bytes; None for what is neither.
 
-    Takes JSON text and bytes (with a byte order mark or without), websocket messages of aiohttp, the chunks of AWS, and
-    objects: of pydantic, protobuf, dataclasses, named tuples, mappings, or any that keep their fields as attributes.
+    Takes JSON text and bytes (with a byte order mark or without, whole or in a list of fragments), websocket messages
+    of aiohttp, the chunks of AWS, and objects: of pydantic, protobuf, dataclasses, named tuples, mappings, or any that
+    keep their fields as attributes.
 
     Raises:
         ValueError: text that is not JSON.
@@ -38,6 +39,8 @@ def plain(message: Any) -> Any:
         return _of_bytes(bytes(message))
     if isinstance(message, Enum):
         return None
+    if isinstance(message, list | tuple) and not hasattr(message, "_asdict"):
+        return _put_together(message)
     dump = _attribute(message, "model_dump")  # pydantic: many SDKs, and often
     if callable(dump) and type(found := _called(dump)) is dict:
         return found
@@ -57,6 +60,15 @@ def _text_of(message: Any, inner: str | bytes) -> Any:
     """Return what a wrapper carries; None if the text is one field of an event, and not the event itself."""
     whole = inner[:1] in {"{", "[", b"{", b"[", _BOM} or isinstance(inner, bytes)
     return plain(inner) if whole or not isinstance(_attribute(message, "type"), str) else None
+
+
+def _put_together(pieces: Sequence[Any]) -> Any:
+    """Return a message that was sent in fragments."""
+    if pieces and all(isinstance(one, str) for one in pieces):
+        return _read("".join(pieces))
+    if pieces and all(isinstance(one, bytes | bytearray | memoryview) for one in pieces):
+        return _of_bytes(b"".join(pieces))
+    return None
 
 
 def _read(text: str) -> Any:

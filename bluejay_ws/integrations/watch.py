@@ -420,7 +420,7 @@ def _received(receive: Callable[..., Any], note: Callable[[Any], None]) -> Calla
 
 
 def _sends(send: Callable[..., Any], note: Callable[[Any], None]) -> Callable[..., Any]:
-    """Return a method that sends as before, and notes what is sent; of what is sent in fragments nothing is noted."""
+    """Return a method that sends as before, and notes what is sent; of fragments that a generator makes, nothing."""
 
     @functools.wraps(send)
     def sends(*args: Any, **options: Any) -> Any:

@@ -110,7 +110,22 @@ def test_every_form_of_a_message_is_read() -> None:
         plain("{")
 
 
-@pytest.mark.parametrize("form", ["mapping", "bom", "bom_bytes", "spaces", "protobuf", "slots", "tuple", "enum", "own"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        "mapping",
+        "fragments",
+        "fragments_of_bytes",
+        "bom",
+        "bom_bytes",
+        "spaces",
+        "protobuf",
+        "slots",
+        "tuple",
+        "enum",
+        "own",
+    ],
+)
 def test_an_event_is_read_whatever_it_is_made_of(form: str) -> None:
     """A judge of an event is what it says: byte order marks, mappings, the objects of any SDK, also inside others."""
     told = {"type": "conversation.item.input_audio_transcription.completed", "item_id": "a", "transcript": "Hi."}
@@ -118,6 +133,8 @@ def test_an_event_is_read_whatever_it_is_made_of(form: str) -> None:
     forms: dict[str, Any] = {
         "mapping": MappingProxyType(told),
         "bom": "\ufeff" + text,
+        "fragments": [text[:30], text[30:]],
+        "fragments_of_bytes": (text[:30].encode(), bytearray(text[30:].encode())),
         "bom_bytes": b"\xef\xbb\xbf" + text.encode(),
         "spaces": b" \n" + text.encode(),
         "protobuf": Message(told),
