@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from bluejay_ws.cli.terminal import Problem
 
-__all__ = ["Commands", "Parser", "UsageProblem", "count", "new_parser", "pace", "port", "seconds"]
+__all__ = ["Commands", "Parser", "UsageProblem", "count", "new_parser", "port", "seconds"]
 
 Commands = argparse._SubParsersAction  # noqa: SLF001 - the only name argparse has for it
 
@@ -71,11 +71,6 @@ def seconds(text: str) -> float:
     if not 0 <= value < math.inf:
         raise ValueError(text)
     return value
-
-
-def pace(text: str) -> float:
-    """Read a pace: seconds that one second of audio takes, zero or more."""
-    return seconds(text)
 
 
 def port(text: str) -> int:

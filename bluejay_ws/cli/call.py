@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from bluejay_ws.cli.agentprocess import environment_of, listening_ports, pid_listening_on, port_of, started
-from bluejay_ws.cli.arguments import count, new_parser, pace, port, seconds
+from bluejay_ws.cli.arguments import count, new_parser, port, seconds
 from bluejay_ws.cli.conversation import (
     Conversation,
     await_report,
@@ -103,7 +103,7 @@ def add_parser(commands: Commands[argparse.ArgumentParser]) -> None:
     add("--seconds", metavar="S", type=seconds, help="hang up after so long")
     add("--greeting", metavar="S", type=seconds, default=2.0, help="wait so long for the agent to speak first (2)")
     add("--barge-in", action="store_true", help="interrupt each answer but the last after one second")
-    add("--pace", metavar="N", type=pace, default=1.0, help="seconds that one second of audio takes (1)")
+    add("--pace", metavar="N", type=seconds, default=1.0, help="seconds that one second of audio takes (1)")
     carriers = f"how the call is carried: {', '.join(PROTOCOLS)} (chirp)"
     add("--protocol", choices=PROTOCOLS, default="chirp", metavar="NAME", help=carriers)
     add_page_options(parser)

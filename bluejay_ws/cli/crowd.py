@@ -13,14 +13,13 @@ from bluejay_ws.cli.conversation import Conversation, await_report, call_faults,
 from bluejay_ws.cli.dialling import APART, problem_of
 from bluejay_ws.cli.terminal import Terminal, plural
 from bluejay_ws.cli.timeline import count_items
+from bluejay_ws.testing.judging import latencies_of
 
 if TYPE_CHECKING:
     from bluejay_ws.testing.caller import CallLog
     from bluejay_ws.testing.platform import FakePlatform
 
 __all__ = ["hold_many"]
-
-LATENCY = "Response latency"  # the title of the event that says how long an answer took
 
 
 @dataclass(slots=True)
@@ -98,7 +97,7 @@ def _show(made: list[Made], terminal: Terminal) -> None:
     terminal.say()
     terminal.table(["call", "length", "spoke", "report"], [_row(one) for one in made])
     well = sum(not one.faults for one in made)
-    latencies = [value for one in made for value in _latencies(one.report)]
+    latencies = [value for one in made for value in latencies_of(one.report or {})]
     words = f"{well} of {plural(len(made), 'call')} went well"
     if latencies:
         words += f"; response latency: median {statistics.median(latencies):.0f} ms, at most {max(latencies):.0f} ms"
@@ -122,10 +121,3 @@ def _counted(made: list[Made]) -> dict[str, int]:
     for fault in (fault for one in made for fault in one.faults):
         counts[fault] = counts.get(fault, 0) + 1
     return counts
-
-
-def _latencies(report: dict[str, Any] | None) -> list[float]:
-    events = [event for event in (report or {}).get("events") or [] if event["title"] == LATENCY]
-    metadata = [event.get("metadata") or {} for event in events]
-    found = [facts.get("latency_ms", facts.get("bluejay_ws", {}).get("latency_ms")) for facts in metadata]
-    return [value for value in found if value is not None]

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
 
-from bluejay_ws.cli.arguments import new_parser, pace
+from bluejay_ws.cli.arguments import new_parser, seconds
 from bluejay_ws.cli.conversation import (
     Conversation,
     await_report,
@@ -54,7 +54,7 @@ def add_parser(commands: Commands[argparse.ArgumentParser]) -> None:
     """Add the command to the command line."""
     parser = new_parser(commands, "demo", "show a simulated call and its report; needs no account", TEXT)
     parser.add_argument(
-        "--pace", metavar="N", type=pace, default=1.0, help="seconds that one second of audio takes (1: real time)"
+        "--pace", metavar="N", type=seconds, default=1.0, help="seconds that one second of audio takes (1: real time)"
     )
     add_page_options(parser)
     parser.set_defaults(run=run, agent=AGENT, greeting=GREETING_SECONDS, stop_seconds=STOP_SECONDS)

@@ -156,12 +156,6 @@ class Plan:
         with self._lock:
             self.rest = step
 
-    def clear(self) -> None:
-        """Forget every step, and the one that was meant for the rest."""
-        with self._lock:
-            self._steps.clear()
-            self.rest = Answer()
-
     def take(self, *stages: str) -> Step | None:
         """Return the next step and use it up, if it belongs to one of these stages; else None.
 

@@ -188,11 +188,6 @@ class FakePlatform:
         self._reads.set_rest(reads or Answer(), requests_only=True)
         self._mind_connections()
 
-    def clear_plan(self) -> None:
-        """Forget every planned step; from now on all is well."""
-        self._plan.clear()
-        self._reads.clear()
-
     @property
     def planned(self) -> int:
         """Return how many planned steps have not been met yet."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from bluejay_ws.results import dicts_in
 from bluejay_ws.timeline.verdict import Finding
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def expected_tools(result: Mapping[str, Any]) -> dict[str, list[Any]] | None:
         result: what `bluejay_ws.results.CallResult.as_dict` returns; parts of it may be missing.
     """
     found: dict[str, list[Any]] = {}
-    for pair in _dicts(result.get("tool_calls")):
+    for pair in dicts_in(result.get("tool_calls")):
         if isinstance(pair.get("expected"), dict):
             found.setdefault(str(pair.get("name")), []).append(pair["expected"])
     return found or None
@@ -49,7 +50,7 @@ def verdicts(result: Mapping[str, Any]) -> Iterator[Finding]:
     status, meaning = str(result.get("status") or ""), str(result.get("meaning") or "")
     if result.get("final") and status != "COMPLETED":
         yield Finding("bad", f"The platform says {status}: {meaning}.", brief=f"the platform says {status}")
-    for evaluation in _dicts(result.get("evaluations")):
+    for evaluation in dicts_in(result.get("evaluations")):
         if evaluation.get("goal_success") is False:
             yield Finding("bad", "The caller did not reach its goal.", brief="the caller did not reach its goal")
         for flaw in ("hallucination", "redundancy"):
@@ -64,7 +65,7 @@ def judged(result: Mapping[str, Any]) -> dict[str, Any]:
         result: see `expected_tools`.
     """
     rows = [[label, text, level] for label, text, level in _rows(result) if text]
-    return {"rows": rows, "tools": [_pair(pair) for pair in _dicts(result.get("tool_calls"))]}
+    return {"rows": rows, "tools": [_pair(pair) for pair in dicts_in(result.get("tool_calls"))]}
 
 
 def _rows(result: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
@@ -78,7 +79,7 @@ def _rows(result: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
             ", ".join(f"{key.removesuffix('_agent_latency')} {value}" for key, value in latency.items()),
             "",
         )
-    for evaluation in _dicts(result.get("evaluations")):
+    for evaluation in dicts_in(result.get("evaluations")):
         yield from _evaluation(evaluation)
     traces = result.get("trace_ids")
     yield "Trace ids", ", ".join(map(str, traces)) if isinstance(traces, list) else "", ""
@@ -94,7 +95,7 @@ def _evaluation(evaluation: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]
             reason = evaluation.get(f"{key.partition('_')[0]}_reasoning")
             yield key.replace("_", " ").capitalize(), f"{_json(value)}{f': {reason}' if reason else ''}", level
     yield "Summary", str(evaluation.get("call_summary") or ""), ""
-    for metric in _dicts(evaluation.get("custom_metrics")):
+    for metric in dicts_in(evaluation.get("custom_metrics")):
         words = ": ".join(str(metric[key]) for key in ("response_value", "reasoning") if metric.get(key))
         yield str(metric.get("name")), words, ""
 
@@ -104,7 +105,7 @@ def _pair(pair: Mapping[str, Any]) -> list[str]:
     words, level = KINDS.get(str(pair.get("kind")), (str(pair.get("kind")), ""))
     differs = [
         f"{found.get('path')}: expected {_json(found.get('expected'))}, was {_json(found.get('actual'))}"
-        for found in _dicts(pair.get("differences"))
+        for found in dicts_in(pair.get("differences"))
     ]
     if pair.get("output_differs"):
         differs.append("another output")
@@ -124,10 +125,6 @@ def _side(call: object) -> str:
         return ""
     at = call.get("start_offset_ms")
     return _json(call.get("parameters")) + (f" at {at / 1000:.2f} s" if isinstance(at, int | float) else "")
-
-
-def _dicts(value: object) -> list[dict[str, Any]]:
-    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 
 def _json(value: object) -> str:

@@ -113,7 +113,7 @@ class LivePage:
             key: which call; later calls with the same key replace it.
             report: what is known of it.
             live: it continues.
-            options: as for `bluejay_ws.timeline.page.render`.
+            options: as for `bluejay_ws.timeline.page.view`.
         """
         shown = view(report, **options)
         shown |= {"key": key, "live": live}

@@ -13,6 +13,7 @@ import html
 import json
 import math
 import re
+from collections import Counter
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -45,7 +46,7 @@ def write_page(report: object, path: str | os.PathLike[str], **options: Any) -> 
     Args:
         report: the parsed JSON of a report; a partial or foreign one gives a page too.
         path: of the HTML file; it is replaced.
-        options: as for `render`.
+        options: as for `view`.
 
     Raises:
         OSError: the file cannot be written.
@@ -55,29 +56,14 @@ def write_page(report: object, path: str | os.PathLike[str], **options: Any) -> 
     return target
 
 
-def render(
-    report: object,
-    *,
-    against: object = None,
-    expected: Mapping[str, Any] | None = None,
-    delivery: Mapping[str, Any] | None = None,
-    result: Mapping[str, Any] | None = None,
-    sound: Sound | None = None,
-    threshold_ms: float = THRESHOLD_MS,
-) -> str:
+def render(report: object, **options: Any) -> str:
     """Return the page of a report as HTML.
 
     Args:
         report: the parsed JSON of a report; a partial or foreign one gives a page too.
-        against: another report, to be shown beside it: the last call that went well.
-        expected: the tools that the simulation expected, by name; see `bluejay_ws.timeline.reading.read`.
-        delivery: what is known of the report's way: ``state``, ``reason``, ``attempts``.
-        result: what the platform shows for the call: `bluejay_ws.results.CallResult.as_dict`.
-        sound: what the local caller heard and said.
-        threshold_ms: an answer that takes longer is late.
+        options: as for `view`.
     """
-    options: dict[str, Any] = {"against": against, "expected": expected, "delivery": delivery, "result": result}
-    return shell({"call": view(report, **options, sound=sound, threshold_ms=threshold_ms)})
+    return shell({"call": view(report, **options)})
 
 
 def view(
@@ -90,7 +76,17 @@ def view(
     sound: Sound | None = None,
     threshold_ms: float = THRESHOLD_MS,
 ) -> dict[str, Any]:
-    """Return what the page shows of a report, as data; the arguments are those of `render`."""
+    """Return what the page shows of a report, as data.
+
+    Args:
+        report: the parsed JSON of a report; a partial or foreign one gives a page too.
+        against: another report, to be shown beside it: the last call that went well.
+        expected: the tools that the simulation expected, by name; see `bluejay_ws.timeline.reading.read`.
+        delivery: what is known of the report's way: ``state``, ``reason``, ``attempts``.
+        result: what the platform shows for the call: `bluejay_ws.results.CallResult.as_dict`.
+        sound: what the local caller heard and said.
+        threshold_ms: an answer that takes longer is late.
+    """
     call = read(report, expected=expected_tools(result) if expected is None and result else expected)
     latency = latency_of(call, threshold_ms)
     found = findings(call, latency, dict(delivery or {}))
@@ -159,18 +155,15 @@ def _tools(call: Call) -> list[dict[str, Any]] | None:
     """Return the tools as expected and as called; None where nothing is known of what was expected."""
     if call.expected is None:
         return None
-    actual: dict[str, int] = {}
-    for item in call.of("tool"):
-        actual[item.text] = actual.get(item.text, 0) + 1
-    names = dict.fromkeys([*call.expected, *actual])
+    actual = Counter(item.text for item in call.of("tool"))
     return [
         {
             "name": name,
             "expected": len(call.expected.get(name, [])),
-            "actual": actual.get(name, 0),
-            "differs": bool(actual.get(name) and missed(call, name)),
+            "actual": actual[name],
+            "differs": bool(actual[name] and missed(call, name)),
         }
-        for name in names
+        for name in dict.fromkeys([*call.expected, *actual])
     ]
 
 

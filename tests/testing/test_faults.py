@@ -43,15 +43,6 @@ def test_the_rest_has_a_stage_too() -> None:
     assert plan.comes("headers")
 
 
-def test_a_plan_can_be_forgotten() -> None:
-    """Afterwards all is well."""
-    plan = Plan()
-    plan.add([Hang()])
-    plan.set_rest(Hang())
-    plan.clear()
-    assert plan.take("request") == Answer()
-
-
 def test_refusing_cannot_be_the_rest() -> None:
     """A kernel that refuses tells nobody how often it did."""
     with pytest.raises(ValueError, match=r"call refuse\(\) and listen\(\)"):

@@ -328,10 +328,6 @@ def test_a_plan_can_have_a_rest(platform: FakePlatform) -> None:
     platform.otherwise()
     assert outcome(platform) == "200"
     assert get(platform.url, RETRIEVE + "1").status == 200
-    platform.otherwise(Close(at="connect"))
-    platform.plan(Answer(status=500))
-    platform.clear_plan()
-    assert outcome(platform) == "200"
 
 
 def test_a_step_at_tls_needs_tls(platform: FakePlatform) -> None:

@@ -20,7 +20,7 @@ let palette = {};
 let width = 0;
 
 const box = byId("lanes");
-const draw = oncePerFrame(drawAll);
+const draw = oncePerFrame(drawLanes);
 const drawTop = oncePerFrame(drawPlace);
 
 /** Prepare the items of a call: by lane, in order of time, with the longest item of each lane. */
@@ -51,7 +51,8 @@ function heightOf() {
 const x = (ms) => ((ms - state.from) / (state.to - state.from)) * width;
 const time = (px) => state.from + (px / width) * (state.to - state.from);
 
-function drawAll() {
+/** Draw at once, in the colours of now. */
+export function drawLanes() {
   if (!state.call) return;
   width = box.clientWidth;
   palette = colours();
@@ -407,6 +408,3 @@ export function startLanes() {
     else draw();
   });
 }
-
-/** Draw at once, in the colours of now: before printing. */
-export const drawNow = drawAll;

@@ -8,18 +8,20 @@ const BOTTOM = 8;
 const TOP = 18;
 
 const canvas = byId("latency");
-const draw = oncePerFrame(drawBars);
+const draw = oncePerFrame(drawLatency);
 
-function drawBars() {
+/** Draw at once, in the colours of now. */
+export function drawLatency() {
   const facts = state.call?.latency;
   if (!facts?.values.length) return;
   const palette = colours();
   const width = canvas.clientWidth;
   const pen = prepare(canvas, width, HEIGHT);
-  const most = Math.max(facts.threshold * 1.2, ...percentiles(facts.values, width));
+  const drawn = bars(facts.values, width);
+  const most = Math.max(facts.threshold * 1.2, ...drawn.map(([, value]) => value));
   const y = (value) => HEIGHT - BOTTOM - (value / most) * (HEIGHT - BOTTOM - TOP);
   const wide = width / facts.values.length;
-  bars(facts.values, width).forEach(([left, value]) => {
+  drawn.forEach(([left, value]) => {
     pen.fillStyle = value > facts.threshold ? palette.bad : palette.wait;
     pen.fillRect(left + (wide > 6 ? 2 : 0), y(value), Math.max(1, Math.min(wide, 60) - (wide > 6 ? 4 : 0)), HEIGHT - BOTTOM - y(value));
   });
@@ -40,8 +42,6 @@ function bars(values, width) {
   }
   return made;
 }
-
-const percentiles = (values, width) => bars(values, width).map(([, value]) => value);
 
 function line(pen, width, y, colour, dash, text, palette, place) {
   pen.strokeStyle = colour;
@@ -86,6 +86,3 @@ export function startLatency() {
     else if (names.has("theme")) draw();
   });
 }
-
-/** Draw at once, in the colours of now: before printing. */
-export const drawLatencyNow = drawBars;

@@ -2,9 +2,9 @@
 
 import { byId, clock, element } from "./util.js";
 import { change, go, look, onChange, shown, state, whole, zoom } from "./state.js";
-import { drawNow, startLanes } from "./lanes.js";
+import { drawLanes, startLanes } from "./lanes.js";
 import { printRows, startList, step, stepProblem } from "./list.js";
-import { drawLatencyNow, startLatency } from "./latency.js";
+import { drawLatency, startLatency } from "./latency.js";
 import { startPlayer, toggle } from "./player.js";
 
 const MARKS = { bad: "✕", warn: "!", note: "·" };
@@ -170,8 +170,8 @@ function preparePrint(on) {
     state.themeBefore = before;
   } else document.documentElement.dataset.theme = state.themeBefore ?? before;
   printRows(on);
-  drawNow();
-  drawLatencyNow();
+  drawLanes();
+  drawLatency();
 }
 
 /** Read a live page's calls as they change: the list of them, and the one that is shown. */
