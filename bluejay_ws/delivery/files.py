@@ -137,7 +137,7 @@ class LockedFile:
         OSError: it cannot be opened.
     """
 
-    __slots__ = ("_counters", "_directory", "_fd", "_path", "_root", "bodies", "facts", "modified_at", "name")
+    __slots__ = ("_counters", "_directory", "_fd", "_head", "_path", "_root", "bodies", "facts", "modified_at", "name")
 
     def __init__(self, directory: str, name: Name, *, counters: Counters, root: str = "") -> None:
         self._directory = directory
@@ -145,6 +145,7 @@ class LockedFile:
         self._counters = counters
         self.name = name
         self._path = f"{directory}/{name}"
+        self._head = 0  # bytes of the first line, where that is sound
         self._fd = _open(self._path)
         _locked.add(self._fd)
         try:
@@ -167,10 +168,11 @@ class LockedFile:
         parsed = journal.parse(data)
         if parsed.torn or parsed.damaged:
             self._mend(data, parsed)
-        bodies = parsed.bodies
-        if not any(body.startswith(b'["call"') for body in bodies):
-            bodies = [self._header(), *bodies]
-        return bodies
+        if not any(body.startswith(b'["call"') for body in parsed.bodies):
+            return [self._header(), *parsed.bodies]
+        if not parsed.damaged:
+            self._head = data.index(b"\n") + 1
+        return parsed.bodies
 
     def _mend(self, data: bytes, parsed: journal.Parsed) -> None:
         """Drop a line that was being written when its process died; move damaged ones out of the way."""
@@ -218,12 +220,11 @@ class LockedFile:
         if not self.move(SENT):
             self.note(**facts)
             return False
-        head = journal.line(self.bodies[0])
+        head = b"" if self._head else journal.line(self.bodies[0])
         with contextlib.suppress(OSError):
-            begins = os.pread(self._fd, len(head), 0) == head
             # A file system such as ext4 writes at once what was cut to nothing: so the first line stays.
-            os.ftruncate(self._fd, len(head) if begins else 0)
-            self._write((b"" if begins else head) + journal.line(journal.delivery(facts)))
+            os.ftruncate(self._fd, self._head)
+            self._write(head + journal.line(journal.delivery(facts)))
         return True
 
     def remove(self) -> bool:

@@ -13,13 +13,14 @@ import time
 import types
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 import trustme
 
 from bluejay_ws.delivery import http
-from bluejay_ws.delivery.http import HttpExchange, tls_context
+from bluejay_ws.delivery.http import HttpExchange, Progress, tls_context
 from bluejay_ws.delivery.outcomes import Answer, Failure, Phase, Platform, State
 from bluejay_ws.delivery.sender import Sender
 from bluejay_ws.stats import Counters
@@ -604,3 +605,16 @@ def test_a_directory_that_may_not_be_entered_keeps_no_client_from_being_made(
 
     monkeypatch.setattr(Path, "stat", stat)
     assert tls_context(settings("https://127.0.0.1:1")).check_hostname
+
+
+def test_the_headers_of_a_post_leave_together_with_its_body() -> None:
+    """In one packet where there is room. A GET has no body, and a request for a tunnel waits for an answer first."""
+    for method, written in ((b"POST", [b"headbody"]), (b"GET", [b"head", b"body"]), (b"CONNECT", [b"head", b"body"])):
+        sent: list[bytes] = []
+        stream = SimpleNamespace(read=None, write=lambda data, timeout, sent=sent: sent.append(data))
+        progress = Progress()
+        progress.trace("connection.connect_tcp.complete", {"return_value": stream})
+        progress.trace("http11.send_request_headers.started", {"request": SimpleNamespace(method=method)})
+        for data in (b"head", b"body"):
+            stream.write(data, timeout=1.0)
+        assert sent == written

@@ -24,6 +24,7 @@ from bluejay_ws.delivery.outcomes import State
 from bluejay_ws.delivery.spool import APART, places_in
 from bluejay_ws.delivery.store import Report
 from bluejay_ws.stats import Counters
+from bluejay_ws.wire import journal
 from tests.delivery.faults import file_size_limit, fill, no_descriptors, small_disk
 from tests.delivery.kit import (
     Script,
@@ -44,6 +45,7 @@ from tests.delivery.kit import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from bluejay_ws.delivery.spool import Spool
@@ -383,6 +385,26 @@ def test_the_quarantine_has_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (place / "directory").mkdir()
     age(place / "directory", 40 * DAY)
     assert left() == ["0", "directory"]
+
+
+def test_of_a_delivered_report_two_sound_lines_stay(tmp_path: Path) -> None:
+    """The call's and what came of it: no text, whatever has become of the first line."""
+    spoils: tuple[Callable[[bytes], bytes], ...] = (
+        lambda text: text,
+        lambda text: b"x" + text,
+        lambda text: text.partition(b"\n")[2],
+    )
+    for number, spoil in enumerate(spoils):
+        spool = spool_at(tmp_path / f"{number}")
+        report = finished_call(spool, "1")
+        path = only(spool.directory)
+        path.write_bytes(spoil(path.read_bytes()))
+        with locked(spool, Name("1", report.report_id, READY)) as file:
+            assert file.settle({"outcome": "delivered"})
+        (sent,) = spool.directory.rglob("*.sent")
+        found = journal.parse(sent.read_bytes())
+        assert [body.partition(b",")[0] for body in found.bodies] == [b'["call"', b'["delivery"']
+        assert (found.damaged, found.torn) == ([], b"")
 
 
 def test_a_file_that_is_renamed_replaced_or_somebody_elses_is_gone(tmp_path: Path) -> None:
