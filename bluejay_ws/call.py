@@ -123,7 +123,7 @@ class Call:
         *,
         id_names: frozenset[str] | None = None,
     ) -> None:
-        started_ns = client.clock()
+        started_ns = int(client.clock())  # raises, before the call counts as live, where a clock tells no time
         self._client = client
         self.server = sys.intern(server)  # adapters make the same few words again for each call
         self.ended = False

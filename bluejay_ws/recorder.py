@@ -579,8 +579,7 @@ class Recorder:
 
     def _closing_lines(self, facts: Mapping[str, Any], summary: Mapping[str, Any]) -> None:
         marker = {"report_id": self.report_id, **facts, **summary}
-        event = items.event(self.stopped_ms, "Connection closed", None, None, None, {"bluejay_ws": marker}, [])
-        self._put(journal.item("events", event))
+        self._put(journal.item("events", journal.own_event(self.stopped_ms, "Connection closed", marker)))
         self._put(journal.closed({"offset_ms": self.stopped_ms, **facts}))
 
     def abandon(self) -> None:

@@ -119,11 +119,10 @@ def _nursery() -> socket.socket:
     for one in (ours, theirs):
         one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LONGEST_ORDER)
     with theirs:
-        # Not waited for: it goes with us.
         command = [sys.executable, __file__, str(theirs.fileno())]
         process = subprocess.Popen(command, pass_fds=[theirs.fileno()], cwd=ROOT, stdin=subprocess.DEVNULL)
-    process.returncode = 0
-    atexit.register(ours.close)
+    atexit.register(process.wait)
+    atexit.register(ours.close)  # first: that is its end
     return ours
 
 

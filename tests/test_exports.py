@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import importlib
 import inspect
 import pkgutil
@@ -11,15 +10,11 @@ import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 import bluejay_ws
 from bluejay_ws.version import VERSION
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parent.parent
 MODULES = sorted(
@@ -52,30 +47,6 @@ def test_a_name_that_is_not_exported_is_named() -> None:
     """As by any module."""
     with pytest.raises(AttributeError, match="module 'bluejay_ws' has no attribute 'recorder_of'"):
         bluejay_ws.recorder_of  # noqa: B018
-
-
-Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
-
-
-def _public(body: list[ast.stmt], inside: str = "") -> Iterator[tuple[str, Definition]]:
-    """Return every public class, function and method, by dotted name; overloads and setters speak for no one."""
-    for node in body:
-        if isinstance(node, Definition) and not node.name.startswith("_"):
-            marks = {getattr(mark, "attr", getattr(mark, "id", "")) for mark in node.decorator_list}
-            if not marks & {"overload", "setter"}:
-                yield inside + node.name, node
-            if isinstance(node, ast.ClassDef):
-                yield from _public(node.body, f"{node.name}.")
-
-
-def test_every_public_name_is_documented() -> None:
-    """Undocumented means private: whoever reads ``help()`` is told what they get."""
-    undocumented = []
-    for path in sorted((ROOT / "bluejay_ws").rglob("*.py")):
-        tree = ast.parse(path.read_text("utf-8"))
-        undocumented += [f"{path}: {name}" for name, node in _public(tree.body) if not ast.get_docstring(node)]
-        undocumented += [str(path)] if not ast.get_docstring(tree) else []
-    assert undocumented == []
 
 
 def _exports_wrongly(name: str) -> bool:

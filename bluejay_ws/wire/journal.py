@@ -49,6 +49,7 @@ __all__ = [
     "item",
     "line",
     "opened",
+    "own_event",
     "parse",
 ]
 
@@ -343,13 +344,14 @@ def _part(journal: CallFacts, number: int) -> dict[str, list[bytes]]:
     found = {kind: list(journal.items.get(kind, ())) for kind in _KINDS}
     if journal.closed is None:
         lost = {"report_id": journal.report_id, "version": journal.version, "incomplete": "process_lost"}
-        found["events"].append(_event(_last(found), "Connection closed", lost))
+        found["events"].append(own_event(_last(found), "Connection closed", lost))
     if number > 1:
-        found["events"].insert(0, _event(0, "Reconnected", {"report_id": journal.report_id, "part": number}))
+        found["events"].insert(0, own_event(0, "Reconnected", {"report_id": journal.report_id, "part": number}))
     return found
 
 
-def _event(offset_ms: int, title: str, ours: dict[str, Any]) -> bytes:
+def own_event(offset_ms: int, title: str, ours: Mapping[str, Any]) -> Item:
+    """Return an event by which the library itself says something of the connection, with ``ours`` as its metadata."""
     metadata = mapping({_OURS: ours})
     return b'{"start_offset_ms":%d,"title":"%b","metadata":%b}' % (offset_ms, title.encode(), metadata)
 

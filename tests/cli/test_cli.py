@@ -59,7 +59,7 @@ NEEDED = {
     "--version": set(),
     "--help": set(),
     "migrate": set(),
-    "deliver": set(),
+    "deliver": {"asyncio"},
     "doctor": {"asyncio", "websockets.asyncio"},
     "outbox": {"asyncio", "bluejay_ws.client"},
     "result": {"asyncio", "bluejay_ws.client"},

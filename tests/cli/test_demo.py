@@ -17,7 +17,7 @@ from bluejay_ws.cli.demo import AGENT, run
 from bluejay_ws.cli.terminal import Problem, Terminal
 from tests import nursery
 
-PACE = 0.05
+PACE = 0.2  # faster still, a machine that stands still for a moment makes the agent's turn look over
 # Agents that misbehave: each is a program that gets the demo's environment and says where it listens.
 SERVE = """
 import asyncio, json, os, sys, urllib.request
