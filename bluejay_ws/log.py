@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from bluejay_ws.stats import Counters
 
-__all__ = ["say", "say_seldom"]
+__all__ = ["logger", "say", "say_seldom"]
 
 logger = logging.getLogger("bluejay_ws")
 

@@ -30,7 +30,7 @@ from bluejay_ws.delivery.outcomes import (
     read_result,
 )
 from bluejay_ws.delivery.store import Lease, Part, Report
-from bluejay_ws.log import say, say_seldom
+from bluejay_ws.log import logger, say, say_seldom
 from bluejay_ws.wire import journal
 
 if TYPE_CHECKING:
@@ -335,11 +335,12 @@ class Attempts:
             history.resends += 1
         body = self._body(delivery, parts)
         delivery.posted()
+        note: dict[str, object] = {}  # of a first attempt the name says all
         if history.attempts > 1:
             self._counters.add("retried")
-        note = {"outcome": "sending", "at": self._context.wall(), "pid": os.getpid(), **history.notes()}
+            note = {"outcome": "sending", "at": self._context.wall(), "pid": os.getpid(), **history.notes()}
         for part in parts:
-            self._mark(delivery, part, lease, State.UNKNOWN, note if history.attempts > 1 else {})
+            self._mark(delivery, part, lease, State.UNKNOWN, note)
         late = time.monotonic() > lease.until
         outcome = Failure(Phase.NOT_SENT, LEASE_LATE) if late else exchange.post(body)
         self._count(outcome)
@@ -393,8 +394,9 @@ class Attempts:
         self._counters.add("delivered", len(parts))
         if self._on_delivered is not None:
             self._on_delivered(delivery.simulation_result_id, self._body(delivery, parts))
-        text = f"report delivered ({_contents(parts)}), {self._since(delivery, parts)}"
-        self._say(logging.INFO, delivery, text)
+        if logger.isEnabledFor(logging.INFO):
+            text = f"report delivered ({_contents(parts)}), {self._since(delivery, parts)}"
+            self._say(logging.INFO, delivery, text)
 
     def _mark(self, delivery: Delivery, part: Part, lease: Lease, state: State, note: dict[str, object]) -> bool:
         """Note where a part stands: in memory first; the store mirrors it. Return whether the store has it."""

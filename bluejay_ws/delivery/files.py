@@ -41,7 +41,6 @@ __all__ = [
     "GoneError",
     "LockedFile",
     "Name",
-    "bound_quarantine",
     "close_inherited",
     "reason_of",
     "shard_of",
@@ -110,8 +109,6 @@ def reason_of(error: Exception) -> str:
 FILE_LIMIT = 64 * 1024 * 1024
 CHUNK = 64 * 1024
 QUARANTINE = "quarantine"
-MAX_BYTES = 64 * 1024 * 1024
-MAX_FILES = 1_000
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _FLAGS = os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -270,7 +267,7 @@ class FileLease(Lease):
     """Every file of one call, locked: they go out together or not at all; see `Lease`.
 
     Args:
-        directory: the one that holds the call's files.
+        place: of the spool that the call was recorded to.
         simulation_result_id: of the call.
         counters: where failures are counted.
         root: the spool.
@@ -282,7 +279,7 @@ class FileLease(Lease):
 
     def __init__(
         self,
-        directory: str,
+        place: str,
         simulation_result_id: str,
         *,
         counters: Counters,
@@ -290,7 +287,7 @@ class FileLease(Lease):
         goes_on: Callable[[Name, dict[str, bool]], bool],
     ) -> None:
         self.reports = []
-        self._directory = directory
+        self._directory = f"{place}/{shard_of(simulation_result_id)}"
         self._counters = counters
         self._root = root
         self._goes_on = goes_on
@@ -458,46 +455,4 @@ def _keep_damaged(directory: str, report: str, data: bytes) -> bool:
         return True
     with os.fdopen(fd, "wb", buffering=0) as file, contextlib.suppress(OSError):
         file.write(data)  # a full disk keeps what it has room for
-    return True
-
-
-def bound_quarantine(
-    directory: str,
-    *,
-    oldest: float,
-    incredible: float = float("-inf"),
-    max_bytes: int = MAX_BYTES,
-    max_files: int = MAX_FILES,
-) -> int:
-    """Remove what is too old or too much, the oldest first; return how many files went.
-
-    Args:
-        directory: the place of the spool.
-        oldest: Unix time before which nothing is kept, ...
-        incredible: ... unless it claims to be older than that: its date is wrong.
-        max_bytes: bound of all files together.
-        max_files: bound of their number.
-    """
-    removed = size = 0
-    for number, (modified_at, bytes_, path) in enumerate(sorted(_files(Path(directory, QUARANTINE)), reverse=True)):
-        size += bytes_
-        if number >= max_files or size > max_bytes or incredible < modified_at < oldest:
-            removed += _removed(path)
-    return removed
-
-
-def _files(place: Path) -> list[tuple[float, int, str]]:
-    found = []
-    with contextlib.suppress(OSError), os.scandir(place) as entries:  # none, or somebody clears it at this moment
-        for entry in entries:
-            facts = entry.stat(follow_symlinks=False)
-            found.append((facts.st_mtime, facts.st_size, entry.path))
-    return found
-
-
-def _removed(path: str) -> bool:
-    try:
-        Path(path).unlink()
-    except OSError:
-        return False
     return True

@@ -28,6 +28,8 @@ __all__ = [
     "State",
     "decide",
     "decide_look",
+    "listed",
+    "offset_of",
     "read_result",
 ]
 
@@ -408,7 +410,7 @@ def _result(outcome: Answer | Failure) -> dict[str, Any] | None:
 
 
 def _compare(result: dict[str, Any], sent: Sequence[tuple[str, bytes]]) -> dict[str, Sight]:
-    events = [event for event in _list(result.get("events")) if isinstance(event, dict)]
+    events = [event for event in listed(result.get("events")) if isinstance(event, dict)]
     markers = set(_markers(events))
     tools, titles = _read_tools(result), _titles(events)
     seen: dict[str, Sight] = {}
@@ -450,27 +452,29 @@ def _own_tools(report: dict[str, Any]) -> Counter[tuple[str, object]]:
 
 def _read_tools(result: dict[str, Any]) -> Counter[tuple[str, object]]:
     found: Counter[tuple[str, object]] = Counter()
-    for group in _list(result.get("tool_calls")):
+    for group in listed(result.get("tool_calls")):
         name = group.get("name") if isinstance(group, dict) else None
         if isinstance(name, str):
-            found.update((name, _offset(call)) for call in _list(group.get("actual")))
+            found.update((name, offset_of(call)) for call in listed(group.get("actual")))
     return found
 
 
 def _titles(events: object) -> Counter[tuple[str, object]]:
     return Counter(
-        (event["title"], _offset(event))
-        for event in _list(events)
+        (event["title"], offset_of(event))
+        for event in listed(events)
         if isinstance(event, dict) and isinstance(event.get("title"), str)
     )
 
 
-def _offset(item: object) -> object:
+def offset_of(item: object) -> int | None:
+    """Return when something in a result happened; None where it does not say."""
     offset = item.get("start_offset_ms") if isinstance(item, dict) else None
     return offset if type(offset) is int else None  # true is no time, although Python counts with it
 
 
-def _list(value: object) -> list[Any]:
+def listed(value: object) -> list[Any]:
+    """Return a list of a result; an empty one where there is something else."""
     return value if isinstance(value, list) else []
 
 
@@ -493,7 +497,7 @@ def complaints(body: bytes) -> str:
     detail = found.get("detail") if isinstance(found, dict) else None
     if isinstance(detail, str):
         return _words(detail, [])
-    return ", ".join(_complaint(item) for item in _list(detail)[:5] if isinstance(item, dict))
+    return ", ".join(_complaint(item) for item in listed(detail)[:5] if isinstance(item, dict))
 
 
 def _complaint(item: dict[str, Any]) -> str:

@@ -352,11 +352,8 @@ class Sender(BaseSender):
     def _http_client(self) -> Client:
         return self._clients(self._timeout)
 
-    def _end_late_look(self) -> None:
-        self._verifier.abort_if_late(self._clock())
-
     def _chores(self) -> list[Chore]:
-        always = [Chore(run, SYNC_EVERY) for run in (self._end_if_let_go, self._end_late_look, self._start_finisher)]
+        always = [Chore(self._mind, SYNC_EVERY)]
         if not self._kept:
             return always
         return [
@@ -366,13 +363,13 @@ class Sender(BaseSender):
             Chore(self._store.tidy, TIDY_EVERY),
         ]
 
-    def _start_finisher(self) -> None:
-        if self._workers is not None:  # not closed in this very round
-            self._finisher.start()
-
-    def _end_if_let_go(self) -> None:
+    def _mind(self) -> None:
+        """End what hangs, or everything if nobody needs it any more; start what could not be started."""
+        self._verifier.abort_if_late(self._clock())
         if self._orphaned and not self._queue.pending and not self._verifier.waiting:
             self.close(0.0)
+        elif self._workers is not None:
+            self._finisher.start()
 
     def _recover(self) -> None:
         """Take over what dead processes left; at the start everything, later what nobody has touched for a while."""

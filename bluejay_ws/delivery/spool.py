@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import time
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ from bluejay_ws.delivery.files import (
     HELD,
     LIVE,
     PARKED,
+    QUARANTINE,
     READY,
     SENDING,
     SENT,
@@ -29,7 +31,6 @@ from bluejay_ws.delivery.files import (
     GoneError,
     LockedFile,
     Name,
-    bound_quarantine,
     close_inherited,
     reason_of,
     shard_of,
@@ -56,10 +57,13 @@ DELETE_APART = "bluejay-ws outbox delete --kept-apart --yes"
 
 TOMBSTONE_SECONDS = 24 * 3600.0
 TOMBSTONES = 2_000
+QUARANTINE_BYTES = 64 * 1024 * 1024
+QUARANTINE_FILES = 1_000
 DAY = 24 * 3600.0
 INCREDIBLE = 10 * 365 * DAY  # a file is not so old: its date is wrong, or this machine's clock
 
 _TEMPORARY = ".new"
+_File = tuple[float, int, str]  # when it was written last, its size, its path
 # Earlier versions held these for a person, although a machine can go on.
 _CONTINUES = frozenset({"unreadable", "unsettled"})
 
@@ -285,9 +289,8 @@ class Spool(Store):
         Raises:
             OSError: the directory is there but cannot be worked with, such as no descriptors left.
         """
-        directory = self._directory_of(simulation_result_id)
         return FileLease(
-            directory, simulation_result_id, counters=self._counters, root=self.place, goes_on=self.goes_on
+            self._path, simulation_result_id, counters=self._counters, root=self.place, goes_on=self.goes_on
         )
 
     def locked(self, directory: str, name: Name) -> LockedFile:
@@ -411,10 +414,8 @@ class Spool(Store):
         self._keep_locks()
         files = list(self._facts())
         now = self._wall()
-        sent = sorted(((at, path) for path, name, _, at in files if name.state == SENT), reverse=True)
-        for position, (at, path) in enumerate(sent):
-            if position >= TOMBSTONES or TOMBSTONE_SECONDS < now - at < INCREDIBLE:
-                _unlink(path)
+        sent = [(at, size, path) for path, name, size, at in files if name.state == SENT]
+        _trim(sent, now, TOMBSTONE_SECONDS, most=TOMBSTONES)
         parked = sorted((at, size, path, name) for path, name, size, at in files if name.state == PARKED)
         size = sum(size for _, _, size, _ in files)
         count = len(files) - len(sent)
@@ -425,25 +426,10 @@ class Spool(Store):
             self._give_up(path, name, "bounds" if over else "age")
             size, count = size - bytes_, count - 1
         self.full = size > self._max_bytes or count > self._max_reports
-        self._sweep()
-        bound_quarantine(self.place, oldest=now - self._parked_seconds, incredible=now - INCREDIBLE)
-
-    def _sweep(self) -> None:
-        """Remove what a process that died in the middle of making a file left behind."""
-        for path in self._leftovers():
-            try:
-                old = self._wall() - path.lstat().st_mtime > DAY
-            except OSError:  # pragma: no cover - removed by another process between the listing and here
-                continue
-            if old:
-                _unlink(str(path))
-
-    def _leftovers(self) -> list[Path]:
-        try:
-            patterns = (f"*{_TEMPORARY}", f"*/*/*{_TEMPORARY}", ".try-*")
-            return [path for pattern in patterns for path in self.directory.glob(pattern)]
-        except OSError:  # the next round has a descriptor again
-            return []
+        # What a process that died in the middle of making a file left behind.
+        _trim(_found(self.directory, f"*{_TEMPORARY}", f"*/*/*{_TEMPORARY}", ".try-*"), now, DAY)
+        damaged = _found(self.directory, f"{QUARANTINE}/*")
+        _trim(damaged, now, self._parked_seconds, most=QUARANTINE_FILES, most_bytes=QUARANTINE_BYTES)
 
     def _keep_locks(self) -> None:
         """Make our lock anew if somebody has removed it under running calls, and remove those of dead processes."""
@@ -469,6 +455,31 @@ class Spool(Store):
             except OSError:  # pragma: no cover - renamed by another process between the listing and here
                 continue
             yield path, name, facts.st_size, facts.st_mtime
+
+
+def _trim(
+    files: list[tuple[float, int, str]],
+    now: float,
+    seconds: float,
+    *,
+    most: float = math.inf,
+    most_bytes: float = math.inf,
+) -> None:
+    """Remove what is too old or too much, the oldest first; what is incredibly old has a wrong date."""
+    size = 0
+    for number, (modified_at, bytes_, path) in enumerate(sorted(files, reverse=True)):
+        size += bytes_
+        if number >= most or size > most_bytes or seconds < now - modified_at < INCREDIBLE:
+            _unlink(path)
+
+
+def _found(directory: Path, *patterns: str) -> list[_File]:
+    found = []
+    with contextlib.suppress(OSError):  # removed in this moment, or no descriptor is left: there is a next round
+        for path in (path for pattern in patterns for path in directory.glob(pattern)):
+            facts = path.lstat()
+            found.append((facts.st_mtime, facts.st_size, str(path)))
+    return found
 
 
 def _unlink(path: str) -> None:

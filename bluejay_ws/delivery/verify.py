@@ -15,7 +15,7 @@ from collections import Counter, OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from bluejay_ws.delivery.outcomes import Answer, Failure
+from bluejay_ws.delivery.outcomes import Answer, Failure, listed, offset_of
 from bluejay_ws.log import say
 from bluejay_ws.stats import started
 from bluejay_ws.wire.platform import IN_PROGRESS
@@ -130,24 +130,19 @@ def _doubled(sent: Counter[Any], shown: Counter[Any]) -> int:
 def _tool(name: str, call: dict[str, Any]) -> tuple[_Item, int]:
     parameters = call.get("parameters")
     contents = json.dumps([{} if parameters is None else parameters, call.get("output")], sort_keys=True)
-    return (name, _offset(call)), hash(contents)
+    return (name, offset_of(call)), hash(contents)
 
 
 def _events(found: dict[str, Any]) -> Counter[_Item]:
-    return Counter((str(event.get("title")), _offset(event)) for event in _dicts(found.get("events")))
-
-
-def _offset(item: dict[str, Any]) -> int | None:
-    offset = item.get("start_offset_ms")
-    return offset if type(offset) is int else None  # true is no time, although Python counts with it
+    return Counter((str(event.get("title")), offset_of(event)) for event in _dicts(found.get("events")))
 
 
 def _dicts(value: object) -> Iterable[dict[str, Any]]:
-    return (each for each in value if isinstance(each, dict)) if isinstance(value, list) else ()
+    return (each for each in listed(value) if isinstance(each, dict))
 
 
 def _texts(value: object) -> Iterable[str]:
-    return (each for each in value if isinstance(each, str)) if isinstance(value, list) else ()
+    return (each for each in listed(value) if isinstance(each, str))
 
 
 def _number(text: str) -> float:

@@ -115,11 +115,9 @@ class DeepgramTap(Tap):
 
     def _sentence(self, text: str, *, filler: bool) -> None:
         self._answered_since = True
-        if self._said is not None and self._said.reply.final:
-            self._reply_over()
-        if self._said is None:
-            self._said = _Sentences(self._reply(next(self._numbers)))
-        said = self._said
+        if self._said is not None and self._said.reply.final and self._said.sentences:
+            self._reply_over()  # else it is the text of what was heard already
+        said = self._current()
         if said.reply.audio_ms and said.reply.text:
             sound, letters = said.reply.audio_ms, len(said.reply.text)
             said.reply.marks += (sound, letters), (sound, letters + 1)  # the space between takes no time
@@ -131,9 +129,14 @@ class DeepgramTap(Tap):
             return
         if self._first_audio_at is None:
             self._first_audio_at = self._now()
+        if self._said is not None and self._said.reply.final and self._said.reply.audio_ms:
+            self._reply_over()
+        self._agent_audio(self._current().reply, len(audio) / self.output_bytes_per_ms)
+
+    def _current(self) -> _Sentences:
         if self._said is None:
             self._said = _Sentences(self._reply(next(self._numbers)))
-        self._agent_audio(self._said.reply, len(audio) / self.output_bytes_per_ms)
+        return self._said
 
     def _audio_done(self, _: dict[str, Any]) -> None:
         self._stale = False

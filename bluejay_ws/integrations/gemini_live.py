@@ -19,6 +19,8 @@ __all__ = ["GeminiLiveTap"]
 
 _CONTENT = frozenset({"args", "response", "parameters", "parametersJsonSchema"})  # the user's own keys are inside
 _CODE = "code_execution"
+APART_MS = 2_000
+"""Words of the caller's that come so much later are another utterance: a caller who is silent so long is answered."""
 
 
 class GeminiLiveTap(Tap):
@@ -37,6 +39,8 @@ class GeminiLiveTap(Tap):
         self._background: set[str] = set()
         self._calls = 0
         self._kind_sent = self._kind_received = ""
+        self._piece_at = 0.0
+        self._unworded: Reply | None = None  # its turn is over, and its words are still to come
         self._text_late = 0.0  # how far the current reply's text is behind its audio
 
     def _received(self, message: dict[str, Any]) -> None:
@@ -127,7 +131,11 @@ class GeminiLiveTap(Tap):
             if finished and speech is not None and speech.text:
                 speech.final = True
             return
-        if speech is None or speech.final or (not self._joins and speech.text):
+        if self._unworded is not None and self._unworded.text:
+            self._unworded = None  # it has its words
+        now = self._now()
+        apart, self._piece_at = now - self._piece_at > APART_MS, now
+        if speech is None or speech.final or (speech.text and (apart or not self._joins)):
             speech = self._next_speech()
         if speech.start is None and not speech.text:
             self._place_speech(speech, piece)
@@ -174,7 +182,7 @@ class GeminiLiveTap(Tap):
         if self._agent is None:
             if self._user is not None:
                 self._tell_user(self._user)
-            self._text_late = 0.0
+            self._text_late, self._unworded = 0.0, None
             self._agent = self._reply(next(self._numbers), self._turn)
         return self._agent
 
@@ -182,7 +190,7 @@ class GeminiLiveTap(Tap):
         text = piece.get("text") or ""
         if not text:
             return
-        reply = self._current()
+        reply = self._agent or self._unworded or self._current()
         if reply.audio_ms:
             self._mark(reply)
         self._agent_text(reply, _joined(reply.text, text, whole=bool(piece.get("finished")))[len(reply.text) :])
@@ -222,7 +230,8 @@ class GeminiLiveTap(Tap):
         self._tell_text()
         if self._user is not None:
             self._tell_user(self._user)
-        self._agent = None
+        reply, self._agent = self._agent, None
+        self._unworded = reply if reply is not None and reply.audio_ms and not reply.text else None
         self._turn += 1
         self._joins = False
         self._tell_usage()

@@ -667,10 +667,10 @@ def test_threads_of_a_client_that_nobody_holds_stay_for_the_looks_that_were_prom
         sender.start()
         sender.let_go()
         verifier.expect("1", bodies_of_a_report())
-        sender._end_if_let_go()
+        sender._mind()
         assert (verifier.waiting, station.counters["verify.not_looked"]) == (1, 0)
         verifier._waiting.clear()
-        sender._end_if_let_go()
+        sender._mind()
         assert sender._workers is None
 
 

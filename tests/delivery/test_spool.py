@@ -18,7 +18,6 @@ from bluejay_ws.delivery.files import (
     SENT,
     GoneError,
     Name,
-    bound_quarantine,
     shard_of,
 )
 from bluejay_ws.delivery.outcomes import State
@@ -360,23 +359,30 @@ def test_damage_that_cannot_be_set_aside_is_counted_all_the_same(tmp_path: Path)
     with locked(spool, Name("1", report.report_id, READY)):
         pass
     assert counters["spool.damaged_lines"] == 1
-    assert bound_quarantine(str(tmp_path), oldest=time.time()) == 0
+    spool.tidy()
 
 
-def test_the_quarantine_has_bounds(tmp_path: Path) -> None:
+def test_the_quarantine_has_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of age, of size and of number, the newest last; what cannot be removed is no trouble."""
-    place = tmp_path / QUARANTINE
+    spool, place = spool_at(tmp_path), tmp_path / QUARANTINE
     place.mkdir()
     for number in range(4):
         path = place / f"{number}"
         path.write_bytes(b"x" * 10)
-        age(path, 100.0 * number)
-    assert bound_quarantine(str(tmp_path), oldest=time.time() - 250.0) == 1
-    assert bound_quarantine(str(tmp_path), oldest=0.0, max_files=2) == 1
-    assert bound_quarantine(str(tmp_path), oldest=0.0, max_bytes=10) == 1
-    assert [path.name for path in place.iterdir()] == ["0"]
+        age(path, 11 * DAY * number)
+
+    def left() -> list[str]:
+        spool.tidy()
+        return sorted(path.name for path in place.iterdir())
+
+    assert left() == ["0", "1", "2"]  # the last one is older than a parked report may be
+    monkeypatch.setattr(spool_module, "QUARANTINE_FILES", 2)
+    assert left() == ["0", "1"]
+    monkeypatch.setattr(spool_module, "QUARANTINE_BYTES", 10)
+    assert left() == ["0"]
     (place / "directory").mkdir()
-    assert bound_quarantine(str(tmp_path), oldest=time.time() + DAY) == 1
+    age(place / "directory", 40 * DAY)
+    assert left() == ["0", "directory"]
 
 
 def test_a_file_that_is_renamed_replaced_or_somebody_elses_is_gone(tmp_path: Path) -> None:

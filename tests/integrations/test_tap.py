@@ -289,6 +289,51 @@ def test_a_tool_of_a_connection_that_was_lost_is_answered_on_the_next() -> None:
         assert stream.tools() == [("book", {}, "done")]
 
 
+def test_words_that_come_after_their_turn_are_of_that_turn() -> None:
+    """Transcripts are in no step with the audio: they join what was heard without words, not what comes next."""
+
+    def gemini(kind: str, text: str) -> dict[str, Any]:
+        return {"serverContent": {f"{kind}Transcription": {"text": text}}}
+
+    def deepgram(role: str, text: str) -> dict[str, Any]:
+        return {"type": "ConversationText", "role": role, "content": text}
+
+    part = {"inlineData": {"mimeType": "audio/pcm;rate=24000", "data": audio(1_000)}}
+    sound, over = {"serverContent": {"modelTurn": {"parts": [part]}}}, {"serverContent": {"turnComplete": True}}
+    done = {"type": "AgentAudioDone"}
+    streams: list[tuple[type[Tap], list[Any], list[Any], list[Any]]] = [
+        (
+            GeminiLiveTap,
+            [sound, over],
+            [gemini("input", "Hello."), gemini("output", "Hi"), gemini("output", " there.")],
+            [gemini("input", "Bye."), gemini("output", "Good"), sound, gemini("output", "bye."), over],
+        ),
+        (
+            GeminiLiveTap,
+            [gemini("input", "Hello."), sound, over],
+            [gemini("output", "Hi"), gemini("output", " there.")],
+            [sound, gemini("input", "Bye."), gemini("output", "Goodbye."), over],
+        ),
+        (
+            DeepgramTap,
+            [deepgram("user", "Hello."), pcm(1_000), done],
+            [deepgram("assistant", "Hi there.")],
+            [{"type": "UserStartedSpeaking"}, deepgram("user", "Bye."), pcm(1_000), deepgram("assistant", "Goodbye.")],
+        ),
+    ]
+    for kind, first, late, second in streams:
+        stream = Stream(kind).at(1_000).received(*first).at(2_300).received(*late).at(6_000).received(*second)
+        assert sorted(stream.words()) == [
+            ("AGENT", "Goodbye."),
+            ("AGENT", "Hi there."),
+            ("USER", "Bye."),
+            ("USER", "Hello."),
+        ]
+        spoken = [(start, end) for start, end, speaker, _ in stream.said() if speaker == "AGENT"]
+        assert [round(start, -2) for start, _ in spoken] == [1_000, 6_000]
+        assert [round(end, -2) for _, end in spoken] == [2_000, 7_000]
+
+
 def test_taps_go_with_their_call() -> None:
     """A worker takes calls for weeks: nothing of the module may hold what is over."""
     stream = Stream(GeminiLiveTap)
