@@ -171,6 +171,8 @@ def _errors(expect: Expect, report: dict[str, Any], log: CallLog) -> Iterator[Fa
     ends = [_notes(event) for event in _items(report, "events") if _notes(event).get("outcome") == FAILED]
     if expect.outcome != FAILED and expect.close != 1011:
         found += [f"the agent failed with {end.get('error') or 'close code 1011'}" for end in ends]
+    if log.user_spans and not log.agent_spans:
+        found.append("the caller spoke, and the agent was never heard")
     if len(found) > expect.errors:
         many = "was 1 error" if len(found) == 1 else f"were {len(found)} errors"
         yield Fault(f"there {many}: {'; '.join(found)[:300]}")

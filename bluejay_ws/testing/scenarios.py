@@ -179,8 +179,8 @@ class Expect(_Part):
         silence: both may be silent at once for so long, in seconds, as the caller heard it.
         close: the close code.
         outcome: as the report's closing event has it, such as ``completed``.
-        errors: so many `session.error` frames, failed tools and failures of the agent's code are allowed; None allows
-            any number.
+        errors: so many `session.error` frames, failed tools and failures of the agent's code are allowed, an agent
+            that is never heard among them; None allows any number.
         all_steps: the caller must come to each of its steps: the agent may not end the call before, nor may the time.
     """
 

@@ -73,11 +73,13 @@ def test_a_file_in_use_keeps_its_descriptor(spool: Spool) -> None:
 
 
 def test_a_descriptor_that_somebody_closed_is_not_lent(spool: Spool) -> None:
-    """Its number may be another file's by now: the call continues, or breaks, by itself."""
+    """Its number may be another file's by now: the call continues, or breaks, by itself, and ends without an error."""
     call = open_call(spool, "1")
     os.close(call._fd)
+    call._fd = 2**20  # nobody's number
     assert not call.lend()
-    call._fd = -1
+    call.discard()
+    assert call._fd == -1
 
 
 def test_without_descriptors_those_of_other_calls_are_used(spool: Spool, tmp_path: Path, counters: Counters) -> None:

@@ -94,3 +94,12 @@ def test_reports_of_any_shape_are_borne() -> None:
     assert faults(odd, tools=[{"name": "a", "parameters": {"b": {}}}])
     assert latencies_of({"events": [event("Response latency", 1, latency_ms=True), closed(3)]}) == []
     assert percentile([3.0, 1.0, 2.0], 0.5) == 2.0
+
+
+def test_an_agent_that_says_nothing_to_a_caller_who_spoke_has_failed() -> None:
+    """Also where nothing else is expected; a caller who said nothing was owed nothing."""
+    silent = CallLog(close_code=1000, closed_by="caller", user_spans=[Span(1_000, 2_000)])
+    assert [fault.text for fault in judge(Expect(), {}, silent)] == [
+        "there was 1 error: the caller spoke, and the agent was never heard"
+    ]
+    assert judge(Expect(errors=None), {}, silent) == judge(Expect(), {}, LOG) == []
