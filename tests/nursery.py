@@ -77,6 +77,7 @@ class _Forked(subprocess.Popen[str]):
     def __init__(self, imported: Sequence[str], command: Sequence[str], **options: Any) -> None:
         self._imported = imported
         self._end, self._told = os.pipe()
+        self._waiting = threading.Lock()
         super().__init__(command, **options)
 
     def _execute_child(self, args: Any, executable: Any, preexec_fn: Any, close_fds: Any, *rest: Any) -> None:
@@ -96,19 +97,21 @@ class _Forked(subprocess.Popen[str]):
         os.close(self._told)
         self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
 
-    def _try_wait(self, wait_flags: int) -> tuple[int, int]:
-        """Return as `os.waitpid` does."""
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._end, selectors.EVENT_READ)
-            if not selector.select(0 if wait_flags else None):
-                return 0, 0
-        status = os.read(self._end, 100)
-        os.close(self._end)
-        return self.pid, int(status or b"9")
+    def _wait(self, timeout: float | None) -> int:
+        while self.returncode is None:
+            with selectors.DefaultSelector() as selector:
+                selector.register(self._end, selectors.EVENT_READ)
+                if not selector.select(timeout):
+                    raise subprocess.TimeoutExpired(self.args, timeout or 0.0)
+            with self._waiting:
+                if self.returncode is None:
+                    self.returncode = os.waitstatus_to_exitcode(int(os.read(self._end, 100) or b"9"))
+                    os.close(self._end)
+        return self.returncode
 
     def _internal_poll(self, *_: object, **__: object) -> int | None:
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._wait(timeout=0)  # type: ignore[attr-defined]
+            self._wait(0.0)
         return self.returncode
 
 
