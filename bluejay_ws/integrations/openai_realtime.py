@@ -177,9 +177,6 @@ class OpenAIRealtimeTap(Tap):
             speech.start = self._stamp(at)
         self._user_said(speech, event.get("transcript") or "")
 
-    def _user_segment(self, event: dict[str, Any]) -> None:
-        """Diarized models say it in parts; the whole comes too, as ``completed``."""
-
     def _not_transcribed(self, event: dict[str, Any]) -> None:
         error = event.get("error") or {}
         speech = self._speeches.get(event.get("item_id"))
@@ -478,12 +475,12 @@ class OpenAIRealtimeTap(Tap):
 
     def _error(self, event: dict[str, Any]) -> None:
         error = event.get("error") or {}
-        facts = _facts(error if isinstance(error, dict) else {"message": str(error)})
-        self.recorder.add_event("Error of the model's service", tags=(self.provider,), metadata=facts)
+        self._note(
+            "Error of the model's service", **_facts(error if isinstance(error, dict) else {"message": str(error)})
+        )
 
     def _warned(self, event: dict[str, Any]) -> None:
-        facts = _facts(event.get("warning") or {})
-        self.recorder.add_event("Warning of the model's service", tags=(self.provider,), metadata=facts)
+        self._note("Warning of the model's service", **_facts(event.get("warning")))
 
     def _no_tools(self, event: dict[str, Any]) -> None:
         self._note("The tools of an MCP server could not be listed", item_id=event.get("item_id"))
@@ -531,7 +528,6 @@ class OpenAIRealtimeTap(Tap):
         "conversation.item.input_audio_transcription.delta": _user_piece,
         "conversation.item.input_audio_transcription.updated": _user_updated,
         "conversation.item.input_audio_transcription.completed": _user_text,
-        "conversation.item.input_audio_transcription.segment": _user_segment,
         "conversation.item.input_audio_transcription.failed": _not_transcribed,
         "response.output_audio.delta": _audio,
         "response.audio.delta": _audio,
@@ -579,6 +575,7 @@ class OpenAIRealtimeTap(Tap):
         *("response.file_search_call.searching", "response.file_search_call.completed"),
         *("conversation.created", "conversation.item.deleted", "conversation.item.retrieved", "rate_limits.updated"),
         *("input_audio_buffer.append", "input_audio_buffer.cleared"),
+        "conversation.item.input_audio_transcription.segment",  # of diarized models; ``completed`` says the whole
         *("response.animation_viseme.delta", "response.animation_viseme.done", "session.avatar.connecting"),
         *("response.animation_blendshapes.delta", "response.animation_blendshapes.done", "session.end"),
         *("conversation.item.ambient_audio_transcription.completed",),
