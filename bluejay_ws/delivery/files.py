@@ -424,11 +424,9 @@ def _check(fd: int, path: str) -> float:
 def _read_all(fd: int) -> bytes:
     chunks: list[bytes] = []
     size = 0
-    while size < FILE_LIMIT:
-        chunks.append(os.pread(fd, CHUNK, size))
-        size += len(chunks[-1])
-        if len(chunks[-1]) < CHUNK:  # of a file, that is its end
-            break
+    while size < FILE_LIMIT and (chunk := os.pread(fd, CHUNK, size)):  # less than asked for need not be the end
+        chunks.append(chunk)
+        size += len(chunk)
     return b"".join(chunks)
 
 
