@@ -61,7 +61,7 @@ def ours(directory: str, url: str, key: str, count: int, waiting: int) -> float:
     with Bluejay(key, base_url=url, spool=directory, flush_timeout=0.0) as client:
         record_call(client, f"{prefix}-warm")
         wait_for(lambda: client.stats()["delivered"] > 0)
-        wait_for(lambda: client.stats()["waiting"] >= waiting // 2)  # the earlier ones have been found
+        wait_for(lambda: client.stats()["waiting"] >= 0.95 * waiting)  # the earlier ones have been found
         calls = [client.call({ID_HEADER: f"{prefix}-{number}"}) for number in range(count)]
         for call in calls:
             recorder = call.__enter__()

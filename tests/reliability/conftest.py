@@ -12,4 +12,5 @@ from tests import nursery
 
 @pytest.fixture(autouse=True)
 def _started_from_the_nursery(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Stage, "popen", functools.partial(nursery.start, imported=["benchmarks.reliability.stage"]))
+    popen = functools.partial(nursery.start, imported=["benchmarks.reliability.stage"])
+    monkeypatch.setattr(Stage, "popen", staticmethod(popen))  # as a method it would be bound, from Python 3.14 on
