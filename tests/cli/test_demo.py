@@ -72,6 +72,7 @@ asyncio.run(main(agent))
 )
 
 
+# Not the agent's last sentence: in a hurry the caller may hang up before it would have been heard.
 SHOWN = (
     "takes the report",
     "caller  speaks",
@@ -81,14 +82,13 @@ SHOWN = (
     "caller  Yes, please freeze it.",
     "agent   Good morning, this is the bank. How can I help?",
     "agent   I found your card ending in 4242.",
-    "agent   Done. Your card is frozen, and a new one is coming.",
     "tool    lookup_card",
     "tool    freeze_card",
     'parameters  {"last4": "4242"}',
     '"status": "frozen"',
     "event   Card frozen #card",
     "event   Connection closed",
-    "2 tool calls, 5 utterances",
+    "2 tool calls, ",
     "The platform accepted exactly one report for call",
 )
 
