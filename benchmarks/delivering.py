@@ -45,6 +45,7 @@ def fill(directory: Path, url: str, count: int) -> None:
     with undelivered_client("benchmark", base_url=url, spool=directory, flush_timeout=0.0) as client:
         for number in range(count):
             record_call(client, f"waits-{number}")
+        wait_for(lambda: sum(1 for _ in directory.rglob("*.ready")) >= count)  # else the last ones come after the start
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 120.0) -> None:

@@ -16,6 +16,6 @@ def run(effort: Effort) -> list[Result]:
     if effort == Effort.quick():
         return []
     begun = perf_counter()
-    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-n", "2"], check=False, stdin=subprocess.DEVNULL)
+    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-n", "4"], check=False, stdin=subprocess.DEVNULL)
     outcome = "all tests passed" if done.returncode == 0 else "**some tests failed**"
     return [Result("the test-suite on two cores", perf_counter() - begun, "s", "", outcome, 60)]
