@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import io
 import os
 import signal
@@ -12,9 +13,15 @@ import time
 from pathlib import Path
 
 import pytest
+from websockets.asyncio.server import serve
 
+from bluejay_ws import Bluejay, record
+from bluejay_ws.cli import demo_agent
 from bluejay_ws.cli.demo import AGENT, run
 from bluejay_ws.cli.terminal import Problem, Terminal
+from bluejay_ws.testing.caller import DigitalHuman
+from bluejay_ws.testing.platform import FakePlatform
+from bluejay_ws.testing.virtual_time import VirtualTimeLoop
 from tests import nursery
 
 PACE = 0.2  # faster still, a machine that stands still for a moment makes the agent's turn look over
@@ -72,7 +79,7 @@ asyncio.run(main(agent))
 )
 
 
-# Not the agent's last sentence: in a hurry the caller may hang up before it would have been heard.
+# Not the agent's last sentence: in a hurry the caller may hang up before it would have been heard. See the next test.
 SHOWN = (
     "takes the report",
     "caller  speaks",
@@ -135,6 +142,30 @@ def test_the_demo_shows_a_call_and_its_accepted_report(tmp_path: Path, monkeypat
     assert max(map(len, printed.splitlines())) <= 80
     assert list(tmp_path.iterdir()) == []
     assert children_of(os.getpid()) == before
+
+
+def test_all_that_the_demo_agent_says_and_understands_is_in_its_report(tmp_path: Path) -> None:
+    """At the pace of life, in virtual time: five utterances in the order in which they were heard."""
+
+    async def main(bluejay: Bluejay) -> None:
+        bluejay.clock = asyncio.get_running_loop().clock_ns  # type: ignore[attr-defined]
+        async with serve(record(demo_agent.agent, client=bluejay), "127.0.0.1", 0) as server:
+            port = next(iter(server.sockets)).getsockname()[1]
+            await DigitalHuman(f"ws://127.0.0.1:{port}").call(greeting=10.0)
+
+    with FakePlatform() as platform:
+        bluejay = Bluejay(platform.api_key, base_url=platform.url, spool=tmp_path)
+        with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+            runner.run(main(bluejay))
+        bluejay.close()
+        (accepted,) = platform.accepted
+    assert [(said["speaker"], said["utterance"]) for said in accepted.transcript] == [
+        ("AGENT", "Good morning, this is the bank. How can I help?"),
+        ("USER", "Hi, I lost my card. It ends in 4242."),
+        ("AGENT", "I found your card ending in 4242. Shall I freeze it, or order a new one?"),
+        ("USER", "Yes, please freeze it."),
+        ("AGENT", "Done. Your card is frozen, and a new one is coming."),
+    ]
 
 
 @pytest.mark.parametrize(
