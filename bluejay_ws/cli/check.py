@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from bluejay_ws.testing.platform import AcceptedReport
 
     Serving = AbstractAsyncContextManager[str]
-    Ended = Callable[[], str]
+    Ended = Callable[[], str]  # that the agent's process has ended, in words; `str` for one that is not ours: ""
 
 __all__ = ["HOLDS", "UNTRUSTED", "Run", "add_parser", "junit", "run", "verdict_of", "worse"]
 

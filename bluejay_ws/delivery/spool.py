@@ -458,7 +458,7 @@ class Spool(Store):
 
 
 def _trim(
-    files: list[tuple[float, int, str]],
+    files: list[_File],
     now: float,
     seconds: float,
     *,

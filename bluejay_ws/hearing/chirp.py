@@ -21,7 +21,7 @@ from bluejay_ws.hearing.utterances import AgentTexts, CallerTexts, Stretch
 from bluejay_ws.hearing.voices import HASTE, NEVER, PAUSE_MS, PIECE, PIECE_MS, Voice
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from bluejay_ws.hearing.arrivals import Sounds
     from bluejay_ws.hearing.level import Frame
@@ -57,16 +57,9 @@ Text: TypeAlias = "bytes | bytearray | memoryview | str"
 class Events(Protocol):
     """Who takes what an observer adds."""
 
-    def note_event(
-        self,
-        title: str,
-        *,
-        description: str | None = None,
-        start_offset_ms: int | None = None,
-        end_offset_ms: int | None = None,
-        metadata: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Take an event; at most 1,000 times in a call."""
+    @property
+    def note_event(self) -> Callable[..., None]:
+        """What takes an event, as `Recorder.add_event` does; called at most 1,000 times in a call."""
 
 
 class ChirpObserver:

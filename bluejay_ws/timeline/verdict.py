@@ -210,7 +210,8 @@ def _errors(call: Call) -> Iterator[Finding]:
 def _said(item: Item) -> list[str]:
     facts = _notes(item)
     said = [str(facts[key]) for key in ("code", "message") if facts.get(key)]
-    return said or [str(item.facts[key]) for key in ("description",) if item.facts.get(key)]
+    description = item.facts.get("description")
+    return said or ([str(description)] if description else [])
 
 
 def _tools(call: Call) -> Iterator[Finding]:
