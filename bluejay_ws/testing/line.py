@@ -342,7 +342,8 @@ class Line:
         self._barging = self._agent.sounding(now) or in_mid_turn
         if self._barging:
             pace = self._habits.pace
-            queued_ms = max(0.0, self._agent.until - now) * 1000 / pace if pace else 0.0
+            # To the microsecond: below that there is nothing but what sums of seconds have rounded.
+            queued_ms = round(max(0.0, self._agent.until - now) * 1000 / pace, 3) if pace else 0.0
             self._note("barge_in", {"utterance_id": utterance_id, "queued_ms": queued_ms})
         self._speaking, self._announced, self._interrupted = True, False, False
         self._note("user.audio", {"utterance_id": utterance_id})
