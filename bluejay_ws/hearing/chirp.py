@@ -60,6 +60,7 @@ class Events(Protocol):
     @property
     def note_event(self) -> Callable[..., None]:
         """What takes an event, as `Recorder.add_event` does; called at most 1,000 times in a call."""
+        ...
 
 
 class ChirpObserver:
