@@ -1,5 +1,7 @@
 """What was said, as long as it may still be corrected, and where it stands: in the span in which it was heard."""
 
+# ruff: noqa: SLF001 - an utterance and its recorder are two halves of one thing
+
 from __future__ import annotations
 
 import re
@@ -10,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
 from bluejay_ws.hearing.voices import NEVER, RESUME_MS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from bluejay_ws.hearing.voices import Segment
 
 __all__ = [
@@ -84,18 +88,19 @@ class Heard(Protocol):
         """Hear a frame of the agent's that no adapter sees."""
 
 
-class Corrector(Protocol):
-    """What an utterance needs of its recorder; none of these raises."""
+class Keeper(Protocol):
+    """What an utterance needs of its recorder to change."""
 
-    def _correct(self, utterance: Utterance, text: str, /) -> None: ...
+    def _unless_closed(self, what: str, action: Callable[..., None], /, *args: object) -> None:
+        """Run ``action``, unless the call is over; it raises into no agent."""
 
-    def _cut(self, utterance: Utterance, ms: float, /) -> None: ...
+    def _words_of(self, text: object, /) -> str: ...
 
-    def _last(self, utterance: Utterance, ms: float, text: str | None, /) -> None: ...
+    def _at(self, ms: float, /) -> int: ...
 
-    def _stands(self, utterance: Utterance, start_ms: float, end_ms: float, /) -> None: ...
+    def _rewrite(self, utterance: Utterance, /) -> None: ...
 
-    def _withdraw(self, utterance: Utterance, reason: str, /) -> None: ...
+    def _withdrawn(self, utterance: Utterance, reason: str, /) -> None: ...
 
 
 class Utterance:
@@ -106,13 +111,13 @@ class Utterance:
     """
 
     __slots__ = (
-        "_at_ms", "_audio_ms", "_end_ms", "_filler", "_heard_ms", "_number", "_placed", "_recorder", "_share",
-        "_speaker", "_start_ms", "_words",
+        "_as_heard", "_at_ms", "_audio_ms", "_cut_told", "_end_ms", "_filler", "_heard_ms", "_number", "_placed",
+        "_recorder", "_share", "_speaker", "_start_ms", "_words",
     )  # fmt: skip
 
     def __init__(
         self,
-        recorder: Corrector | None,
+        recorder: Keeper | None,
         number: int,
         speaker: Speaker,
         words: Any,
@@ -124,14 +129,16 @@ class Utterance:
         self._recorder = recorder
         self._number = number
         self._speaker: Speaker = speaker
-        self._words: Any = words
+        self._words: Any = words  # all of them
         self._at_ms = at_ms
         self._filler = filler
         self._audio_ms = audio_ms
         self._placed = False
         self._start_ms = self._end_ms = at_ms
-        self._heard_ms: float | None = None
-        self._share = 1.0  # of its words, as `heard` said
+        self._share = 1.0  # of its audio, as the call's audio showed
+        self._heard_ms: float | None = None  # as `heard` said
+        self._as_heard = False  # the words are those that were heard, and no more
+        self._cut_told = False  # counted as cut
 
     def __repr__(self) -> str:
         return f"<Utterance of the {'agent' if self._speaker == 'AGENT' else 'user'}>"
@@ -145,23 +152,38 @@ class Utterance:
     def text(self) -> Any:
         """The words as the report has them. Set it to correct them; an empty text withdraws the utterance.
 
-        What `heard` said of its audio stays true: other words are cut in proportion too, unless they end in ``…``.
+        What is known of its audio stays true: other words are cut in proportion too, unless they end in ``…``.
         """
-        return self._words
+        share = self._heard_share
+        return self._words if share >= 1.0 or self._as_heard else cut_text(self._words, share)
 
     @text.setter
     def text(self, text: str) -> None:
-        if self._recorder is not None:
-            self._recorder._correct(self, text)  # noqa: SLF001 - an utterance is its recorder's other half
+        self._change(self._correct, text)
+
+    @property
+    def _heard_share(self) -> float:
+        """How much of its audio was heard, as far as that is known: 1.0 is all."""
+        if self._heard_ms is None or not self._placed:
+            return self._share
+        whole = self._audio_ms or (self._end_ms - self._start_ms) / self._share
+        return min(self._share, self._heard_ms / whole) if whole else self._share
+
+    @property
+    def _span(self) -> tuple[int, int]:
+        """When it was heard, in milliseconds since the handshake; where that is not known yet, when it was recorded."""
+        end = self._end_ms
+        if self._heard_share < self._share and self._heard_ms is not None:
+            end = min(end, self._start_ms + int(self._heard_ms))
+        return self._start_ms, end
 
     def heard(self, *, ms: float) -> None:
-        """Say that only the first ``ms`` milliseconds of its audio were heard.
+        """Say that only the first ``ms`` milliseconds of its audio were heard; the last word counts.
 
         The text is cut in proportion, to the end of the word, and ends in ``…``. What lasts no longer than ``ms``
         is not changed; with 0 the utterance was never heard, which is `never_spoken`.
         """
-        if self._recorder is not None:
-            self._recorder._cut(self, ms)  # noqa: SLF001
+        self._change(self._cut, ms)
 
     def lasts(self, *, ms: float, text: str | None = None) -> None:
         """Say how long its audio is, once that is known: where it has a start of its own, its end follows from it.
@@ -170,23 +192,59 @@ class Utterance:
             ms: its length.
             text: its words, if they are known better too: what setting `text` does, and one line of the file for both.
         """
-        if self._recorder is not None:
-            self._recorder._last(self, ms, text)  # noqa: SLF001
+        self._change(self._last, ms, text)
 
     def stands(self, *, start_offset_ms: float, end_offset_ms: float) -> None:
         """Say where it stands, once that is known better; of an utterance that the audio places nothing changes."""
-        if self._recorder is not None:
-            self._recorder._stands(self, start_offset_ms, end_offset_ms)  # noqa: SLF001
+        self._change(self._stand, start_offset_ms, end_offset_ms)
 
     def never_spoken(self) -> None:
         """Take the utterance out of the report: nobody heard it. Counted as ``dropped.never_spoken``."""
-        if self._recorder is not None:
-            self._recorder._withdraw(self, "never_spoken")  # noqa: SLF001
+        self._change(self._leave, "never_spoken")
 
     def withdraw(self) -> None:
         """Take the utterance out of the report: it was recorded in error. Counted as ``dropped.withdrawn``."""
-        if self._recorder is not None:
-            self._recorder._withdraw(self, "withdrawn")  # noqa: SLF001
+        self._change(self._leave, "withdrawn")
+
+    def _change(self, change: Callable[..., None], *args: object) -> None:
+        recorder = self._recorder
+        if recorder is not None:
+            recorder._unless_closed("utterance", change, recorder, *args)
+
+    def _correct(self, recorder: Keeper, text: str) -> None:
+        words = recorder._words_of(text)
+        if not words:
+            return self._leave(recorder, "empty_utterance")
+        cut = self._heard_ms is not None or self._share < 1.0
+        self._as_heard = cut and words.endswith((CUT_MARK, "..."))
+        self._words = words
+        return recorder._rewrite(self)
+
+    def _cut(self, recorder: Keeper, ms: float) -> None:
+        self._heard_ms = recorder._at(ms)
+        if self._heard_ms <= 0:
+            return self._leave(recorder, "never_spoken")
+        return recorder._rewrite(self) if self._placed else None
+
+    def _last(self, recorder: Keeper, ms: float, text: str | None) -> None:
+        length = recorder._at(ms)
+        self._audio_ms = float(length)
+        if self._placed:
+            self._end_ms = self._start_ms + length
+        if text is not None:
+            self._correct(recorder, text)
+        elif self._placed:
+            recorder._rewrite(self)
+
+    def _stand(self, recorder: Keeper, start_ms: float, end_ms: float) -> None:
+        start = recorder._at(start_ms)
+        end = max(start, recorder._at(end_ms))
+        if self._placed and (start, end) != (self._start_ms, self._end_ms):
+            self._start_ms, self._end_ms = start, end
+            recorder._rewrite(self)
+
+    def _leave(self, recorder: Keeper, reason: str) -> None:
+        recorder._withdrawn(self, reason)
 
 
 NOTHING = Utterance(None, 0, "AGENT", "")
@@ -274,7 +332,7 @@ def place(stretch: Stretch) -> list[Placed]:
     where they were recorded, with the share 0.0.
     """
     if not stretch.segments:
-        return [Placed(one, one._at_ms, one._at_ms, 0.0) for one, _ in stretch.texts]  # noqa: SLF001
+        return [Placed(one, one._at_ms, one._at_ms, 0.0) for one, _ in stretch.texts]
     weights = [_weight(one) for one, _ in stretch.texts]
     ends = list(accumulate(one.end - one.start for one in stretch.segments))
     wanted = _wanted(stretch, weights, ends[-1])
@@ -301,7 +359,7 @@ def _share(heard: float, whole: float) -> float:
 
 
 def _weight(utterance: Utterance) -> float:
-    words, length = utterance._words, utterance._audio_ms  # noqa: SLF001
+    words, length = utterance._words, utterance._audio_ms
     if length is not None:
         return length
     return MS_PER_LETTER * (len(words) if isinstance(words, str) else 1)  # a redaction may leave no text
@@ -310,7 +368,7 @@ def _weight(utterance: Utterance) -> float:
 def _scale(stretch: Stretch, weights: list[float], spoken: float) -> float:
     """Return how much audio a text of weight 1 takes: 1.0 where the weights tell what was not sent."""
     expected = sum(weights) or 1.0
-    known = all(one._audio_ms is not None for one, _ in stretch.texts)  # noqa: SLF001
+    known = all(one._audio_ms is not None for one, _ in stretch.texts)
     ahead = len(weights) > 1 and not any(at for _, at in stretch.texts)
     broken = ahead and stretch.interrupted and spoken < HUNGRY * expected
     return 1.0 if spoken < expected and (known or broken) else spoken / expected
@@ -326,7 +384,7 @@ def _wanted(stretch: Stretch, weights: list[float], spoken: float) -> list[float
         since = at - stretch.texts[begins[-1]][1]
         if not stretch.texts[0][1] and at < spoken and since >= ENOUGH * sum(weights[begins[-1] : number]) > 0.0:
             begins.append(number)
-    if len(begins) == 1 or any(one._audio_ms is not None for one, _ in stretch.texts):  # noqa: SLF001
+    if len(begins) == 1 or any(one._audio_ms is not None for one, _ in stretch.texts):
         return [scale * before for before in accumulate(weights, initial=0.0)]
     found = [0.0]
     for first, last in pairwise([*begins, len(weights)]):
