@@ -323,8 +323,9 @@ def _checked_url(base_url: str | None, env: _Environment) -> str:
 def _plain_url(base_url: str | None, env: _Environment) -> tuple[str, str]:
     """Return the URL and what is wrong with it; a wrong one is not quoted: it may hold a password, or be the key."""
     given: Any = env.get("BLUEJAY_API_URL") or "" if base_url is None else base_url
-    given = _bare(given) if isinstance(given, str) else ""
-    given = given or (DEFAULT_BASE_URL if base_url is None else "")
+    if not isinstance(given, str) or "\0" in given:
+        return "", "is not a URL"
+    given = _bare(given) or (DEFAULT_BASE_URL if base_url is None else "")
     if not given or re.search(r"[\x00-\x20\x7f]", given):
         return "", "is not a URL"
     try:
