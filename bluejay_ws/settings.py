@@ -326,7 +326,7 @@ def _plain_url(base_url: str | None, env: _Environment) -> tuple[str, str]:
     if not isinstance(given, str) or "\0" in given:
         return "", "is not a URL"
     given = _bare(given) or (DEFAULT_BASE_URL if base_url is None else "")
-    if not given or re.search(r"[\x00-\x20\x7f]", given):
+    if re.search(r"[\x00-\x20\x7f]", given):
         return "", "is not a URL"
     try:
         url = urlsplit(given)
