@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pydantic_core import from_json
 
 from bluejay_ws.blocks import Block, EventBlock, ToolCallBlock, UtteranceBlock
-from bluejay_ws.hearing.utterances import CUT_MARK, NOTHING, Utterance, cut_text, place
+from bluejay_ws.hearing.utterances import NOTHING, Utterance, place
 from bluejay_ws.interrupts import of_a_value
 from bluejay_ws.log import say_seldom
 from bluejay_ws.stats import making
@@ -752,31 +752,21 @@ class Recorder:
     def _stand(self, one: Utterance, start: int, end: int) -> None:
         """Give an utterance its times."""
         one._start_ms, one._end_ms, one._placed = start, end, True
-        if one._heard_ms is not None:
-            self._cut_to(one, one._heard_ms)
         if one._recorder is not None:  # else it was withdrawn meanwhile
             self._write(one, journal.done)
 
     def _write(self, one: Utterance, line: Callable[[int, str, bytes], bytes]) -> None:
-        notes: list[str] = []
-        start, end, limit = one._start_ms, one._end_ms, self._allowance()
-        encoded = items.utterance(start, end, one._speaker, one._words, one._filler, notes, limit=limit)
-        self._count(notes)
-        self._append(line(one._number, "recorded_transcript", encoded))
-
-    def _correct(self, one: Utterance, text: str) -> None:
-        """Take other words for an utterance; part of `utterances.Corrector`."""
-        self._unless_closed("utterance", self._corrected, one, text)
-
-    def _corrected(self, one: Utterance, text: str) -> None:
-        words = self._words_of(text)
+        words = one.text
         if not words:
-            return self._withdrawn(one, "empty_utterance")
-        if words.endswith((CUT_MARK, "...")):  # cut already
-            one._words, one._heard_ms = words, None
-        else:
-            one._words = cut_text(words, one._share)
-        return self._rewrite(one)
+            return self._withdrawn(one, "never_heard")
+        notes: list[str] = []
+        (start, end), limit = one._span, self._allowance()
+        encoded = items.utterance(start, end, one._speaker, words, one._filler, notes, limit=limit)
+        if one._heard_share < 1.0 and not one._cut_told:
+            one._cut_told = True
+            notes.append("cut.unheard")
+        self._count(notes)
+        return self._append(line(one._number, "recorded_transcript", encoded))
 
     def _words_of(self, text: object) -> str:
         """Return words as they stand now, as text of a bounded size; "" for none."""
@@ -804,62 +794,6 @@ class Recorder:
                 one = changed.pop(number, None)
                 if one is not None and one._recorder is not None:
                     self._write(one, journal.done)
-
-    def _cut(self, one: Utterance, ms: float) -> None:
-        """Keep of an utterance what was heard; part of `utterances.Corrector`."""
-        self._unless_closed("utterance", self._cut_by_user, one, ms)
-
-    def _cut_by_user(self, one: Utterance, ms: float) -> None:
-        heard = self._at(ms)
-        if heard <= 0:
-            self._withdrawn(one, "never_spoken")
-        elif not one._placed:
-            one._heard_ms = heard
-        elif self._cut_to(one, heard):
-            self._rewrite(one)
-
-    def _cut_to(self, one: Utterance, heard: float) -> bool:
-        """Cut an utterance that is placed; return whether that changed it."""
-        one._heard_ms = None
-        whole = one._audio_ms or one._end_ms - one._start_ms
-        if heard >= whole:
-            return False
-        one._share *= heard / whole
-        self._keep_share(one, heard / whole)
-        one._end_ms = min(one._end_ms, one._start_ms + int(heard))
-        return True
-
-    def _keep_share(self, one: Utterance, share: float) -> None:
-        self._counters.add("cut.unheard")
-        one._words = cut_text(one._words, share)
-
-    def _last(self, one: Utterance, ms: float, text: str | None) -> None:
-        """Take an utterance's length, and its words if they are given; part of `utterances.Corrector`."""
-        self._unless_closed("utterance", self._lasting, one, ms, text)
-
-    def _lasting(self, one: Utterance, ms: float, text: str | None) -> None:
-        one._audio_ms = float(self._at(ms))
-        if one._placed:
-            one._end_ms = one._start_ms + self._at(ms)
-        if text is not None:
-            self._corrected(one, text)
-        elif one._placed:
-            self._rewrite(one)
-
-    def _stands(self, one: Utterance, start_ms: float, end_ms: float) -> None:
-        """Take an utterance's place; part of `utterances.Corrector`."""
-        self._unless_closed("utterance", self._standing, one, start_ms, end_ms)
-
-    def _standing(self, one: Utterance, start_ms: float, end_ms: float) -> None:
-        start = self._at(start_ms)
-        end = max(start, self._at(end_ms))
-        if one._placed and (start, end) != (one._start_ms, one._end_ms):
-            one._start_ms, one._end_ms = start, end
-            self._rewrite(one)
-
-    def _withdraw(self, one: Utterance, reason: str) -> None:
-        """Take an utterance out of the report; part of `utterances.Corrector`."""
-        self._unless_closed("utterance", self._withdrawn, one, reason)
 
     def _withdrawn(self, one: Utterance, reason: str) -> None:
         one._recorder = None
@@ -890,12 +824,10 @@ class Recorder:
             self._place_one(placed)
 
     def _place_one(self, placed: Placed) -> None:
-        one, share = placed.utterance, placed.share
-        heard = self.heard
-        if share < 1.0 and not one.by_user and heard is not None and heard.hears_agent():
-            if share > 0.0:
-                self._keep_share(one, share)
-            if share <= 0.0 or not one._words:
+        one, heard = placed.utterance, self.heard
+        if placed.share < 1.0 and not one.by_user and heard is not None and heard.hears_agent():
+            one._share = placed.share
+            if placed.share <= 0.0:
                 return self._withdrawn(one, "never_heard")
         return self._stand(one, placed.start_ms, placed.end_ms)
 

@@ -486,23 +486,26 @@ def test_a_strict_flush_tells_of_what_the_platform_refused(kept: bool, platform:
 
 
 @pytest.mark.anyio
-async def test_aflush_waits_without_blocking_the_loop(client: Bluejay, platform: FakePlatform) -> None:
+async def test_aflush_waits_without_blocking_the_loop(spool: Path) -> None:
     """On asyncio and on trio: others run meanwhile, and afterwards the platform has the report."""
-    platform.plan(Answer(delay=0.1))
-    make_call(client)
-    ticks: list[int] = []
+    ticked = threading.Event()
 
     async def tick() -> None:
-        while True:
-            ticks.append(1)
+        for _ in range(3):
             await anyio.sleep(0.005)
+        ticked.set()
 
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(tick)
-        assert await client.aflush(strict=True) is True
-        tasks.cancel_scope.cancel()
-    assert len(ticks) > 2
-    assert ids(platform) == [ID]
+    def take_in(_: object) -> None:
+        assert ticked.wait(20)
+
+    with FakePlatform(on_report=take_in) as platform:
+        with Bluejay("test-key", base_url=platform.url, spool=spool) as client:
+            make_call(client)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(tick)
+                assert await client.aflush(strict=True) is True
+        assert platform.errors == []
+        assert ids(platform) == [ID]
 
 
 @pytest.mark.anyio
@@ -517,6 +520,32 @@ async def test_aflush_gives_up_after_its_budget_and_can_be_cancelled(hurried: Bl
         await hurried.aflush(30.0)
     assert scope.cancelled_caught
     assert hurried.stats()["waiting"] == 1
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), MemoryError()])
+def test_where_no_thread_can_be_started_the_end_is_neither_an_error_nor_late(
+    error: Exception, backend: str, hurried: Bluejay, platform: FakePlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The agent's shutdown goes on within its budget; what was recorded waits, and leaves once threads can start."""
+
+    def refuse(_: threading.Thread) -> None:
+        raise error
+
+    async def end() -> None:
+        with monkeypatch.context() as limited:
+            limited.setattr(threading.Thread, "start", refuse)
+            make_call(hurried)
+            assert await hurried.flush_at_end() is False
+            assert await hurried.aclose() is False
+            assert hurried.sender.left(hurried.settings.flush_timeout) == 0.0  # one budget for both
+        assert await hurried.aflush(30.0) is True
+        with monkeypatch.context() as limited:
+            limited.setattr(threading.Thread, "start", refuse)
+            assert await hurried.aflush(30.0) is True  # there is nothing to wait for
+
+    anyio.run(end, backend=backend)
+    assert ids(platform) == [ID]
 
 
 @pytest.mark.anyio

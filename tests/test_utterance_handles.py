@@ -63,6 +63,57 @@ def test_what_is_corrected_after_it_was_cut_is_cut_too(placed: bool) -> None:
         assert said(call)[0][:2] == (kept, 1_000)
 
 
+@pytest.mark.parametrize("placed", [True, False])
+@pytest.mark.parametrize(
+    ("changes", "kept"),
+    [
+        (["heard 1000", "heard 2000"], ("We can offer you three…", 3_000)),
+        (["heard 2000", "heard 1000"], ("We can offer…", 2_000)),
+        (["heard 1000", "heard 9000"], ("We can offer you three rooms with a view.", 5_000)),
+        (["heard 1000", "We can offer …"], ("We can offer …", 2_000)),
+        (["heard 1000", "We can offer …", "You can have five beds and a lake"], ("You can…", 2_000)),
+        (["You can have five beds and a lake", "heard 1000"], ("You can…", 2_000)),
+        (["You can have five beds...", "heard 1000"], ("You can…", 2_000)),
+    ],
+)
+def test_the_last_word_on_what_was_heard_counts_in_every_order(
+    placed: bool, changes: list[str], kept: tuple[str, int]
+) -> None:
+    """Nothing is cut from what was cut: words and times follow from what is known last."""
+    span = Span(1_000.0, 5_000.0)
+    call = Call(heard=None if placed else Ear(span, span))
+    times: dict[str, Any] = {"start_offset_ms": 1_000, "end_offset_ms": 5_000} if placed else {}
+    one = call.recorder.agent_said("We can offer you three rooms with a view.", **times)
+    for change in changes:
+        word, _, ms = change.partition("heard ")
+        if ms:
+            one.heard(ms=float(ms))
+        else:
+            one.text = word
+    assert said(call) == [(kept[0], 1_000, kept[1])]
+    assert call.counters["cut.unheard"] <= 1
+
+
+def test_what_the_agent_and_the_audio_say_of_one_cut_is_one_cut() -> None:
+    """A carrier's queue was emptied, and the agent says how much had been heard: half of it is half, not a quarter."""
+    call = Call()
+    ear = ChirpObserver(call.recorder)
+    call.recorder.hear_with(ear)
+    one = call.recorder.agent_said("We can offer you three rooms with a view.", audio_ms=4_000)
+    ear.agent_audio(b"\x00\x20" * 64_000, 0.0)
+    ear.clear(2_000.0)
+    one.heard(ms=2_000)
+    assert said(call) == [("We can offer you three…", 0, 2_000)]
+
+
+def test_of_what_was_hardly_heard_no_word_is_left() -> None:
+    """An utterance without a word is none."""
+    call = Call()
+    call.recorder.agent_said("Wonderful", start_offset_ms=1_000, end_offset_ms=5_000).heard(ms=20)
+    assert said(call) == []
+    assert call.counters["dropped.never_heard"] == 1
+
+
 def test_what_was_heard_to_its_end_is_not_cut() -> None:
     """More than all of it is all of it; ``audio_ms`` says how much that is."""
     call = Call()

@@ -20,7 +20,7 @@ import re
 import sys
 from dataclasses import dataclass, field
 from itertools import islice, product
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from zlib import crc32
 
 from pydantic_core import from_json
@@ -29,7 +29,7 @@ from bluejay_ws.wire.encode import cut_json
 from bluejay_ws.wire.items import Item, mapping, text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 __all__ = [
     "ITEM_KINDS",
@@ -61,10 +61,10 @@ TEXT_KINDS = ("tags", "trace_ids")
 
 _METADATA = "metadata"
 _KINDS = (*ITEM_KINDS, *TEXT_KINDS, _METADATA)
+_NUMBERED = ("open", "done")
+_KIND = re.compile(r"[a-z_]+", re.ASCII)
 _OURS = "bluejay_ws"
 
-_BODY = re.compile(rb'\["([a-z_]+)",(.*)', re.DOTALL)
-_NUMBERED = re.compile(rb'([0-9]{1,18})(?:,"([a-z_]+)",(.*))?', re.DOTALL)
 _OFFSETS = re.compile(rb'\{"start_offset_ms":([0-9]{1,18}),(?:"end_offset_ms":([0-9]{1,18}),)?"')
 _decode = json.JSONDecoder().raw_decode
 
@@ -72,9 +72,8 @@ LINE_LIMIT = 8 * 1024 * 1024
 """Bytes beyond which a line is taken for damaged."""
 
 _PREFIXES = {kind: b'["%b",' % kind.encode() for kind in _KINDS}
-_LINE = re.compile(rb'(\["[a-z_]+",.*),(0|[1-9][0-9]{0,9})\]', re.DOTALL)
 _LINE_KINDS = (*_PREFIXES, "call", "open", "done", "drop", "bind", "close", "delivery")
-_START = re.compile(rb'\["(?:%b)",' % "|".join(_LINE_KINDS).encode())
+_BEGIN = re.compile(rb'\["(?:%b)",' % "|".join(_LINE_KINDS).encode())
 _END = re.compile(rb',[0-9]{1,10}\](?=.?(?:\["|\Z))', re.DOTALL)
 _MOST_CANDIDATES = 16
 
@@ -164,15 +163,13 @@ def parse(data: bytes) -> Parsed:
 
 
 def _sound(one: bytes) -> bytes | None:
-    found = _LINE.fullmatch(one) if len(one) <= LINE_LIMIT else None
-    if found is None or crc32(found[1]) != int(found[2]):
-        return None
-    return found[1] if is_ours(found[1]) else None
+    body = one[: max(0, one.rfind(b","))] if len(one) <= LINE_LIMIT else b""
+    return body if one[len(body) :] == b",%d]" % crc32(body) and is_ours(body) else None
 
 
 def _salvage(one: bytes, bodies: list[bytes], damaged: list[bytes]) -> None:
     """Save the sound lines in a damaged one: where a line end was damaged or not written, two lines look like one."""
-    starts = [found.start() for found in islice(_START.finditer(one), _MOST_CANDIDATES)]
+    starts = [found.start() for found in islice(_BEGIN.finditer(one), _MOST_CANDIDATES)]
     ends = [found.end() for found in islice(_END.finditer(one), _MOST_CANDIDATES)]
     read = 0
     for start, end in product(starts, ends):
@@ -216,21 +213,59 @@ class CallFacts:
 
 
 def facts(bodies: Iterable[bytes]) -> CallFacts:
-    """Return what a journal says of its call; what is missing, or is not what it should be, is left at its default."""
-    journal = _Journal(bodies)
-    started_at = journal.header.get("started_at")
-    items = journal.by_kind()
+    """Return what a journal says of its call; what is missing is left at its default.
+
+    Args:
+        bodies: as they were recorded, or from `parse`, which leaves out what cannot go into a report.
+    """
+    said: dict[str, Any] = {}
+    entries: dict[int | bytes, tuple[str, bytes]] = {}
+    for number, body in enumerate(bodies):
+        kind, rest = _split(body)
+        if kind in _KINDS:
+            entries[number] = kind, rest
+        elif kind in _NUMBERED:
+            opened_as, kind, encoded = _numbered(rest)
+            entries[opened_as] = kind, encoded
+        elif kind == "drop":
+            entries.pop(rest, None)
+        elif kind != "call" or kind not in said:
+            said[kind] = _strict(rest)
+    head = said.get("call") or {}
+    items = _by_kind(entries.values())
     return CallFacts(
-        report_id=journal.known("report_id"),
-        simulation_result_id=journal.bound or journal.known("simulation_result_id") or None,
-        started_at=float(started_at) if isinstance(started_at, int | float) else 0.0,
-        version=journal.known("version"),
-        server=journal.known("server"),
-        closed=journal.closed,
+        report_id=_known(head, "report_id"),
+        simulation_result_id=said.get("bind") or _known(head, "simulation_result_id") or None,
+        started_at=float(started_at) if isinstance(started_at := head.get("started_at"), int | float) else 0.0,
+        version=_known(head, "version"),
+        server=_known(head, "server"),
+        closed=said.get("close"),
         counts={kind: len(found) for kind, found in items.items() if found},
-        delivery=journal.delivery,
+        delivery=said.get("delivery"),
         items=items,
     )
+
+
+def _split(body: bytes) -> tuple[str, bytes]:
+    """Return the kind of a body and what is behind it; an empty kind where it has none."""
+    kind, comma, rest = body[2:].partition(b'",')
+    return (kind.decode("latin-1"), rest) if comma and body.startswith(b'["') else ("", rest)
+
+
+def _numbered(rest: bytes) -> tuple[bytes, str, bytes]:
+    """Return the number, the kind and the item of what was opened or is done."""
+    number, _, inner = rest.partition(b",")
+    return number, *_split(b"[" + inner)
+
+
+def _by_kind(entries: Iterable[tuple[str, bytes]]) -> dict[str, list[bytes]]:
+    """Return the items by kind: items in the order of their start, texts once."""
+    found: dict[str, list[bytes]] = {kind: [] for kind in _KINDS}
+    for kind, encoded in entries:
+        found[kind].append(encoded)
+    for kind in ITEM_KINDS:
+        found[kind].sort(key=_start)
+    return found | {kind: list(dict.fromkeys(found[kind])) for kind in TEXT_KINDS}
 
 
 def assemble(
@@ -262,78 +297,6 @@ def assemble(
     return _report(simulation_result_id, found)
 
 
-class _Journal:
-    """One journal, read: its items by kind, and the facts beside them."""
-
-    __slots__ = ("_items", "bound", "closed", "delivery", "header")
-
-    def __init__(self, bodies: Iterable[bytes]) -> None:
-        self._items: dict[tuple[str, int], tuple[str, bytes]] = {}
-        self.header: dict[str, Any] = {}
-        self.bound: str | None = None
-        self.closed: dict[str, Any] | None = None
-        self.delivery: dict[str, Any] | None = None
-        for number, body in enumerate(bodies):
-            found = _BODY.fullmatch(body)
-            if found is not None:
-                self._take(number, found[1].decode(), found[2])
-
-    def known(self, name: str) -> str:
-        """Return a text of the first line; empty if there is none."""
-        return _known(self.header, name)
-
-    def by_kind(self) -> dict[str, list[bytes]]:
-        """Return the items by kind: items in the order of their start, texts once."""
-        found: dict[str, list[bytes]] = {kind: [] for kind in _KINDS}
-        for kind, encoded in self._items.values():
-            found[kind].append(encoded)
-        for kind in ITEM_KINDS:
-            found[kind].sort(key=_start)
-        return found | {kind: list(dict.fromkeys(found[kind])) for kind in TEXT_KINDS}
-
-    def _take(self, number: int, kind: str, rest: bytes) -> None:
-        if kind in _KINDS:
-            self._keep(("line", number), kind, rest)
-        elif kind in {"open", "done", "drop"}:
-            self._take_numbered(kind, rest)
-        elif kind == "call":
-            self.header = self.header or _loaded(rest)
-        elif kind == "close":
-            self.closed = _loaded(rest)
-        elif kind == "delivery":
-            self.delivery = _loaded(rest)
-        elif kind == "bind":
-            self.bound = _known(_loaded(b'{"id":%b}' % rest), "id") or self.bound
-
-    def _take_numbered(self, verb: str, rest: bytes) -> None:
-        found = _NUMBERED.fullmatch(rest)
-        if found is not None and verb == "drop":
-            self._items.pop(("open", int(found[1])), None)
-        elif found is not None and found[2] is not None:
-            self._keep(("open", int(found[1])), found[2].decode(), found[3])
-
-    def _keep(self, key: tuple[str, int], kind: str, encoded: bytes) -> None:
-        if kind in _KINDS and _fits(kind, encoded):
-            self._items[key] = (kind, encoded)
-
-
-def _fits(kind: str, encoded: bytes) -> bool:
-    """Tell whether an item looks like one of its kind: a sound line that is none of ours must not spoil a report."""
-    if kind in ITEM_KINDS:
-        return _OFFSETS.match(encoded) is not None and encoded.endswith(b"}")
-    opening, closing = (b"{", b"}") if kind == _METADATA else (b'"', b'"')
-    return len(encoded) > 1 and encoded.startswith(opening) and encoded.endswith(closing)
-
-
-def _loaded(data: bytes) -> dict[str, Any]:
-    """Return a JSON object; an empty one where there is none."""
-    try:
-        loaded = json.loads(data)
-    except (ValueError, RecursionError):
-        return {}
-    return loaded if isinstance(loaded, dict) else {}
-
-
 def _known(loaded: dict[str, Any], name: str) -> str:
     value = loaded.get(name)
     return value if isinstance(value, str) else ""
@@ -357,7 +320,7 @@ def own_event(offset_ms: int, title: str, ours: Mapping[str, Any]) -> Item:
 
 
 def _start(encoded: bytes) -> int:
-    return int(encoded[19 : encoded.index(b",", 19)])  # behind `{"start_offset_ms":`, see _fits
+    return int(encoded[19 : encoded.index(b",", 19)])  # behind `{"start_offset_ms":`, see _is_item
 
 
 def _last(found: dict[str, list[bytes]]) -> int:
@@ -425,28 +388,47 @@ def _with_output_cut(encoded: bytes, limit: int) -> bytes:
 
 # -- whether a line is ours: a right checksum alone does not make it so --------------------------------------------
 
-_OPEN = re.compile(rb'[0-9]{1,18},("(?:tool_calls|events|recorded_transcript)",.*)', re.DOTALL)
-_DROP = re.compile(rb"[0-9]{1,18}")
-_ITEM_START = re.compile(rb'\{"start_offset_ms":([0-9]{1,18}),"')
+_NUMBER = re.compile(rb"[0-9]{1,18}")
+_START = re.compile(rb'\{"start_offset_ms":([0-9]{1,18}),"')
+_HUGE = re.compile(rb"[0-9](?:[eE]\+?[0-9]{3}|[0-9]{308})")
 _SPEAKERS = ("AGENT", "USER")
 _LARGEST = 2**63
 _LARGEST_DOUBLE = sys.float_info.max
-_ABSENT: Final = object()
+_MAYBE = type(None)  # a field may also be missing
+_FIELDS: dict[str, dict[str, tuple[type, ...]]] = {
+    "tool_calls": {"name": (str,), "description": (str, _MAYBE), "parameters": (dict, _MAYBE)},
+    "events": {
+        "title": (str,),
+        "end_offset_ms": (int, _MAYBE),
+        "description": (str, _MAYBE),
+        "metadata": (dict, _MAYBE),
+        "tags": (list, _MAYBE),
+    },
+    "recorded_transcript": {
+        "end_offset_ms": (int,),
+        "speaker": (str,),
+        "utterance": (str,),
+        "filler_utterance": (bool, _MAYBE),
+    },
+}
 
 
 def is_ours(body: bytes) -> bool:
     """Return whether a body can go into a report, or be acted on, as it is; kinds that are not known pass."""
-    found = _BODY.fullmatch(body)
-    if found is None:
-        return False
-    kind, rest = found[1].decode(), found[2]
-    if kind in {"open", "done"}:
-        inner = _OPEN.fullmatch(rest)
-        return inner is not None and is_ours(b"[" + inner[1])
+    kind, rest = _split(body)
+    if kind in _NUMBERED:
+        number, kind, rest = _numbered(rest)
+        return _NUMBER.fullmatch(number) is not None and kind in _FIELDS and _is_item(kind, rest)
+    if kind in _FIELDS:
+        return _is_item(kind, rest)
     if kind == "drop":
-        return _DROP.fullmatch(rest) is not None
-    check = _CHECKS.get(kind)
-    return check is None or check(rest)
+        return _NUMBER.fullmatch(rest) is not None
+    if kind in {*TEXT_KINDS, "bind"}:
+        return rest.startswith(b'"') and isinstance(_strict(rest), str)
+    if kind in {_METADATA, "call", "close", "delivery"}:
+        known = _strict(rest) if rest.startswith(b"{") and rest.endswith(b"}") else None
+        return isinstance(known, dict) and (kind == _METADATA or all(map(_usual, known.values())))
+    return _KIND.fullmatch(kind) is not None
 
 
 def _strict(data: bytes) -> Any:
@@ -455,91 +437,31 @@ def _strict(data: bytes) -> Any:
         value = from_json(data, allow_inf_nan=False)
     except ValueError:
         return None
-    return value if _fits_doubles(value) else None
+    return value if _HUGE.search(data) is None or _fits_doubles(value) else None
 
 
 def _fits_doubles(value: Any) -> bool:
-    """Return whether all numbers of a value can be doubles; to look through its text for others costs far more."""
-    kind = type(value)
-    if kind is int or kind is float:
+    """Return whether all numbers of a value can be doubles."""
+    if type(value) in {int, float}:
         return bool(-_LARGEST_DOUBLE <= value <= _LARGEST_DOUBLE)
-    inside = value.values() if kind is dict else value if kind is list else ()
+    inside = value.values() if type(value) is dict else value if type(value) is list else ()
     return all(map(_fits_doubles, inside))
 
 
-def _is_text(data: bytes) -> bool:
-    return data.startswith(b'"') and isinstance(_strict(data), str)
-
-
-def _is_object(data: bytes) -> bool:
-    return data.startswith(b"{") and data.endswith(b"}") and isinstance(_strict(data), dict)
-
-
-def _is_facts(data: bytes) -> bool:
-    """Return whether this is an object of which every number can be calculated with."""
-    known = _strict(data)
-    return isinstance(known, dict) and all(_usual(value) for value in known.values())
-
-
 def _usual(value: object) -> bool:
+    """Return whether this is no number, or one that can be calculated with."""
     return not isinstance(value, int) or -_LARGEST <= value < _LARGEST
 
 
-def _is_tool_call(data: bytes) -> bool:
-    item = _item(data)
-    return (
-        item is not None
-        and isinstance(item.get("name"), str)
-        and _maybe(item, "description", str)
-        and _maybe(item, "parameters", dict)
-    )
-
-
-def _is_event(data: bytes) -> bool:
-    item = _item(data)
-    return (
-        item is not None
-        and isinstance(item.get("title"), str)
-        and _maybe(item, "end_offset_ms", int)
-        and _maybe(item, "description", str)
-        and _maybe(item, "metadata", dict)
-        and _maybe(item, "tags", list)
-        and all(isinstance(tag, str) for tag in item.get("tags") or ())
-    )
-
-
-def _is_utterance(data: bytes) -> bool:
-    item = _item(data)
-    return (
-        item is not None
-        and type(item.get("end_offset_ms")) is int
-        and item.get("speaker") in _SPEAKERS
-        and isinstance(item.get("utterance"), str)
-        and _maybe(item, "filler_utterance", bool)
-    )
-
-
-def _item(data: bytes) -> dict[str, Any] | None:
-    """Return an item that begins with its offset, as all of ours do: they are sorted by it without being parsed."""
-    start = _ITEM_START.match(data)
+def _is_item(kind: str, data: bytes) -> bool:
+    """Return whether this begins with its offset, as all items do, which are sorted unparsed, and has its fields."""
+    start = _START.match(data)
     item = _strict(data) if start is not None else None
-    return item if start is not None and isinstance(item, dict) and item["start_offset_ms"] == int(start[1]) else None
-
-
-def _maybe(item: dict[str, Any], key: str, kind: type) -> bool:
-    value = item.get(key, _ABSENT)
-    return value is _ABSENT or value is None or type(value) is kind
-
-
-_CHECKS: dict[str, Callable[[bytes], bool]] = {
-    "call": _is_facts,
-    "close": _is_facts,
-    "delivery": _is_facts,
-    "bind": _is_text,
-    "tags": _is_text,
-    "trace_ids": _is_text,
-    "metadata": _is_object,
-    "tool_calls": _is_tool_call,
-    "events": _is_event,
-    "recorded_transcript": _is_utterance,
-}
+    return (
+        start is not None
+        and isinstance(item, dict)
+        and item["start_offset_ms"] == int(start[1])
+        and all(type(item.get(key)) in types for key, types in _FIELDS[kind].items())
+        and (kind != "events" or all(type(tag) is str for tag in item.get("tags") or ()))
+        and (kind != "recorded_transcript" or item["speaker"] in _SPEAKERS)
+    )

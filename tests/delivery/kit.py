@@ -125,7 +125,7 @@ def settings(
     spool: Path | None = None,
     *,
     retry: Retry = QUICK,
-    timeout: float = 1.0,
+    timeout: float = 30.0,
     flush_timeout: float = 5.0,
     redial_wait: float = 0.0,
 ) -> Settings:

@@ -29,6 +29,7 @@ from bluejay_ws.testing.platform import Close, FakePlatform, Hang, Raw, Refuse
 from bluejay_ws.wire import journal
 from tests.delivery.kit import bodies, decided, new_id, settings
 from tests.proxy import Cut, Proxy, Stall
+from tests.support import eventually
 
 if TYPE_CHECKING:
     import ssl
@@ -49,9 +50,9 @@ def report(identity: str = "720488", *tools: str) -> bytes:
     return journal.assemble([bodies(report_id, identity, *tools)], simulation_result_id=identity)
 
 
-def exchange(url: str, timeout: float = 0.3) -> HttpExchange:
-    """Return an exchange that gives up soon."""
-    chosen = settings(url, timeout=timeout)
+def exchange(url: str, fault: object = None) -> HttpExchange:
+    """Return an exchange that gives up soon on what never comes, and else waits for any machine."""
+    chosen = settings(url, timeout=0.3 if isinstance(fault, (Hang, Stall, Cut)) else 30.0)
     return HttpExchange(chosen, tls_context(chosen))
 
 
@@ -134,7 +135,7 @@ RETRY = (Phase.BODY_INCOMPLETE, State.WAITING)
 @pytest.mark.parametrize(
     ("step", "phases", "state"),
     [
-        (Refuse(0.3), {Phase.NOT_SENT}, State.WAITING),
+        (Refuse(60.0), {Phase.NOT_SENT}, State.WAITING),
         (Close(at="connect"), {Phase.NOT_SENT, Phase.BODY_INCOMPLETE, Phase.UNKNOWN}, None),
         (Close(at="answer"), {Phase.UNKNOWN}, State.UNKNOWN),
         (Close(at="answer", reset=False), {Phase.UNKNOWN}, State.UNKNOWN),
@@ -151,7 +152,7 @@ def test_without_an_answer_it_counts_how_far_the_report_came(
 ) -> None:
     """What the platform may have read as a whole is asked about; the rest goes out again."""
     platform.plan(step)
-    client = exchange(platform.url)
+    client = exchange(platform.url, step)
     outcome = client.post(report())
     client.close()
     assert isinstance(outcome, Failure)
@@ -164,7 +165,7 @@ def test_a_report_that_the_network_stopped_half_way_was_not_processed(platform: 
     """The rest of it is still here: it cannot have been taken in."""
     with Proxy.before(platform.url) as proxy:
         proxy.plan(passage)
-        client = exchange(proxy.url)
+        client = exchange(proxy.url, passage)
         outcome = client.post(report() + b" " * 15_000_000)
         client.close()
     assert isinstance(outcome, Failure)
@@ -326,7 +327,7 @@ def test_an_answer_that_the_network_swallowed_is_an_unknown_outcome(platform: Fa
     """The platform took the report in; only a look can tell."""
     with Proxy.before(platform.url) as proxy:
         proxy.plan(passage)
-        client = exchange(proxy.url)
+        client = exchange(proxy.url, passage)
         outcome = client.post(report())
         client.close()
     assert isinstance(outcome, Failure)
@@ -337,7 +338,8 @@ def test_an_answer_that_the_network_swallowed_is_an_unknown_outcome(platform: Fa
 def test_an_answer_that_drips_is_ended(platform: FakePlatform) -> None:
     """Each byte comes in time, the answer never: no other thread is needed to end it, for there may be none."""
     platform.plan(Says(drip=0.02))
-    client = exchange(platform.url, timeout=0.1)
+    chosen = settings(platform.url, timeout=0.1)
+    client = HttpExchange(chosen, tls_context(chosen))
     outcome = client.post(report())
     client.close()
     assert isinstance(outcome, Failure)
@@ -395,7 +397,7 @@ def test_a_connect_that_times_out_was_not_sent() -> None:
         for one in fill:
             one.setblocking(False)
             one.connect_ex(listener.getsockname())
-        client = exchange(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        client = exchange(f"http://127.0.0.1:{listener.getsockname()[1]}", Hang())
         assert client.post(report()) == Failure(Phase.NOT_SENT, "connect_timeout")
         client.close()
         for one in fill:
@@ -421,7 +423,7 @@ def test_an_unusable_url_is_a_matter_of_configuration(url: str) -> None:
 def test_a_trusted_certificate_is_trusted(server_context: ssl.SSLContext, trusted: None) -> None:
     """Who has an authority of their own says so in SSL_CERT_FILE, as everywhere."""
     with FakePlatform(ssl_context=server_context) as platform:
-        client = exchange(platform.url, timeout=3.0)
+        client = exchange(platform.url)
         assert decided(client.post(report())).state is State.DELIVERED
         assert decided(client.post(report())).state is State.DELIVERED
         client.close()
@@ -431,7 +433,7 @@ def test_a_trusted_certificate_is_trusted(server_context: ssl.SSLContext, truste
 def test_a_certificate_that_is_not_trusted_is_a_matter_of_configuration(server_context: ssl.SSLContext) -> None:
     """The key is not sent to somebody who cannot prove who they are."""
     with FakePlatform(ssl_context=server_context) as platform:
-        client = exchange(platform.url, timeout=3.0)
+        client = exchange(platform.url)
         assert client.post(report()) == Failure(Phase.CERTIFICATE, "certificate_not_trusted", CHECK)
         client.close()
         assert platform.requests == []
@@ -444,7 +446,7 @@ def test_tls_that_breaks_off_was_not_sent(server_context: ssl.SSLContext, truste
     """Nothing of the report travels before the handshake is complete."""
     with FakePlatform(ssl_context=server_context) as platform:
         platform.plan(step)
-        client = exchange(platform.url)
+        client = exchange(platform.url, step)
         outcome = client.post(report())
         client.close()
     gc.collect()  # of such a socket, while nobody minds
@@ -456,12 +458,17 @@ def test_tls_that_drips_is_ended(server_context: ssl.SSLContext, trusted: None) 
     """The socket under TLS can be shut down by another thread as well."""
     with FakePlatform(ssl_context=server_context) as platform:
         platform.plan(Hang(at="answer"))
-        client = exchange(platform.url, timeout=3.0)
-        timer = threading.Timer(0.3, lambda: client.abort_if_late(time.monotonic() + 100.0))
-        timer.start()
+        client = exchange(platform.url)
+
+        def end() -> None:
+            eventually(lambda: platform.requests)
+            client.abort_if_late(time.monotonic() + 1_000.0)
+
+        ending = threading.Thread(target=end)
+        ending.start()
         outcome = client.post(report())
         client.close()
-        timer.join()
+        ending.join()
     assert isinstance(outcome, Failure)
     assert outcome.phase is Phase.UNKNOWN
 

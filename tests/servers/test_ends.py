@@ -284,7 +284,7 @@ def test_a_server_that_goes_away_says_so(client: Bluejay, platform: FakePlatform
 # -- Granian, which is a server of its own ---------------------------------------------------------------------------
 
 GRANIAN = """
-import asyncio
+import asyncio, os
 from bluejay_ws.servers.asgi import BluejayMiddleware
 async def app(scope, receive, send):
     if scope["type"] == "lifespan":
@@ -294,7 +294,9 @@ async def app(scope, receive, send):
         return
     await receive()
     await send({"type": "websocket.accept"})
-    for _ in range(60):
+    left = 60
+    while left:
+        left -= os.path.exists(os.environ["GONE"])
         await send({"type": "websocket.send", "bytes": bytes(64000)})
         await asyncio.sleep(0.005)
 app = BluejayMiddleware(app)
@@ -310,7 +312,8 @@ def test_granian_takes_what_is_sent_to_nobody_and_the_report_says_that_the_calle
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     environment = {**os.environ, "BLUEJAY_API_KEY": "test-key", "BLUEJAY_API_URL": platform.url}
-    environment |= {"BLUEJAY_SPOOL": str(tmp_path / "spool"), "PYTHONPATH": str(tmp_path)}
+    gone = tmp_path / "gone"
+    environment |= {"BLUEJAY_SPOOL": str(tmp_path / "spool"), "PYTHONPATH": str(tmp_path), "GONE": str(gone)}
     command = [sys.executable, "-m", "granian", "--interface", "asgi", "--port", str(port), "sends:app"]
     server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
@@ -318,6 +321,7 @@ def test_granian_takes_what_is_sent_to_nobody_and_the_report_says_that_the_calle
         assert reset.recv(1)
         reset.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         reset.close()
+        gone.touch()
         with stays:
             threading.Thread(target=_drain, args=(stays,), daemon=True).start()
             reports = {report.simulation_result_id: report for report in platform.wait_for(2, timeout=20)}

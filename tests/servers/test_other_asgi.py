@@ -103,23 +103,27 @@ async def test_a_call_on_hypercorn_ends_in_a_report(
     assert (seen["user_frames"], seen["agent_frames"], seen["outcome"]) == (1, 1, ended)
 
 
-async def takes_nothing_in(scope: Any, receive: Any, send: Any) -> None:
-    """Send, wait until the caller is gone, send again, and end without ever asking for a message."""
-    await receive()
-    await send({"type": "websocket.accept"})
-    await send({"type": "websocket.send", "bytes": bytes(640)})
-    await asyncio.sleep(0.2)
-    await send({"type": "websocket.send", "bytes": bytes(640)})
-
-
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="hypercorn does not end with open websockets (its issue 308)")
 async def test_a_caller_of_whose_loss_the_server_says_nothing_is_noticed(
     client: Bluejay, platform: FakePlatform
 ) -> None:
     """Hypercorn takes what is sent to nobody without a word; its queue is looked into at the end."""
+    gone = asyncio.Event()
+
+    async def takes_nothing_in(scope: Any, receive: Any, send: Any) -> None:
+        """Send, wait until the caller is gone, send again, and end without ever asking for a message."""
+        await receive()
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.send", "bytes": bytes(640)})
+        await gone.wait()
+        for _ in range(20):  # the server learns of it in a few rounds of this loop
+            await asyncio.sleep(0.01)
+        await send({"type": "websocket.send", "bytes": bytes(640)})
+
     async with hypercorn_server(BluejayMiddleware(takes_nothing_in, client)) as url:
         async with connect(url, additional_headers=HEADERS) as websocket:
             await websocket.recv()
             websocket.transport.abort()
+        gone.set()
         report = await asyncio.to_thread(report_of, platform)
     assert report.events[-1]["metadata"]["bluejay_ws"]["outcome"] == "connection_lost"

@@ -16,6 +16,7 @@ from websockets.version import version as websockets_version
 
 from bluejay_ws.testing.audio import FRAME_BYTES, tone
 from bluejay_ws.testing.caller import CallEvent, DigitalHuman
+from bluejay_ws.testing.virtual_time import VirtualTimeLoop
 from tests.testing.agents import AnsweringAgent, serving, silent_agent
 
 if TYPE_CHECKING:
@@ -205,7 +206,7 @@ def test_a_call_can_barge_in_on_each_answer_but_the_last() -> None:
 
     async def main() -> None:
         async with serving(AnsweringAgent(answer_ms=4_000)) as url:
-            log = await DigitalHuman(url, pace=0.05).call([tone(100), tone(100)], barge_in_ms=1_000)
+            log = await DigitalHuman(url).call([tone(100), tone(100)], barge_in_ms=1_000)
         (barge_in,) = log.of("barge_in")
         assert 0 < barge_in.detail["queued_ms"] <= 3_000
         assert log.dropped_ms == 0
@@ -213,7 +214,8 @@ def test_a_call_can_barge_in_on_each_answer_but_the_last() -> None:
         assert not log.of("mark.dropped")
         assert len(log.of("mark.echoed")) == 2
 
-    asyncio.run(main())
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        runner.run(main())
 
 
 def test_a_call_ends_when_its_time_is_up() -> None:
