@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -48,6 +48,26 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
     from xdist.scheduler import WorkStealingScheduling  # type: ignore[import-untyped]
 
     return WorkStealingScheduling(config, log)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Have a worker tell of a test that passed only that it did: all the rest took the runner a third of a core."""
+    manager = session.config.pluginmanager
+    worker = next((one for one in manager.get_plugins() if type(one).__name__ == "WorkerInteractor"), None)
+    if worker is None or session.config.option.verbose > 0 or "P" in session.config.option.reportchars:
+        return
+    send = worker.sendevent
+
+    def say(name: str, **facts: Any) -> None:
+        report = facts.get("data", {}) if name == "testreport" else {}
+        passed = report.get("outcome") == "passed"
+        if passed:
+            report["keywords"], report["sections"] = {}, []
+        if name != "logstart" and not (passed and report["when"] != "call"):
+            send(name, **facts)
+
+    worker.sendevent = say
 
 
 def pytest_collectstart() -> None:
