@@ -222,7 +222,10 @@ def _runs(args: argparse.Namespace) -> list[Run]:
     except ScenarioError as error:
         raise Problem(str(error), exit_code=UNUSABLE) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise Problem(f"cannot read a scenario: {error}", exit_code=UNUSABLE) from None
+        reason = getattr(error, "strerror", None) or str(error)
+        raise Problem(
+            f"cannot read a scenario: {getattr(error, 'filename', '')}: {reason}", exit_code=UNUSABLE
+        ) from None
 
 
 def _sounds(scenario: Scenario, path: Path, voice: str) -> dict[int, bytes]:
@@ -400,7 +403,9 @@ def worse(runs: Sequence[Run], before: Mapping[str, float]) -> list[str]:
         last = before.get(name)
         if last is not None and value > last + max(FLOOR_MS, FLOOR_SHARE * last):
             faults.append(f"{name}: answers take {value:.0f} ms (p95); in the baseline {last:.0f} ms")
-    return faults
+    silent = {one.name for one in runs} - _p95s(runs).keys()
+    return faults + [f"{name}: no answer was timed; in the baseline {before[name]:.0f} ms (p95)"
+                     for name in sorted(silent & before.keys())]  # fmt: skip
 
 
 def _p95s(runs: Sequence[Run]) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from bluejay_ws.testing.line import CallLog
     from bluejay_ws.testing.scenarios import Expect, ToolExpectation
 
-__all__ = ["Fault", "judge", "latencies_of", "percentile"]
+__all__ = ["Fault", "has", "judge", "latencies_of", "percentile"]
 
 
 FAILED = "agent_error"
@@ -66,44 +67,50 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, max(0, -int(-share * len(ordered) // 1) - 1))]
 
 
+def has(actual: object, wanted: object) -> bool:
+    """Return whether a JSON value has all that is wanted: an object may have more, a list may not; true is not 1."""
+    if isinstance(wanted, Mapping):
+        known = actual if isinstance(actual, Mapping) else {}
+        return actual == known and all(key in known and has(known[key], value) for key, value in wanted.items())
+    if isinstance(wanted, list | tuple):
+        return isinstance(actual, list | tuple) and len(actual) == len(wanted) and all(map(has, actual, wanted))
+    return actual == wanted and isinstance(actual, bool) == isinstance(wanted, bool)
+
+
 def _tools(expect: Expect, calls: list[dict[str, Any]]) -> Iterator[Fault]:
     names = [str(call.get("name")) for call in calls]
     said = ", ".join(names) or "no tool"
-    for wanted in expect.wanted:
-        yield from _tool(wanted, [call for call in calls if call.get("name") == wanted.name], said)
+    for number, wanted in enumerate(expect.wanted):
+        if wanted not in expect.wanted[:number]:
+            same = [call for call in calls if call.get("name") == wanted.name]
+            yield from _tool(wanted, expect.wanted.count(wanted), same, said)
     for name in expect.not_called:
         if name in names:
             yield Fault(f"{name} was called, and must not be")
-    if expect.in_order and not _in_order([tool.name for tool in expect.wanted], names):
+    if expect.in_order and not _in_order(expect.wanted, calls):
         yield Fault(f"the tools were not called in the order {', '.join(tool.name for tool in expect.wanted)}: {said}")
 
 
-def _tool(wanted: ToolExpectation, calls: list[dict[str, Any]], said: str) -> Iterator[Fault]:
+def _tool(wanted: ToolExpectation, listed: int, calls: list[dict[str, Any]], said: str) -> Iterator[Fault]:
+    """Judge a tool that is listed so often, by the calls of this name."""
     if not calls:
         yield Fault(f"{wanted.name} was not called (called: {said})")
         return
-    if wanted.parameters is not None:
-        fitting = [call for call in calls if _holds(wanted.parameters, call.get("parameters"))]
-        if not fitting:
-            had = json.dumps(calls[0].get("parameters"), ensure_ascii=False, default=str)[:200]
-            yield Fault(f"{wanted.name} was called with {had}, not with {json.dumps(wanted.parameters, default=str)}")
-            return
-        calls = fitting
-    if wanted.times is not None and len(calls) != wanted.times:
-        yield Fault(f"{wanted.name} was called {len(calls)} times, not {wanted.times}")
+    fitting = [call for call in calls if _fits(call, wanted)]
+    if not fitting:
+        had = json.dumps(calls[0].get("parameters"), ensure_ascii=False, default=str)[:200]
+        yield Fault(f"{wanted.name} was called with {had}, not with {json.dumps(wanted.parameters, default=str)}")
+    elif len(fitting) < listed or wanted.times not in {None, len(fitting)}:
+        yield Fault(f"{wanted.name} was called {len(fitting)} times, not {wanted.times or listed}")
 
 
-def _holds(wanted: object, actual: object) -> bool:
-    if isinstance(wanted, dict):
-        return isinstance(actual, dict) and all(
-            key in actual and _holds(value, actual[key]) for key, value in wanted.items()
-        )
-    return wanted == actual
+def _fits(call: dict[str, Any], wanted: ToolExpectation) -> bool:
+    return call.get("name") == wanted.name and has(call.get("parameters") or {}, wanted.parameters or {})
 
 
-def _in_order(wanted: list[str], names: list[str]) -> bool:
-    rest = iter(names)
-    return all(name in rest for name in wanted)
+def _in_order(wanted: list[ToolExpectation], calls: list[dict[str, Any]]) -> bool:
+    rest = iter(calls)
+    return all(any(_fits(call, tool) for call in rest) for tool in wanted)
 
 
 def _words(expect: Expect, lines: list[dict[str, Any]]) -> Iterator[Fault]:
@@ -173,6 +180,9 @@ def _errors(expect: Expect, report: dict[str, Any], log: CallLog) -> Iterator[Fa
         found += [f"the agent failed with {end.get('error') or 'close code 1011'}" for end in ends]
     if log.user_spans and not log.agent_spans:
         found.append("the caller spoke, and the agent was never heard")
+    else:
+        found += ["nothing answered step {number} ({step}) within {seconds:g} s".format(**event.detail)
+                  for event in log.of("step.unanswered")]  # fmt: skip
     if len(found) > expect.errors:
         many = "was 1 error" if len(found) == 1 else f"were {len(found)} errors"
         yield Fault(f"there {many}: {'; '.join(found)[:300]}")

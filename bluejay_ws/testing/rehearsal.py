@@ -135,37 +135,42 @@ async def rehearse(
         **options,
     )
     async with human.dial() as line, _bad(line, scenario.network, seed):
-        missed = await _take_all(scenario, sounds, line)
+        left_out = await _take_all(scenario, sounds, line)
         await line.hang_up()
-    line.log.events += missed
+    line.log.events += left_out
     return line.log
 
 
 async def _take_all(scenario: Scenario, sounds: dict[int, bytes], line: Line) -> list[CallEvent]:
-    """Do the steps; return the first that could not be done, with the reason."""
-    clock = asyncio.get_running_loop().time
-    began, steps, number = clock(), scenario.steps, 0
+    """Do the steps; return those that nothing answered, and the first that could not be done, with the reason."""
+    found: list[CallEvent] = []
+    began, steps, number = asyncio.get_running_loop().time(), scenario.steps, 0
     limit = asyncio.timeout(scenario.seconds)
     try:
         async with limit:
             await line.listen(patience=scenario.caller.greeting, heard_ms=_heard_ms(steps[0]))
             for number, step in enumerate(steps):
                 if line.closed:
-                    return [_missed(number, step, began, clock(), "the call was over")]
-                if not await _take(step, sounds.get(number), scenario, line, began, number):
+                    return [*found, _left_out("missed", number, step, began, reason="the call was over")]
+                if await _take(step, sounds.get(number), scenario, line, began, number):
+                    continue
+                if step.dtmf is None:  # a key may be one of many
+                    found.append(_left_out("unanswered", number, step, began, seconds=scenario.caller.patience))
+                if scenario.caller.hangs_up_impatiently:
                     left = enumerate(steps[number + 1 : number + 2], number + 1)
-                    return [_missed(at, one, began, clock(), "the caller's patience was over") for at, one in left]
+                    over = "the caller's patience was over"
+                    return found + [_left_out("missed", at, one, began, reason=over) for at, one in left]
     except TimeoutError:
         if not limit.expired():
             raise
-        return [_missed(number, steps[number], began, clock(), f"{scenario.seconds:g} s were over")]
-    return []
+        over = f"{scenario.seconds:g} s were over"
+        found.append(_left_out("missed", number, steps[number], began, reason=over))
+    return found
 
 
-def _missed(number: int, step: Step, began: float, now: float, reason: str) -> CallEvent:
-    return CallEvent(
-        (now - began) * 1000, "step.missed", {"number": number + 1, "step": step.in_words, "reason": reason}
-    )
+def _left_out(what: str, number: int, step: Step, began: float, **detail: Any) -> CallEvent:
+    at_ms = (asyncio.get_running_loop().time() - began) * 1000
+    return CallEvent(at_ms, f"step.{what}", {"number": number + 1, "step": step.in_words, **detail})
 
 
 def _heard_ms(following: Step | None) -> float | None:
@@ -174,7 +179,7 @@ def _heard_ms(following: Step | None) -> float | None:
 
 
 async def _take(step: Step, pcm: bytes | None, scenario: Scenario, line: Line, began: float, number: int) -> bool:
-    """Do one step; return whether the caller stays."""
+    """Do one step; return False if it wants an answer and none came."""
     if step.at is not None:
         await asyncio.sleep(max(0.0, began + step.at - asyncio.get_running_loop().time()))
     following = scenario.steps[number + 1] if number + 1 < len(scenario.steps) else None
@@ -190,17 +195,16 @@ async def _take(step: Step, pcm: bytes | None, scenario: Scenario, line: Line, b
         await line.drop()
     else:
         await (line.say(pcm or b"") if step.dtmf is None else line.press(step.dtmf, pcm or b""))
-        return await _hear(scenario, line, following)
+        return await _hear(line, following)
     return True
 
 
-async def _hear(scenario: Scenario, line: Line, following: Step | None) -> bool:
-    """Hear the answer out, or as much of it as the next step wants; return whether the caller stays."""
+async def _hear(line: Line, following: Step | None) -> bool:
+    """Hear the answer out, or as much of it as the next step wants; return whether there was one, or the call ended."""
     if following is not None and following.at is not None:
         return True
     await line.silence(SILENCE_MS, until_heard=True)
-    answered = await line.listen(heard_ms=_heard_ms(following))
-    return answered or line.closed or not scenario.caller.hangs_up_impatiently
+    return await line.listen(heard_ms=_heard_ms(following)) or line.closed
 
 
 @contextlib.asynccontextmanager

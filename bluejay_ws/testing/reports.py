@@ -15,6 +15,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from bluejay_ws.testing.judging import has
 from bluejay_ws.testing.line import CallLog
 from bluejay_ws.testing.oracle import AcceptedReport
 
@@ -161,7 +162,7 @@ class CallReport(AcceptedReport):
         __tracebackhide__ = True
         found = [call for call in self.tools if call.name == name]
         if len(found) != 1:
-            self._fail(f"expected one call of {name}, found {len(found)}")
+            self._fail(f"expected one call of {name}, found {self._calls_of(name, len(found))}")
         return found[0]
 
     @property
@@ -216,14 +217,21 @@ class CallReport(AcceptedReport):
 
     @property
     def errors(self) -> list[str]:
-        """Return the ``session.error`` frames of both sides, and the exception that ended the handler, in words."""
+        """Return what failed, in words: ``session.error`` frames of both sides, tools, and the agent's own code."""
         found = []
         for event in self.happened:
+            notes = _notes(event)
             if event.title.startswith(SESSION_ERROR):
                 found.append(_in_words(event))
-            elif error := _notes(event).get("error"):
-                found.append(f"the handler ended with {error}")
-        return found
+            elif notes.get("error"):
+                found.append(f"the handler ended with {notes['error']}")
+            elif notes.get("outcome") == "agent_error":
+                found.append(f"the agent closed the call with {notes.get('close_code')}")
+        outputs = ((call.name, call.output) for call in self.tools if isinstance(call.output, dict))
+        failed = (
+            f"{name} failed with {output.get('error')}" for name, output in outputs if output.get("status") == "failed"
+        )
+        return [*found, *failed]
 
     # -- expectations -------------------------------------------------------------------------------------------
 
@@ -236,7 +244,7 @@ class CallReport(AcceptedReport):
             parameters: those that matter; others may be there too.
         """
         __tracebackhide__ = True
-        found = [call for call in self.tools if call.name == name and _holds(call.parameters, parameters)]
+        found = [call for call in self.tools if call.name == name and has(call.parameters, parameters)]
         if len(found) == times or (times is None and found):
             return self
         wanted = f"{name}({_arguments(parameters)})" if parameters else name
@@ -246,7 +254,8 @@ class CallReport(AcceptedReport):
     def expect_called_with(self, name: str, parameters: Mapping[str, Any]) -> Self:
         """Expect a call of the tool with these parameters and no others."""
         __tracebackhide__ = True
-        if any(call.name == name and call.parameters == dict(parameters) for call in self.tools):
+        found = [call.parameters for call in self.tools if call.name == name]
+        if any(has(had, parameters) and has(parameters, had) for had in found):
             return self
         return self._fail(f"expected {name}({_arguments(parameters)}) to be called, found {self._calls_of(name, 0)}")
 
@@ -282,7 +291,7 @@ class CallReport(AcceptedReport):
         if self.latencies and not slow:
             return self
         found = f"found {', '.join(f'{value:.0f}' for value in slow)} ms" if slow else "no answer was observed"
-        return self._fail(f"expected each response latency below {milliseconds:.0f} ms, {found}")
+        return self._fail(f"expected each response latency below {milliseconds:g} ms, {found}")
 
     def expect_interrupted(self, times: int | None = None, *, by: Speaker = "caller") -> Self:
         """Expect that one side interrupted the other.
@@ -292,7 +301,8 @@ class CallReport(AcceptedReport):
             by: who began to speak.
         """
         __tracebackhide__ = True
-        found = sum(one.by == by for one in self.interruptions)
+        side = _side(by)
+        found = sum(one.by == side for one in self.interruptions)
         if found == times or (times is None and found):
             return self
         often = "" if times is None else f" {times} times"
@@ -301,12 +311,13 @@ class CallReport(AcceptedReport):
     def expect_not_interrupted(self, *, by: Speaker | None = None) -> Self:
         """Expect that neither side interrupted the other, or not this one."""
         __tracebackhide__ = True
-        found = [one for one in self.interruptions if by in {None, one.by}]
+        sides = SPEAKERS.values() if by is None else [_side(by)]
+        found = [one for one in self.interruptions if one.by in sides]
         words = ", ".join(f"by the {one.by} at {one.at_ms / 1000:.2f} s" for one in found)
         return self if not found else self._fail(f"expected no interruption, found one {words}")
 
     def expect_no_errors(self) -> Self:
-        """Expect no ``session.error`` from either side, and a handler that raised nothing."""
+        """Expect no ``session.error`` from either side, no failed tool, and no failure of the agent's own code."""
         __tracebackhide__ = True
         return self if not self.errors else self._fail(f"expected no error, found: {'; '.join(self.errors)}")
 
@@ -326,7 +337,11 @@ class CallReport(AcceptedReport):
             yield event.start_ms, f"{event.start_ms / 1000:8.2f}  event   {_short(_in_words(event))}"
 
     def _was_said(self, text: str, by: Speaker) -> bool:
-        return any(said.speaker == by and text.casefold() in said.text.casefold() for said in self.utterances)
+        if not text:
+            raise ValueError("the text is empty: everything that is said contains it")
+        side = _side(by)
+        words = (said.text.casefold() for said in self.utterances if said.speaker == side)
+        return any(text.casefold() in one for one in words)
 
     def _calls_of(self, name: str, found: int) -> str:
         calls = [f"{call.name}({_arguments(call.parameters)})" for call in self.tools if call.name == name]
@@ -340,8 +355,11 @@ class CallReport(AcceptedReport):
         raise ExpectationError(f"{message}\n\nThe call {self.simulation_result_id}:\n{self.timeline()}") from None
 
 
-def _holds(parameters: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    return all(key in parameters and parameters[key] == value for key, value in wanted.items())
+def _side(by: Speaker) -> Speaker:
+    """Return the side; a word that is none would let every expectation against it hold."""
+    if by not in SPEAKERS.values():
+        raise ValueError(f"by is {by!r}: give 'agent' or 'caller'")
+    return by
 
 
 def _notes(event: Event) -> dict[str, Any]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from difflib import get_close_matches
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
@@ -58,6 +59,9 @@ class StepError(ScenarioError):
 
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+_Words = Annotated[str, Field(min_length=1)]
 
 
 class Step(_Part):
@@ -169,7 +173,7 @@ class Expect(_Part):
     """What must hold.
 
     Args:
-        tools: must be called.
+        tools: must be called; one that is listed twice, twice.
         in_order: those tools must be called in this order; others may come between.
         not_called: must not be called.
         agent_says: each must stand in the agent's words, whatever the case.
@@ -179,16 +183,16 @@ class Expect(_Part):
         silence: both may be silent at once for so long, in seconds, as the caller heard it.
         close: the close code.
         outcome: as the report's closing event has it, such as ``completed``.
-        errors: so many `session.error` frames, failed tools and failures of the agent's code are allowed, an agent
-            that is never heard among them; None allows any number.
+        errors: so many `session.error` frames, failed tools and failures of the agent's code are allowed; so are
+            utterances of the caller that nothing answers. None allows any number.
         all_steps: the caller must come to each of its steps: the agent may not end the call before, nor may the time.
     """
 
     tools: list[str | ToolExpectation] = []
     in_order: bool = False
     not_called: list[str] = []
-    agent_says: list[str] = []
-    caller_heard_as: list[str] = []
+    agent_says: list[_Words] = []
+    caller_heard_as: list[_Words] = []
     latency_p95: float | None = Field(default=None, gt=0, le=LONGEST)
     interruptions: int | None = Field(default=None, ge=0)
     silence: float | None = Field(default=None, gt=0, le=LONGEST)
@@ -248,6 +252,14 @@ PARTS: dict[str, type[BaseModel]] = {
 }
 """By the setting in which they stand."""
 SECONDS = {"silence", "noise", "listen", "at", "interrupt_after", "greeting", "patience", "latency_p95", "seconds"}
+PLAIN = {
+    "null": r"^(?:~|null|)$",
+    "bool": r"^(?:true|True|false|False)$",
+    "int": r"^[-+]?(?:0|[1-9][0-9]*)$",
+    "float": r"^[-+]?(?:(?:0|[1-9][0-9]*)\.[0-9]*|\.[0-9]+|\.inf)(?:[eE][-+]?[0-9]+)?$|^\.nan$",
+    "merge": "^<<$",
+}
+"""What in YAML is no text."""
 KINDS = {
     "missing": "it is missing",
     "string_type": "it must be text: write it in quotes",
@@ -300,14 +312,12 @@ def _read(path: str | os.PathLike[str]) -> tuple[Any, Any]:
     import yaml  # noqa: PLC0415 - an extra
 
     class Loader(yaml.SafeLoader):
-        """Names the line also where a value is impossible, such as a 13th month."""
+        """Takes for text what YAML 1.1 does not: 19:00 (1140), 2026-11-28, 0042 (34), yes, no, on and off."""
 
-        def construct_object(self, node: Any, deep: bool = False) -> Any:  # noqa: FBT001, FBT002 - YAML's own
-            try:
-                return super().construct_object(node, deep)
-            except (ValueError, OverflowError) as error:
-                raise yaml.constructor.ConstructorError(None, None, str(error), node.start_mark) from None
+        yaml_implicit_resolvers = {}  # noqa: RUF012 - it is the class's own
 
+    for kind, pattern in PLAIN.items():
+        Loader.add_implicit_resolver(f"tag:yaml.org,2002:{kind}", re.compile(pattern), None)
     with open(path, "rb") as file:  # noqa: PTH123 - any path
         data, text = file.read(), ""
     try:

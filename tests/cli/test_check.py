@@ -282,7 +282,8 @@ def test_a_baseline_has_a_floor_of_noise() -> None:
     runs: list[Any] = [made(latencies=(value,)) for value in (900.0, 1_000.0, 5_000.0)]
     assert worse(runs, {name: 850.0}) == []
     assert worse(runs, {name: 700.0}) == [f"{name}: answers take 1000 ms (p95); in the baseline 700 ms"]
-    assert worse([made()], {name: 1.0}) == []
+    assert worse([made()], {name: 1.0}) == [f"{name}: no answer was timed; in the baseline 1 ms (p95)"]
+    assert worse([made()], {"another": 1.0}) == []
 
 
 def test_junit_has_a_case_for_each_call() -> None:

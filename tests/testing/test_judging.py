@@ -13,6 +13,8 @@ from bluejay_ws.testing.spans import Span
 from tests.timeline.samples import closed, event, good, never_answers, slow_tool, talks_over
 
 FAILED = {"events": [closed(9, "agent_error", 1011, error="KeyError")]}
+SOONER, LATER = ({"name": "find", "parameters": {"at": at, "seats": [{"n": 1}]}} for at in (7, 8))
+TWICE = {"tool_calls": [{**SOONER, "start_offset_ms": 1}, {**LATER, "start_offset_ms": 2}]}
 LOG = CallLog(close_code=1000, closed_by="caller")
 
 
@@ -47,6 +49,9 @@ def test_a_good_call_holds_everything() -> None:
         (good(), {"tools": [{"name": "book_table", "parameters": {"table": 8}}]}, 'called with {"table": 7}, not with'),
         (good(), {"tools": [{"name": "book_table", "times": 2}]}, "book_table was called 1 times, not 2"),
         (good(), {"tools": ["book_table", "find_table"], "in_order": True}, "not called in the order"),
+        (good(), {"tools": ["book_table", "book_table"]}, "book_table was called 1 times, not 2"),
+        (good(), {"tools": [{"name": "find_table", "parameters": {"people": True}}]}, "was called with"),
+        (TWICE, {"tools": [LATER, SOONER], "in_order": True}, "not called in the order"),
         (good(), {"not_called": ["book_table"]}, "book_table was called, and must not be"),
         (good(), {"agent_says": ["goodbye"]}, "the agent did not say 'goodbye'"),
         (good(), {"caller_heard_as": ["goodbye"]}, "the caller did not say 'goodbye'"),
@@ -103,3 +108,9 @@ def test_an_agent_that_says_nothing_to_a_caller_who_spoke_has_failed() -> None:
         "there was 1 error: the caller spoke, and the agent was never heard"
     ]
     assert judge(Expect(errors=None), {}, silent) == judge(Expect(), {}, LOG) == []
+    silent.agent_spans = [Span(0, 900)]
+    silent.events = [CallEvent(9.0, "step.unanswered", {"number": 2, "step": "say: x", "seconds": 10.0})]
+    assert [fault.text for fault in judge(Expect(), {}, silent)] == [
+        "there was 1 error: nothing answered step 2 (say: x) within 10 s"
+    ]
+    assert judge(Expect(errors=1), {}, silent) == []

@@ -109,8 +109,11 @@ def test_an_impatient_caller_hangs_up() -> None:
     log, _ = call(steps, answers=False, caller={"hangs_up_impatiently": True})
     assert len(log.of("user.audio")) == 1
     assert log.of("step.missed")[0].detail["reason"] == "the caller's patience was over"
-    log, _ = call(steps, answers=False)
-    assert len(log.of("user.audio")) == 2
+    log, _ = call([*steps, {"dtmf": "1"}], answers=False)
+    assert len(log.of("user.audio")) == 3
+    assert [event.detail["number"] for event in log.of("step.unanswered")] == [1, 2]  # a key may be one of many
+    log, _ = call([*steps, {"drop": True, "at": 0.9}], answers=True)
+    assert log.of("step.unanswered") == []
 
 
 def test_the_call_ends_after_its_time() -> None:

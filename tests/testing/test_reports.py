@@ -86,7 +86,7 @@ def test_what_is_true_can_be_said_in_one_chain() -> None:
     ("expect", "words"),
     [
         (lambda: FULL.tool("look_up"), "expected one call of look_up, found 2"),
-        (lambda: FULL.tool("end_call"), "expected one call of end_call, found 0"),
+        (lambda: FULL.tool("end_call"), "expected one call of end_call, found no call of it (called:"),
         (
             lambda: FULL.expect_called("freeze_card", last4="1"),
             'expected freeze_card(last4="1") to be called, found 0 of 1: freeze_card(last4="4242", why=["lost"])',
@@ -121,6 +121,43 @@ def test_what_is_not_true_is_said_with_the_call(expect: Callable[[], object], wo
         expect()
     assert words in str(caught.value)
     assert "\n\nThe call 7:\n" in str(caught.value)
+
+
+def test_a_word_that_is_no_side_and_an_empty_text_are_refused() -> None:
+    """What can never be found would let every expectation against it hold."""
+    expectations: list[Callable[[], object]] = [
+        lambda: EMPTY.expect_not_said("a", by="AGENT"),  # type: ignore[arg-type]
+        lambda: EMPTY.expect_not_interrupted(by="user"),  # type: ignore[arg-type]
+        lambda: EMPTY.expect_interrupted(0, by="user"),  # type: ignore[arg-type]
+        lambda: FULL.expect_said(""),
+    ]
+    for expect in expectations:
+        with pytest.raises(ValueError, match=r"give 'agent' or 'caller'|the text is empty"):
+            expect()
+
+
+def test_everything_that_failed_is_an_error() -> None:
+    """A tool that failed, and a call that the agent's server ended with 1011."""
+    closed = {
+        "start_offset_ms": 1,
+        "title": "Connection closed",
+        "metadata": {"outcome": "agent_error", "close_code": 1011},
+    }
+    failed = {"name": "f", "start_offset_ms": 1, "output": {"status": "failed", "error": "KeyError"}}
+    assert report(events=[closed], tool_calls=[failed]).errors == [
+        "the agent closed the call with 1011",
+        "f failed with KeyError",
+    ]
+
+
+def test_parameters_are_compared_as_json() -> None:
+    """True is not 1; an object within may have more, unless all parameters are given."""
+    made = report(
+        tool_calls=[{"name": "f", "start_offset_ms": 1, "parameters": {"vip": True, "who": {"a": 1, "b": 2}}}]
+    )
+    made.expect_called("f", vip=True, who={"a": 1}).expect_called("f", times=0, vip=1)
+    with pytest.raises(ExpectationError):
+        made.expect_called_with("f", {"vip": True, "who": {"a": 1}})
 
 
 def test_the_timeline_is_in_order_of_time() -> None:

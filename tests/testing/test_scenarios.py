@@ -83,9 +83,10 @@ def test_a_file_holds_one_scenario_or_several(tmp_path: Path) -> None:
         ("- ", "it must be settings"),
         ("[]", ":1: holds no scenario"),
         ("name: x\nsteps: &s\n  - *s\n", ":2: this holds itself"),
-        ("name: x\nsteps:\n  - silence: 1\nyes: 1\n", ":4: YAML does not take yes for a word"),
+        ("name: x\nsteps:\n  - silence: 1\ntrue: 1\n", ":4: YAML does not take true for a word"),
+        ("name: x\nsteps: [{drop: true}]\nexpect: {agent_says: ['']}", "expect.agent_says.0: "),
         ("? [a]\n: b\n", ":1: a key is a word"),
-        ("name: x\nseconds: 2020-13-45\n", ":2: no YAML: month must be in 1..12"),
+        ("name: x\nseconds: 2020-13-45\n", ":2: seconds: it must be a number"),
         ("name: x\n# \x07\n", ":2: no YAML: the character U+0007"),
         ("name: x\n\n- y: {{", ":3: no YAML"),
         ("name: x\nsteps:\n  - silence: 1\n    at: .inf\n", ":4: steps.0.at: it must be less than"),
@@ -106,6 +107,17 @@ def test_every_fault_is_named_with_its_line(tmp_path: Path, text: str, fault: st
     with pytest.raises(ScenarioError) as refused:
         load(written(tmp_path, text))
     assert fault in str(refused.value)
+
+
+def test_what_a_person_takes_for_text_is_text(tmp_path: Path) -> None:
+    """A time, a date, digits that begin with 0, a yes: an agent's parameters have them as text."""
+    text = "{time: 19:00, date: 2026-11-28, card: 0042, reply: yes, people: 4, vip: true, tip: 0.1, note: null}"
+    (one,) = load(
+        written(tmp_path, f"name: x\nsteps: [{{say: a}}]\nexpect: {{tools: [{{name: t, parameters: {text}}}]}}")
+    )
+    wanted = {"time": "19:00", "date": "2026-11-28", "card": "0042", "reply": "yes"}
+    numbers = {"people": 4, "vip": True, "tip": 0.1, "note": None}
+    assert one.expect.wanted[0].parameters == wanted | numbers
 
 
 def test_a_file_in_another_coding_is_refused_with_its_line(tmp_path: Path) -> None:
