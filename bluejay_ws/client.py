@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from bluejay_ws.call import Call, CallContext
 from bluejay_ws.current import INERT
-from bluejay_ws.delivery.sender import Sender, preload
+from bluejay_ws.delivery.sender import TRY_AGAIN, Sender, preload
 from bluejay_ws.delivery.spool import APART, DELETE_APART, SEND_APART, Spool
 from bluejay_ws.exceptions import ConfigurationError, DeliveryError, SpoolError
 from bluejay_ws.log import say, say_seldom
@@ -374,14 +374,14 @@ class Bluejay:
 
     async def aflush(self, timeout: float | None = None, *, strict: bool = False) -> bool:  # noqa: ASYNC109
         """Do what `flush` does without blocking the event loop (asyncio and trio); cancelling it loses nothing."""
-        done = await _in_a_thread(self.sender.flush, self._budget(timeout))
+        done = await self._in_a_thread(self.sender.flush, self._budget(timeout))
         if strict:
             self._check_delivered()
         return done
 
     async def flush_at_end(self) -> bool:
         """Do what `aflush` does while the server shuts down: this, `close` and the exit share one ``flush_timeout``."""
-        return await _in_a_thread(self.sender.flush_at_end, self.settings.flush_timeout)
+        return await self._in_a_thread(self.sender.flush_at_end, self.sender.left(self.settings.flush_timeout))
 
     def _budget(self, timeout: float | None) -> float:
         return self.settings.flush_timeout if timeout is None else timeout
@@ -407,12 +407,32 @@ class Bluejay:
     async def aclose(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109
         """Do what `close` does without blocking the event loop (asyncio and trio)."""
         self._end_calls()
-        return await _in_a_thread(self.sender.close, self._budget(timeout))
+        return await self._in_a_thread(self.sender.close, self.sender.left(self._budget(timeout)))
 
     def _end_calls(self) -> None:
         self._started = False
         for call in list(self._calls):
             call.end()
+
+    async def _in_a_thread(self, wait: Callable[[float], bool], seconds: float) -> bool:
+        """Wait on a thread; where none can be started, try again each second until the time is over.
+
+        Args:
+            wait: takes the seconds that are left; returns whether all is done.
+            seconds: at the most.
+        """
+        from anyio import CapacityLimiter, sleep, to_thread  # noqa: PLC0415 - it costs import time that no call should pay for
+
+        until = time.monotonic() + seconds
+        while True:
+            left = max(0.0, until - time.monotonic())
+            try:
+                # A limiter of its own: the agent's threads may all be busy.
+                return await to_thread.run_sync(wait, left, abandon_on_cancel=True, limiter=CapacityLimiter(1))
+            except (RuntimeError, MemoryError):  # a limit of processes, no address space
+                if not left or not self.sender.pending():
+                    return not self.sender.pending()
+                await sleep(min(left, TRY_AGAIN))
 
     def stats(self) -> dict[str, int]:
         """Return the counts so far, by name, and the gauges ``live`` and ``waiting``."""
@@ -483,13 +503,6 @@ class Bluejay:
         self._started = False
         self.counters.reset_after_fork()
         self.sender.reset_after_fork()
-
-
-async def _in_a_thread(wait: Callable[[float], bool], seconds: float) -> bool:
-    from anyio import CapacityLimiter, to_thread  # noqa: PLC0415 - it costs import time that no call should pay for
-
-    # A limiter of its own: the agent's threads may all be busy.
-    return await to_thread.run_sync(wait, seconds, abandon_on_cancel=True, limiter=CapacityLimiter(1))
 
 
 def _fleet() -> Any:

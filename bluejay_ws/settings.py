@@ -25,7 +25,8 @@ LONGEST = 10**9  # seconds: the system's calls that wait refuse a longer time
 _SWITCHES = (
     {"": False} | dict.fromkeys(("0", "false", "no", "off"), False) | dict.fromkeys(("1", "true", "yes", "on"), True)
 )
-_BLANKS = " \t\r\n\f\v\0\x85\xa0\u200b\u2060\ufeff"  # a NUL and a BOM are what some editors and shells leave
+_BLANKS = r"[\s\0\u200b-\u200f\u2060\ufeff]+"  # a NUL, a BOM and what nobody sees are left by editors and shells
+_ROUND = re.compile(rf"\A{_BLANKS}|{_BLANKS}\Z")
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -77,9 +78,10 @@ class Secret:
 
 
 def _bare(text: str) -> str:
-    text = text.strip(_BLANKS)
+    """Return a setting without blanks, line ends and one pair of quotes round it."""
+    text = _ROUND.sub("", text)
     quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
-    return text[1:-1].strip(_BLANKS) if quoted else text
+    return _ROUND.sub("", text[1:-1]) if quoted else text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -320,11 +322,14 @@ def _checked_url(base_url: str | None, env: _Environment) -> str:
 
 def _plain_url(base_url: str | None, env: _Environment) -> tuple[str, str]:
     """Return the URL and what is wrong with it; a wrong one is not quoted: it may hold a password, or be the key."""
-    given: Any = env.get("BLUEJAY_API_URL") or DEFAULT_BASE_URL if base_url is None else base_url
-    if not isinstance(given, str) or re.search(r"[\x00-\x20\x7f]", given.strip()):
+    given: Any = env.get("BLUEJAY_API_URL") or "" if base_url is None else base_url
+    if not isinstance(given, str) or "\0" in given:
+        return "", "is not a URL"
+    given = _bare(given) or (DEFAULT_BASE_URL if base_url is None else "")
+    if re.search(r"[\x00-\x20\x7f]", given):
         return "", "is not a URL"
     try:
-        url = urlsplit(given.strip())
+        url = urlsplit(given)
         host, _ = url.hostname, url.port
     except ValueError:
         return "", "is not a URL"

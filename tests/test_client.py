@@ -522,6 +522,32 @@ async def test_aflush_gives_up_after_its_budget_and_can_be_cancelled(hurried: Bl
     assert hurried.stats()["waiting"] == 1
 
 
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), MemoryError()])
+def test_where_no_thread_can_be_started_the_end_is_neither_an_error_nor_late(
+    error: Exception, backend: str, hurried: Bluejay, platform: FakePlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The agent's shutdown goes on within its budget; what was recorded waits, and leaves once threads can start."""
+
+    def refuse(_: threading.Thread) -> None:
+        raise error
+
+    async def end() -> None:
+        with monkeypatch.context() as limited:
+            limited.setattr(threading.Thread, "start", refuse)
+            make_call(hurried)
+            assert await hurried.flush_at_end() is False
+            assert await hurried.aclose() is False
+            assert hurried.sender.left(hurried.settings.flush_timeout) == 0.0  # one budget for both
+        assert await hurried.aflush(30.0) is True
+        with monkeypatch.context() as limited:
+            limited.setattr(threading.Thread, "start", refuse)
+            assert await hurried.aflush(30.0) is True  # there is nothing to wait for
+
+    anyio.run(end, backend=backend)
+    assert ids(platform) == [ID]
+
+
 @pytest.mark.anyio
 async def test_without_a_key_waiting_is_of_no_use(platform: FakePlatform, spool: Path) -> None:
     """The end of an agent without a key is not held up: the budget of a minute is not used."""

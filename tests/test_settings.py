@@ -288,7 +288,9 @@ def test_blanks_round_a_key_do_not_count(blank: str) -> None:
     assert load({"BLUEJAY_API_KEY": f"{CANARY}{blank}"}).api_key == Secret(CANARY)
 
 
-@pytest.mark.parametrize("left", ["\ufeff", "\ufeff\n", "'", '"', '\n"', "\u200b", "\0", "\xa0"])
+@pytest.mark.parametrize(
+    "left", ["\ufeff", "\ufeff\n", "'", '"', '\n"', "\u200b", "\0", "\xa0", "\u2028", "\u3000", "\u200e"]
+)
 def test_what_editors_and_env_files_leave_round_a_key_does_not_count(left: str) -> None:
     """A byte order mark, the quotes of an env file, a NUL, blanks that nobody sees."""
     assert load({"BLUEJAY_API_KEY": f"{left}{CANARY}{left[::-1]}"}).api_key == Secret(CANARY)
@@ -301,6 +303,14 @@ def test_a_key_of_nothing_but_that_is_missing_or_wrong(nothing: str) -> None:
     settings = load({"BLUEJAY_API_KEY": nothing})
     assert settings.apart
     assert settings.api_key is None or settings.api_key.reveal() == '"'
+
+
+@pytest.mark.parametrize("left", ["\n", "\ufeff", '"', "\u200b"])
+def test_what_they_leave_round_an_address_does_not_count(left: str) -> None:
+    """Docker's ``--env-file`` keeps quotes; an agent must not go unrecorded for them. Of nothing, it is the default."""
+    url = "https://api.example.com/v1"
+    assert load({"BLUEJAY_API_URL": f"{left}{url}{left}"}).base_url == "https://api.example.com"
+    assert load({"BLUEJAY_API_URL": left * 2}).base_url == load().base_url
 
 
 @pytest.mark.parametrize("left", ["\n", " ", "'"])

@@ -224,6 +224,8 @@ class Attempts:
         except OSError as error:
             self._counters.add(f"spool.lease_{type(error).__name__}")
             if not delivery.reports or any(report.bodies is None for report in delivery.reports.values()):
+                text = "reports in %s cannot be read (%s); they wait until they can"
+                say_seldom(self._counters, logging.ERROR, text, self._store.place, type(error).__name__)
                 return _wait(max(OTHERS_WAIT, backoff(5, self._retry, self._context.random())), "store")
             lease = Lease()
         try:
@@ -380,10 +382,7 @@ class Attempts:
             note["next_at"] = delivery.asked_until
         for part in parts:
             self._mark(delivery, part, lease, decision.state, note)
-        if decision.platform is not Platform.MISCONFIGURED:  # said once for all when the breaker opens
-            text, name = "call %s: report not delivered yet (%s), trying again", delivery.simulation_result_id
-            key = ("again", decision.reason)
-            say_seldom(self._counters, logging.WARNING, text, name, decision.reason, key=key, simulation_result_id=name)
+        self._say_again(delivery, decision, decision.reason)
 
     def _deliver(self, delivery: Delivery, parts: Sequence[Part], lease: Lease, how: str) -> None:
         report_ids = [part.report_id for part in parts]
@@ -471,12 +470,19 @@ class Attempts:
                 note = {"outcome": decision.reason, "at": self._context.wall(), **delivery.history.notes()}
                 for part in unknown:
                     self._mark(delivery, part, lease, State.UNKNOWN, note)
+            if sight is not Sight.ABSENT:
+                self._say_again(delivery, decision, f"its result cannot be read back: {_word(outcome)}")
         return decision
 
     # -- what is counted and said -------------------------------------------------------------------------------
 
     def _count(self, outcome: Answer | Failure) -> None:
-        self._counters.add(f"http.{outcome.status}" if isinstance(outcome, Answer) else f"transport.{outcome.reason}")
+        self._counters.add(_word(outcome))
+
+    def _say_again(self, delivery: Delivery, decision: Decision, why: str) -> None:
+        if decision.platform is not Platform.MISCONFIGURED:  # said once for all when the breaker opens
+            text, name = "call %s: report not delivered yet (%s), trying again", delivery.simulation_result_id
+            say_seldom(self._counters, logging.WARNING, text, name, why, key=("again", why), simulation_result_id=name)
 
     def _since(self, delivery: Delivery, parts: Sequence[Part]) -> str:
         together = f"{len(parts)} connections in one report, " if len(parts) > 1 else ""
@@ -488,6 +494,10 @@ class Attempts:
     def _say(self, level: int, delivery: Delivery, text: str) -> None:
         name = delivery.simulation_result_id
         say(self._counters, level, "call %s: %s", name, text, simulation_result_id=name)
+
+
+def _word(outcome: Answer | Failure) -> str:
+    return f"http.{outcome.status}" if isinstance(outcome, Answer) else f"transport.{outcome.reason}"
 
 
 def _released(part: Part) -> bool:

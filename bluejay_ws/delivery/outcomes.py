@@ -49,6 +49,7 @@ _CONFIGURATION = {
     402: "check the account that BLUEJAY_API_KEY belongs to",
     407: "the proxy refuses; check HTTPS_PROXY",
 }
+_FORBIDDEN = "others are accepted: a firewall dislikes its words, or the id is another account's"
 _REDIRECT = "redirects are not followed, because the key would travel with them; check BLUEJAY_API_URL"
 _GATEWAY = "not an answer of Bluejay's API to this report; check BLUEJAY_API_URL"
 
@@ -231,10 +232,10 @@ def _after_answer(
     status, reason = answer.status, f"http.{answer.status}"
     if 200 <= status < 300:
         return _after_success(answer, retry)
-    if 300 <= status < 400:
-        return Decision(State.WAITING, 0.0, Platform.MISCONFIGURED, reason, _REDIRECT)
-    if status in _CONFIGURATION:
-        return Decision(State.WAITING, 0.0, Platform.MISCONFIGURED, reason, _CONFIGURATION[status])
+    if 300 <= status < 400 or status in _CONFIGURATION:
+        of_one = status == 403 and others_accepted  # the others say nothing about the key, which may change
+        why = _FORBIDDEN if of_one else _CONFIGURATION.get(status, _REDIRECT)
+        return _unjudged(reason, why, history, retry, now, others_accepted=others_accepted, parks=of_one)
     if status in _NOT_PROCESSED:
         return _not_processed(answer, history, retry, jitter)
     if 400 <= status < 500 or status in {501, 505}:
@@ -273,19 +274,25 @@ def _refused(
             return Decision(State.WAITING, wait, Platform.UP, reason, pinned=True)
     if own and status in {400, 404, 409, 413, 422}:
         return Decision(State.PARKED, None, Platform.UP, reason, complaints(answer.body))
-    return _from_a_gateway(reason, history, retry, now, others_accepted=others_accepted)
+    return _unjudged(reason, _GATEWAY, history, retry, now, others_accepted=others_accepted, parks=True)
 
 
-def _from_a_gateway(reason: str, history: History, retry: Retry, now: float, *, others_accepted: bool) -> Decision:
-    """Decide on what says nothing about this report until the platform has judged another."""
+def _unjudged(
+    reason: str, why: str, history: History, retry: Retry, now: float, *, others_accepted: bool, parks: bool
+) -> Decision:
+    """Decide on what says nothing about this report until the platform has judged another.
+
+    Where others are accepted and this one is not, it disturbs nobody: it waits by itself, or is parked in the end.
+    """
     if not history.refused:
         history.refused_at = now
     history.refused += 1
-    if others_accepted and history.refused >= REFUSED_TRIES and now - history.refused_at >= REFUSED_SECONDS:
-        return Decision(State.PARKED, None, Platform.UP, reason, _GATEWAY)
-    platform = Platform.UNHEARD if others_accepted else Platform.MISCONFIGURED
-    wait = min(retry.ceiling, max(retry.first, 1.0) * 2.0 ** min(history.refused - 1, 16)) if others_accepted else 0.0
-    return Decision(State.WAITING, wait, platform, reason, _GATEWAY, pinned=others_accepted)
+    if not others_accepted:
+        return Decision(State.WAITING, 0.0, Platform.MISCONFIGURED, reason, why)
+    if parks and history.refused >= REFUSED_TRIES and now - history.refused_at >= REFUSED_SECONDS:
+        return Decision(State.PARKED, None, Platform.UP, reason, why)
+    wait = min(retry.ceiling, max(retry.first, 1.0) * 2.0 ** min(history.refused - 1, 16))
+    return Decision(State.WAITING, wait, Platform.UNHEARD, reason, why, pinned=True)
 
 
 def backoff(attempts: int, retry: Retry, jitter: float) -> float:

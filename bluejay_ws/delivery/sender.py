@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 # Old releases of httpx need it, and it cannot be imported any more once a process is about to end.
 import_module("concurrent.futures.thread")
 
-__all__ = ["BaseSender", "HttpClients", "Sender", "preload"]
+__all__ = ["TRY_AGAIN", "BaseSender", "HttpClients", "Sender", "preload"]
 
 SYNC_EVERY = 1.0
 TIDY_EVERY = 30.0
@@ -114,6 +114,10 @@ class BaseSender:
     def flush_at_end(self, timeout: float | None = None) -> bool:
         """Do what `flush` does as a part of the end of the process: all of that shares one ``flush_timeout``."""
         return self._flush(self._budget.until(self._flush_timeout if timeout is None else timeout))
+
+    def left(self, timeout: float) -> float:
+        """Return how many of these seconds the end of the process has left."""
+        return max(0.0, self._budget.until(timeout) - self._clock())
 
     def _flush(self, until: float) -> bool:
         raise NotImplementedError

@@ -117,7 +117,6 @@ class ChirpObserver:
     def _agent_frame(self, heard: _Hearing, frame: Frame, at_ms: float) -> None:
         size = heard.size_of(frame)
         if size:
-            heard.agent.took(size)
             heard.agent_sounds(sounds(flat(frame), size, heard.agent), at_ms)
 
     def user_heard(self, level: float, ms: float, at_ms: float) -> None:
@@ -135,7 +134,6 @@ class ChirpObserver:
     def agent_heard(self, level: float, ms: float, at_ms: float) -> None:
         """Note agent audio of which a carrier's reader knows the level and the length; see `user_heard`."""
         heard = self._heard or self._open()
-        heard.agent.took(int(ms * BYTES_PER_MS))
         heard.agent_sounds([(level, ms)], at_ms)
 
     def clear(self, at_ms: float) -> None:
@@ -233,7 +231,9 @@ class ChirpObserver:
         2. else the texts that wait for their audio;
         3. else what is being heard, or ended within 200 ms, unless the caller spoke since it was sent: texts that come
            sentence by sentence share it;
-        4. else what comes next. If no audio comes within five seconds, it was never heard.
+        4. else what comes next, unless the caller speaks before that, more than five seconds after the text;
+        5. if nothing comes: what ended within the last five seconds, has no text, and was not answered by the caller.
+           Else it was never heard.
 
         Transcripts of the caller come during the speech or some time after it. So one belongs to
 
@@ -368,7 +368,7 @@ class _Hearing:
         self.agent = Voice(user=False)
         self.turns = Turns(add_event)
         self.user_texts = CallerTexts()
-        self.agent_texts = AgentTexts()
+        self.agent_texts = AgentTexts(self.agent, self.user)
         self.arrivals = Arrivals()
         self.confirmed = 0.0  # so much of the agent's queue has been played, as a mark says
         self.marks: list[tuple[str, float]] = []  # names may come again: each echo is the oldest one's
@@ -401,10 +401,9 @@ class _Hearing:
     def agent_sounds(self, sounds: Sounds, at: float) -> None:
         """Take a frame of the agent's: it is heard behind all that was sent before."""
         voice = self.agent
+        voice.took(0)
         for level, ms in sounds:
-            start = max(at, voice.until)
-            voice.until = start + ms
-            if voice.hear(level, start, ms, at):
+            if voice.hear(level, voice.queue(ms, at), ms, at):
                 self.agent_changed(at)
 
     def user_changed(self, at: float) -> None:
@@ -432,7 +431,7 @@ class _Hearing:
         agent.lapse(agent.until)
         begun = agent.begin()
         if begun is not None:
-            self.agent_texts.begins(begun, at, caller_since=self.user.began_at > agent.ended_at)
+            self.agent_texts.begins(begun, at)
             self.turns.begins(begun)
 
     def settle(self, now: float) -> None:
@@ -516,7 +515,7 @@ class _Hearing:
                 self._hear_user(start, pieces)
             speaks = self.user.segment is not None and at - self.user.loud_until < PAUSE_MS
             return self.user_texts.add(utterance, at, speaks=speaks)
-        stretch = self.agent_texts.add(utterance, at, caller_began=self.user.began_at)
+        stretch = self.agent_texts.add(utterance, at)
         if not stretch.segments:
             self.agent.end()  # what comes next is another utterance, though it may be heard without a pause
         return stretch

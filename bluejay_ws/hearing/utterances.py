@@ -9,12 +9,13 @@ from bisect import bisect_left
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
 
-from bluejay_ws.hearing.voices import NEVER, RESUME_MS
+from bluejay_ws.hearing.level import BYTES_PER_MS
+from bluejay_ws.hearing.voices import NEVER, PAUSE_MS, RESUME_MS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bluejay_ws.hearing.voices import Segment
+    from bluejay_ws.hearing.voices import Segment, Voice
 
 __all__ = [
     "CUT_MARK",
@@ -48,7 +49,7 @@ JOIN_MS = 400.0
 TURN_MS = 1_000.0
 """The caller's speech after a longer pause is another utterance."""
 WAITS_MS = 5_000.0
-"""The audio of an agent's text begins at most this long after the text."""
+"""The audio of an agent's text begins at most this long after the text, if the caller or another text comes between."""
 SOUNDS_MS = 200.0
 """More text for speech that has text comes at most this long after it."""
 RECENT_MS = 1_000.0
@@ -58,7 +59,9 @@ FINAL_MS = 2_000.0
 YOUNG_MS = 500.0
 """Text that comes when the caller has spoken for less than this belongs to what was said before."""
 CUT_MS = 100.0
-"""What lacks less than this of its audio was heard to its end."""
+"""What lacks less than this of its audio was heard to its end;"""
+TAIL_MS = 400.0
+"""or this, where silence was sent in its place: speech synthesis adds some behind what it says."""
 EPSILON_MS = 0.001
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u9fff\uf900-\ufaff\uff00-\uff65\U00020000-\U0003ffff"
 _MARKS = "\u0300-\u036f\u0e31\u0e34-\u0e3a\u0e47-\u0e4e\u200d\ufe00-\ufe0f"  # belong to the character before
@@ -281,9 +284,11 @@ class Stretch:
         interrupted: whether the other side broke in.
         over: whether nothing more joins it.
         played: whether all of it is known to have been played, though its times end at the cut.
+        lead_ms: how much silence was sent before its speech, since its first text or what was said before.
+        silence_ms: how much was sent behind its speech, as far as is known.
     """
 
-    __slots__ = ("at", "cut", "interrupted", "over", "played", "segments", "texts")
+    __slots__ = ("at", "cut", "interrupted", "lead_ms", "over", "played", "segments", "silence_ms", "texts")
 
     def __init__(self, at: float, segment: Segment | None = None) -> None:
         self.at = at
@@ -291,11 +296,18 @@ class Stretch:
         self.texts: list[tuple[Utterance, float]] = []
         self.cut = NEVER
         self.interrupted = self.over = self.played = False
+        self.silence_ms = self.lead_ms = 0.0
 
     @property
     def end(self) -> float:
         """The end of its speech so far, heard or not; when it was opened if there is none."""
         return self.segments[-1].end if self.segments else self.at
+
+    @property
+    def sent_ms(self) -> float:
+        """How much of the agent's audio had been sent when its speech had been."""
+        last = self.segments[-1]
+        return last.at_ms + last.end - last.start
 
     def spoken_ms(self) -> float:
         """Return how much speech there is."""
@@ -368,10 +380,27 @@ def _weight(utterance: Utterance) -> float:
 def _scale(stretch: Stretch, weights: list[float], spoken: float) -> float:
     """Return how much audio a text of weight 1 takes: 1.0 where the weights tell what was not sent."""
     expected = sum(weights) or 1.0
-    known = all(one._audio_ms is not None for one, _ in stretch.texts)
     ahead = len(weights) > 1 and not any(at for _, at in stretch.texts)
     broken = ahead and stretch.interrupted and spoken < HUNGRY * expected
-    return 1.0 if spoken < expected and (known or broken) else spoken / expected
+    return 1.0 if broken else spoken / expected
+
+
+def _of_known_length(stretch: Stretch, lengths: list[float]) -> list[float]:
+    """Return the same as `_wanted`, for texts of whose audio the length is known, the silence in it included."""
+    found = [0.0]
+    sounds = [(one.at_ms, one.at_ms + one.end - one.start) for one in stretch.segments]
+    at, last = sounds[0][0] - (stretch.lead_ms if stretch.lead_ms <= TAIL_MS else 0.0), sounds[-1][1]
+    for length in lengths:
+        speaks = next((begins for begins, ends in sounds if at < ends - EPSILON_MS), at)
+        at = speaks if speaks - at > TAIL_MS else at
+        until, begun = at + length, at < last
+        spoken = sum(max(0.0, min(until, ends) - max(at, begins)) for begins, ends in sounds)
+        unsent = max(0.0, until - max(at, last))
+        if begun and unsent <= min(stretch.silence_ms, TAIL_MS) + CUT_MS:
+            unsent = 0.0
+        found.append(found[-1] + spoken + unsent)
+        at = until
+    return found
 
 
 def _wanted(stretch: Stretch, weights: list[float], spoken: float) -> list[float]:
@@ -379,12 +408,15 @@ def _wanted(stretch: Stretch, weights: list[float], spoken: float) -> list[float
 
     Where texts come before their audio, one after the other, a text begins where the audio stood when it came.
     """
+    known = [one._audio_ms is not None for one, _ in stretch.texts]
+    if all(known) and sum(weights) >= spoken:
+        return _of_known_length(stretch, weights)
     scale, begins = _scale(stretch, weights, spoken), [0]
     for number, (_, at) in enumerate(stretch.texts):
         since = at - stretch.texts[begins[-1]][1]
         if not stretch.texts[0][1] and at < spoken and since >= ENOUGH * sum(weights[begins[-1] : number]) > 0.0:
             begins.append(number)
-    if len(begins) == 1 or any(one._audio_ms is not None for one, _ in stretch.texts):
+    if len(begins) == 1 or any(known):
         return [scale * before for before in accumulate(weights, initial=0.0)]
     found = [0.0]
     for first, last in pairwise([*begins, len(weights)]):
@@ -419,29 +451,42 @@ def _time_of(stretch: Stretch, ends: list[float], spoken: float, *, first: bool)
 class AgentTexts:
     """Which speech of the agent's a text belongs to: what has no text yet, what is being heard, or what comes next."""
 
-    __slots__ = ("_ahead", "_recent", "_split")
+    __slots__ = ("_agent", "_ahead", "_ahead_ms", "_late_for", "_recent", "_split", "_user")
 
-    def __init__(self) -> None:
+    def __init__(self, agent: Voice, user: Voice) -> None:
+        self._agent, self._user = agent, user
         self._recent: list[Stretch] = []
         self._ahead: Stretch | None = None  # its texts came first
+        self._ahead_ms = 0.0  # so much audio had been sent then
+        self._late_for: Stretch | None = None  # its texts may have been late, and be of this
         self._split = False
 
-    def begins(self, segment: Segment, at: float, *, caller_since: bool) -> None:
+    def begins(self, segment: Segment, at: float) -> None:
         """Note speech that begins, sent at ``at``."""
-        last = self._recent[-1] if self._recent else None
+        last = self._note_silence(segment.at_ms)
+        since = self._ahead_ms if self._ahead is not None else 0.0 if last is None else last.sent_ms
+        caller_since = self._user.began_at > self._agent.ended_at
+        if self._ahead is not None and at - self._ahead.at > WAITS_MS and self._user.began_at > self._ahead.at:
+            self._give_up()
         ahead, self._ahead = self._ahead, None
-        if ahead is not None and at - ahead.at > WAITS_MS:
-            ahead.over, ahead = True, None
         if ahead is not None:
             ahead.segments.append(segment)
-            self._open(ahead)
+            self._open(ahead, segment.at_ms - since)
         elif last is not None and not self._split and _goes_on(last, segment, caller_since=caller_since):
             last.join(segment)
         else:
-            self._open(Stretch(at, segment))
+            self._open(Stretch(at, segment), segment.at_ms - since)
         self._split = False
 
-    def _open(self, stretch: Stretch) -> None:
+    def _note_silence(self, sent_ms: float) -> Stretch | None:
+        """Note how much was sent behind the last speech so far, and return that."""
+        last = self._recent[-1] if self._recent else None
+        if last is not None:
+            last.silence_ms = sent_ms - last.sent_ms
+        return last
+
+    def _open(self, stretch: Stretch, lead_ms: float) -> None:
+        stretch.lead_ms = lead_ms
         for gone in self._recent[: 1 - STRETCHES_LIMIT]:
             gone.over = True
         self._recent = [*self._recent[1 - STRETCHES_LIMIT :], stretch]
@@ -467,17 +512,20 @@ class AgentTexts:
 
     def close(self, now: float, confirmed: float) -> None:
         """End the call at ``now``: what is queued beyond was not heard, unless it is known to have been played."""
+        self._note_silence(self._agent.bytes / BYTES_PER_MS)
+        self._give_up()
         for one in self._recent:
             one.played = one.end <= confirmed
         self.cut(now)
 
-    def add(self, utterance: Utterance, at: float, *, caller_began: float) -> Stretch:
+    def add(self, utterance: Utterance, at: float) -> Stretch:
         """Add a text that was recorded at ``at`` to its stretch, and return that; see `ChirpObserver.utterance`."""
-        found = self._stretch_of_text(at, caller_began)
+        found = self._stretch_of_text(at)
         found.add(utterance)
         return found
 
-    def _stretch_of_text(self, at: float, caller_began: float) -> Stretch:
+    def _stretch_of_text(self, at: float) -> Stretch:
+        last = self._note_silence(self._agent.bytes / BYTES_PER_MS)
         for one in self._recent:
             one.over = one.over or at - one.end > WAITS_MS
         if self._split:
@@ -489,24 +537,40 @@ class AgentTexts:
             return untold[0]
         if self._ahead is not None and at - self._ahead.at <= WAITS_MS:
             return self._ahead
-        last = self._recent[-1] if self._recent else None
-        if last is None or last.cut <= at or at - last.end > SOUNDS_MS or _answers(last.segments[-1], at, caller_began):
+        if last is None or last.cut <= at or at - last.end > SOUNDS_MS or self._answers(last.segments[-1], at):
             return self._next(at)
         return last
+
+    def _answers(self, segment: Segment, at: float) -> bool:
+        """Return whether a text at ``at`` answers a caller who spoke after a segment was sent, or broke in on it."""
+        broke_in = self._user.began_at > segment.sent_from and at - segment.sent_until > RESUME_MS
+        return broke_in or self._user.began_at > segment.sent_until
 
     def _next(self, at: float) -> Stretch:
         """Return the stretch of the texts that wait for their audio."""
         if self._ahead is None or at - self._ahead.at > WAITS_MS:
-            if self._ahead is not None:
-                self._ahead.over = True
-            self._ahead = Stretch(at)
+            self._give_up()
+            self._ahead, self._ahead_ms = Stretch(at), self._agent.bytes / BYTES_PER_MS
+            last = self._recent[-1] if self._recent else None
+            late = last is not None and 0.0 <= at - last.end <= WAITS_MS and not self._answered(last.end, at)
+            self._late_for = last if late else None
         return self._ahead
 
+    def _answered(self, end: float, at: float) -> bool:
+        """Return whether by ``at`` the caller had spoken after what ended at ``end``, and had stopped again."""
+        return self._user.began_at > end and at - self._user.loud_until >= PAUSE_MS
 
-def _answers(segment: Segment, at: float, caller_began: float) -> bool:
-    """Return whether what comes at ``at`` answers a caller who spoke after a segment was sent, or broke in on it."""
-    broke_in = caller_began > segment.sent_from and at - segment.sent_until > RESUME_MS
-    return broke_in or caller_began > segment.sent_until
+    def _give_up(self) -> None:
+        """Let no audio come any more for the texts that wait: they were late, if what was said before has none."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is None:
+            return
+        ahead.over = True
+        last = self._late_for
+        if last is not None and not last.texts:
+            ahead.segments, ahead.lead_ms, ahead.silence_ms = last.segments, last.lead_ms, last.silence_ms
+            ahead.cut, last.texts = last.cut, ahead.texts
+            self._recent[self._recent.index(last)] = ahead
 
 
 def _goes_on(last: Stretch, segment: Segment, *, caller_since: bool) -> bool:

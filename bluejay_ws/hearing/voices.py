@@ -73,17 +73,19 @@ class Segment:
         end: of its last loud piece so far.
         sent_from: when its first loud piece was sent; the agent may send far ahead of what is heard.
         sent_until: when its last loud piece was sent, and as long after as that lasts.
+        at_ms: where it stands in the agent's audio: how much of that, silence included, was sent before it.
         cut: what lies after this was not heard: the queue was emptied, or the call was over.
         closed: whether its end is known.
     """
 
-    __slots__ = ("closed", "cut", "end", "sent_from", "sent_until", "start", "user")
+    __slots__ = ("at_ms", "closed", "cut", "end", "sent_from", "sent_until", "start", "user")
 
     def __init__(self, start: float, end: float, sent_from: float, *, user: bool) -> None:
         self.user = user
         self.start = start
         self.end = end
         self.sent_from = self.sent_until = sent_from
+        self.at_ms = start
         self.cut = NEVER
         self.closed = False
 
@@ -152,6 +154,13 @@ class Voice:
         """Count a frame of so many bytes."""
         self.frames += 1
         self._more += size - PIECE
+
+    def queue(self, ms: float, at: float) -> float:
+        """Put a piece of a frame that was sent at ``at`` behind what is queued; return when it is heard."""
+        start = max(at, self.until)
+        self.until = start + ms
+        self._more += int(ms * BYTES_PER_MS)
+        return start
 
     def _tune(self) -> None:
         self.threshold = self._onset_level if self.segment is None else self._soft_level
@@ -275,6 +284,7 @@ class Voice:
         if self.segment is not None or self._run_ms < ONSET_MS:
             return None
         self.segment = Segment(self._run_from, self._run_until, self._run_at, user=self.user)
+        self.segment.at_ms = self.bytes / BYTES_PER_MS - (self.until - self._run_from)
         self.began_at = self._run_from
         self.onsets += 1
         self._hasty += self._run_ms > HASTE * (self._sent_at - self._run_at)

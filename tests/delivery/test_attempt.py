@@ -73,8 +73,10 @@ def test_a_report_in_memory_is_delivered_where_the_spool_cannot_be_worked_with(t
     assert counters["spool.lease_NotADirectoryError"] == 1
 
 
-def test_a_report_that_only_the_spool_has_waits_until_it_can_be_worked_with(tmp_path: Path) -> None:
-    """Nothing is sent, and nothing is given up."""
+def test_a_report_that_only_the_spool_has_waits_until_it_can_be_worked_with(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing is sent, nothing is given up, and it is said."""
     spool = spool_at(tmp_path)
     report = finished_call(spool, "720488")
     place = tmp_path / "platform" / shard_of("720488")
@@ -85,9 +87,21 @@ def test_a_report_that_only_the_spool_has_waits_until_it_can_be_worked_with(tmp_
     assert (decision.state, decision.reason, script.posted) == (State.WAITING, "store", [])
     assert decision.wait is not None
     assert decision.wait > 0.0
+    assert f"reports in {tmp_path} cannot be read (NotADirectoryError)" in caplog.text
     place.unlink()
     aside.rename(place)
     assert work.attempt(delivery, script).state is State.DELIVERED
+
+
+@pytest.mark.parametrize(("look", "why"), [(Answer(403), "http.403"), (Answer(404, b"<html>"), "http.404"), (LOST, "")])
+def test_that_a_result_cannot_be_read_back_is_said(
+    look: Answer | Failure, why: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A report may wait for long where its key may not read, or a gateway answers."""
+    script = Script(deque([LOST]), deque([look]))
+    delivery, work = delivery_of(finished_call(spool_at(tmp_path), "720488")), attempts(spool_at(tmp_path))
+    assert [work.attempt(delivery, script).state for _ in range(2)] == [State.UNKNOWN] * 2
+    assert f"its result cannot be read back: {why or 'transport.read_timeout'}" in caplog.text
 
 
 def test_a_mark_that_the_disk_refused_is_made_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

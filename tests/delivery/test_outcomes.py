@@ -136,6 +136,17 @@ def test_a_gateways_refusal_parks_only_what_others_got_past(
     assert history.refused == tries
 
 
+def test_a_wrong_key_is_never_held_against_a_report() -> None:
+    """Where others got past, it waits by itself, ever longer; it is not parked, whenever that was."""
+    history = History(attempts=1)
+    decisions = [
+        decide(Answer(401, OWN), history, RETRY, now=NOW + 1000.0 * n, jitter=0.5, others_accepted=True)
+        for n in range(9)
+    ]
+    assert {(one.state, one.platform) for one in decisions} == {(WAITING, Platform.UNHEARD)}
+    assert [one.wait for one in decisions] == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0]
+
+
 def test_backoff_is_none_at_first_and_then_full_jitter_up_to_the_ceiling() -> None:
     """Each later wait is at most double."""
     waits = [backoff(attempts, RETRY, 0.5) for attempts in (1, 2, 3, 1000)]

@@ -250,3 +250,23 @@ def test_what_waits_is_pulled_in_when_the_platform_is_back() -> None:
         bench.run(1.0)
     assert bench.queue.pending == 0
     assert bench.woken > 0
+
+
+@pytest.mark.parametrize("status", [401, 403, 405, 413])
+def test_one_report_that_is_refused_does_not_hold_up_the_others(status: int, caplog: pytest.LogCaptureFixture) -> None:
+    """A firewall that dislikes its words, or an id of another account: the others pass, and nobody hears a false alarm.
+
+    What the platform says of the key is never held against one report; else it is left to a person in the end.
+    """
+    bench = Bench()
+    refused = Answer(status, b"<html>blocked</html>")
+    accepts = Answer(200, b'{"status":"success"}')
+    bench.script.post = lambda body: refused if b'"poison"' in body else accepts  # type: ignore[method-assign]
+    bench.put("poison")
+    for number in range(100):
+        bench.put(str(number))
+        for _ in range(10):
+            bench.run(1.0)
+    assert bench.counters["delivered"] == 100
+    assert bench.counters["dropped.parked_without_spool"] == (status != 401)
+    assert caplog.text.count("no report can be delivered") == 1

@@ -305,6 +305,61 @@ def test_sentences_whose_audio_was_never_sent_were_not_heard(audio_ms: float | N
     assert [stage.placed(text).share > 0.5 for text in texts] == [True, False, False]
 
 
+CLIPS = ((120, 1_500, 320), (0, 900, 380), (200, 2_100, 150))
+"""Silence before, speech, silence behind: what speech synthesis returns for one sentence each."""
+
+
+@pytest.mark.parametrize("recorded", ["all at once", "each before its audio"])
+@pytest.mark.parametrize("sends", ["pacing", "burst", "continuous"])
+def test_the_length_of_a_text_s_audio_includes_the_silence_in_it(sends: str, recorded: str) -> None:
+    """No sentence takes the sound of the next one, and the last is not cut for what was silent."""
+    stage, audio, truth = Stage(), b"", {}
+    for number, (before, spoken, behind) in enumerate(CLIPS):
+        clip = noise(0, before, stage.dice) + speech(spoken, stage.dice) + noise(0, behind, stage.dice)
+        begins = len(audio) / 32
+        sent = 0.0 if recorded == "all at once" else begins / 20 if sends == "burst" else begins
+        stage.said("agent", f"sentence {number}", 1_999.9 + sent + number / 100, len(clip) / 32)
+        truth[f"sentence {number}"] = (2_000 + begins + before, 2_000 + begins + before + spoken)
+        audio += clip
+    if sends == "continuous":
+        stage.agent(0, noise(0, 2_000, stage.dice) + audio + noise(0, 3_000, stage.dice))
+    else:
+        stage.agent(2_000, audio, every_ms=1.0 if sends == "burst" else None)
+    stage.play(11_000)
+    for text, span in truth.items():
+        assert stage.span(text) == pytest.approx(span, abs=20)
+        assert stage.placed(text).share == 1.0
+
+
+@pytest.mark.parametrize("continuous", [False, True])
+def test_of_a_text_of_known_length_the_share_that_was_sent_was_heard(continuous: bool) -> None:
+    """The agent stopped in the middle, whether it then sends nothing or silence; what it had sent before was whole."""
+    stage = Stage()
+    stage.said("agent", "whole", 1_999, 1_500)
+    stage.said("agent", "half", 1_999, 2_000)
+    first = noise(0, 100, stage.dice) + speech(1_200, stage.dice) + noise(0, 200, stage.dice)
+    stage.agent(2_000, first + speech(1_000, stage.dice) + noise(0, 4_000 if continuous else 0, stage.dice))
+    stage.play(9_000)
+    assert stage.placed("whole").share == 1.0
+    assert stage.placed("half").end_ms == pytest.approx(4_500, abs=20)
+    assert stage.placed("half").share == pytest.approx(0.5, abs=0.05)
+
+
+@pytest.mark.parametrize("answered", [False, True])
+@pytest.mark.parametrize("recorded", [1_400, 4_400, 7_400])
+def test_words_and_sound_without_each_other_belong_together(recorded: int, answered: bool) -> None:
+    """Long before its audio, or long after it; unless the caller has spoken in between: then they answer that."""
+    stage = Stage()
+    stage.said("agent", "text", recorded)
+    stage.agent(9_000 if recorded < 2_000 else 3_000, speech(1_200, stage.dice))
+    if answered:
+        between = {1_400: 5_000, 4_400: 6_000, 7_400: 5_000}[recorded]
+        stage.caller(between, speech(800, stage.dice))
+    stage.play(15_000)
+    heard = stage.placed("text").share > 0.0
+    assert heard is (recorded == 4_400 or not answered)
+
+
 def test_a_text_without_any_audio_has_no_share() -> None:
     """The agent was about to say it when the caller spoke; a later text does not take it along."""
     stage = stage_with_question()
