@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 
 KILLS = 5  # of each seed: agents with one, a few and all files open are among them
-BY_DAY, AT_NIGHT = range(2), range(2, 20)
+BY_DAY, AT_NIGHT = range(1, 2), (0, *range(2, 20))
 OPEN_FILES = (1, 4, 100)
 
 
