@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import signal
 import sys
+import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from hypothesis.internal.conjecture import providers
 
 from bluejay_ws.client import Bluejay
 from bluejay_ws.testing.platform import FakePlatform
@@ -21,6 +24,12 @@ if TYPE_CHECKING:
 # The suite starts a hundred processes, and each worker imports all of it: without bytecode it takes a minute longer.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# Files are in memory, where there is room: a disk keeps the suite waiting half a minute, most of it to delete what was
+# written. TMPDIR names another place, as `.ci/nightly` does.
+MEMORY, ROOM = "/dev/shm", 1 << 30
+if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ROOM and "TMPDIR" not in os.environ:
+    tempfile.tempdir = os.environ["TMPDIR"] = MEMORY
 
 # Loaded here and not by its entry point (see pyproject.toml), so that coverage sees its import lines.
 pytest_plugins = ["bluejay_ws.pytest_plugin"]
@@ -40,6 +49,10 @@ settings.register_profile(
     suppress_health_check=list(HealthCheck),
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
+if "HYPOTHESIS_PROFILE" not in os.environ and hasattr(providers, "_get_local_constants"):
+    # Hypothesis reads all our modules for constants to try: that takes each worker seconds, and as each has imported
+    # others, each would try other examples.
+    providers._get_local_constants = lambda: providers._local_constants
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -50,9 +63,34 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
     return WorkStealingScheduling(config, log)
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Have a worker tell of a test that passed only that it did: all the rest took the runner a third of a core."""
+    manager = session.config.pluginmanager
+    worker = next((one for one in manager.get_plugins() if type(one).__name__ == "WorkerInteractor"), None)
+    if worker is None or session.config.option.verbose > 0 or "P" in session.config.option.reportchars:
+        return
+    send = worker.sendevent
+
+    def say(name: str, **facts: Any) -> None:
+        report = facts.get("data", {}) if name == "testreport" else {}
+        passed = report.get("outcome") == "passed"
+        if passed:
+            report["keywords"], report["sections"] = {}, []
+        if name != "logstart" and not (passed and report["when"] != "call"):
+            send(name, **facts)
+
+    worker.sendevent = say
+
+
 def pytest_collectstart() -> None:
     """Collect tests without the garbage collector: little of what they make is garbage."""
     gc.disable()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have the tests with a database first: one worker begins with them, and others seldom start a server too."""
+    items.sort(key=lambda item: "server" not in getattr(item, "fixturenames", ()))
 
 
 @pytest.hookimpl(trylast=True)

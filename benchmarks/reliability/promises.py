@@ -129,7 +129,7 @@ GUARDS: tuple[Guard, ...] = (
     ),
     Guard(
         "An utterance can be corrected until the call ends",
-        "bluejay_ws.recorder:Recorder._corrected",
+        "bluejay_ws.hearing.utterances:Utterance._correct",
         "returns None",
         "tests/test_utterance_handles.py::test_an_utterance_can_be_corrected_until_the_call_ends",
     ),
@@ -266,7 +266,7 @@ GUARDS: tuple[Guard, ...] = (
     # -- nothing waits for a person while a machine could go on
     Guard(
         "A gateway's refusal parks nothing by itself",
-        "bluejay_ws.delivery.outcomes:_from_a_gateway",
+        "bluejay_ws.delivery.outcomes:_unjudged",
         "parks",
         "tests/delivery/test_outcomes.py::test_a_gateways_refusal_parks_only_what_others_got_past",
     ),

@@ -17,6 +17,7 @@ class AssemblyAITap(Tap):
     """Turn the messages of an AssemblyAI Voice Agent connection into facts of a recorder; see `Tap`."""
 
     provider = "assemblyai"
+    audio_field = "audio"
     input_rate = 48.0
 
     def __init__(self, recorder: Recorder, **options: Any) -> None:
@@ -37,9 +38,6 @@ class AssemblyAITap(Tap):
                 self._server_side.add(facts.get("name"))
 
     # -- the caller --------------------------------------------------------------------------------------------
-
-    def _callers_audio(self, message: dict[str, Any]) -> Any:
-        return message.get("audio")
 
     def _user_began(self, _: dict[str, Any]) -> None:
         if self._open is None or self._open.stopped:

@@ -30,7 +30,10 @@ _SPEECH = 0.5  # a score of the voice detection that means speech
 class ElevenLabsTap(Tap):
     """Turn the messages of an ElevenLabs Agents connection into facts of a recorder; see `Tap`."""
 
+    __slots__ = ("_agent", "_cut_at", "_ended", "_over", "_stale", "_text_only")
+
     provider = "elevenlabs"
+    audio_field = "user_audio_chunk"
     listens = True
 
     def __init__(self, recorder: Recorder, **options: Any) -> None:
@@ -51,9 +54,6 @@ class ElevenLabsTap(Tap):
             action(self, payload if payload is not None else message.get(kind) or message)  # type: ignore[arg-type]
         elif kind not in self.quiet and not str(kind).startswith("internal_"):
             self._unknown()
-
-    def _callers_audio(self, message: dict[str, Any]) -> Any:
-        return message.get("user_audio_chunk")
 
     # -- settings ----------------------------------------------------------------------------------------------
 

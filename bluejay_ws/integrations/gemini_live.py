@@ -26,6 +26,11 @@ APART_MS = 2_000
 class GeminiLiveTap(Tap):
     """Turn the messages of a Gemini Live connection into facts of a recorder; see `Tap`."""
 
+    __slots__ = (
+        "_agent", "_background", "_calls", "_joins", "_kind_received", "_kind_sent", "_piece_at", "_text", "_text_late",
+        "_turn", "_unworded", "_user",
+    )  # fmt: skip
+
     provider = "gemini"
     listens = True
 
@@ -76,7 +81,7 @@ class GeminiLiveTap(Tap):
 
     def _callers_audio(self, message: dict[str, Any]) -> Any:
         """Return the audio of a message; it comes often, and its names are Python's or the wire's."""
-        data = message.get("realtimeInput") or message.get("realtime_input")
+        data = message.get("realtime_input") or message.get("realtimeInput")
         chunk = data.get("audio") or data.get("media") if type(data) is dict else None
         return self._data_of(chunk) if type(chunk) is dict else None
 
@@ -102,7 +107,7 @@ class GeminiLiveTap(Tap):
         return chunk.get("data")
 
     def _activity_told(self, activity: dict[str, Any]) -> None:
-        self.listens = False  # the service tells where the caller speaks
+        self._listens = False  # the service tells where the caller speaks
         kind = activity.get("voiceActivityType") or activity.get("type") or activity.get("vadSignalType")
         kind = str(getattr(kind, "value", kind))
         position = _seconds(activity.get("audioOffset"))

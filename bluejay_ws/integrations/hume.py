@@ -27,6 +27,7 @@ class HumeTap(Tap):
     """
 
     provider = "hume"
+    audio_field = "data"
     input_rate = 32.0
     output_rate = 96.0
 
@@ -40,9 +41,6 @@ class HumeTap(Tap):
             self.input_bytes_per_ms = audio["sample_rate"] * 2 * (audio.get("channels") or 1) / 1_000
         for tool in message.get("tools") or ():
             self.tools.describe(tool.get("name"), tool.get("description"))
-
-    def _callers_audio(self, message: dict[str, Any]) -> Any:
-        return message.get("data")
 
     def _user_text(self, message: dict[str, Any]) -> None:
         if message.get("interim"):

@@ -19,6 +19,7 @@ __all__ = ["SIMPLE", "number", "parsed", "plain"]
 SIMPLE = frozenset({str, int, float, bool, type(None), bytes, dict, list})
 """What a dictionary may hold and be taken as it is."""
 _BOM = "\ufeff"
+_BEGINS_JSON = frozenset(f'{{["-0123456789tfn {_BOM}\t\r\n')  # prose begins otherwise, and is not tried
 _DEEPEST = 32
 _LARGEST = 2.0**53
 
@@ -158,7 +159,7 @@ def _named(thing: Any, names: Iterable[str]) -> dict[str, Any]:
 
 def parsed(value: Any) -> Any:
     """Return what JSON text says; other text, and cut JSON, stay as they are."""
-    if type(value) is not str:
+    if type(value) is not str or value[:1] not in _BEGINS_JSON:
         return value
     try:
         return _read(value)

@@ -127,7 +127,7 @@ class _Words:
     def grown(self) -> bool:
         if len(self.text) < self.next_told:
             return False
-        self.next_told = int(len(self.text) * 2) + 16
+        self.next_told = len(self.text) * 3 + 40
         return True
 
 

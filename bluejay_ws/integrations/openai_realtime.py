@@ -43,7 +43,13 @@ class OpenAIRealtimeTap(Tap):
         bytes_per_ms: of the model's audio, where the session does not say; default PCM at 24,000 Hz.
     """
 
+    __slots__ = (
+        "_approvals", "_broke_in", "_least_delay", "_playing_out", "_plays_elsewhere", "_prefix_ms", "_silence_ms",
+        "_speaking", "_speaks_text", "_stops_for_caller", "_texts", "live",
+    )  # fmt: skip
+
     provider = "openai"
+    audio_field = "audio"
     input_rate = 48.0
 
     def __init__(self, recorder: Recorder, *, speaks_text: bool = False, bytes_per_ms: float | None = None) -> None:
@@ -87,9 +93,6 @@ class OpenAIRealtimeTap(Tap):
         self._silence_ms = (SILENCE_MS if silence is None else silence) if measured else 0.0
 
     # -- the caller --------------------------------------------------------------------------------------------
-
-    def _callers_audio(self, message: dict[str, Any]) -> Any:
-        return message.get("audio")
 
     def _user_began(self, event: dict[str, Any]) -> None:
         speech = self._speech(event["item_id"])

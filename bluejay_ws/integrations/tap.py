@@ -46,7 +46,7 @@ AHEAD_MS = 300.0
 """If the agent has sent so much more than the provider takes for heard, the caller hears it."""
 MOMENTS = 4_096
 """So many moments of the audio that was sent are kept; of the older half, every second goes when there are more."""
-_GROWTH = 3.0
+_GROWTH = 3
 _CONNECTIONS: WeakKeyDictionary[Recorder, WeakSet[Tap]] = WeakKeyDictionary()
 """The taps of a call: a connection that was lost and opened again has another tap, and the call one sum of usage."""
 
@@ -72,8 +72,16 @@ class Tap:
         output_bytes_per_ms: of the provider's audio, where the messages do not say it.
     """
 
+    # An object with more than thirty attributes and without slots is slow to read: Python shares no keys for it.
+    __slots__ = (
+        "__weakref__", "_broken_in_at", "_cut_now", "_hears", "_interruptions", "_last_at", "_last_stamp", "_listens",
+        "_model", "_now", "_numbers", "_plays_until", "_replies", "_sent_before_reply", "_speeches", "_typed", "_usage",
+        "ear", "input", "input_bytes_per_ms", "output_bytes_per_ms", "recorder", "tools",
+    )  # fmt: skip
+
     provider: ClassVar[str] = ""
-    listens: bool = False  # the provider does not tell when the caller spoke: the audio does
+    listens: ClassVar[bool] = False  # the provider does not tell when the caller spoke: the audio does
+    audio_field: ClassVar[str] = ""  # of a message with the caller's audio, if that is its field
     input_rate: ClassVar[float] = 32.0
     output_rate: ClassVar[float] = 48.0
     received: ClassVar[Actions] = {}
@@ -108,7 +116,7 @@ class Tap:
         self._model: str | None = None
         self._last_at = self._last_stamp = -1
         self._plays_until = 0.0
-        self._hears = False
+        self._hears, self._listens = False, self.listens
         self._sent_before_reply = 0.0  # of the input clock, as the newest reply began
         self._cut_now: list[Reply] = []  # what a caller has just broken in on
         self._broken_in_at: float | None = None  # by the caller, whose words are still to come
@@ -123,8 +131,10 @@ class Tap:
         if self.recorder.closed:
             return
         try:
-            if type(message) is not dict or not SIMPLE.issuperset(map(type, message.values())):
+            if type(message) is not dict:
                 message = plain(message)
+            elif type(message.get("delta")) is not str and not SIMPLE.issuperset(map(type, message.values())):
+                message = plain(message)  # an SDK's objects are in it
             if type(message) is dict:
                 self._received(message)
             elif type(message) is bytes:
@@ -142,7 +152,8 @@ class Tap:
             if type(message) is not dict:
                 message = plain(message)
             audio = self._callers_audio(message) if type(message) is dict else message
-            if type(audio) is str or type(audio) is bytes:  # most are so: nothing else in them is looked at
+            kind = type(audio)
+            if kind is str or kind is bytes:  # most are so: nothing else in them is looked at
                 self._caller_sends(audio)
             elif type(message) is dict:
                 self._sent(message if SIMPLE.issuperset(map(type, message.values())) else plain(message))
@@ -189,9 +200,9 @@ class Tap:
         """Take the agent's audio from a binary message; for providers that send it so."""
         self._unknown()
 
-    def _callers_audio(self, message: dict[str, Any]) -> Any:  # noqa: ARG002 - see above
+    def _callers_audio(self, message: dict[str, Any]) -> Any:
         """Return the caller's audio if a message to the provider has it, else None; for those that take it in JSON."""
-        return None
+        return message.get(self.audio_field)
 
     def _finish(self) -> None:
         for speech in self._speeches.values():
@@ -222,13 +233,10 @@ class Tap:
 
     def _caller_sends(self, audio: str | bytes) -> None:
         """Note audio that was sent to the provider, as base64 text or bytes; hear who speaks, if only that tells."""
-        size = audio_bytes(audio)
-        if not size:
-            return
-        ms, now = size / self.input_bytes_per_ms, self._now()
+        rate, now = self.input_bytes_per_ms, self._now()
+        ms = audio_bytes(audio) / rate
         self.input.appended(ms, now)
-        deaf = self._hears or not self.listens or self.input_bytes_per_ms < 16.0  # not PCM
-        if not deaf and _is_loud(audio) and not self._observed():
+        if self._listens and rate >= 16.0 and _is_loud(audio):  # PCM only
             self.ear.speaks(ms, now)
 
     def _heard_at(self, position_ms: float) -> float | None:
@@ -308,8 +316,9 @@ class Tap:
 
     def _observed(self) -> bool:
         """Return whether the call's own audio frames are observed: they tell best who was heard when."""
-        if not self._hears:
-            self._hears = bool(getattr(self.recorder.heard, "observed", False))
+        if not self._hears and getattr(self.recorder.heard, "observed", False):
+            self._hears, self._listens = True, False
+            self.ear = _Ear()
         return self._hears
 
     # -- the agent ---------------------------------------------------------------------------------------------
@@ -363,7 +372,7 @@ class Tap:
 
     def _tell_agent(self, reply: Reply) -> None:
         text = self._spoken(reply)
-        reply.next_told = int(len(reply.text) * _GROWTH) + 40
+        reply.next_told = len(reply.text) * _GROWTH + 40
         ms = reply.audio_ms if reply.heard_ms is None else min(reply.heard_ms, reply.audio_ms or reply.heard_ms)
         if reply.said is None:
             if text:
@@ -696,9 +705,11 @@ def audio_bytes(payload: Any) -> int:
 
 def _add_up(total: dict[str, Any], more: Mapping[str, Any]) -> None:
     for key, value in more.items():
-        if isinstance(value, dict):
-            inner = total.setdefault(key, {})
-            if isinstance(inner, dict):
-                _add_up(inner, value)
-        elif number(value) is not None and number(total.get(key, 0)) is not None:
-            total[key] = total.get(key, 0) + value
+        before = total.get(key)
+        if type(value) is dict:
+            if before is None:
+                before = total[key] = {}
+            if type(before) is dict:
+                _add_up(before, value)
+        elif type(before) is not dict and number(value) is not None:
+            total[key] = value + (before or 0)

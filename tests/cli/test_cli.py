@@ -65,6 +65,8 @@ NEEDED = {
     "result": {"asyncio", "bluejay_ws.client"},
     "platform": {"bluejay_ws.testing.schema", "pydantic"},
 }
+BY_DAY = ("--help", "deliver", "platform")
+"""Nothing, the standard library only, and libraries."""
 IMPORTED = """
 import contextlib, io, sys
 before = set(sys.modules)
@@ -75,7 +77,9 @@ print(len(set(sys.modules) - before), *set(sys.modules))
 """
 
 
-@pytest.mark.parametrize("name", NEEDED)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in BY_DAY else [pytest.mark.nightly]) for name in NEEDED]
+)
 def test_a_command_imports_what_it_uses(name: str, root: Path) -> None:
     """`--version` and `--help` little more than Python itself; other commands no libraries but their own."""
     arguments = [name] if name.startswith("-") else [name, "--help"]

@@ -205,11 +205,12 @@ def test_an_agent_that_does_not_stop_is_killed() -> None:
 
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
-def test_no_agent_outlives_the_demo(end: signal.Signals, root: Path) -> None:
+def test_no_agent_outlives_the_demo(end: signal.Signals, root: Path, tmp_path: Path) -> None:
     """However the demo ends, its agent ends with it; Ctrl-C ends it without a traceback."""
     command = [sys.executable, "-m", "bluejay_ws", "demo"]
     pipe = subprocess.PIPE
-    with nursery.start(command, cwd=root, stdout=pipe, stderr=pipe) as process:
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}  # where the one that is killed leaves its spool
+    with nursery.start(command, cwd=root, stdout=pipe, stderr=pipe, env=environment) as process:
         assert process.stdout is not None
         while "agent   speaks" not in process.stdout.readline():
             pass

@@ -79,9 +79,8 @@ def _agent(address: tuple[str, int], order: dict[str, Any]) -> None:
         say.readline()
         if order.get("file_size") is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (order["file_size"], resource.RLIM_INFINITY))
-        client = Bluejay(
-            "test-key", base_url=order["url"], spool=order["spool"], retry=QUICK, redial_wait=0.0, flush_timeout=1.0
-        )
+        options = {"spool": order["spool"], "retry": QUICK, "redial_wait": 0.0, "flush_timeout": order["flush_timeout"]}
+        client = Bluejay("test-key", base_url=order["url"], **options)
         asyncio.run(_talk(sock, client, order["calls"]))
         client.close()
         print(json.dumps({"stats": client.stats(), "lines": lines.said}), file=say, flush=True)

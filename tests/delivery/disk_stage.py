@@ -98,6 +98,7 @@ class DiskStage:
         hold: Callable[[int], contextlib.AbstractContextManager[object]] = lambda _: contextlib.nullcontext(),
         between: Callable[[str], object] = lambda _: None,
         file_size: int | None = None,
+        flush_timeout: float = 20.0,
     ) -> Run:
         """Let an agent answer some calls and come to its end.
 
@@ -107,10 +108,12 @@ class DiskStage:
             hold: called with its process id before it touches the disk; left when it has ended.
             between: called with the name of each step: ``begun``, ``talked``, ``ended``.
             file_size: bytes beyond which none of its files can grow.
+            flush_timeout: seconds that it waits at its end for what its disk may keep it from delivering.
         """
         assert self._nursery.stdin is not None
         assert self._nursery.stdout is not None
         order = {"url": self.platform.url, "spool": str(spool), "calls": calls, "file_size": file_size}
+        order["flush_timeout"] = flush_timeout
         self._nursery.stdin.write(json.dumps(order) + "\n")
         self._nursery.stdin.flush()
         run = Run(tuple(str(next(self._numbers)) for _ in range(calls)))

@@ -128,7 +128,7 @@ WAYS: list[tuple[Sending, Stopping, str]] = [
     ("continuous", "late", "noise"),
     ("pacing", "never", "pauses"),
 ]
-BY_DAY = [*((on_websockets, way) for way in WAYS[:3]), *zip(FAMILIES[1:], (WAYS[1], WAYS[2], WAYS[3]), strict=True)]
+BY_DAY = list(zip(FAMILIES, WAYS, strict=True))
 AT_NIGHT = [(serving, way) for serving in FAMILIES for way in WAYS if (serving, way) not in BY_DAY]
 
 

@@ -348,7 +348,11 @@ def test_audio_has_a_length_in_every_form() -> None:
     """Base64 with and without padding, and bytes."""
     lengths = [audio_bytes(one) for one in ("AAAA", "AAA=", "AA==", "", b"ab", bytearray(2), None)]
     assert lengths == [3, 2, 1, 0, 2, 2, 0]
-    assert [parsed(one) for one in ('{"a": 1}', "x", 5)] == [{"a": 1}, "x", 5]
+    texts = ('{"a": 1}', " [1]", "\ufeff{}", '"x"', "-1.5", "true", "null", "x", "two", "It is 5.", "{cut", "", 5)
+    assert [parsed(one) for one in texts] == [
+        *({"a": 1}, [1], {}, "x", -1.5, True, None),
+        *("x", "two", "It is 5.", "{cut", "", 5),
+    ]
 
 
 @pytest.mark.parametrize(

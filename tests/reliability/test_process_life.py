@@ -14,12 +14,10 @@ from benchmarks.reliability.stage import QUICK, Stage
 CALLS = 8
 BY_DAY = (
     "websockets, asyncio.run, SIGINT",
-    "websockets, asyncio.run, SIGTERM (kills)",
     "websockets, threads, SIGINT",
-    "uvicorn, SIGTERM",
     "gunicorn, uvicorn worker, --preload, SIGTERM",
 )
-"""One of each way to end: an exception in the loop, at once, in a thread, a server that ends in order, a fork."""
+"""One of each way to end: an exception in the loop, in a thread, a server that ends in order and was forked."""
 
 
 @pytest.mark.parametrize(
