@@ -78,6 +78,12 @@ class Connection(Protocol):
     def later(self, seconds: float, action: Callable[[], None]) -> None:
         """Run ``action`` after so many seconds, on any thread."""
 
+    def look(self) -> None:
+        """Learn of an end that has come in, and that the handler has not asked for."""
+
+    async def ask(self) -> None:
+        """Learn of it from a server that has to be asked; the handler is over."""
+
     def closing(self) -> dict[str, Any]:
         """Return how the connection ends, as far as its own side knows; empty while it is open."""
         ...
@@ -185,6 +191,8 @@ class Call:
 
     def handler_ended(self, error: BaseException | None = None) -> None:
         """Note that a handler ended, by ``error`` if it is not None."""
+        if self._handlers == 1 and self._facts is None and self._connection is not None:
+            self._connection.look()
         self._handlers -= 1
         if error is not None and self._left is None:
             left = left_by(error)
@@ -242,15 +250,18 @@ class Call:
         return self._left.error if self._left is not None and self._left.failed else None
 
     async def linger(self) -> None:
-        """Wait for delivery where the server is going away (1012), within the client's ``flush_timeout``.
+        """Ask how the connection ended where only that tells; where the server is going away (1012) wait for delivery.
 
-        To be awaited where the server waits for at its shutdown; returns at once in any other case.
+        To be awaited at the end of a handler: there the server waits at its shutdown. Else it returns at once, and
+        always within the client's ``flush_timeout``.
         """
-        if (self._facts or {}).get("close_code") == RESTART:
-            try:
+        try:
+            if self._facts is None and self._connection is not None:
+                await self._connection.ask()
+            if (self._facts or {}).get("close_code") == RESTART:
                 await self._client.flush_at_end()
-            except Exception as error:  # noqa: BLE001 - the agent never sees our errors
-                self.failed("flush", error)
+        except Exception as error:  # noqa: BLE001 - the agent never sees our errors
+            self.failed("flush", error)
 
     def failed(self, where: str, error: Exception) -> None:
         """Count an internal error beside the frame path; only the error's type is logged."""

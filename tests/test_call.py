@@ -80,6 +80,12 @@ class Line:
     def later(self, seconds: float, action: Callable[[], None]) -> None:
         self.due.append((seconds, action))
 
+    def look(self) -> None:
+        """Nothing more is known."""
+
+    async def ask(self) -> None:
+        """Nor is there anybody to ask."""
+
     def closing(self) -> dict[str, Any]:
         return self.known
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from bluejay_ws.outcome import ABNORMAL, RESTART, close_facts
+from bluejay_ws.outcome import ABNORMAL, RESTART, close_facts, left_by
 from bluejay_ws.servers.base import Opener, Watched, open_call
 
 if TYPE_CHECKING:
@@ -125,8 +125,6 @@ async def serve(opener: Opener, app: App, scope: Scope, receive: Receive, send: 
     try:
         async with call.handling():
             await app(scope, connection.receive, connection.send)
-            if not call.closed:
-                await connection.ask_once_more()
     finally:
         connection.over()
     return None
@@ -222,7 +220,9 @@ class AsgiConnection(Watched):
     def _not_sent(self, error: Exception) -> None:
         """Note that the server could not send: an `OSError`, or what Starlette makes of it, means nobody is there."""
         if self.accepted and (isinstance(error, OSError) or getattr(error, "code", None) == ABNORMAL):
-            self.call.connection_closed(_LOST)
+            self.look()
+            said = left_by(error.__cause__) if error.__cause__ is not None else None
+            self.call.connection_closed((said and said.facts) or _LOST)
 
     def disconnected(self, message: Message) -> None:
         """Note that the connection is over, as far as the server says.
@@ -243,28 +243,28 @@ class AsgiConnection(Watched):
                 close_facts(code, message.get("reason"), "agent" if code == RESTART else "caller")
             )
 
-    async def ask_once_more(self) -> None:
-        """Learn of a connection that is lost already from servers that took what was sent to nobody without a word.
+    def look(self) -> None:
+        """Learn of an end that has come in, and that nobody has asked for: uvicorn, Hypercorn and Daphne queue it."""
+        if self.accepted:
+            server = _behind(self._receive, "receive")
+            queue = server if isinstance(server, asyncio.Queue) else getattr(server, "queue", None)
+            for message in list(getattr(queue, "_queue", ())):
+                self.guarded(self._learn, message)
 
-        For where the application has ended, so that nothing is taken from it. In Hypercorn's and Daphne's queue a look
-        is enough. Granian answers in less than a millisecond if the caller is gone, and not at all if it is there.
-        Others raise where something is sent to nobody.
+    async def ask(self) -> None:
+        """Learn of a connection that was lost from Granian, which takes what is sent to nobody without a word.
+
+        For where the application has ended, so that nothing is taken from it. Granian answers in less than a
+        millisecond if the caller is gone, and not at all if it is there.
         """
-        try:
-            server = getattr(self._receive, "__self__", None)
-            if isinstance(server, asyncio.Queue):
-                for message in list(getattr(server, "_queue", ())):
-                    self._learn(message)
-            elif type(server).__module__.startswith("granian"):
-                asking = asyncio.ensure_future(self._receive())
-                for _ in range(2):
-                    await asyncio.wait({asking}, timeout=_ASK)
-                if asking.done():
-                    self._learn(asking.result())
-                else:
-                    asking.cancel()
-        except Exception as error:  # noqa: BLE001 - an error of the library never reaches the agent
-            self.call.failed("close", error)
+        if type(_behind(self._receive, "receive")).__module__.startswith("granian"):
+            asking = asyncio.ensure_future(self._receive())
+            for _ in range(2):
+                await asyncio.wait({asking}, timeout=_ASK)
+            if asking.done():
+                self.guarded(self._learn, asking.result())
+            else:
+                asking.cancel()
 
     def _learn(self, message: Message) -> None:
         if self.accepted and message["type"] == "websocket.disconnect":
@@ -281,17 +281,20 @@ class AsgiConnection(Watched):
 
 
 def _closed_properly(send: Any) -> bool:
-    """Return whether this is Hypercorn, and its connection was closed with close frames.
+    """Return whether this is Hypercorn, and its connection was closed with close frames."""
+    state = getattr(getattr(_behind(send, "send"), "connection", None), "state", None)
+    return getattr(state, "name", None) in _CLOSED
 
-    Its stream is behind its ``send``, which frameworks put inside closures of their own.
+
+def _behind(function: Any, name: str) -> Any:
+    """Return the server's object whose method this is; None if it is none, or hidden.
+
+    Frameworks and middlewares put it inside closures of their own, under the name that ASGI gives it.
     """
     for _ in range(16):
-        stream = getattr(send, "__self__", None)
-        if stream is not None:
-            state = getattr(getattr(stream, "connection", None), "state", None)
-            return getattr(state, "name", None) in _CLOSED
-        names = getattr(getattr(send, "__code__", None), "co_freevars", ())
-        if "send" not in names:
-            return False
-        send = send.__closure__[names.index("send")].cell_contents
-    return False
+        owner = getattr(function, "__self__", None)
+        names = getattr(getattr(function, "__code__", None), "co_freevars", ())
+        if owner is not None or name not in names:
+            return owner
+        function = function.__closure__[names.index(name)].cell_contents
+    return None

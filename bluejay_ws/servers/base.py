@@ -134,6 +134,12 @@ class Watched:
         """See `later`."""
         later(seconds, action)
 
+    def look(self) -> None:
+        """Learn of an end that has come in, and that nobody has asked for."""
+
+    async def ask(self) -> None:
+        """Ask the server once more whether the caller is gone."""
+
     def closing(self) -> dict[str, Any]:
         """Return how the connection ends, as far as its own side knows; empty while it is open."""
         return {}

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, ConnectionClosedOK
+from websockets.frames import Close
 from websockets.typing import Subprotocol
 
 from bluejay_ws import Bluejay, current_recorder
 from bluejay_ws import client as client_module
 from bluejay_ws.current import INERT
-from bluejay_ws.servers.asgi import SCOPE_KEY, BluejayMiddleware
+from bluejay_ws.servers.asgi import SCOPE_KEY, BluejayMiddleware, _behind
 from tests.servers.asgi_server import HEADERS, WS, Peer, audio, hang_up, refusal, text, uvicorn_server, websocket_scope
 from tests.support import report_of
 
@@ -190,6 +191,44 @@ async def test_a_send_to_nobody_ends_the_call(platform: FakePlatform, client: Bl
     facts = closing(platform)
     assert (facts["close_code"], facts["closed_by"], facts["agent_frames"]) == (1006, "nobody", 0)
     assert len(report_of(platform).report["events"]) == 2
+
+
+@pytest.mark.anyio
+async def test_a_send_after_the_callers_close_names_that(platform: FakePlatform, client: Bluejay) -> None:
+    """Older servers raise the same for a loss and a close; what it came from says which it was."""
+
+    class Closed(Peer):
+        async def send(self, message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "websocket.send":
+                raise ConnectionAbortedError from ConnectionClosedOK(
+                    Close(4001, "bye"), Close(4001, "bye"), rcvd_then_sent=True
+                )
+            await super().send(message)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        with pytest.raises(ConnectionAbortedError):
+            await send({"type": "websocket.send", "bytes": bytes(640)})
+
+    peer = Closed()
+    await BluejayMiddleware(app, client)(websocket_scope("720488"), peer.receive, peer.send)
+    facts = closing(platform)
+    assert (facts["outcome"], facts["close_code"], facts["closed_by"]) == ("completed", 4001, "caller")
+
+
+@pytest.mark.parametrize("hidden", [0, 3, 40])
+def test_a_server_is_found_behind_what_frameworks_put_in_front_of_it(hidden: int) -> None:
+    """Behind a few closures, that is; who puts forty in front of it hides it."""
+
+    def in_front(receive: Any) -> Any:
+        return lambda message=None: receive(message)
+
+    peer = Peer()
+    receive: Any = peer.receive
+    for _ in range(hidden):
+        receive = in_front(receive)
+    assert _behind(receive, "receive") is (peer if hidden < 16 else None)
 
 
 @pytest.mark.anyio

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import socket
 import sys
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from websockets.asyncio.client import connect
 
 from bluejay_ws import Bluejay, current_recorder, record
 from bluejay_ws.servers.asgi import BluejayMiddleware
-from tests.servers.asgi_server import HEADERS
+from tests.servers.asgi_server import HEADERS, WS, uvicorn_server
 from tests.support import report_of
 
 if TYPE_CHECKING:
@@ -103,27 +104,57 @@ async def test_a_call_on_hypercorn_ends_in_a_report(
     assert (seen["user_frames"], seen["agent_frames"], seen["outcome"]) == (1, 1, ended)
 
 
-@pytest.mark.skipif(sys.version_info >= (3, 12), reason="hypercorn does not end with open websockets (its issue 308)")
-async def test_a_caller_of_whose_loss_the_server_says_nothing_is_noticed(
-    client: Bluejay, platform: FakePlatform
+SERVERS: dict[str, Any] = {name: functools.partial(uvicorn_server, ws=name) for name in WS}
+if sys.version_info < (3, 12):  # it does not end with open websockets (its issue 308)
+    SERVERS["hypercorn"] = hypercorn_server
+
+
+@pytest.mark.parametrize("framework", [False, True])
+@pytest.mark.parametrize("server", list(SERVERS))
+async def test_an_end_that_comes_while_the_agent_speaks_is_known(
+    server: str, framework: bool, client: Bluejay, platform: FakePlatform
 ) -> None:
-    """Hypercorn takes what is sent to nobody without a word; its queue is looked into at the end."""
+    """Sending fails, or seems not to: how the caller left stands in the server's queue, and nobody asked for it."""
     gone = asyncio.Event()
 
-    async def takes_nothing_in(scope: Any, receive: Any, send: Any) -> None:
-        """Send, wait until the caller is gone, send again, and end without ever asking for a message."""
+    async def speaks(send: Any) -> None:
+        """Send, wait until the caller is gone, and send until that fails, or for a while."""
+        await send(bytes(640))
+        await gone.wait()
+        with contextlib.suppress(OSError, WebSocketDisconnect):
+            for _ in range(20):  # the server learns of it in a few rounds of this loop
+                await asyncio.sleep(0.01)
+                await send(bytes(640))
+
+    async def plain(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            return await plain_app(scope, receive, send)
         await receive()
         await send({"type": "websocket.accept"})
-        await send({"type": "websocket.send", "bytes": bytes(640)})
-        await gone.wait()
-        for _ in range(20):  # the server learns of it in a few rounds of this loop
-            await asyncio.sleep(0.01)
-        await send({"type": "websocket.send", "bytes": bytes(640)})
+        return await speaks(lambda data: send({"type": "websocket.send", "bytes": data}))
 
-    async with hypercorn_server(BluejayMiddleware(takes_nothing_in, client)) as url:
-        async with connect(url, additional_headers=HEADERS) as websocket:
-            await websocket.recv()
-            websocket.transport.abort()
-        gone.set()
-        report = await asyncio.to_thread(report_of, platform)
-    assert report.events[-1]["metadata"]["bluejay_ws"]["outcome"] == "connection_lost"
+    async def agent(websocket: WebSocket) -> None:
+        await websocket.accept()
+        await speaks(websocket.send_bytes)
+
+    routes = [WebSocketRoute("/", record(agent, client=client))]
+    app: Any = Starlette(routes=routes) if framework else BluejayMiddleware(plain, client)
+    ends = {}
+    async with SERVERS[server](app) as url:
+        for end in ("hangs up", "drops"):
+            headers = {"X-Simulation-Result-Id": end.replace(" ", "-")}
+            async with connect(url, additional_headers=headers) as websocket:
+                await websocket.recv()
+                if end == "drops":
+                    websocket.transport.abort()
+                else:
+                    await websocket.close(4001)
+            gone.set()
+            (report,) = await asyncio.to_thread(
+                platform.wait_for, simulation_result_id=headers["X-Simulation-Result-Id"]
+            )
+            facts = report.events[-1]["metadata"]["bluejay_ws"]
+            ends[end] = (facts["outcome"], facts["close_code"], facts["closed_by"])
+            gone.clear()
+    hung_up = ("completed", 1005, "unknown") if server == "hypercorn" else ("completed", 4001, "caller")
+    assert ends == {"hangs up": hung_up, "drops": ("connection_lost", 1006, "nobody")}
