@@ -29,11 +29,25 @@ class ToolCall:
         by_model: whether the model asked for it on this connection; else the client may only repeat what was before.
         response: the reply that it belongs to, where the provider says so.
         pieces: its arguments as they come in, until they are whole.
+        start: when it began, if its arguments come later.
         outcome: what became of it, unless it is answered after all.
     """
 
     __slots__ = (
-        *("answer", "arguments", "begun", "block", "by_model", "key", "name", "outcome", "pieces", "response", "twin"),
+        *(
+            "answer",
+            "arguments",
+            "begun",
+            "block",
+            "by_model",
+            "key",
+            "name",
+            "outcome",
+            "pieces",
+            "response",
+            "start",
+            "twin",
+        ),
     )
 
     def __init__(self, key: Any) -> None:
@@ -46,6 +60,7 @@ class ToolCall:
         self.twin: ToolCall | None = None  # another one with the same id, open at the same time
         self.response: Any = None
         self.pieces: str | None = None
+        self.start: int | None = None
         self.outcome: Any = None
 
     def is_another(self, name: str | None, arguments: Any, *, another: bool) -> bool:
@@ -111,6 +126,8 @@ class ToolCalls:
         call.name = name = name or call.name or "unknown"
         call.arguments, call.begun = arguments, True
         block = self._recorder.tool_call(name, arguments, description or self._descriptions.get(name))
+        if call.start is not None:
+            block.start_offset_ms = call.start
         call.block = block.__enter__()
         if call.answer is not _UNANSWERED:
             answer, call.answer = call.answer, _UNANSWERED
