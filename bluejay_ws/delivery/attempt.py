@@ -169,12 +169,6 @@ class Exchange(Protocol):
         """Read a result back."""
         ...
 
-    def abort_if_late(self, now: float) -> None:
-        """End an exchange that takes too long; for another thread."""
-
-    def close(self) -> None:
-        """Close the connections."""
-
 
 @dataclass(frozen=True, slots=True)
 class Context:

@@ -27,7 +27,7 @@ from bluejay_ws.delivery.attempt import Context
 from bluejay_ws.delivery.queue import Queue
 from bluejay_ws.delivery.store import Store
 from bluejay_ws.delivery.verify import Verifier
-from bluejay_ws.delivery.workers import Budget, Chore, Finisher, Workers
+from bluejay_ws.delivery.workers import Budget, Chore, Client, Finisher, Workers
 from bluejay_ws.log import say
 from bluejay_ws.stats import started
 
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
 
-    from bluejay_ws.delivery.attempt import Exchange
     from bluejay_ws.delivery.store import Report
     from bluejay_ws.settings import Settings
     from bluejay_ws.stats import Counters
@@ -67,7 +66,7 @@ class HttpClients:
         self._counters = counters
         self._context: ssl.SSLContext | None = None
 
-    def __call__(self, timeout: float) -> Exchange:
+    def __call__(self, timeout: float) -> Client:
         """Return a new one; may take a third of a second, and raise whatever is wrong with the environment."""
         with _making:
             from bluejay_ws.delivery.http import HttpExchange, say_odd_no_proxy, tls_context  # noqa: PLC0415
@@ -190,7 +189,7 @@ class Sender(BaseSender):
         *,
         store: Store | None,
         counters: Counters,
-        make_client: Callable[[], Exchange] | None = None,
+        make_client: Callable[[], Client] | None = None,
     ) -> None:
         self._settings = settings
         self._store: Store = Store() if store is None else store
@@ -356,7 +355,7 @@ class Sender(BaseSender):
         if not self._start_threads():
             self._try_again_later()
 
-    def _http_client(self) -> Exchange:
+    def _http_client(self) -> Client:
         return self._clients(self._timeout)
 
     def _chores(self) -> list[Chore]:

@@ -13,7 +13,7 @@ import threading
 import time
 from collections import Counter, OrderedDict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from bluejay_ws.delivery.outcomes import Answer, Failure, listed, offset_of
 from bluejay_ws.log import say
@@ -23,7 +23,6 @@ from bluejay_ws.wire.platform import IN_PROGRESS
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from bluejay_ws.delivery.attempt import Exchange
     from bluejay_ws.stats import Counters
 
 __all__ = ["Facts", "Verifier", "differences", "facts_of"]
@@ -37,6 +36,20 @@ PACE = 0.2
 JOIN_SECONDS = 1.0
 
 _Item = tuple[str, int | None]
+
+
+class Reader(Protocol):
+    """What reads results back; see `bluejay_ws.delivery.http.HttpExchange`."""
+
+    def look(self, simulation_result_id: str) -> Answer | Failure:
+        """Read a result back."""
+        ...
+
+    def abort_if_late(self, now: float) -> None:
+        """End an exchange that takes too long."""
+
+    def close(self) -> None:
+        """Close the connections."""
 
 
 @dataclass(slots=True)
@@ -151,7 +164,7 @@ class Verifier:
 
     def __init__(
         self,
-        make_client: Callable[[], Exchange],
+        make_client: Callable[[], Reader],
         *,
         counters: Counters,
         after: float,
@@ -170,7 +183,7 @@ class Verifier:
         self._waiting: OrderedDict[str, tuple[float, Facts]] = OrderedDict()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
-        self._client: Exchange | None = None
+        self._client: Reader | None = None
         self._stopped = False
 
     @property
@@ -234,7 +247,7 @@ class Verifier:
             self._thread = thread if started(thread, self._counters) else None
 
     def _work(self) -> None:
-        client: Exchange | None = None  # this thread's own: the next one may have begun before this one has ended
+        client: Reader | None = None  # this thread's own: the next one may have begun before this one has ended
         while (due := self._next(self._pace if client else 0.0)) is not None:
             try:
                 client = client or self._make_client()
@@ -260,7 +273,7 @@ class Verifier:
             self._thread = None
             return None
 
-    def _look(self, client: Exchange, identity: str, sent: Facts) -> None:
+    def _look(self, client: Reader, identity: str, sent: Facts) -> None:
         outcome = client.look(identity)
         result = _result(outcome)
         if result is None:

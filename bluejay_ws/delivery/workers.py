@@ -12,11 +12,12 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from bluejay_ws.delivery.attempt import Delivery
+from bluejay_ws.delivery.attempt import Delivery, Exchange
 from bluejay_ws.delivery.outcomes import Failure, Phase
 from bluejay_ws.delivery.store import Report
+from bluejay_ws.delivery.verify import Reader
 from bluejay_ws.interrupts import of_a_value
 from bluejay_ws.log import say_seldom
 from bluejay_ws.stats import started
@@ -24,11 +25,10 @@ from bluejay_ws.stats import started
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from bluejay_ws.delivery.attempt import Exchange
     from bluejay_ws.delivery.queue import Queue
     from bluejay_ws.stats import Counters
 
-__all__ = ["Budget", "Chore", "Finisher", "Workers"]
+__all__ = ["Budget", "Chore", "Client", "Finisher", "Workers"]
 
 # One is gentlest to the agent's loop, which competes for the interpreter; more are started while the platform is slow.
 WORKERS = 1
@@ -53,6 +53,10 @@ SLICE = 0.001
 REST = 3.0
 # Whoever drains waits so long at least for the ending that is under way: it takes much less, unless the disk hangs.
 LEAST_WAIT = 0.1
+
+
+class Client(Exchange, Reader, Protocol):
+    """An exchange with what its thread needs of it; `bluejay_ws.delivery.http.HttpExchange` is one."""
 
 
 class NoClient:
@@ -234,7 +238,7 @@ class Worker:
     def __init__(self, pool: Workers) -> None:
         self._pool = pool
         self.busy_since: float | None = None
-        self.client: Exchange | None = None
+        self.client: Client | None = None
         self.thread = threading.Thread(target=self._run, name="bluejay_ws-worker", daemon=True)
 
     def _run(self) -> None:
@@ -280,7 +284,7 @@ class Workers:
         self,
         work: Queue,
         *,
-        make_client: Callable[[], Exchange],
+        make_client: Callable[[], Client],
         chores: Sequence[Chore],
         clock: Callable[[], float],
         counters: Counters,
@@ -339,13 +343,13 @@ class Workers:
         finally:
             client.close()
 
-    def _handle_one(self, client: Exchange, wait: float) -> None:
+    def _handle_one(self, client: Client, wait: float) -> None:
         with contextlib.suppress(queue.Empty):
             item = self.queue.inbox.get(timeout=wait)
             if isinstance(item, Report | Delivery):
                 self.queue.handle(item, client)
 
-    def make_client(self) -> Exchange:
+    def make_client(self) -> Client:
         """Return a client for a worker; never raises."""
         try:
             return self._make_client()

@@ -46,8 +46,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from bluejay_ws.delivery.attempt import Exchange
     from bluejay_ws.delivery.spool import Spool
+    from bluejay_ws.delivery.workers import Client
     from bluejay_ws.testing.platform import Step
 
 
@@ -59,7 +59,7 @@ class Station:
         url: str,
         directory: Path | None,
         *,
-        client: Callable[[], Exchange] | None = None,
+        client: Callable[[], Client] | None = None,
         timeout: float = 30.0,
         flush_timeout: float = 5.0,
         redial_wait: float = 0.0,
@@ -258,7 +258,7 @@ def test_no_client_can_be_made(platform: FakePlatform, tmp_path: Path, monkeypat
     broken = True
     script = Script()
 
-    def make() -> Exchange:
+    def make() -> Client:
         if broken:
             raise FileNotFoundError
         return script
