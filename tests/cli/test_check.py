@@ -30,7 +30,7 @@ expect:
   tools: [{name: book_table, parameters: {people: 4}}]
   agent_says: [booked]
   outcome: completed
-caller: {greeting: 3, patience: 4}
+caller: {greeting: 20, patience: 20}
 """
 
 
