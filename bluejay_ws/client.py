@@ -381,7 +381,7 @@ class Bluejay:
 
     async def flush_at_end(self) -> bool:
         """Do what `aflush` does while the server shuts down: this, `close` and the exit share one ``flush_timeout``."""
-        return await self._in_a_thread(self.sender.flush_at_end, self.sender.left(self.settings.flush_timeout))
+        return await self._in_a_thread(self.sender.flush, self.sender.left(self.settings.flush_timeout))
 
     def _budget(self, timeout: float | None) -> float:
         return self.settings.flush_timeout if timeout is None else timeout

@@ -15,18 +15,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
 import itertools
 import os
 import shutil
 import tempfile
 import threading
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from bluejay_ws.testing.caller import CallLog
@@ -276,23 +276,26 @@ class AgentCaller:
 
     def simulate(
         self,
-        handler: Callable[[Any], Awaitable[Any]],
+        agent: Any,
         simulation_result_id: str | None = None,
         *,
+        path: str = "",
         utterances: Sequence[Utterance] | None = None,
         voice: str = "en-us",
         timeout: float = 10.0,
         caller: Mapping[str, Any] | None = None,
         **call: Any,
     ) -> CallReport:
-        """Serve a handler and call it in virtual time: a call of a minute takes about a second.
+        """Serve an agent and call it in virtual time: a call of a minute takes about a second.
 
         Nobody waits, and all times in the report are as they would have been in real time, latencies too. What the
         agent does in threads, and with other machines, takes the time that it takes.
 
         Args:
-            handler: of `websockets.asyncio`, under a bare ``@record``.
+            agent: a handler of `websockets.asyncio`, an ASGI application (with uvicorn) or an aiohttp ``Application``;
+                its handlers are under a bare ``@record``.
             simulation_result_id: default a fresh one.
+            path: at which an application takes the call, such as ``/agent``.
             utterances: as for a call.
             voice: as for a call.
             timeout: as for a call.
@@ -301,10 +304,12 @@ class AgentCaller:
 
         Raises:
             RuntimeError: an event loop runs here.
+            TypeError: this cannot be served.
             NoReportError: no report was accepted in time.
         """
         __tracebackhide__ = True
         from bluejay_ws import client  # noqa: PLC0415 - plugins are imported in every test session
+        from bluejay_ws.testing.hosting import serving  # noqa: PLC0415
         from bluejay_ws.testing.virtual_time import VirtualTimeLoop  # noqa: PLC0415
 
         name = simulation_result_id or self._next_id()
@@ -315,8 +320,8 @@ class AgentCaller:
             loop: Any = asyncio.get_running_loop()
             seam = client.Seam(clock=loop.clock_ns)
             client._default = client.Bluejay._with(seam=seam)  # noqa: SLF001 - the client of a bare @record
-            async with _serving(handler) as url:
-                return await _call(url, name, spoken, options, call)
+            async with serving(agent) as url:
+                return await _call(f"{url}{path}", name, spoken, options, call)
 
         if _in_event_loop():
             raise RuntimeError("simulate() runs an event loop of its own; call it from a test without one")
@@ -337,6 +342,7 @@ class AgentCaller:
 
     def _many(self, url: str, calls: int, name: str | None, options: Mapping[str, Any]) -> list[CallReport]:
         __tracebackhide__ = True
+        _check_url(url)
         rest = dict(options)
         spoken = _spoken(rest.pop("utterances", None), rest.pop("voice", "en-us"))
         timeout: float = rest.pop("timeout", 10.0)
@@ -395,12 +401,13 @@ def _spoken(utterances: Sequence[Utterance] | None, voice: str) -> list[bytes] |
     return None if utterances is None else [utterance_pcm(one, voice=voice) for one in utterances]
 
 
-@contextlib.asynccontextmanager
-async def _serving(handler: Callable[[Any], Awaitable[Any]]) -> AsyncIterator[str]:
-    from websockets.asyncio.server import serve  # noqa: PLC0415 - plugins are imported in every test session
-
-    async with serve(handler, "127.0.0.1", 0) as server:
-        yield f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"
+def _check_url(url: Any) -> None:
+    __tracebackhide__ = True
+    if not isinstance(url, str):
+        remedy = "write bluejay_call(bluejay_serve(agent)), or bluejay_call.simulate(agent)"
+        raise TypeError(f"bluejay_call takes a URL, not a {type(url).__name__}; {remedy}")
+    if not url.startswith(("ws://", "wss://")):
+        raise ValueError(f"{url!r} is not a websocket URL; write it like ws://localhost:8765")
 
 
 @pytest.fixture
@@ -410,43 +417,50 @@ def bluejay_call(bluejay_platform: FakePlatform) -> AgentCaller:
 
 
 @pytest.fixture
-def bluejay_serve() -> Iterator[Callable[[Callable[[Any], Any]], str]]:
-    """Give a function that serves a `websockets` handler, ``async`` or not, and returns its URL.
+def bluejay_serve() -> Iterator[Callable[[Any], str]]:
+    """Give a function that serves an agent and returns its URL.
 
-    Handlers run on threads of their own, until the end of the test.
+    It takes a `websockets` handler, ``async`` or not, an ASGI application (with uvicorn) or an aiohttp ``Application``.
+    They run on threads of their own, until the end of the test.
     """
+    from bluejay_ws.testing.hosting import is_plain  # noqa: PLC0415 - plugins are imported in every test session
+
     with contextlib.ExitStack() as servers:
 
-        def serve_handler(handler: Callable[[Any], Any]) -> str:
-            serving = _async_server if inspect.iscoroutinefunction(handler) else _sync_server
-            return servers.enter_context(serving(handler))
+        def serve_agent(agent: Any) -> str:
+            return servers.enter_context(_sync_server(agent) if is_plain(agent) else _async_server(agent))
 
-        yield serve_handler
+        yield serve_agent
 
 
 @contextlib.contextmanager
-def _async_server(handler: Callable[[Any], Any]) -> Iterator[str]:
-    urls: list[str] = []
-    listening, over = threading.Event(), asyncio.Event()
-    loop = asyncio.new_event_loop()
+def _async_server(agent: Any) -> Iterator[str]:
+    from bluejay_ws.testing.hosting import serving  # noqa: PLC0415 - plugins are imported in every test session
+
+    listening: Future[str] = Future()
+    loop, over = asyncio.new_event_loop(), asyncio.Event()
 
     async def main() -> None:
-        async with _serving(handler) as url:
-            urls.append(url)
-            listening.set()
+        async with serving(agent) as url:
+            listening.set_result(url)
             await over.wait()
 
     def run() -> None:
-        with asyncio.Runner(loop_factory=lambda: loop) as runner:
-            runner.run(main())
+        try:
+            with asyncio.Runner(loop_factory=lambda: loop) as runner:
+                runner.run(main())
+        except BaseException as error:
+            if listening.done():
+                raise
+            listening.set_exception(error)
 
     thread = threading.Thread(target=run, name="bluejay_serve")
     thread.start()
-    listening.wait()
     try:
-        yield urls[0]
+        yield listening.result()
     finally:
-        loop.call_soon_threadsafe(over.set)
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(over.set)
         thread.join()
 
 

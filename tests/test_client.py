@@ -1057,3 +1057,33 @@ def test_a_broken_tracing_set_up_costs_the_link_and_not_the_report(
     client.close()
     assert "trace_ids" not in json.loads(report.body)
     assert client.stats()["dropped.failed_trace_id"] == 1
+
+
+LATE = """
+import atexit, sys
+
+from bluejay_ws import Bluejay
+
+client = Bluejay("test-key", base_url=sys.argv[1], spool=False, flush_timeout=20.0)
+
+
+def call(name):
+    with client.call({"X-Simulation-Result-Id": name}) as recorder:
+        recorder.add_tool_call("freeze_card")
+
+
+if sys.argv[2] == "closed":
+    call("before")
+    client.close()
+atexit.register(call, "late")
+"""
+
+
+@pytest.mark.parametrize("before", ["closed", "nothing"])
+def test_a_call_that_begins_while_the_process_ends_is_delivered(before: str, platform: FakePlatform) -> None:
+    """Since Python 3.12 no thread can be started there; without a spool its report would be lost."""
+    done = subprocess.run(
+        [sys.executable, "-c", LATE, platform.url, before], check=False, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert ids(platform)[-1] == "late"

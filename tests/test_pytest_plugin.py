@@ -6,15 +6,23 @@ import os
 import textwrap
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from aiohttp import web
+from starlette.applications import Starlette
+from starlette.routing import WebSocketRoute
+from starlette.websockets import WebSocket  # noqa: TC002 - Starlette reads the annotation
 
-from bluejay_ws import client, pytest_plugin
+from bluejay_ws import client, pytest_plugin, record
+from bluejay_ws.testing.audio import tone
 from bluejay_ws.testing.platform import FakePlatform
 from tests.testing.raw_client import post, report
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bluejay_ws.pytest_plugin import AgentCaller
     from bluejay_ws.testing.platform import AcceptedReport
 
 pytest_plugins = ["pytester"]
@@ -329,6 +337,65 @@ def test_a_call_in_virtual_time_has_the_latencies_of_real_time(pytester: pytest.
         """,
     )
     result.assert_outcomes(passed=4)
+
+
+@record
+async def on_starlette(websocket: WebSocket) -> None:
+    """Speak once."""
+    await websocket.accept()
+    await websocket.send_bytes(tone(300))
+    while (await websocket.receive())["type"] != "websocket.disconnect":
+        pass
+
+
+@record
+async def on_aiohttp(request: web.Request) -> web.WebSocketResponse:
+    """Speak once."""
+    websocket = web.WebSocketResponse()
+    await websocket.prepare(request)
+    await websocket.send_bytes(tone(300))
+    async for _ in websocket:
+        pass
+    return websocket
+
+
+def starlette_app() -> Starlette:
+    """Return an application that takes calls at ``/agent``."""
+    return Starlette(routes=[WebSocketRoute("/agent", on_starlette)])
+
+
+def aiohttp_app() -> web.Application:
+    """Return an application that takes calls at ``/agent``."""
+    app = web.Application()
+    app.router.add_get("/agent", on_aiohttp)
+    return app
+
+
+@pytest.mark.parametrize("make", [starlette_app, aiohttp_app])
+def test_an_application_is_served_too(
+    bluejay_call: AgentCaller, bluejay_serve: Callable[[Any], str], make: Callable[[], Any]
+) -> None:
+    """In virtual and in real time, at its path."""
+    bluejay_call.simulate(make(), path="/agent", utterances=[tone(300)]).expect_no_errors()
+    url = bluejay_serve(make()) + "/agent"
+    bluejay_call(url, utterances=[tone(300)], caller={"patience": 0.2}).expect_no_errors()
+
+
+def test_what_cannot_be_called_or_served_is_refused_with_the_way_out(
+    bluejay_call: AgentCaller, bluejay_serve: Callable[[Any], str]
+) -> None:
+    """A handler in place of a URL, a URL of another kind, an application that was served before, something else."""
+    with pytest.raises(TypeError, match=r"not a function; write bluejay_call\(bluejay_serve\(agent"):
+        bluejay_call(on_aiohttp)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="write it like ws://localhost"):
+        bluejay_call("127.0.0.1:9")
+    served = aiohttp_app()
+    bluejay_serve(served)
+    with pytest.raises(TypeError, match=r"served before.*make a new one for each call"):
+        bluejay_serve(served)
+    for serve in (bluejay_call.simulate, bluejay_serve):
+        with pytest.raises(TypeError, match="the agent cannot be served; give a handler of websockets"):
+            serve(7)
 
 
 def test_several_calls_at_once_each_have_their_report(pytester: pytest.Pytester) -> None:

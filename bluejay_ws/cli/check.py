@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 from websockets.exceptions import WebSocketException
 
 from bluejay_ws.cli.agentprocess import started
-from bluejay_ws.cli.arguments import count, new_parser, port
+from bluejay_ws.cli.arguments import count, new_parser, port, port_number
 from bluejay_ws.cli.conversation import new_id
-from bluejay_ws.cli.dialling import APART, check_url
+from bluejay_ws.cli.dialling import APART, check_url, problem_of
 from bluejay_ws.cli.inprocess import hosted, served
 from bluejay_ws.cli.terminal import Problem, Terminal, check_writable, clean, plural, writing
 from bluejay_ws.testing.judging import judge, latencies_of, percentile
@@ -147,8 +147,10 @@ def add_parser(commands: Commands[argparse.ArgumentParser]) -> None:
         choices=("virtual", "real"),
         help="virtual (with --app, and its default): nobody waits; real",
     )
-    add("--port", metavar="N", type=port, help="of the agent that --run starts; default: the one that it opens")
+    add("--port", metavar="N", type=port_number, help="of the agent that --run starts; default: the one that it opens")
     add("--path", metavar="PATH", default="", help="of the agent that --run or --app starts, such as /media")
+    add("--user", metavar="NAME", help="for Basic authentication")
+    add("--password", metavar="WORD", default="", help="for Basic authentication")
     add(
         "--platform-port",
         metavar="N",
@@ -320,7 +322,7 @@ async def _make_all(
     async def make(one: Run, url: str) -> None:
         async with free:
             try:
-                await _make(one, url, platform, ended, lateness)
+                await _make(one, url, platform, ended, lateness, user=args.user, password=args.password)
             except Problem as problem:
                 if not any(other.events for other in runs):  # what is unusable once is so for all
                     raise
@@ -351,13 +353,17 @@ async def _watched(lateness: Lateness) -> AsyncIterator[None]:
         watch.cancel()
 
 
-async def _make(one: Run, url: str, platform: FakePlatform, ended: Ended, lateness: Lateness) -> None:
+async def _make(
+    one: Run, url: str, platform: FakePlatform, ended: Ended, lateness: Lateness, **credentials: str | None
+) -> None:
     began = lateness.mark()
     try:
-        log = await rehearse(one.scenario, one.sounds, url, one.call, seed=one.seed, close_timeout=2.0)
+        log = await rehearse(one.scenario, one.sounds, url, one.call, seed=one.seed, close_timeout=2.0, **credentials)
     except (OSError, TimeoutError, WebSocketException) as error:
-        words = ended() or f"{type(error).__name__}: {error}"
-        raise Problem(f"the agent at {url} cannot be called: {words}", exit_code=UNUSABLE) from None
+        if words := ended():
+            raise Problem(f"the agent at {url} cannot be called: {words}", exit_code=UNUSABLE) from None
+        problem = problem_of(error, url)
+        raise Problem(problem.message, problem.remedy, exit_code=UNUSABLE) from None
     one.late_ms, one.duration_ms, one.events = lateness.p99_ms(began), log.duration_ms, log.events
     one.trusted = one.late_ms <= TRUSTED_MS
     try:

@@ -28,7 +28,7 @@ APART = 0.025
 REFUSALS = {
     401: ("the agent wants credentials, or others", "give --user and --password"),
     403: ("the agent refuses the connection", "check its path, its origin rules and its credentials"),
-    404: ("there is nothing at that path", "check the path of the URL"),
+    404: ("there is nothing at that path", "say at which path the agent takes calls: --path /media, or in the URL"),
 }
 
 

@@ -363,6 +363,8 @@ class FleetSender(BaseSender):
             self._start_finisher()
         while self._handover.waiting and self._clock() < until:
             self._wake.set()
+            if self._thread is None:  # it cannot be started, as at the end of a process since Python 3.12
+                self._round(0.0)
             time.sleep(POLL)
         return not self._handover.waiting
 

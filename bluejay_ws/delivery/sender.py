@@ -111,10 +111,6 @@ class BaseSender:
         """
         return self._flush(self._clock() + timeout)
 
-    def flush_at_end(self, timeout: float | None = None) -> bool:
-        """Do what `flush` does as a part of the end of the process: all of that shares one ``flush_timeout``."""
-        return self._flush(self._budget.until(self._flush_timeout if timeout is None else timeout))
-
     def left(self, timeout: float) -> float:
         """Return how many of these seconds the end of the process has left."""
         return max(0.0, self._budget.until(timeout) - self._clock())
@@ -122,12 +118,22 @@ class BaseSender:
     def _flush(self, until: float) -> bool:
         raise NotImplementedError
 
-    def let_go(self) -> None:
-        """End the threads as soon as nothing is left to do: nobody holds the client any more. Takes no lock."""
-        self._orphaned = True
+    def pending(self) -> int:
+        """Return how many reports are not settled yet."""
+        raise NotImplementedError
+
+    def close(self, timeout: float) -> bool:
+        """Flush, then end the threads; return whether nothing is left."""
+        raise NotImplementedError
 
     def at_exit(self) -> None:
         """Use what is left of the time for the end of the process; a bonus, since many servers never come here."""
+        if self.pending():
+            self.close(self._flush_timeout)
+
+    def let_go(self) -> None:
+        """End the threads as soon as nothing is left to do: nobody holds the client any more. Takes no lock."""
+        self._orphaned = True
 
     def reset_after_fork(self) -> None:
         """Own nothing in a forked child."""
@@ -276,6 +282,8 @@ class Sender(BaseSender):
     def close(self, timeout: float) -> bool:
         """Flush, then end the threads. A later report starts them again; twice is allowed.
 
+        Where no thread can be started, as at the end of a process since Python 3.12, this one delivers.
+
         However often it is called, all closing and the end of the process share one budget of ``flush_timeout``,
         until another call is recorded.
 
@@ -287,6 +295,8 @@ class Sender(BaseSender):
         """
         until = self._budget.until(timeout)
         self._finisher.drain(max(0.0, until - self._clock()))
+        if self._queue.pending and not self._start_threads() and self._workers is None:
+            self._deliver_here(until)
         done = self._flush(until)
         with self._lock:
             workers, self._workers = self._workers, None
@@ -296,14 +306,6 @@ class Sender(BaseSender):
         self._finisher.stop()
         self._verifier.close()
         return done
-
-    def at_exit(self) -> None:
-        """Use what is left of the time for the end of the process; a bonus, since many servers never come here."""
-        if not self._queue.pending:
-            return
-        if not self._start_threads():
-            self._deliver_here(self._budget.until(self._flush_timeout))
-        self.close(self._flush_timeout)
 
     def reset_after_fork(self) -> None:
         """Own nothing in a forked child: files, queue and threads are the parent's."""
@@ -393,8 +395,6 @@ class Sender(BaseSender):
         self._hurry(until, lambda: self._clock() + self._queue.next_due() >= until)
 
     def _deliver_here(self, until: float) -> None:
-        """Deliver on this thread: at its end, Python 3.12 starts no thread any more."""
-        self._finisher.drain(max(0.0, until - self._clock()))
         from bluejay_ws.delivery.http import STEPS  # noqa: PLC0415 - see _http_client
 
         self._timeout = min(self._timeout, max(0.1, (until - self._clock()) / STEPS))  # no other thread ends one
@@ -480,5 +480,4 @@ def _after_fork_in_child() -> None:
 
 
 atexit.register(_at_exit)
-if hasattr(os, "register_at_fork"):  # pragma: no branch - it is on every system this runs on but Windows
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

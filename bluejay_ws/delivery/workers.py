@@ -332,10 +332,10 @@ class Workers:
                 thread.join(max(0.0, until - self.clock()))
 
     def work_here(self, until: float) -> None:
-        """Do the work on this thread, until nothing is pending or it is too late; instead of `start`."""
+        """Do the work on this thread, until nothing can be done or it is too late; instead of `start`."""
         client = self.make_client()
         try:
-            while self.queue.pending and (left := until - self.clock()) > 0.0:
+            while self.queue.pending and not self.queue.blocked and (left := until - self.clock()) > 0.0:
                 deliveries, due = self.queue.due(1)
                 for delivery in deliveries:
                     self.queue.inbox.put(delivery)

@@ -128,7 +128,7 @@ class ElevenLabsTap(Tap):
             return
         reply.corrected = _clean(facts.get("corrected_agent_response"))
         if reply.heard_ms is None and reply.corrected:  # the agent may not have been set up to tell of interruptions
-            self._interrupted(("corrected", reply.key))
+            self._interrupted(("corrected", reply.key[0]))  # of several replies in one turn, for all of them
             self._cut(reply)
         self._tell_agent(reply)
 
@@ -137,12 +137,13 @@ class ElevenLabsTap(Tap):
         self._stale = event or self._stale
         span = self.ear.current()
         self._cut_at = self._stamp(self._now()) if span is None else self._stamp(span)
-        playing = self._agent.get(max(self._agent, default=-1))
-        if playing is None or ("corrected", playing.key) not in self._interruptions:
+        newest = max(self._agent, default=-1)
+        if ("corrected", newest) not in self._interruptions:
             self._interrupted(("interruption", event), at=span)
-        if playing is not None:
-            self._interruptions["corrected", playing.key] = None
-            self._cut(playing)
+        self._interruptions["corrected", newest] = None
+        for reply in self._replies.values():
+            if reply is self._agent.get(newest) or reply.plays_from + reply.audio_ms > self._now():
+                self._cut(reply)
 
     # -- tools -------------------------------------------------------------------------------------------------
 

@@ -55,9 +55,9 @@ class Live:
     def _words(self, words: _Words, other: _Words, event: dict[str, Any], tell: Callable[[_Words], None]) -> None:
         now = self._tap.input.position_ms or float(self._tap._now())  # noqa: SLF001 - translations tell no times
         start, end = number(event.get("start_ms")), number(event.get("end_ms"))
-        start = now if start is None else start
+        timed, start = start is not None, now if start is None else start
         end = max(start, now) if end is None else end
-        if words.ends_before(start, other):
+        if words.ends_before(start, other if timed else None):
             tell(words)
             words.clear()
         if not words.text:
@@ -109,14 +109,14 @@ class _Words:
         self.next_told = 0
         self.said: Utterance | None = None
 
-    def ends_before(self, start: float, other: _Words) -> bool:
+    def ends_before(self, start: float, other: _Words | None) -> bool:
         """Return whether words that begin at ``start`` begin another utterance."""
         if not self.text:
             return False
         gap = start - self.end
         if gap >= GAP_MS or (gap >= SENTENCE_GAP_MS and self.text.rstrip()[-1:] in {".", "?", "!"}):
             return True
-        return gap >= SWITCH_GAP_MS and other.end > self.end and other.start >= self.end
+        return other is not None and gap >= SWITCH_GAP_MS and other.end > self.end and other.start >= self.end
 
     def add(self, piece: str, start: float, end: float) -> None:
         if not self.text:

@@ -73,7 +73,9 @@ class OpenAIRealtimeTap(Tap):
         audio = session.get("audio") or {}
         heard, spoken = audio.get("input") or {}, audio.get("output") or {}
         self._model_is(session.get("model"))
-        self._detection(heard.get("turn_detection") or session.get("turn_detection"))
+        settings = heard if "turn_detection" in heard else session
+        if "turn_detection" in settings:
+            self._detection(settings["turn_detection"])
         input_format = heard.get("format") or session.get("input_audio_format")
         rate = session.get("input_audio_sampling_rate")
         self.input_bytes_per_ms = _bytes_per_ms(input_format, self.input_bytes_per_ms, rate)
@@ -84,6 +86,7 @@ class OpenAIRealtimeTap(Tap):
             self.tools.describe(facts.get("name"), facts.get("description"))
 
     def _detection(self, detection: Any) -> None:
+        self._listens = detection is None and not self._hears  # push to talk: the audio tells since when
         if not isinstance(detection, dict):
             return
         self._stops_for_caller = detection.get("interrupt_response") is not False
@@ -122,7 +125,7 @@ class OpenAIRealtimeTap(Tap):
         if self._stops_for_caller and not self._plays_elsewhere and not self._observed():
             reply, at = found[1], found[2]
             self._interrupts(reply.response or reply.key)
-            self._cut(reply, at - reply.plays_from)
+            self._cut_there(reply, at - reply.plays_from)
 
     def _taken_back(self, speech: Speech) -> None:
         reply = next(reversed(self._replies.values()), None)
@@ -151,8 +154,7 @@ class OpenAIRealtimeTap(Tap):
         speech = self._speech(event["item_id"])
         self._breaks_in_on(speech)
         self._plays_until = min(self._plays_until, float(self._now()))
-        if speech.start is None:  # push to talk: there are no events of speech
-            speech.end = self._now()
+        self._heard_speech(speech)  # of push to talk there are no events of speech
 
     def _idle(self, event: dict[str, Any]) -> None:
         self._speech(event.get("item_id")).dropped = True
@@ -210,8 +212,12 @@ class OpenAIRealtimeTap(Tap):
         self._agent_text(reply, event["delta"])
 
     def _timed_word(self, event: dict[str, Any]) -> None:
-        reply = self._reply(event["item_id"], event.get("response_id"))
-        said = (reply.marks[-1][1] if reply.marks else 0) + len(event["text"])
+        """Note the end of a word; words come with the spaces between them or without, before their text or after it."""
+        reply, word = self._reply(event["item_id"], event.get("response_id")), event["text"]
+        said = reply.marks[-1][1] if reply.marks else 0
+        found = reply.text.find(word.strip(), said, said + len(word) + 4)
+        glue = 1 if said and not word[:1].isspace() else 0
+        said = said + glue + len(word) if found < 0 else found + len(word.strip())
         reply.marks.append((event["audio_offset_ms"] + (event.get("audio_duration_ms") or 0), said))
 
     def _whole_text(self, event: dict[str, Any]) -> None:
@@ -238,8 +244,11 @@ class OpenAIRealtimeTap(Tap):
         reply = self._replies.get(event["item_id"])
         if reply is None or (reply.start is None and not reply.text):
             return
-        self._cut(reply, number(event.get("audio_end_ms")))
+        self._cut_there(reply, number(event.get("audio_end_ms")))
         self._interrupts(reply.response or reply.key)
+
+    def _cut_there(self, reply: Reply, heard_ms: float | None) -> None:
+        self._cut(reply, heard_ms)
         for later in self._replies.values():  # what was to play after it was dropped with it
             if later.start is not None and reply.start is not None and later.plays_from > reply.plays_from:
                 self._drop_unplayed(later)
@@ -445,18 +454,23 @@ class OpenAIRealtimeTap(Tap):
     def _server_tool(self, kind: str, item: dict[str, Any]) -> None:
         """Take a tool that the server runs: MCP, and searches of the web or of files."""
         key, name = item.get("id"), item.get("name") or kind.removesuffix("_call")
-        self.tools.of(key).name = name
+        call = self.tools.of(key)
+        call.name = name
         status, arguments = item.get("status"), item.get("arguments") or item.get("action") or item.get("queries")
-        over = status in {"completed", "failed", "incomplete"} or item.get("output") is not None or item.get("error")
-        if not over and kind == "mcp_call":
-            return  # its arguments are still to come
+        output = item.get("results") if item.get("output") is None else item["output"]
+        over = status in {"completed", "failed", "incomplete"} or output is not None or item.get("error")
+        if not over and not arguments:  # they are still to come
+            if kind != "mcp_call" and not call.begun and call.start is None:
+                call.start, call.pieces = self._now(), ""
+            return
+        call.pieces = None
         self.tools.begin(key, name, arguments)
         if not over:
             return
         if item.get("error") or status == "failed":
             self.tools.failed(key, (item.get("error") or {}) if isinstance(item.get("error"), dict) else item["error"])
-        elif item.get("output") is not None:
-            self.tools.answered(key, item["output"])
+        elif output is not None:
+            self.tools.answered(key, output)
         else:
             self.tools.ended(key)
 

@@ -152,8 +152,7 @@ class Tap:
             if type(message) is not dict:
                 message = plain(message)
             audio = self._callers_audio(message) if type(message) is dict else message
-            kind = type(audio)
-            if kind is str or kind is bytes:  # most are so: nothing else in them is looked at
+            if type(audio) is str or type(audio) is bytes:  # most are so: nothing else in them is looked at
                 self._caller_sends(audio)
             elif type(message) is dict:
                 self._sent(message if SIMPLE.issuperset(map(type, message.values())) else plain(message))

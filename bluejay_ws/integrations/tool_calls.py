@@ -29,11 +29,25 @@ class ToolCall:
         by_model: whether the model asked for it on this connection; else the client may only repeat what was before.
         response: the reply that it belongs to, where the provider says so.
         pieces: its arguments as they come in, until they are whole.
+        start: when it began, if its arguments come later.
         outcome: what became of it, unless it is answered after all.
     """
 
     __slots__ = (
-        *("answer", "arguments", "begun", "block", "by_model", "key", "name", "outcome", "pieces", "response", "twin"),
+        *(
+            "answer",
+            "arguments",
+            "begun",
+            "block",
+            "by_model",
+            "key",
+            "name",
+            "outcome",
+            "pieces",
+            "response",
+            "start",
+            "twin",
+        ),
     )
 
     def __init__(self, key: Any) -> None:
@@ -46,16 +60,18 @@ class ToolCall:
         self.twin: ToolCall | None = None  # another one with the same id, open at the same time
         self.response: Any = None
         self.pieces: str | None = None
+        self.start: int | None = None
         self.outcome: Any = None
 
     def is_another(self, name: str | None, arguments: Any, *, another: bool) -> bool:
         """Return whether a call is not this one, though it has its id."""
-        renamed = bool(name) and name != self.name
-        if self.block is not None:
-            return renamed and self.twin is None
         known = self.arguments
         differs = type(known) is dict is type(arguments) and known != arguments and bool(known and arguments)
-        return another or differs or renamed
+        return self.block is not None or another or differs or self.renamed(name)
+
+    def renamed(self, name: str | None) -> bool:
+        """Return whether a call of this name is not this one."""
+        return bool(name) and name != self.name
 
 
 class ToolCalls:
@@ -102,8 +118,10 @@ class ToolCalls:
 
         Some services count their ids anew in each reply: what is plainly ``another`` call is one, whatever its id.
         """
-        arguments = {} if arguments == "" else parsed(arguments)  # JSON text of many providers, and none as empty text
         call = self.of((_NO_ID, next(self._unnamed)) if key is None else key)
+        if call.block is not None and (call.twin is not None or not call.renamed(name)):
+            return  # told again, as most are several times
+        arguments = {} if arguments == "" else parsed(arguments)  # JSON text of many providers, and none as empty text
         if call.begun and not call.is_another(name, arguments, another=another):
             return
         if call.block is not None:  # both are open: the first answer is the first one's
@@ -111,6 +129,8 @@ class ToolCalls:
         call.name = name = name or call.name or "unknown"
         call.arguments, call.begun = arguments, True
         block = self._recorder.tool_call(name, arguments, description or self._descriptions.get(name))
+        if call.start is not None:
+            block.start_offset_ms = call.start
         call.block = block.__enter__()
         if call.answer is not _UNANSWERED:
             answer, call.answer = call.answer, _UNANSWERED

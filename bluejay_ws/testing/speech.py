@@ -31,11 +31,15 @@ def utterance_pcm(utterance: Utterance, *, voice: str = "en-us") -> bytes:
 
     Raises:
         OSError: the file cannot be read, or neither espeak-ng nor espeak is installed.
-        ValueError: the file is no WAV file of the right format, or the voice is unknown.
+        ValueError: the file is no WAV file of the right format, the voice is unknown, or a text is a file's name.
     """
     if isinstance(utterance, bytes):
         return utterance
-    return speak(utterance, voice=voice) if isinstance(utterance, str) else read_wav(Path(utterance))
+    if not isinstance(utterance, str):
+        return read_wav(Path(utterance))
+    if utterance.endswith(".wav"):
+        raise ValueError(f"{utterance!r} would be read aloud; for the file give pathlib.Path({utterance!r})")
+    return speak(utterance, voice=voice)
 
 
 @functools.lru_cache(maxsize=256)

@@ -5,6 +5,7 @@ through the built-in's own methods. The ``repr`` and ``str`` of unknown objects 
 take for ever, or show what should stay hidden. Iterators are never consumed.
 """
 
+# ruff: noqa: SLF001 - the table of handlers is the writer's other half
 from __future__ import annotations
 
 import dataclasses
@@ -324,30 +325,10 @@ class Writer:
         self.size = f"{len(view)} bytes" if depth == 0 else None
         return None
 
-    @_reads(datetime)
-    def _datetime(self, value: datetime, _depth: int) -> None:
-        self._map(datetime.isoformat(value))
-
-    @_reads(date)
-    def _date(self, value: date, _depth: int) -> None:
-        self._map(date.isoformat(value))
-
-    @_reads(time)
-    def _time(self, value: time, _depth: int) -> None:
-        self._map(time.isoformat(value))
-
     @_reads(timedelta)
     def _timedelta(self, value: timedelta, depth: int) -> None:
         self.mapped = True
         self._float(timedelta.total_seconds(value), depth)
-
-    @_reads(Decimal)
-    def _decimal(self, value: Decimal, _depth: int) -> None:
-        self._map(Decimal.__str__(value))
-
-    @_reads(PurePath)
-    def _pure_path(self, value: PurePath, _depth: int) -> None:
-        self._map(PurePath.__str__(value))
 
     def _map(self, text: str) -> None:
         """Write ``text`` in place of what is no text."""
@@ -364,22 +345,10 @@ class Writer:
 
     # -- containers --------------------------------------------------------------------------------------------
 
-    @_reads(dict)
-    def _dict(self, value: dict[Any, Any], depth: int) -> None:
-        self._object(value, depth, lambda: dict.items(value))
-
-    @_reads(OrderedDict)
-    def _ordered(self, value: OrderedDict[Any, Any], depth: int) -> None:
-        self._object(value, depth, lambda: OrderedDict.items(value))
-
     @_reads(MappingProxyType)
     def _mapping(self, value: Mapping[Any, Any], depth: int) -> None:
         self.mapped = True
         self._object(value, depth, value.items)
-
-    @_reads(list)
-    def _list(self, value: list[Any], depth: int) -> None:
-        self._array(value, depth, lambda: list.__iter__(value))
 
     @_reads(tuple)
     def _tuple(self, value: tuple[Any, ...], depth: int) -> None:
@@ -388,26 +357,6 @@ class Writer:
             return self._array(value, depth, lambda: tuple.__iter__(value))
         self.mapped = True
         return self._object(value, depth, lambda: zip(names, tuple.__iter__(value), strict=True))
-
-    @_reads(set)
-    def _set(self, value: set[Any], depth: int) -> None:
-        self.mapped = True
-        self._array(value, depth, lambda: set.__iter__(value))
-
-    @_reads(frozenset)
-    def _frozenset(self, value: frozenset[Any], depth: int) -> None:
-        self.mapped = True
-        self._array(value, depth, lambda: frozenset.__iter__(value))
-
-    @_reads(deque)
-    def _deque(self, value: deque[Any], depth: int) -> None:
-        self.mapped = True
-        self._array(value, depth, lambda: deque.__iter__(value))
-
-    @_reads(range, type({}.keys()), type({}.values()), type({}.items()))
-    def _view(self, value: Iterable[Any], depth: int) -> None:
-        self.mapped = True
-        self._array(value, depth, lambda: value)
 
     @_reads(SimpleNamespace)
     def _simple_namespace(self, value: SimpleNamespace, depth: int) -> None:
@@ -543,6 +492,41 @@ class Writer:
             self._path.discard(id(value))
 
 
+def _as_text(text_of: Callable[[Any], str]) -> Callable[[Writer, Any, int], None]:
+    """Return what reads values that have one text, past what a subclass says of itself."""
+    return lambda writer, value, _depth: writer._map(text_of(value))
+
+
+def _as_array(elements: Callable[[Any], Iterable[Any]], *, mapped: bool = True) -> Callable[[Writer, Any, int], None]:
+    """Return what reads containers of elements; ``mapped`` says that JSON makes another type of them."""
+
+    def read(writer: Writer, value: Any, depth: int) -> None:
+        writer.mapped |= mapped
+        writer._array(value, depth, lambda: elements(value))
+
+    return read
+
+
+def _as_object(members: Callable[[Any], Iterable[tuple[Any, Any]]]) -> Callable[[Writer, Any, int], None]:
+    """Return what reads containers of keys and values."""
+    return lambda writer, value, depth: writer._object(value, depth, lambda: members(value))
+
+
+_handlers |= {
+    datetime: _as_text(datetime.isoformat),
+    date: _as_text(date.isoformat),
+    time: _as_text(time.isoformat),
+    Decimal: _as_text(Decimal.__str__),
+    PurePath: _as_text(PurePath.__str__),
+    list: _as_array(list.__iter__, mapped=False),
+    set: _as_array(set.__iter__),
+    frozenset: _as_array(frozenset.__iter__),
+    deque: _as_array(deque.__iter__),
+    dict: _as_object(dict.items),
+    OrderedDict: _as_object(OrderedDict.items),
+} | dict.fromkeys((range, type({}.keys()), type({}.values()), type({}.items())), _as_array(lambda view: view))
+
+
 _NUMBER_TEXT = 64
 """Characters of a text that may be a number; longer ones are none, and take long to read."""
 
@@ -570,8 +554,8 @@ def _handler(cls: type) -> Callable[[Writer, Any, int], None]:
     if found is not None:
         return found
     if issubclass(cls, Enum):  # before str and int, which an enum may be as well
-        return Writer._enum  # noqa: SLF001 - the table of handlers is the class's other half
-    return next((_handlers[base] for base in cls.__mro__ if base in _handlers), Writer._other)  # noqa: SLF001
+        return Writer._enum
+    return next((_handlers[base] for base in cls.__mro__ if base in _handlers), Writer._other)
 
 
 def _blocks(elements: list[_T]) -> Iterator[list[_T]]:

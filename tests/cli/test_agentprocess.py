@@ -66,7 +66,7 @@ def test_an_agent_is_stopped_with_its_children(tmp_path: Path) -> None:
     script.write_text("import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + LISTEN.format(1))
     for command, killed in ((f"sh -c '{sys.executable} {script} & wait'", False), (f"{sys.executable} {script}", True)):
         said = io.StringIO()
-        with started(command, {}, Terminal(said), stop_seconds=0.2) as agent:
+        with started(command, {}, Terminal(said), stop_seconds=0.2 if killed else 30.0) as agent:
             port = agent.wait_for_port(None, 30, NOWHERE)
             assert pid_listening_on(port) is not None
         assert ("did not end within" in said.getvalue()) is killed, command

@@ -30,7 +30,7 @@ expect:
   tools: [{name: book_table, parameters: {people: 4}}]
   agent_says: [booked]
   outcome: completed
-caller: {greeting: 3, patience: 4}
+caller: {greeting: 20, patience: 20}
 """
 
 
@@ -178,7 +178,7 @@ def test_what_this_machine_could_not_measure_is_unclear(
         (["{scenario}", "--url", "ws://127.0.0.1:9", "--platform-port", "{taken}"], "no platform on port"),
         (["{scenario}", "--run", "y", "--baseline", "{bad}"], "no baseline in"),
         (["{scenario}", "--run", "/none/agent"], ""),
-        (["{scenario}", "--url", "ws://127.0.0.1:9", "--platform-port", "0"], "cannot be called"),
+        (["{scenario}", "--url", "ws://127.0.0.1:9", "--platform-port", "0"], "nobody listens at"),
     ],
 )
 def test_what_cannot_be_used_is_exit_code_two(

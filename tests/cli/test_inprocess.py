@@ -146,6 +146,27 @@ def test_an_agent_of_this_process_is_called_in_virtual_time(
     assert sys.modules[f"{name}_agent"].time is time
 
 
+def test_an_agent_may_ask_for_credentials(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As Bluejay gives them; without them `check` says how to give them."""
+    guarded = """
+import base64
+WANTED = b"Basic " + base64.b64encode(b"bluejay:secret")
+inner = agent
+async def guarded(scope, receive, send):
+    if dict(scope["headers"]).get(b"authorization") == WANTED:
+        return await inner(scope, receive, send)
+    await receive()
+    await send({"type": "websocket.close"})
+async def agent(scope, receive, send):
+    await (guarded if scope["type"] == "websocket" else inner)(scope, receive, send)
+"""
+    (directory / "guarded_agent.py").write_text(COMMON + AGENTS["starlette"] + guarded)
+    arguments = ["check", scenario(directory, turns=1), "--app", "guarded_agent:agent", "--path", "media"]
+    assert main([*arguments, "--user", "bluejay", "--password", "secret"]) == 0
+    assert main(arguments) == 2
+    assert "the agent refuses the connection (HTTP 403 at the upgrade)" in capsys.readouterr().err
+
+
 def test_nobody_waits_for_a_call_of_a_minute(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Calls at once do not wait for each other either, and one's report makes no time real for the others."""
     began = time.monotonic()
@@ -180,7 +201,7 @@ def test_time_can_be_real(directory: Path, capsys: pytest.CaptureFixture[str]) -
         (["--app", "handler_agent:agent", "--path", "/x/"], None),
         (["--run", "x", "--time", "virtual"], "another process"),
         (["--url", "ws://x", "--path", "y"], "write the path into the URL"),
-        (["--app", "broken_agent:agent"], "the agent did not start"),
+        (["--app", "broken_agent:agent"], "'broken_agent:agent' did not start: its lifespan failed"),
     ],
 )
 def test_what_cannot_be_hosted_is_named(

@@ -584,8 +584,7 @@ def test_closing_and_the_end_of_the_process_share_one_budget(tmp_path: Path) -> 
         began = time.monotonic()
         for _ in range(8):
             station.sender.close(0.5)
-            station.sender.flush_at_end()
-            station.sender.at_exit()
+            station.sender.flush(station.sender.left(0.5))
         assert time.monotonic() - began < 8.0  # eight times three would be 12
 
 
@@ -653,7 +652,7 @@ def test_the_end_of_a_process_that_may_start_no_thread_delivers_on_its_own(
         with monkeypatch.context() as patch:
             patch.setattr(threading.Thread, "start", refuse)
             station.submit("1", "2")
-            station.sender.at_exit()
+            assert station.sender.close(station.settings.flush_timeout) == (not left)
         assert station.sender.pending() == left
         assert len(platform.accepted) == station.counters["http.200"] == 2 - left
         assert station.sender._timeout == station.settings.timeout  # what comes after it has all its time

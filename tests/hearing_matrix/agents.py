@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from bluejay_ws import current_recorder
@@ -18,8 +19,13 @@ Stopping: TypeAlias = Literal["at once", "late", "never"]
 PAUSE = 0.3  # seconds of quiet that end the caller's turn
 LATENCY = 0.45  # seconds from then to the answer
 REACTION = {"at once": 0.1, "late": 0.8, "never": 60.0}
-ANSWER = voice(2_200, rms=3_000)
 SILENCE = silence(20)
+
+
+@functools.cache
+def answer() -> bytes:
+    """Return what the agent says."""
+    return voice(2_200, rms=3_000)
 
 
 class TalkingAgent:
@@ -76,10 +82,10 @@ class TalkingAgent:
             await asyncio.sleep(LATENCY)
             current_recorder().agent_said("What the agent says.")
             if self.sending == "burst":
-                for frame in frames(ANSWER):
+                for frame in frames(answer()):
                     await send(frame)
             else:
-                self.queue += frames(ANSWER)
+                self.queue += frames(answer())
 
     async def _speak(self, send: Callable[[bytes], Awaitable[Any]]) -> None:
         due = self.loop.time()

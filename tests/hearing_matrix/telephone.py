@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import functools
 import json
 import struct
 from typing import TYPE_CHECKING, Any
@@ -20,12 +21,14 @@ from tests.support import DIRECTLY
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-# What each byte of mu-law stands for: the sample that is coded as that byte and is nearest to its middle, twice.
-_SAMPLES = range(-32_000, 32_001, 4)
-WIDE = dict.fromkeys(range(256), bytes(4)) | {
-    code: struct.pack("<2h", sample, sample)
-    for sample, code in zip(_SAMPLES, mulaw(struct.pack(f"<{len(_SAMPLES)}h", *_SAMPLES)), strict=True)
-}
+
+@functools.cache
+def wide() -> dict[int, bytes]:
+    """Return what each byte of mu-law stands for: a sample that is coded as that byte, twice."""
+    samples = range(-32_000, 32_001, 4)
+    codes = mulaw(struct.pack(f"<{len(samples)}h", *samples))
+    coded = {code: struct.pack("<2h", sample, sample) for sample, code in zip(samples, codes, strict=True)}
+    return dict.fromkeys(range(256), bytes(4)) | coded
 
 
 def telephone(pcm: bytes) -> str:
@@ -36,7 +39,7 @@ def telephone(pcm: bytes) -> str:
 
 def wideband(payload: str) -> bytes:
     """Return a carrier's payload as 16,000 Hz PCM."""
-    return b"".join(map(WIDE.__getitem__, base64.b64decode(payload)))
+    return b"".join(map(wide().__getitem__, base64.b64decode(payload)))
 
 
 class TwilioCall:

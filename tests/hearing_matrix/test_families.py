@@ -42,7 +42,11 @@ if TYPE_CHECKING:
 
     Serving = Callable[[Bluejay, Callable[[], TalkingAgent]], AbstractAsyncContextManager[str]]
 
-CALLER = [voice(1_200), voice(800), voice(700)]
+
+@functools.cache
+def caller() -> tuple[bytes, bytes, bytes]:
+    """Return what the caller says."""
+    return voice(1_200), voice(800), voice(700)
 
 
 @contextlib.asynccontextmanager
@@ -140,11 +144,11 @@ def call(serving: Serving, client: Bluejay, sending: Sending, stopping: Stopping
         async with serving(client, lambda: TalkingAgent(sending, stopping)) as url:
             human = DigitalHuman(url, **habits)
             async with human.dial() as line:
-                await line.say(CALLER[0])
+                await line.say(caller()[0])
                 await line.listen(heard_ms=900)
-                await line.say(CALLER[1])
+                await line.say(caller()[1])
                 await line.listen()
-                await line.say(CALLER[2])
+                await line.say(caller()[2])
                 await line.listen()
             return line.log
 
@@ -229,9 +233,9 @@ def test_a_telephone_call_is_heard_until_the_agent_clears_its_queue(sending: Sen
         async with serve(handler, "127.0.0.1", 0) as server:
             url = f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"
             async with TwilioCall(url, {"simulation_result_id": "720488"}).ring() as call:
-                await call.say(CALLER[0])
+                await call.say(caller()[0])
                 await call.wait(heard=0.9)
-                await call.say(CALLER[1])
+                await call.say(caller()[1])
                 await call.wait()
         return call
 

@@ -133,6 +133,21 @@ def test_two_messages_of_one_turn_are_two_utterances(stream: Stream) -> None:
     assert stream.said() == [(0, 500, "AGENT", "One moment."), (500, 1_000, "AGENT", "It rains.")]
 
 
+@pytest.mark.parametrize("told", ["first", "last", "only"])
+def test_one_interruption_of_two_messages_is_one(stream: Stream, told: str) -> None:
+    """Whether the interruption comes before both corrections, after them, or alone."""
+    cuts = [
+        event("agent_response_correction", corrected_agent_response=text, event_id=1, response_id=response)
+        for text, response in (("One...", "r"), ("", "s"))
+    ]
+    stream.received(sound(2_000, 1, is_final=True), said("One two three four.", 1, "r"))
+    stream.received(sound(2_000, 1), said("Five.", 1, "s"))
+    broken = [event("interruption", event_id=2)]
+    stream.at(1_000).received(*{"first": broken + cuts, "last": cuts + broken, "only": broken}[told])
+    assert stream.words() == [("AGENT", "One..." if told != "only" else "One two three…")]
+    assert stream.events() == ["Caller interrupted the agent"]
+
+
 def test_voice_detection_places_the_caller(stream: Stream) -> None:
     """Where the agent has it among its events."""
     for at, score in ((100, 0.1), (1_000, 0.9), (1_500, 0.8), (2_000, 0.2)):

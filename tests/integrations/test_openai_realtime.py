@@ -155,6 +155,27 @@ def test_push_to_talk_has_no_speech_events(stream: Stream) -> None:
     assert [(start, text) for start, _, _, text in stream.said()] == [(1_000, "Go.")]
 
 
+@pytest.mark.parametrize("form", ["ga", "beta"])
+def test_push_to_talk_is_placed_by_its_audio(stream: Stream, form: str) -> None:
+    """Where the session has no voice detection, what was sent tells since when the caller speaks; silence does not."""
+    off = {"turn_detection": None}
+    stream.received(event("session.updated", session={"audio": {"input": off}} if form == "ga" else off))
+    for at in range(0, 3_000, 100):
+        stream.at(at + 100).sent(event("input_audio_buffer.append", audio=audio(100, loud=1_000 <= at < 2_000)))
+    stream.received(event("input_audio_buffer.committed", item_id="a")).at(3_100).received(sound("r", 500))
+    stream.received(said("r", "Yes."), heard("a", "Go."))
+    assert stream.said() == [(1_000, 2_000, "USER", "Go."), (3_100, 3_600, "AGENT", "Yes.")]
+
+
+def test_what_was_to_play_after_a_reply_that_was_cut_is_not_heard(stream: Stream) -> None:
+    """Two items of one response, and a client that only stops playing: nobody tells that."""
+    stream.received(sound("r1", 2_000), said("r1", "One, two, three, four."), sound("r2", 1_000), said("r2", "Five."))
+    stream.received(done("r")).at(1_100).received(started("a")).at(1_500).received(stopped("a"))
+    stream.received(event("input_audio_buffer.committed", item_id="a"), heard("a", "Stop."))
+    assert sorted(stream.words()) == [("AGENT", f"One, two, three,{CUT}"), ("USER", "Stop.")]
+    assert stream.events() == [INTERRUPTED]
+
+
 def test_what_was_not_transcribed_is_an_event(stream: Stream) -> None:
     """An utterance without text is not silently missing; an idle line is no utterance."""
     error = {"type": "server_error", "code": "x", "message": "no deployment"}
@@ -409,7 +430,22 @@ def test_tools_of_the_server_are_tools(stream: Stream) -> None:
         ("docs", {"q": "a"}, "found"),
         ("mail", {}, {"status": "failed", "message": {"message": "down"}}),
         ("web_search", None, None),
-        ("file_search", None, {"status": "interrupted"}),
+        ("file_search", {}, {"status": "interrupted"}),
+    ]
+
+
+def test_a_search_of_the_servers_has_its_question_and_what_it_found(stream: Stream) -> None:
+    """They come as it ends; it began before, and a response that ends meanwhile does not begin it."""
+
+    def item(kind: str, **fields: Any) -> dict[str, Any]:
+        return event(f"response.output_item.{kind}", response_id="r", item={"type": "file_search_call", **fields})
+
+    stream.at(100).received(item("added", id="s", status="in_progress"), item("added", id="t", status="searching"))
+    found = {"queries": ["a"], "results": [{"text": "b"}]}
+    stream.at(900).received(item("done", id="s", status="completed", **found), item("done", id="s", **found))
+    assert [(one.start_offset_ms, one.parameters, one.output) for one in stream.report.tool_calls or []] == [
+        (100, {"value": ["a"]}, [{"text": "b"}]),
+        (100, {}, {"status": "interrupted"}),
     ]
 
 
@@ -504,6 +540,22 @@ def test_words_with_times_cut_exactly(stream: Stream) -> None:
     stream.received(event("response.output_audio_transcript.delta", item_id="a", response_id="r", delta="again"))
     stream.received(event("conversation.item.truncated", item_id="a", audio_end_ms=900))
     assert stream.words() == [("AGENT", f"One two{CUT}")]
+
+
+def test_words_with_times_need_no_spaces(stream: Stream) -> None:
+    """They are found in the text, be it there already or not; words of a long reply would add up to others."""
+    words = [f"w{number}," for number in range(10, 40)]
+    for item, spaced in (("a", False), ("b", True)):
+        if item == "a":
+            stream.received(sound(item, 30_000, item), said(item, " ".join(words), item))
+        for at, word in enumerate(words):
+            facts = {"text": f" {word}" if spaced and at else word, "audio_offset_ms": at * 100}
+            timed = {"item_id": item, "response_id": item, "audio_duration_ms": 90}
+            stream.received(event("response.audio_timestamp.delta", **facts, **timed))
+        if item == "b":
+            stream.received(sound(item, 30_000, item), said(item, " ".join(words), item))
+        stream.received(event("conversation.item.truncated", item_id=item, audio_end_ms=2_500))
+    assert [text[-6:] for _, text in stream.words()] == [f" w34,{CUT}"] * 2
 
 
 def test_a_pause_that_is_taken_back_before_any_reply_takes_nothing_with_it(stream: Stream) -> None:
@@ -697,6 +749,9 @@ def test_a_place_that_is_no_number_is_now(value: Any, stream: Stream) -> None:
 
 def test_a_live_session_without_times_stands_where_its_words_came(stream: Stream) -> None:
     """Translations have the same events, and tell no times."""
-    for at, kind, piece in ((500, "input", "Hola."), (900, "output", "Hel"), (1_000, "output", "lo.")):
-        stream.at(at).received(event(f"session.{kind}_transcript.delta", delta=piece))
-    assert stream.said() == [(500, 500, "USER", "Hola."), (900, 1_000, "AGENT", "Hello.")]
+    pieces = [(500, "Ho", "Hel"), (900, "la", "lo,"), (1_300, " Ana.", " Ana."), (9_000, " Si.", " Yes.")]
+    for at, heard_now, spoken in pieces:  # both sides at once, and not in turns
+        stream.at(at).received(event("session.input_transcript.delta", delta=heard_now))
+        stream.received(event("session.output_transcript.delta", delta=spoken))
+    assert stream.words() == [("USER", "Hola Ana."), ("AGENT", "Hello, Ana."), ("USER", "Si."), ("AGENT", "Yes.")]
+    assert stream.said()[1] == (501, 1_300, "AGENT", "Hello, Ana.")

@@ -76,3 +76,9 @@ def test_the_real_program_speaks() -> None:
     speak.cache_clear()
     (said,) = split_utterances(speak("Please freeze my card."))
     assert 500 < len(said) / 32 < 3_000
+
+
+def test_a_name_of_a_file_is_not_read_aloud() -> None:
+    """It was meant as a path."""
+    with pytest.raises(ValueError, match=r"for the file give pathlib\.Path\('order\.wav'\)"):
+        utterance_pcm("order.wav")
