@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import operator
 import random
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -91,6 +92,16 @@ def test_noise_that_grows_louder_is_no_speech(seed: int, louder_from: int) -> No
     dice = random.Random(seed)
     line = noise(0, louder_from, dice) + noise(150, 5_600 - louder_from, dice)
     check(one_exchange(added(spoken(1_000, voice(1_500)), line)))
+
+
+@pytest.mark.parametrize("levels", [(60, 150), (150, 60), (60, 150, 70, 140), (70, 150, 60, 150, 60, 150)])
+def test_noise_that_fades_in_and_out_lengthens_no_speech(levels: tuple[int, ...]) -> None:
+    """Nor shortens it, whatever the noise does while somebody speaks, before and after."""
+    for seed in range(5):
+        dice = random.Random(seed)
+        steps = [low + (high - low) * step / 20 for low, high in pairwise(levels) for step in range(20)]
+        line = b"".join(noise(round(one / 5) * 5, 5_600 / len(steps), dice) for one in steps) + noise(60, 20, dice)
+        check(one_exchange(added(spoken(1_000, voice(1_500)), line)))
 
 
 @pytest.mark.parametrize("rms", [300, 350, 500])
