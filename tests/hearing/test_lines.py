@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bluejay_ws.hearing.level import closer, level
+from bluejay_ws.hearing.level import closer, loudness
 from bluejay_ws.hearing.turns import RESPONSE
 from bluejay_ws.testing.audio import voice
 from tests.hearing.stage import Stage, noise, speech
@@ -125,8 +125,8 @@ def test_a_frame_in_steps_is_heard(kind: Any) -> None:
 
 def test_frames_of_any_odd_length_share_what_reads_them() -> None:
     """Lengths that differ by less than a millisecond: reading them is prepared once."""
-    assert level(speech(20, random.Random(1))[:638]) > 300
-    assert level(b"\x10\x10") == 4_112
+    assert loudness(speech(20, random.Random(1)), 0, 638) > 300
+    assert loudness(b"\x10\x10", 0, 2) == 4_112
 
 
 def test_marks_that_a_clear_returns_are_not_early_and_confirm_nothing() -> None:
