@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Breaker", "Change", "retry_after"]
 
-_SECONDS = re.compile(r"[+-]?[0-9]{1,300}(\.[0-9]{0,300})?", re.ASCII)
+_SECONDS = re.compile(r"([+-]?[0-9]+(?:\.[0-9]*)?)\s*(?:,.*)?", re.ASCII | re.DOTALL)
 
 FAILURES_TO_OPEN = 5
 FIRST_PROBE = 1.0
@@ -40,7 +40,8 @@ def retry_after(value: str | None, date: str | None, *, ceiling: float) -> float
     A date counts against the answer's own ``Date``, so that this machine's clock does not matter; without one it
     counts against this machine's clock.
 
-    Never raises. What is in the past or negative is 0; what is neither seconds nor a date is None.
+    Never raises. What is in the past or negative is 0; what is neither seconds nor a date is None. Of several that a
+    proxy has joined with commas the first counts.
 
     Args:
         value: the header's value, as it came.
@@ -50,7 +51,8 @@ def retry_after(value: str | None, date: str | None, *, ceiling: float) -> float
     if value is None:
         return None
     text = value.strip()
-    seconds = float(text) if _SECONDS.fullmatch(text) else _between(text, date)
+    found = _SECONDS.fullmatch(text)
+    seconds = float(found[1]) if found else _between("".join(text.partition("GMT")[:2]), date)
     return None if seconds is None else min(max(seconds, 0.0), ceiling)
 
 

@@ -124,6 +124,14 @@ def test_a_date_counts_against_the_answers_own_date() -> None:
     assert module.retry_after(None, None, ceiling=math.inf) is None
 
 
+def test_of_values_that_a_proxy_has_joined_the_first_counts() -> None:
+    """Two gateways on the way say it twice; a number of any length is a long wait, and not none."""
+    date = "Wed, 21 Oct 2026 07:28:00 GMT"
+    assert module.retry_after("120, 60", None, ceiling=900.0) == 120.0
+    assert module.retry_after(f"{date}, {date}", "Wed, 21 Oct 2026 07:27:30 GMT", ceiling=900.0) == 30.0
+    assert module.retry_after("9" * 400, None, ceiling=900.0) == 900.0
+
+
 # -- what an answer says --------------------------------------------------------------------------------------------
 
 
