@@ -89,7 +89,8 @@ class Breaker:
     doubles each second in which the platform accepts, and halves when it does not). Open, after
     `FAILURES_TO_OPEN` failures in a row or at once by `misconfigured`: one probe at a time, at growing intervals; a
     fresh report may be a probe every `FRESH_PROBE` seconds, even while an earlier one hangs, so that a platform
-    that is back is noticed by the next call. When a probe passes, the breaker closes with an empty quota and a low
+    that is back is noticed by the next call. These make no interval longer: after the last of many calls, what waits
+    is not to wait for minutes. When a probe passes, the breaker closes with an empty quota and a low
     rate: the ramp.
 
     Not thread-safe: the queue calls it under its lock.
@@ -108,6 +109,7 @@ class Breaker:
         self._tokens = BURST
         self._refilled_at = self._grown_at = -math.inf
         self._interval = FIRST_PROBE
+        self._fresh_probe = False
         self._probed_at = -math.inf
         self._next_probe = -math.inf
         self._probing_until = -math.inf
@@ -131,7 +133,7 @@ class Breaker:
             due = min(self._probed_at + FRESH_PROBE, due)
         if now < due:
             return due - now
-        self._probed_at = now
+        self._probed_at, self._fresh_probe = now, fresh
         self._probing_until = now + PROBE_LASTS
         return 0.0
 
@@ -225,7 +227,9 @@ class Breaker:
         if not was_closed and (now >= self._probing_until or began < self._probed_at):
             return False  # left over from before the breaker opened, or the last probe left: says nothing new
         ceiling = HELD_PROBE_CEILING if held else PROBE_CEILING
-        self._interval = FIRST_PROBE if was_closed else min(ceiling, self._interval * 2.0)
+        self._interval = (
+            FIRST_PROBE if was_closed else min(ceiling, self._interval * (1.0 if self._fresh_probe else 2.0))
+        )
         self._probing_until = -math.inf
         self._probed_at = now
         self._next_probe = now + self._interval * (0.5 + self._random())

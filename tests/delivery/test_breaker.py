@@ -48,6 +48,18 @@ def test_a_call_that_has_just_ended_may_probe_although_another_probe_hangs() -> 
     assert breaker.wait(later + FRESH_PROBE, fresh=True) == 0.0
 
 
+def test_calls_that_end_in_an_outage_do_not_keep_it_up() -> None:
+    """A minute of refused calls, then none: what waits is tried within seconds of the last, not within minutes."""
+    breaker, now = Breaker(lambda: 0.5), NOW
+    breaker.misconfigured(now, "http.404")
+    for _ in range(20):
+        now += 3.0
+        for fresh in (False, True):
+            if breaker.wait(now, fresh=fresh) == 0.0:
+                breaker.misconfigured(now, "http.404")
+    assert breaker.wait(now, fresh=False) <= 8.0
+
+
 def test_a_platform_that_can_be_read_gets_its_probe_at_once() -> None:
     """Unless the configuration is wrong: reading says nothing about that."""
     breaker = opened()
