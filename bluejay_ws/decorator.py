@@ -116,7 +116,7 @@ def record(
         id_names: your own names for the id, such as ``("sim_id",)``, beside the platform's; in all these places.
 
     Raises:
-        TypeError: ``handler`` cannot be recorded; the message says what to do.
+        TypeError: ``handler`` cannot be recorded, or ``client`` is no client; the message says what to do.
         ValueError: ``id_from`` names an unknown place, or ``id_names`` cannot be names.
     """
     if handler is None:

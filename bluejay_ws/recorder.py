@@ -14,6 +14,7 @@ import itertools
 import logging
 import re
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic_core import from_json
@@ -403,34 +404,26 @@ class Recorder:
             tags: words to find it by.
             metadata: anything else, as a mapping.
         """
-        if self.closed:
-            return self._late()
-        return self.note_event(
-            title,
-            description=description,
-            start_offset_ms=start_offset_ms,
-            end_offset_ms=end_offset_ms,
-            tags=tags,
-            metadata=metadata,
+        self._unless_closed(
+            "event", self._add_event, title, description, start_offset_ms, end_offset_ms, tags, metadata
         )
 
-    def note_event(
+    def note_event(self, title: str, **facts: Any) -> None:
+        """Do the same until `close`, even after `stop`; for what the library itself observes."""
+        self._guarded("event", partial(self._add_event, title, **facts))
+
+    def _add_event(
         self,
         title: str,
-        *,
         description: str | None = None,
         start_offset_ms: int | None = None,
         end_offset_ms: int | None = None,
         tags: Iterable[str] | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
-        """Record an event until `close`, even after `stop`; for what the library itself observes."""
-        try:
-            start = self._at(start_offset_ms)
-            end = None if end_offset_ms is None else max(start, self._at(end_offset_ms))
-            self._keep(journal.item("events", self._event(start, end, title, description, tags, metadata)))
-        except BaseException as error:  # noqa: BLE001 - no error of ours or of a value reaches the agent
-            self._contain("event", error)
+        start = self._at(start_offset_ms)
+        end = None if end_offset_ms is None else max(start, self._at(end_offset_ms))
+        self._keep(journal.item("events", self._event(start, end, title, description, tags, metadata)))
 
     def event(
         self,

@@ -199,6 +199,8 @@ class Settings:
         _check_seconds("timeout", timeout)
         _check_seconds("flush_timeout", flush_timeout, zero=True)
         _check_seconds("redial_wait", redial_wait, zero=True)
+        if not isinstance(retry, Retry | None):
+            raise ConfigurationError("retry", f"is {retry!r}", "give a Retry, such as Retry(ceiling=60)")
         if redact is not None and not callable(redact):
             raise ConfigurationError("redact", "is not callable", "give a function redact(kind, value)")
         database, spool = _database(spool, env)

@@ -91,6 +91,8 @@ def test_the_handler_looks_as_before(handler: Callable[..., Any]) -> None:
 
 def test_what_is_no_handler_is_refused_where_it_is_written() -> None:
     """The usual mistake is to give the client by position."""
+    with pytest.raises(TypeError, match=r"client is a str; give a Bluejay\(\), or leave it out"):
+        record(client="x")(lambda websocket: None)  # type: ignore[call-overload]
     with pytest.raises(TypeError, match=r"takes a handler, got str; .*@record\(client=\.\.\.\)"):
         record("client")  # type: ignore[call-overload]
 

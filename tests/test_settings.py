@@ -260,6 +260,12 @@ def test_retry_refuses_what_makes_no_sense(values: dict[str, Any], setting: str)
     assert caught.value.setting == setting
 
 
+def test_retry_must_be_one() -> None:
+    """A number would fail at the first report that is not accepted."""
+    with pytest.raises(ConfigurationError, match=r"retry is 3; give a Retry"):
+        load(retry=3)
+
+
 def test_redact_must_be_callable() -> None:
     """A hook that cannot be called would let everything through, or nothing."""
     assert load(redact=str.join).redact is str.join

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from bluejay_ws.cli.terminal import Problem
 
-__all__ = ["Commands", "Parser", "UsageProblem", "count", "new_parser", "port", "seconds"]
+__all__ = ["Commands", "Parser", "UsageProblem", "count", "new_parser", "port", "port_number", "seconds"]
 
 Commands = argparse._SubParsersAction  # noqa: SLF001 - the only name argparse has for it
 
@@ -77,6 +77,14 @@ def port(text: str) -> int:
     """Read a port; 0 stands for a free one."""
     value = int(text)
     if not 0 <= value <= 65_535:
+        raise ValueError(text)
+    return value
+
+
+def port_number(text: str) -> int:
+    """Read the port of what listens already: 1 or more."""
+    value = port(text)
+    if value == 0:
         raise ValueError(text)
     return value
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from bluejay_ws.cli.agentprocess import environment_of, listening_ports, pid_listening_on, port_of, started
-from bluejay_ws.cli.arguments import count, new_parser, port, seconds
+from bluejay_ws.cli.arguments import count, new_parser, port, port_number, seconds
 from bluejay_ws.cli.conversation import (
     Conversation,
     await_report,
@@ -84,7 +84,7 @@ def add_parser(commands: Commands[argparse.ArgumentParser]) -> None:
     add = parser.add_argument
     add("url", nargs="?", metavar="URL", help="of the agent, such as ws://localhost:8765")
     add("--run", metavar="COMMAND", dest="command", help="start the agent with this command")
-    add("--port", metavar="N", type=port, help="of the agent, in place of a URL")
+    add("--port", metavar="N", type=port_number, help="of the agent, in place of a URL")
     add("--path", metavar="PATH", default="", help="of the agent at --port or --run, such as /media")
     add("--platform", action="store_true", help="take the report of a running agent, and show it")
     add(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from websockets.exceptions import WebSocketException
 
 from bluejay_ws.cli.agentprocess import started
-from bluejay_ws.cli.arguments import count, new_parser, port
+from bluejay_ws.cli.arguments import count, new_parser, port, port_number
 from bluejay_ws.cli.conversation import new_id
 from bluejay_ws.cli.dialling import APART, check_url, problem_of
 from bluejay_ws.cli.inprocess import hosted, served
@@ -147,7 +147,7 @@ def add_parser(commands: Commands[argparse.ArgumentParser]) -> None:
         choices=("virtual", "real"),
         help="virtual (with --app, and its default): nobody waits; real",
     )
-    add("--port", metavar="N", type=port, help="of the agent that --run starts; default: the one that it opens")
+    add("--port", metavar="N", type=port_number, help="of the agent that --run starts; default: the one that it opens")
     add("--path", metavar="PATH", default="", help="of the agent that --run or --app starts, such as /media")
     add("--user", metavar="NAME", help="for Basic authentication")
     add("--password", metavar="WORD", default="", help="for Basic authentication")

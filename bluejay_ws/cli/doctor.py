@@ -16,7 +16,7 @@ from urllib.error import HTTPError
 
 from bluejay_ws.cli.arguments import new_parser
 from bluejay_ws.cli.dialling import RefusalProblem, check_url, dial
-from bluejay_ws.cli.probe import ask, culprit
+from bluejay_ws.cli.probe import SILENCES, ask, culprit
 from bluejay_ws.cli.terminal import Problem, Terminal, plural
 from bluejay_ws.delivery import admin as outbox
 from bluejay_ws.delivery import filesystem
@@ -44,13 +44,6 @@ CLOCK_SECONDS = 60.0
 TIMEOUT = 10.0
 LOOK_SECONDS = 0.5
 STYLES = {"ok": "green", "note": "yellow", "wrong": "red"}
-SILENCES = {
-    "dns": "its host name cannot be resolved",
-    "connect_error": "no connection can be made",
-    "connect_timeout": "the connection takes too long",
-    "read_timeout": "the answer takes too long",
-    "remote_protocol_error": "the connection ended without an answer",
-}
 INDENT = 17
 TEXT = """\
 Checks the API key, the proxy and certificate variables, that Bluejay's API answers, the clock, the spool with its disk,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from bluejay_ws.cli.arguments import new_parser, seconds
 from bluejay_ws.cli.pages import write_report_page
+from bluejay_ws.cli.probe import SILENCES
 from bluejay_ws.cli.result import ASK, result_for
 from bluejay_ws.cli.terminal import Problem, Terminal, clean, plural
 from bluejay_ws.cli.timeline import count_items, show_report
@@ -69,7 +70,9 @@ REASONS = {
     "retry": "to be tried again, by hand",
     "sending": "on its way",
     "unreadable": "its file cannot be read",
+    **{name: f"the platform does not answer: {words}" for name, words in SILENCES.items()},
 }
+KEPT_APART = "kept apart: recorded without an API key, or by a test"
 
 
 GONE = "was delivered, and its text is gone from here"
@@ -185,11 +188,13 @@ def _list(args: argparse.Namespace, place: _Place, terminal: Terminal) -> int:
             age_of(entry.age),
             str(sum(count for _, count in entry.counts)),
             str(entry.attempts),
-            reason_of(entry.reason, entry.detail),
+            reason_of(entry.reason, entry.detail) or (KEPT_APART if entry.kept_apart else ""),
         ]
         for entry in found
     ]
     terminal.table(["state", "call", "age", "items", "tries", "reason"], rows)
+    if any(entry.kept_apart for entry in found):
+        terminal.wrapped("", f"To send what is kept apart: {outbox.SEND_APART}; to delete it: {outbox.DELETE_APART}")
     if len(found) == MOST:
         terminal.say(f"There may be more: only {MOST:,} are listed.")
     return 0
@@ -219,11 +224,10 @@ def state_of(entry: Entry) -> str:
 
 def reason_of(reason: str, detail: str = "") -> str:
     """Return why a report is where it is, in words; the caller's own are never among them."""
-    kind, _, status = reason.partition(".")
+    kind, _, status = reason.removesuffix("_unexpected_body").partition(".")
     if kind == "http" and status.isdigit():
-        words = (
-            f"{HTTP.get(int(status), 'the outcome is unknown' if int(status) >= 500 else 'not accepted')} ({status})"
-        )
+        otherwise = "not accepted" if 300 <= int(status) < 500 else "the outcome is unknown"
+        words = f"{HTTP.get(int(status), otherwise)} ({status})"
     else:
         words = REASONS.get(reason, reason.replace("_", " ").replace(".", ": "))
     return f"{words}: {detail}" if detail else words

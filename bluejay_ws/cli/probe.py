@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from bluejay_ws.delivery.outcomes import Failure
     from bluejay_ws.settings import Settings
 
-__all__ = ["Client", "Reply", "ask", "culprit"]
+__all__ = ["SILENCES", "Client", "Reply", "ask", "culprit"]
 
 NOBODY = "bluejay-ws-doctor"  # an id that no call has
 NO_REPORT = b"{}"  # names no call: Bluejay's API has to refuse it, and to say why
@@ -27,6 +27,15 @@ REMEDY = "write it like http://proxy:3128; for a SOCKS proxy: pip install 'httpx
 CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 REFUSED_KEY = frozenset({401, 403})
 UNCLEAR = frozenset({200, 400, 404, 422})
+LATER = frozenset({408, 425, 429, *range(500, 600)})
+SILENCES = {
+    "dns": "its host name cannot be resolved",
+    "connect_error": "no connection can be made",
+    "connect_timeout": "the connection takes too long",
+    "read_timeout": "the answer takes too long",
+    "remote_protocol_error": "the connection ended without an answer",
+}
+"""Why the platform did not answer, by the error's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +59,7 @@ class Reply:
 
     Args:
         kind: ``bluejay``; ``refused`` (it is an API, and does not take the key); ``other`` (something else answers);
-            ``failing`` (a status of 500 or more); ``silent`` (no answer); ``certificate`` (not trusted).
+            ``failing`` (a status that says: later); ``silent`` (no answer); ``certificate`` (not trusted).
         words: the status, or the reason.
     """
 
@@ -96,7 +105,7 @@ def _judge(answer: Answer) -> Reply:
         return Reply("bluejay")
     if answer.status in REFUSED_KEY and isinstance(_json(answer), dict):
         return Reply("refused", f"HTTP {answer.status}")
-    return Reply("failing" if answer.status >= 500 else "other", f"HTTP {answer.status}")
+    return Reply("failing" if answer.status in LATER else "other", f"HTTP {answer.status}")
 
 
 def _proof(answer: Answer) -> Reply:
@@ -107,7 +116,7 @@ def _proof(answer: Answer) -> Reply:
         return Reply("bluejay")
     if answer.status in REFUSED_KEY and isinstance(found, dict):
         return Reply("refused", f"HTTP {answer.status}")
-    return Reply("failing" if answer.status >= 500 else "other", f"HTTP {answer.status}")
+    return Reply("failing" if answer.status in LATER else "other", f"HTTP {answer.status}")
 
 
 def _is_result(answer: Answer) -> bool:

@@ -8,14 +8,13 @@ nothing: they come up to 200 ms late or early, and fire on the agent's own echo.
 
 from __future__ import annotations
 
-from math import hypot
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from pydantic_core import from_json
 
 from bluejay_ws.hearing import carriers
 from bluejay_ws.hearing.arrivals import LATE_MS, LEAN, Arrivals
-from bluejay_ws.hearing.level import BYTES_PER_MS, flat, shape, shapes, size_of
+from bluejay_ws.hearing.level import BYTES_PER_MS, flat, loudness, size_of
 from bluejay_ws.hearing.turns import Turns
 from bluejay_ws.hearing.utterances import AgentTexts, CallerTexts, Stretch
 from bluejay_ws.hearing.voices import HASTE, NEVER, PAUSE_MS, PIECE, PIECE_MS, Voice
@@ -341,16 +340,15 @@ class CarrierObserver(ChirpObserver):
 
 def sounds(frame: Frame, size: int, voice: Voice) -> Sounds:
     """Return level and length of each piece of a long frame."""
-    found: Sounds = []
+    pieces: Sounds = []
     step = PIECE if size <= PIECES_MOST * PIECE else 2 * (size // PIECES_MOST // 2 + 1)
     for offset in range(0, size, step):
         length = min(step, size - offset)
-        read, scale = shapes.get(length) or shape(length)
-        level = hypot(*read.unpack_from(frame, offset)) * scale
-        if voice.quiet_below <= level < voice.loud_from:
-            level = voice.look(frame, offset, length)
-        found.append((level, length / BYTES_PER_MS))
-    return found
+        found = loudness(frame, offset, length)
+        if voice.quiet_below <= found < voice.loud_from:
+            found = voice.look(frame, offset, length)
+        pieces.append((found, length / BYTES_PER_MS))
+    return pieces
 
 
 class _Hearing:

@@ -7,7 +7,7 @@ import struct
 from math import hypot, sqrt
 from typing import TypeAlias
 
-__all__ = ["BYTES_PER_MS", "SAMPLES", "Frame", "closer", "flat", "level", "measured", "shape", "shapes", "size_of"]
+__all__ = ["BYTES_PER_MS", "SAMPLES", "Frame", "closer", "flat", "loudness", "measured", "shape", "size_of"]
 
 Frame: TypeAlias = "bytes | bytearray | memoryview"
 """Audio as it passes a connection: 16 bit little-endian samples, mono, 16,000 a second."""
@@ -24,8 +24,7 @@ FLAT_LOUD = 1_500.0
 _SHAPES_MOST = 1_024
 
 _Shape: TypeAlias = "tuple[struct.Struct, float]"
-shapes: dict[int, _Shape] = {}
-"""What reads a frame, by its size; see `shape`."""
+_shapes: dict[int, _Shape] = {}
 _closer: dict[int, _Shape] = {}
 
 
@@ -39,14 +38,18 @@ def flat(frame: Frame) -> Frame:
     return bytes(frame) if type(frame) is memoryview and not frame.c_contiguous else frame
 
 
-def level(frame: Frame) -> int:
-    """Return how loud a frame is: roughly the root mean square of its samples, 0 to 32,768.
+def loudness(frame: Frame, offset: int, size: int) -> float:
+    """Return how loud some of a frame is: roughly the root mean square of its samples, 0 to 32,768.
 
-    Takes about 1 us, whatever the frame's length. An odd last byte is ignored; a frame without a sample has level 0.
+    Takes about 1 us, whatever the length. An odd last byte is ignored; what holds no sample has level 0.
+
+    Args:
+        frame: in one piece.
+        offset: where to begin, in bytes.
+        size: how much of it, in bytes.
     """
-    size = size_of(frame)
-    read, scale = shapes.get(size) or shape(size)
-    return int(hypot(*read.unpack_from(frame)) * scale)
+    read, scale = _shapes.get(size) or shape(size)
+    return hypot(*read.unpack_from(frame, offset)) * scale
 
 
 def closer(frame: Frame, offset: int, size: int) -> float:
@@ -74,7 +77,7 @@ def shape(size: int, samples: int = SAMPLES) -> _Shape:
 
     The samples stand at uneven distances: at even ones a steady tone could be met in its zeros only.
     """
-    return _made(shapes if samples == SAMPLES else {}, size, samples)
+    return _made(_shapes if samples == SAMPLES else {}, size, samples)
 
 
 def _made(known: dict[int, _Shape], size: int, samples: int) -> _Shape:

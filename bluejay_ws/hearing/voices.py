@@ -29,9 +29,11 @@ LEAST_LEVEL = 220.0
 ABOVE_FLOOR = 1.6
 """Speech begins louder than the noise floor by this factor."""
 SOFT_LEVEL = 180.0
-"""Right before and after what is loud, speech may be soft: louder than this where the noise is not known,"""
+"""Right before and after what is loud, speech may be soft: louder than this, as noise may become louder at any time,"""
 SOFT_LEAST = 60.0
-"""or than this where it is,"""
+"""or than this where there is none,"""
+NO_NOISE = 30.0
+"""that is, where the floor is no higher than this;"""
 SOFT_ABOVE_FLOOR = 1.3
 """and louder than the noise floor by this factor."""
 SOFT_GAP_MS = 25.0
@@ -331,5 +333,5 @@ class Voice:
         self._floor = floor
         self._enough = FLOOR_PIECES
         self._onset_level = max(LEAST_LEVEL, ABOVE_FLOOR * floor + 20.0)
-        self._soft_level = max(SOFT_LEAST, SOFT_ABOVE_FLOOR * floor)
+        self._soft_level = max(SOFT_LEVEL if floor > NO_NOISE else SOFT_LEAST, SOFT_ABOVE_FLOOR * floor)
         self._tune()

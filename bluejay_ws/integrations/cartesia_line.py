@@ -2,6 +2,7 @@
 
 The agent's side (Cartesia dials your app): ``message`` is what the caller said, ``agent_speech`` what was spoken. The
 caller's side (``/agents/stream/...``): ``turn_started`` and ``turn_ended``, with the tool calls of a turn at its end.
+The events of the Line SDK are those of the agent's side under other names.
 """
 
 from __future__ import annotations
@@ -15,6 +16,16 @@ if TYPE_CHECKING:
     from bluejay_ws.recorder import Recorder
 
 __all__ = ["CartesiaLineTap"]
+
+_OF_THE_SDK: dict[Any, dict[str, Any]] = {
+    "user_turn_started": {"type": "user_state", "value": "speaking"},
+    "user_turn_ended": {"type": "user_state", "value": "idle"},
+    "user_text_sent": {"type": "message"},
+    "user_dtmf_sent": {"type": "dtmf"},
+    "agent_turn_started": {"type": "agent_state", "value": "speaking"},
+    "agent_turn_ended": {"type": "agent_state", "value": "idle"},
+    "agent_text_sent": {"type": "agent_speech"},
+}
 
 
 class CartesiaLineTap(Tap):
@@ -34,6 +45,8 @@ class CartesiaLineTap(Tap):
     def _received(self, message: dict[str, Any]) -> None:
         if "type" not in message and "event" in message:
             message = {**message, "type": message["event"]}
+        elif message.get("type") in _OF_THE_SDK:
+            message = {**message, **_OF_THE_SDK[message["type"]]}
         super()._received(message)
 
     # -- the caller --------------------------------------------------------------------------------------------
@@ -41,11 +54,19 @@ class CartesiaLineTap(Tap):
     def _user_state(self, message: dict[str, Any]) -> None:
         if message.get("value") == "speaking":
             self._user_began()
-        elif self._user is not None:
-            self._user.end = self._now()
+            return
+        speech, told, now = self._user, _told(message), self._now()
+        if speech is not None:
+            speech.end = now
+        if told and (speech is None or not speech.text):
+            self._user_text({"content": told})
+        elif speech is not None and speech.said is not None:
+            self._user = None
+            if speech.start is not None:
+                speech.said.lasts(ms=now - speech.start)
 
     def _user_began(self) -> None:
-        if self._user is None or self._user.end is not None:
+        if self._user is None or self._user.end is not None or self._user.text:
             self._user = self._speech(next(self._numbers))
             self._user.start = None if self._observed() else self._stamp(self._now())
         if self._agent_speaks:
@@ -56,19 +77,23 @@ class CartesiaLineTap(Tap):
             self._end_reply()
 
     def _user_text(self, message: dict[str, Any]) -> None:
+        """Take what the caller said, in one message or in several before the end of speech."""
         speech = self._user
-        if speech is None or speech.final:
+        if speech is None:
             speech = self._speech(next(self._numbers))
             speech.start = None if self._observed() else self._stamp(self._now())
+        elif speech.end is not None:
+            self._user = None
         self._end_reply()
-        self._user_said(speech, message.get("content") or "")
-        self._user = None
+        self._user_said(speech, f"{speech.text} {message.get('content') or ''}")
 
     # -- the agent ---------------------------------------------------------------------------------------------
 
     def _agent_state(self, message: dict[str, Any]) -> None:
         self._agent_speaks, spoke = message.get("value") == "speaking", self._agent_speaks
         if not self._agent_speaks:
+            if self._agent is not None and not self._agent.text and (told := _told(message)):
+                self._spoken_text({"content": told})
             return self._lasted_until_now() if spoke else None
         if self._agent is not None and self._agent.text:
             self._end_reply()
@@ -111,7 +136,7 @@ class CartesiaLineTap(Tap):
     def _planned_text(self, message: dict[str, Any]) -> None:
         if not self._committed:
             self._begin_reply()
-            self._planned.append(message.get("content") or "")
+            self._planned.append(message.get("content") or message.get("text") or "")
 
     # -- tools -------------------------------------------------------------------------------------------------
 
@@ -122,6 +147,12 @@ class CartesiaLineTap(Tap):
             self.tools.begin(key, name, message.get("arguments") or {})
         if result is not None:
             self.tools.answered(key, result, name)
+
+    def _called_by_sdk(self, message: dict[str, Any]) -> None:
+        key, name = message.get("tool_call_id"), message.get("tool_name")
+        self.tools.begin(key, name, message.get("tool_args") or {})
+        if message["type"] == "agent_tool_returned":
+            self.tools.answered(key, message.get("result"), name)
 
     # -- the caller's side -------------------------------------------------------------------------------------
 
@@ -180,14 +211,28 @@ class CartesiaLineTap(Tap):
         "turn_started": _turn_started,
         "turn_ended": _turn_ended,
         "clear": _cleared,
+        "agent_tool_called": _called_by_sdk,
+        "agent_tool_returned": _called_by_sdk,
         "dtmf": _dtmf,
         "error": _error,
     }
     outgoing: ClassVar[Actions] = {
         "message": _planned_text,
+        "agent_send_text": _planned_text,
         "tool_call": _called,
+        "agent_tool_called": _called_by_sdk,
+        "agent_tool_returned": _called_by_sdk,
         "transfer": _transfer,
+        "agent_transfer_call": _transfer,
         "end_call": _ended,
         "error": _error,
     }
-    quiet: ClassVar[frozenset[str]] = frozenset({"start", "ack", "media_output", "custom", "end", "media_input"})
+    quiet: ClassVar[frozenset[str]] = frozenset({
+        *("start", "ack", "media_output", "custom", "end", "media_input"),
+        *("call_started", "call_ended", "agent_handed_off", "agent_dtmf_sent", "user_custom_sent"),
+    })  # fmt: skip
+
+
+def _told(message: dict[str, Any]) -> str:
+    """Return the words that the SDK's event at the end of a turn repeats, or tells alone."""
+    return " ".join(one["content"] for one in message.get("content") or () if one.get("content"))

@@ -98,6 +98,7 @@ class PipecatTap:
         self._fillers: list[str] = []  # what the application has the agent say beside the model
         self._input = InputClock()
         self._ears: object = None  # where the caller's audio comes in
+        recorder.at_end(self.close)  # it may come before Pipecat's own
 
     def pushed(self, push: Push) -> None:
         """Take note of a frame on its way from one processor to the next."""

@@ -65,12 +65,13 @@ class ToolCall:
 
     def is_another(self, name: str | None, arguments: Any, *, another: bool) -> bool:
         """Return whether a call is not this one, though it has its id."""
-        renamed = bool(name) and name != self.name
-        if self.block is not None:
-            return renamed and self.twin is None
         known = self.arguments
         differs = type(known) is dict is type(arguments) and known != arguments and bool(known and arguments)
-        return another or differs or renamed
+        return self.block is not None or another or differs or self.renamed(name)
+
+    def renamed(self, name: str | None) -> bool:
+        """Return whether a call of this name is not this one."""
+        return bool(name) and name != self.name
 
 
 class ToolCalls:
@@ -117,8 +118,10 @@ class ToolCalls:
 
         Some services count their ids anew in each reply: what is plainly ``another`` call is one, whatever its id.
         """
-        arguments = {} if arguments == "" else parsed(arguments)  # JSON text of many providers, and none as empty text
         call = self.of((_NO_ID, next(self._unnamed)) if key is None else key)
+        if call.block is not None and (call.twin is not None or not call.renamed(name)):
+            return  # told again, as most are several times
+        arguments = {} if arguments == "" else parsed(arguments)  # JSON text of many providers, and none as empty text
         if call.begun and not call.is_another(name, arguments, another=another):
             return
         if call.block is not None:  # both are open: the first answer is the first one's

@@ -10,7 +10,7 @@ import time
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from bluejay_ws.client import default_client, opening_failed
+from bluejay_ws.client import Bluejay, default_client, opening_failed
 from bluejay_ws.wire.ids import IdPlaces, checked_sources, ids_in_query
 from bluejay_ws.wire.platform import ID_HEADER
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bluejay_ws.call import Call
-    from bluejay_ws.client import Bluejay
     from bluejay_ws.wire.ids import IdSource
 
 __all__ = ["Opener", "Watched", "later", "open_call"]
@@ -33,12 +32,15 @@ class Opener:
         id_names: under which names of the user's own; see `record`.
 
     Raises:
+        TypeError: ``client`` is no client.
         ValueError: ``id_from`` names an unknown place, or ``id_names`` cannot be names.
     """
 
     __slots__ = ("_client", "_used", "id_from")
 
     def __init__(self, client: Bluejay | None, id_from: tuple[IdSource, ...], id_names: tuple[str, ...] = ()) -> None:
+        if not isinstance(client, Bluejay | None):
+            raise TypeError(f"client is a {type(client).__name__}; give a Bluejay(), or leave it out")
         self.id_from = checked_sources(id_from, id_names)
         self._client = self._used = client
 

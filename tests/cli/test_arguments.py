@@ -6,7 +6,7 @@ import argparse
 
 import pytest
 
-from bluejay_ws.cli.arguments import count, new_parser, port, seconds
+from bluejay_ws.cli.arguments import count, new_parser, port, port_number, seconds
 
 
 def test_numbers_are_read() -> None:
@@ -26,6 +26,8 @@ def test_what_is_no_port_is_refused(text: str) -> None:
     """A port is a number up to 65535."""
     with pytest.raises(ValueError, match=r".*"):
         port(text)
+    with pytest.raises(ValueError, match="0"):  # free ports are for what is to listen
+        port_number("0")
 
 
 @pytest.mark.parametrize("text", ["0", "-2", "many"])

@@ -169,7 +169,8 @@ async def agent(websocket):
     await websocket.send(b"\\x00\\x10" * 16000)
     await freeze_card("4242")
     async for message in websocket:
-        pass
+        if "speech.completed" in str(message):
+            break
 
 async def crash(websocket):
     await websocket.send(b"\\x00\\x10" * 16000)
@@ -202,7 +203,7 @@ def test_one_command_starts_calls_shows_and_stops(
     tmp_path: Path, real_spool: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """From an agent's file to its report: its port is found, its spool is its own, and it is gone afterwards."""
-    assert main(["call", "--run", agent_file(tmp_path, "record(agent)"), *QUICK, "--seconds", "0.3"]) == 0
+    assert main(["call", "--run", agent_file(tmp_path, "record(agent)"), *QUICK]) == 0
     printed = capsys.readouterr().out
     assert "calling    ws://127.0.0.1:" in printed
     assert "The report of call local-" in printed
@@ -215,7 +216,7 @@ def test_a_script_gets_lines_of_json(tmp_path: Path, capsys: pytest.CaptureFixtu
     with socket.create_server(("127.0.0.1", 0)) as one:
         port = str(one.getsockname()[1])
     command = f"{agent_file(tmp_path, 'record(agent)')} {port}"
-    assert main(["call", "--json", "--port", port, "--run", command, *QUICK, "--seconds", "0.3"]) == 0
+    assert main(["call", "--json", "--port", port, "--run", command, *QUICK]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     kinds = [line["type"] for line in lines]
     assert kinds == ["event"] * (len(lines) - 2) + ["report", "summary"]
@@ -240,8 +241,7 @@ def test_an_agent_without_record_is_told_so(
 ) -> None:
     """A crash is told from a handler that nobody records; the last lines of the agent are shown."""
     monkeypatch.setattr("bluejay_ws.cli.call.REPORT_SECONDS", 0.2)
-    end = ("--seconds", "0.3") if handler == "agent" else ()  # a crash is the end
-    assert main(["call", "--run", agent_file(tmp_path, handler), *QUICK, *end]) == 1
+    assert main(["call", "--run", agent_file(tmp_path, handler), *QUICK]) == 1
     printed = capsys.readouterr()
     assert words in " ".join(printed.err.split())
     assert "The last lines of the agent" in printed.out
@@ -368,7 +368,7 @@ def test_a_platform_does_not_call_an_agent_that_reports_elsewhere(capsys: pytest
 def test_many_calls_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A table with one row for each, and one sentence for all of them."""
     command = agent_file(tmp_path, "record(agent)")
-    assert main(["call", "--run", command, "-n", "5", *QUICK, "--seconds", "0.3", "--id", "local-7"]) == 0
+    assert main(["call", "--run", command, "-n", "5", *QUICK, "--id", "local-7"]) == 0
     printed = capsys.readouterr().out
     assert sum(line.startswith("local-7-") for line in printed.splitlines()) == 5
     assert "5 of 5 calls went well" in printed

@@ -180,6 +180,7 @@ def test_a_proxy_that_works_is_mentioned(doctor: Doctor, monkeypatch: pytest.Mon
             "refuses the key (HTTP 401)",
         ),
         (Answer(status=404, body=b'{"detail": "Not Found"}'), Answer(status=502), "wrong", "answers HTTP 502"),
+        (Answer(status=429), Answer(status=429), "wrong", "answers HTTP 429 try again later"),
     ],
 )
 def test_only_bluejays_own_api_is_taken_for_it(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 from typing import TYPE_CHECKING, Any
@@ -61,6 +62,19 @@ def test_what_waits_is_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert outbox(tmp_path, "list", "--all") == 0
     assert len(capsys.readouterr().out.splitlines()) == 5
     open_file.discard()
+
+
+def test_what_was_recorded_without_a_key_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the command that sends it: it never leaves by itself."""
+    monkeypatch.delenv("BLUEJAY_API_KEY", raising=False)
+    with contextlib.closing(Bluejay(spool=tmp_path)) as bluejay, bluejay.call({"X-Simulation-Result-Id": "720488"}):
+        pass
+    assert outbox(tmp_path) == 0
+    listed = " ".join(capsys.readouterr().out.split())
+    assert "kept apart: recorded without an API key" in listed
+    assert "To send what is kept apart: bluejay-ws outbox deliver --kept-apart" in listed
 
 
 def test_a_reason_cannot_steer_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -240,7 +254,9 @@ def test_delivering_from_an_empty_spool_says_so(
         ("http.502", "", "the outcome is unknown (502)"),
         ("http.418", "", "not accepted (418)"),
         ("process_lost", "", "its process ended before the call did"),
-        ("read_timeout", "", "read timeout"),
+        ("read_timeout", "", "the platform does not answer: the answer takes too long"),
+        ("write_timeout", "", "write timeout"),
+        ("http.200_unexpected_body", "", "the outcome is unknown (200)"),
         ("", "", ""),
     ],
 )

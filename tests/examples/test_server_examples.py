@@ -99,7 +99,10 @@ async def _press_a_key(port: int) -> None:
     human = DigitalHuman(f"ws://localhost:{port}", "local-1", protocol="twilio", pace=0.2)
     async with human.dial() as line:
         assert await line.listen(patience=10.0)  # the greeting
+        heard = line.log.frames_received
         await line.press("1", tone(100))
+        while line.log.frames_received == heard:  # what it says to the key: it would fail to say it to nobody
+            await asyncio.sleep(0.01)
 
 
 def test_the_telephony_example_is_heard(root: Path, tmp_path: Path) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import array
 import operator
 import random
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
-from bluejay_ws.hearing.level import closer, level
+from bluejay_ws.hearing.level import closer, loudness
 from bluejay_ws.hearing.turns import RESPONSE
 from bluejay_ws.testing.audio import voice
 from tests.hearing.stage import Stage, noise, speech
@@ -93,6 +94,16 @@ def test_noise_that_grows_louder_is_no_speech(seed: int, louder_from: int) -> No
     check(one_exchange(added(spoken(1_000, voice(1_500)), line)))
 
 
+@pytest.mark.parametrize("levels", [(60, 150), (150, 60), (60, 150, 70, 140), (70, 150, 60, 150, 60, 150)])
+def test_noise_that_fades_in_and_out_lengthens_no_speech(levels: tuple[int, ...]) -> None:
+    """Nor shortens it, whatever the noise does while somebody speaks, before and after."""
+    for seed in range(5):
+        dice = random.Random(seed)
+        steps = [low + (high - low) * step / 20 for low, high in pairwise(levels) for step in range(20)]
+        line = b"".join(noise(round(one / 5) * 5, 5_600 / len(steps), dice) for one in steps) + noise(60, 20, dice)
+        check(one_exchange(added(spoken(1_000, voice(1_500)), line)))
+
+
 @pytest.mark.parametrize("rms", [300, 350, 500])
 @pytest.mark.parametrize("background", [0, 60, 100, 150])
 def test_a_quiet_voice_is_heard_from_its_first_soft_sound_to_its_last(rms: int, background: int) -> None:
@@ -114,8 +125,8 @@ def test_a_frame_in_steps_is_heard(kind: Any) -> None:
 
 def test_frames_of_any_odd_length_share_what_reads_them() -> None:
     """Lengths that differ by less than a millisecond: reading them is prepared once."""
-    assert level(speech(20, random.Random(1))[:638]) > 300
-    assert level(b"\x10\x10") == 4_112
+    assert loudness(speech(20, random.Random(1)), 0, 638) > 300
+    assert loudness(b"\x10\x10", 0, 2) == 4_112
 
 
 def test_marks_that_a_clear_returns_are_not_early_and_confirm_nothing() -> None:

@@ -597,6 +597,16 @@ def test_a_clock_that_does_not_run_yet_means_now(pipeline: Pipeline) -> None:
     assert pipeline.transcript() == [(400, 400, "USER", "early")]
 
 
+def test_a_call_that_ends_before_its_pipeline_has_all_the_words(pipeline: Pipeline) -> None:
+    """A loop that stands still while the caller hangs up may end the call before Pipecat is told."""
+    pipeline.push(TranscriptionFrame(text="Bye."))
+    pipeline.push(BotStarted())
+    pipeline.speak("So long.")
+    report = pipeline.call.report()
+    assert [one.utterance for one in report.recorded_transcript or []] == ["Bye.", "So long."]
+    assert pipeline.call.counters["dropped.after_close"] == 0
+
+
 def test_after_the_end_of_the_call_nothing_is_looked_at(pipeline: Pipeline) -> None:
     """A recorder that is closed is not told of what comes late."""
     pipeline.call.recorder.close({}, {})

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from bluejay_ws.integrations.cartesia_line import CartesiaLineTap
 from bluejay_ws.integrations.conversation_relay import ConversationRelayTap
 from bluejay_ws.integrations.hume import HumeTap
@@ -43,7 +45,7 @@ def test_cartesia_tells_the_agents_side_what_was_spoken() -> None:
     stream.sent(event("tool_call", id="c", name="f", arguments={"a": 1}, result="ok"), event("end_call"))
     stream.sent(event("transfer", target_phone_number="1"), event("error", content="x"))
     stream.received(event("dtmf", button="1"), event("message", content="Stop."), event("message", content="Now."))
-    assert stream.words() == [("USER", "Hello."), ("AGENT", "One two"), ("USER", "Stop."), ("USER", "Now.")]
+    assert stream.words() == [("USER", "Hello."), ("AGENT", "One two"), ("USER", "Stop. Now.")]
     assert stream.tools() == [("f", {"a": 1}, "ok")]
     assert stream.events()[0] == INTERRUPTED
     assert len(stream.events()) == 5
@@ -185,3 +187,41 @@ def test_cartesias_last_word_on_a_reply_that_was_cut_counts() -> None:
     stream.received(event("user_state", value="idle"), event("message", content="Stop."))
     assert stream.said() == [(1, 901, "AGENT", "One two"), (900, 1_500, "USER", "Stop.")]
     assert stream.events() == ["Caller interrupted the agent"]
+
+
+def test_cartesia_tells_the_callers_words_before_the_end_of_speech() -> None:
+    """In one message or in several; the end comes last, and the next turn is another."""
+    stream = Stream(CartesiaLineTap).at(100).received(event("user_state", value="speaking"))
+    stream.at(800).received(event("message", content="I want")).at(1_500).received(event("message", content="pizza."))
+    stream.at(1_600).received(event("user_state", value="idle")).at(2_000).received(event("message", content="Please."))
+    for at, text in ((3_000, "Now."), (4_000, "Quick.")):
+        stream.at(at).received(event("user_state", value="speaking"), event("message", content=text))
+    assert stream.said() == [
+        (100, 1_600, "USER", "I want pizza."),
+        (2_000, 2_000, "USER", "Please."),
+        (3_000, 3_000, "USER", "Now."),
+        (4_000, 4_000, "USER", "Quick."),
+    ]
+
+
+@pytest.mark.parametrize("texts", [True, False])
+def test_cartesias_sdk_has_other_names_for_the_same(texts: bool) -> None:
+    """The end of a turn repeats its texts; an agent may take no other events than that."""
+
+    def turn(who: str, at: int, words: str) -> None:
+        said = [event(f"{who}_text_sent", content=word) for word in words.split("|")]
+        if texts:
+            stream.received(event(f"{who}_turn_started"), *said)
+        stream.at(at).received(event(f"{who}_turn_ended", content=said))
+
+    stream = Stream(CartesiaLineTap).received(event("call_started"))
+    turn("user", 1_000, "I want|pizza.")
+    asked: dict[str, Any] = {"tool_call_id": "t", "tool_name": "order", "tool_args": {"n": 1}}
+    stream.sent(event("agent_tool_called", **asked), event("agent_tool_returned", **asked, result={"ok": True}))
+    stream.sent(event("agent_send_text", text="It comes, I think."))
+    turn("agent", 3_000, "It|comes.")
+    stream.sent(event("agent_transfer_call", target_phone_number="+1")).received(event("user_dtmf_sent", button="5"))
+    assert stream.words() == [("USER", "I want pizza."), ("AGENT", "It comes.")]
+    assert stream.tools() == [("order", {"n": 1}, {"ok": True})]
+    assert stream.events() == ["The agent transferred the call", "DTMF"]
+    assert not any("unknown" in name for name in stream.call.counters.snapshot())

@@ -216,6 +216,18 @@ def test_the_picture_can_be_dragged_zoomed_and_clicked(opened: Callable[..., Any
     page.mouse.wheel(40, 0)
 
 
+def test_tools_that_run_at_once_have_a_row_each(opened: Callable[..., Any]) -> None:
+    """Each can be seen and chosen, and the events stand below all of them."""
+    tools = [{"name": f"tool_{at}", "start_offset_ms": at, "end_offset_ms": 9_000} for at in range(3)]
+    page = opened({"tool_calls": tools, "events": [{"title": "Sale", "start_offset_ms": 100, "end_offset_ms": 9_000}]})
+    box = page.locator("#lanes").bounding_box()
+    first = 46 + 58 + 58 + 34 + 14  # what stands above the tools
+    places = [first + 11, first + 24 + 11, first + 48 + 11, first + 48 + 24 + 22]
+    for place, name in zip(places, ["tool_0", "tool_1", "tool_2", "Sale"], strict=True):
+        page.mouse.click(box["x"] + box["width"] / 2, box["y"] + place)
+        until(page, f"document.querySelector('#details').textContent.includes('{name}')")
+
+
 def test_a_call_of_twenty_thousand_items_has_few_elements(opened: Callable[..., Any]) -> None:
     """Only what can be seen exists, wherever the list is scrolled to, and the search looks through everything."""
     page = opened(long(20_000))

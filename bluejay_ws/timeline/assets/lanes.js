@@ -14,6 +14,8 @@ const LANES = [
   { name: "event", title: "Events", kinds: ["event", "error", "close"], height: 40 },
 ];
 const TITLE = 14;
+const ROW = 24;
+const MOST_ROWS = 8;
 
 let groups = []; // one for this call, one for the call beside it
 let palette = {};
@@ -32,8 +34,23 @@ function groupOf(call, title) {
     lane.items.push({ item, index });
     lane.longest = Math.max(lane.longest, (item.e ?? item.s) - item.s);
   });
+  lanes.forEach(intoRows);
   const problems = call.items.filter((item) => item.k === "error" || item.k === "interruption" || item.p);
   return { call, title, lanes, problems, levels: levelsOf(call.sound) };
+}
+
+/** Give tools and events that last at the same time a row each: in one row they would hide each other. */
+function intoRows(lane) {
+  const ends = [0];
+  for (const entry of lane.items) {
+    const { s, e } = entry.item;
+    const free = ends.findIndex((end) => end <= s);
+    const isShared = !["tool", "event"].includes(lane.name) || (free < 0 && ends.length === MOST_ROWS);
+    entry.row = isShared ? 0 : free < 0 ? ends.length : free;
+    ends[entry.row] = Math.max(ends[entry.row] ?? 0, e ?? s);
+  }
+  lane.rows = ends.length;
+  lane.height += (lane.rows - 1) * ROW;
 }
 
 function levelsOf(sound) {
@@ -44,8 +61,8 @@ function levelsOf(sound) {
 
 /** The height of everything, in CSS pixels. */
 function heightOf() {
-  const lanes = LANES.reduce((sum, lane) => sum + lane.height, 0);
-  return OVERVIEW + RULER + groups.length * lanes + (groups.length > 1 ? groups.length * 20 : 0) + 6;
+  const lanes = groups.flatMap((group) => group.lanes).reduce((sum, lane) => sum + lane.height, 0);
+  return OVERVIEW + RULER + lanes + (groups.length > 1 ? groups.length * 20 : 0) + 6;
 }
 
 const x = (ms) => ((ms - state.from) / (state.to - state.from)) * width;
@@ -127,7 +144,7 @@ function drawGroup(pen, group, top) {
   for (const lane of group.lanes) {
     places[lane.name] = y + TITLE;
     if (lane.name === "caller" || lane.name === "agent") drawVoice(pen, group, lane, y + TITLE, lane.height - TITLE - 4);
-    else drawLane(pen, group, lane, y + TITLE, lane.height - TITLE - 4);
+    else drawLane(pen, group, lane, y + TITLE, lane.height - (lane.rows - 1) * ROW - TITLE - 4);
     drawTitle(pen, lane.title, y);
     y += lane.height;
   }
@@ -212,9 +229,14 @@ function laneColour(item) {
 }
 
 function drawLane(pen, group, lane, y, height) {
+  const entries = [...visible(lane)];
+  for (let row = 0; row < lane.rows; row += 1)
+    drawRow(pen, group, lane, entries.filter((entry) => entry.row === row), y + row * ROW, height);
+}
+
+function drawRow(pen, group, lane, entries, y, height) {
   let last = -1;
   let wrong = false;
-  const entries = [...visible(lane)];
   entries.forEach(({ item, index }, place) => {
     const left = Math.max(-2, x(item.s));
     const right = Math.min(width + 2, Math.max(left + 3, x(item.e ?? item.s)));
@@ -319,16 +341,18 @@ function hit(px, py) {
   for (const group of groups) {
     if (groups.length > 1) y += 20;
     for (const lane of group.lanes) {
-      if (py >= y && py < y + lane.height) return nearest(group, lane, px);
+      const row = clamp(Math.floor((py - y - TITLE) / ROW), 0, lane.rows - 1);
+      if (py >= y && py < y + lane.height) return nearest(group, lane, px, row);
       y += lane.height;
     }
   }
   return null;
 }
 
-function nearest(group, lane, px) {
+function nearest(group, lane, px, wanted) {
   let best = null;
-  for (const { item, index } of visible(lane)) {
+  for (const { item, index, row } of visible(lane)) {
+    if (row !== wanted) continue;
     const distance = Math.max(x(item.s) - px, px - x(item.e ?? item.s), 0);
     if (distance < 10 && (!best || distance <= best.distance)) best = { group, index, distance };
   }
