@@ -31,6 +31,7 @@ _ENDS = {
     "WebSocketDisconnect": "completed",  # Starlette, Litestar, Robyn
     "WebsocketClosed": "completed",  # Sanic
     "WebSocketClosedError": "completed",  # Tornado
+    "WSMessageTypeError": "completed",  # aiohttp's receive_str and others, where the caller's close comes
     "StopConsumer": "completed",  # Channels
     "ConnectionClosedError": "connection_lost",  # websockets
     "ClientDisconnected": "connection_lost",  # uvicorn

@@ -86,6 +86,7 @@ RECEIVED, SENT = Close(4001, "bye"), Close(1000, "")
         (error("WebsocketClosed"), "completed", {}),  # Sanic
         (error("WebSocketClosedError"), "completed", {}),  # Tornado
         (error("StopConsumer"), "completed", {}),  # Channels
+        (error("WSMessageTypeError", TypeError), "completed", {}),  # aiohttp
         (error("ClientConnectionResetError", ConnectionResetError), "connection_lost", {}),  # aiohttp
         (error("ClientDisconnected", OSError), "connection_lost", {}),  # uvicorn
         (error("Cancelled", BaseException), "handler_cancelled", {}),  # trio

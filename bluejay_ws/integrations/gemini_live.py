@@ -144,7 +144,7 @@ class GeminiLiveTap(Tap):
             speech = self._next_speech()
         if speech.start is None and not speech.text:
             self._place_speech(speech, piece)
-        speech.text = _joined(speech.text, text, whole=finished)
+        speech.text += _added(speech.text, text, whole=finished)
         speech.final = finished
         if speech.said is not None or speech.final or self._agent is not None or self._hears:
             self._tell_user(speech)
@@ -198,7 +198,7 @@ class GeminiLiveTap(Tap):
         reply = self._agent or self._unworded or self._current()
         if reply.audio_ms:
             self._mark(reply)
-        self._agent_text(reply, _joined(reply.text, text, whole=bool(piece.get("finished")))[len(reply.text) :])
+        self._agent_text(reply, _added(reply.text, text, whole=bool(piece.get("finished"))))
 
     def _mark(self, reply: Reply) -> None:
         """Note how much audio had come before a piece; text that comes behind its audio is that much late."""
@@ -320,17 +320,17 @@ class GeminiLiveTap(Tap):
     quiet: ClassVar[frozenset[str]] = frozenset({"setupComplete", "sessionResumptionUpdate"})
 
 
-def _joined(text: str, piece: str, *, whole: bool) -> str:
-    """Put a piece to a text; most bring their spaces with them, whole sentences do not.
+def _added(text: str, piece: str, *, whole: bool) -> str:
+    """Return what a piece adds to a text; most bring their spaces with them, whole sentences do not.
 
     A last piece that begins with all that was said says it again.
     """
     if whole and text and piece.strip().startswith(text.strip()):
         rest = piece.strip()[len(text.strip()) :]
-        return text + (rest.lstrip() if text[-1].isspace() else rest)
+        return rest.lstrip() if text[-1].isspace() else rest
     if text and text[-1] in ".?!" and piece[:1].isupper():
-        return f"{text} {piece}"
-    return text + piece
+        return f" {piece}"
+    return piece
 
 
 def _seconds(text: Any) -> float | None:

@@ -10,6 +10,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
+import aiohttp
 import pytest
 from aiohttp import WSMsgType, web
 from websockets.asyncio.client import connect
@@ -229,6 +230,26 @@ async def test_a_handler_that_raises_is_noted(platform: FakePlatform, client: Bl
     assert (facts["outcome"], facts["error"], facts["closed_by"]) == ("agent_error", "ValueError", "agent")
     assert "close_code" not in facts
     assert websocket.protocol.close_code == 1006
+
+
+@pytest.mark.skipif(not hasattr(aiohttp, "WSMessageTypeError"), reason="this release raises a plain TypeError")
+@pytest.mark.parametrize(("text", "outcome"), [(False, "completed"), (True, "agent_error")])
+async def test_a_handler_that_expects_audio_ends_with_the_callers_close(
+    text: bool, outcome: str, platform: FakePlatform, client: Bluejay
+) -> None:
+    """`receive_bytes` raises the same for a close, which is the end of the call, and for text, which is the agent's."""
+
+    async def handler(request: web.Request) -> web.WebSocketResponse:
+        websocket = web.WebSocketResponse()
+        await websocket.prepare(request)
+        while True:
+            await websocket.receive_bytes()
+
+    async with serving(app_of(handler, client)) as url, dial(url) as websocket:
+        await websocket.send("text" if text else bytes(640))
+        await (websocket.wait_closed() if text else websocket.close(4003))
+        facts = await closing(platform)
+    assert facts["outcome"] == outcome
 
 
 async def test_a_caller_that_drops_is_noticed(platform: FakePlatform, client: Bluejay) -> None:
