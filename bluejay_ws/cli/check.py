@@ -21,9 +21,10 @@ from bluejay_ws.cli.conversation import new_id
 from bluejay_ws.cli.dialling import APART, check_url, problem_of
 from bluejay_ws.cli.inprocess import hosted, served
 from bluejay_ws.cli.terminal import Problem, Terminal, check_writable, clean, plural, writing
-from bluejay_ws.testing.judging import judge, latencies_of, percentile
+from bluejay_ws.testing.judging import judge, percentile
 from bluejay_ws.testing.platform import FakePlatform
 from bluejay_ws.testing.rehearsal import TRUSTED_MS, Lateness, prepare, rehearse
+from bluejay_ws.testing.reports import CallReport
 from bluejay_ws.testing.scenarios import Scenario, ScenarioError, StepError, line_of_step, load
 from bluejay_ws.testing.virtual_time import VirtualTimeLoop
 
@@ -371,9 +372,9 @@ async def _make(
     except TimeoutError:
         one.faults, one.timed_only = [ended() or NO_REPORT[one.scenario.protocol == "chirp"]], False
         return
-    one.report = accepted.report
-    one.latencies = latencies_of(one.report)
-    found = judge(one.scenario.expect, one.report, log)
+    report = CallReport.of(accepted, log)
+    one.report, one.latencies = report.report, report.latencies
+    found = judge(one.scenario.expect, report)
     one.faults = [fault.text for fault in found]
     one.timed_only = all(fault.timed for fault in found)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import statistics
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from websockets.exceptions import WebSocketException
 
@@ -13,7 +13,7 @@ from bluejay_ws.cli.conversation import Conversation, await_report, call_faults,
 from bluejay_ws.cli.dialling import APART, problem_of
 from bluejay_ws.cli.terminal import Terminal, plural
 from bluejay_ws.cli.timeline import count_items
-from bluejay_ws.testing.judging import latencies_of
+from bluejay_ws.testing.reports import CallReport
 
 if TYPE_CHECKING:
     from bluejay_ws.testing.caller import CallLog
@@ -29,7 +29,7 @@ class Made:
     call: str
     log: CallLog | None = None
     faults: list[str] = field(default_factory=list)
-    report: dict[str, Any] | None = None
+    report: CallReport | None = None
 
 
 def hold_many(conversation: Conversation, calls: int, platform: FakePlatform | None, terminal: Terminal) -> int:
@@ -73,7 +73,7 @@ def _read_report(one: Made, platform: FakePlatform, terminal: Terminal) -> None:
     if accepted is None:
         one.faults.append("No report came.")
         return
-    one.report = accepted.report
+    one.report = CallReport.of(accepted)
     one.faults += report_faults(accepted.report)
     copies = platform.duplicates.get(one.call)
     if copies:
@@ -90,14 +90,14 @@ def _show(made: list[Made], terminal: Terminal) -> None:
                 "faults": one.faults,
                 "duration_ms": None if one.log is None else round(one.log.duration_ms),
                 "agent_spoke_ms": None if one.log is None else round(one.log.heard_ms),
-                "report": one.report,
+                "report": one.report and one.report.report,
             }
         )
     terminal.title(plural(len(made), "call"))
     terminal.say()
     terminal.table(["call", "length", "spoke", "report"], [_row(one) for one in made])
     well = sum(not one.faults for one in made)
-    latencies = [value for one in made for value in latencies_of(one.report or {})]
+    latencies = [value for one in made if one.report for value in one.report.latencies]
     words = f"{well} of {plural(len(made), 'call')} went well"
     if latencies:
         words += f"; response latency: median {statistics.median(latencies):.0f} ms, at most {max(latencies):.0f} ms"
@@ -111,7 +111,7 @@ def _show(made: list[Made], terminal: Terminal) -> None:
 def _row(one: Made) -> list[str]:
     if one.log is None:
         return [one.call, "-", "-", "not connected"]
-    report = "-" if one.report is None else count_items(one.report)
+    report = "-" if one.report is None else count_items(one.report.report)
     mark = "" if not one.faults else " (not well)"
     return [one.call, f"{one.log.duration_ms / 1000:.1f} s", f"{one.log.heard_ms / 1000:.1f} s", report + mark]
 

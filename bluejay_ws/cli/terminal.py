@@ -1,8 +1,4 @@
-"""Where the command line writes: plain lines for people, JSON documents for scripts.
-
-Rich, from the extra ``cli``, draws tables and progress where it is installed; without it the same words stand in
-plain columns.
-"""
+"""Where the command line writes: plain lines for people, JSON documents for scripts."""
 
 from __future__ import annotations
 
@@ -18,8 +14,6 @@ from typing import TYPE_CHECKING, Any, TextIO
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
-
-    from rich.console import Console
 
 __all__ = ["Problem", "ReaderLeftError", "Terminal", "check_writable", "clean", "plural", "writing"]
 
@@ -145,39 +139,13 @@ class Terminal:
         if self.json_only:
             return
         cells = [[clean(cell) for cell in row] for row in rows]
-        console = self._console()
-        if console is None:
-            self._plain_table(columns, cells)
-            return
-        from rich.table import Table  # noqa: PLC0415 - an extra
-        from rich.text import Text  # noqa: PLC0415 - an extra
-
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-        for name in columns[:-1]:
-            table.add_column(name, no_wrap=True)
-        table.add_column(columns[-1], overflow="fold")
-        for row in cells:
-            table.add_row(*(Text(cell) for cell in row))
-        with console.capture() as drawn:
-            console.print(table)
-        for line in drawn.get().rstrip("\n").split("\n"):
-            self.say(line.rstrip())
-
-    def _plain_table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        widths = [max(len(row[place]) for row in [columns, *rows]) for place in range(len(columns) - 1)]
-        for number, row in enumerate([columns, *rows]):
+        widths = [max(len(row[place]) for row in [columns, *cells]) for place in range(len(columns) - 1)]
+        for number, row in enumerate([columns, *cells]):
             label = "".join(f"{cell:<{width}}  " for cell, width in zip(row, widths, strict=False))
             if number:
                 self.wrapped(label, row[-1])
             else:
                 self.say(self.paint((label + row[-1]).rstrip(), "bold"))
-
-    def _console(self) -> Console | None:
-        try:
-            from rich.console import Console  # noqa: PLC0415 - an extra
-        except ImportError:
-            return None
-        return Console(file=self._out, width=self.width, force_terminal=self._colour, no_color=not self._colour)
 
     @contextlib.contextmanager
     def waiting(self, what: str) -> Iterator[None]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Breaker", "Change", "retry_after"]
 
-_SECONDS = re.compile(r"[+-]?[0-9]{1,300}(\.[0-9]{0,300})?", re.ASCII)
+_SECONDS = re.compile(r"([+-]?[0-9]+(?:\.[0-9]*)?)\s*(?:,.*)?", re.ASCII | re.DOTALL)
 
 FAILURES_TO_OPEN = 5
 FIRST_PROBE = 1.0
@@ -40,7 +40,8 @@ def retry_after(value: str | None, date: str | None, *, ceiling: float) -> float
     A date counts against the answer's own ``Date``, so that this machine's clock does not matter; without one it
     counts against this machine's clock.
 
-    Never raises. What is in the past or negative is 0; what is neither seconds nor a date is None.
+    Never raises. What is in the past or negative is 0; what is neither seconds nor a date is None. Of several that a
+    proxy has joined with commas the first counts.
 
     Args:
         value: the header's value, as it came.
@@ -50,7 +51,8 @@ def retry_after(value: str | None, date: str | None, *, ceiling: float) -> float
     if value is None:
         return None
     text = value.strip()
-    seconds = float(text) if _SECONDS.fullmatch(text) else _between(text, date)
+    found = _SECONDS.fullmatch(text)
+    seconds = float(found[1]) if found else _between("".join(text.partition("GMT")[:2]), date)
     return None if seconds is None else min(max(seconds, 0.0), ceiling)
 
 
@@ -87,7 +89,8 @@ class Breaker:
     doubles each second in which the platform accepts, and halves when it does not). Open, after
     `FAILURES_TO_OPEN` failures in a row or at once by `misconfigured`: one probe at a time, at growing intervals; a
     fresh report may be a probe every `FRESH_PROBE` seconds, even while an earlier one hangs, so that a platform
-    that is back is noticed by the next call. When a probe passes, the breaker closes with an empty quota and a low
+    that is back is noticed by the next call. These make no interval longer: after the last of many calls, what waits
+    is not to wait for minutes. When a probe passes, the breaker closes with an empty quota and a low
     rate: the ramp.
 
     Not thread-safe: the queue calls it under its lock.
@@ -106,6 +109,7 @@ class Breaker:
         self._tokens = BURST
         self._refilled_at = self._grown_at = -math.inf
         self._interval = FIRST_PROBE
+        self._fresh_probe = False
         self._probed_at = -math.inf
         self._next_probe = -math.inf
         self._probing_until = -math.inf
@@ -129,7 +133,7 @@ class Breaker:
             due = min(self._probed_at + FRESH_PROBE, due)
         if now < due:
             return due - now
-        self._probed_at = now
+        self._probed_at, self._fresh_probe = now, fresh
         self._probing_until = now + PROBE_LASTS
         return 0.0
 
@@ -223,7 +227,9 @@ class Breaker:
         if not was_closed and (now >= self._probing_until or began < self._probed_at):
             return False  # left over from before the breaker opened, or the last probe left: says nothing new
         ceiling = HELD_PROBE_CEILING if held else PROBE_CEILING
-        self._interval = FIRST_PROBE if was_closed else min(ceiling, self._interval * 2.0)
+        self._interval = (
+            FIRST_PROBE if was_closed else min(ceiling, self._interval * (1.0 if self._fresh_probe else 2.0))
+        )
         self._probing_until = -math.inf
         self._probed_at = now
         self._next_probe = now + self._interval * (0.5 + self._random())

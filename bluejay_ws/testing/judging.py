@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from bluejay_ws.testing.reports import FAILED, CallReport, has
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from bluejay_ws.testing.line import CallLog
+    from bluejay_ws.testing.reports import ToolCall
     from bluejay_ws.testing.scenarios import Expect, ToolExpectation
 
-__all__ = ["Fault", "has", "judge", "latencies_of", "percentile"]
-
-
-FAILED = "agent_error"
-"""The outcome of a call whose handler raised, or that the agent closed with 1011."""
+__all__ = ["Fault", "judge", "percentile"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,32 +31,21 @@ class Fault:
     timed: bool = False
 
 
-def judge(expect: Expect, report: dict[str, Any], log: CallLog) -> list[Fault]:
+def judge(expect: Expect, report: CallReport) -> list[Fault]:
     """Return every expectation that does not hold; empty when all do.
 
     Args:
         expect: what must hold.
-        report: as the platform accepted it.
-        log: of the caller.
+        report: as the platform accepted it, with the caller's log.
     """
     return [
-        *_tools(expect, _items(report, "tool_calls")),
-        *_words(expect, _items(report, "recorded_transcript")),
-        *_steps(expect, log),
-        *_times(expect, report, log),
-        *_end(expect, report, log),
-        *_errors(expect, report, log),
+        *_tools(expect, report),
+        *_words(expect, report),
+        *_steps(expect, report.log),
+        *_times(expect, report),
+        *_end(expect, report),
+        *_errors(expect, report),
     ]
-
-
-def latencies_of(report: dict[str, Any]) -> list[float]:
-    """Return how long each answer took, in milliseconds."""
-    found = []
-    for event in _items(report, "events"):
-        value = _notes(event).get("latency_ms")
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            found.append(float(value))
-    return found
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -67,61 +54,48 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, max(0, -int(-share * len(ordered) // 1) - 1))]
 
 
-def has(actual: object, wanted: object) -> bool:
-    """Return whether a JSON value has all that is wanted: an object may have more, a list may not; true is not 1."""
-    if isinstance(wanted, Mapping):
-        known = actual if isinstance(actual, Mapping) else {}
-        return actual == known and all(key in known and has(known[key], value) for key, value in wanted.items())
-    if isinstance(wanted, list | tuple):
-        return isinstance(actual, list | tuple) and len(actual) == len(wanted) and all(map(has, actual, wanted))
-    return actual == wanted and isinstance(actual, bool) == isinstance(wanted, bool)
-
-
-def _tools(expect: Expect, calls: list[dict[str, Any]]) -> Iterator[Fault]:
-    names = [str(call.get("name")) for call in calls]
+def _tools(expect: Expect, report: CallReport) -> Iterator[Fault]:
+    names = [call.name for call in report.tools]
     said = ", ".join(names) or "no tool"
     for number, wanted in enumerate(expect.wanted):
         if wanted not in expect.wanted[:number]:
-            same = [call for call in calls if call.get("name") == wanted.name]
+            same = [call for call in report.tools if call.name == wanted.name]
             yield from _tool(wanted, expect.wanted.count(wanted), same, said)
     for name in expect.not_called:
         if name in names:
             yield Fault(f"{name} was called, and must not be")
-    if expect.in_order and not _in_order(expect.wanted, calls):
+    if expect.in_order and not _in_order(expect.wanted, report.tools):
         yield Fault(f"the tools were not called in the order {', '.join(tool.name for tool in expect.wanted)}: {said}")
 
 
-def _tool(wanted: ToolExpectation, listed: int, calls: list[dict[str, Any]], said: str) -> Iterator[Fault]:
+def _tool(wanted: ToolExpectation, listed: int, calls: list[ToolCall], said: str) -> Iterator[Fault]:
     """Judge a tool that is listed so often, by the calls of this name."""
     if not calls:
         yield Fault(f"{wanted.name} was not called (called: {said})")
         return
     fitting = [call for call in calls if _fits(call, wanted)]
     if not fitting:
-        had = json.dumps(calls[0].get("parameters"), ensure_ascii=False, default=str)[:200]
+        had = json.dumps(calls[0].parameters, ensure_ascii=False)[:200]
         yield Fault(f"{wanted.name} was called with {had}, not with {json.dumps(wanted.parameters, default=str)}")
     elif len(fitting) < listed or wanted.times not in {None, len(fitting)}:
         yield Fault(f"{wanted.name} was called {len(fitting)} times, not {wanted.times or listed}")
 
 
-def _fits(call: dict[str, Any], wanted: ToolExpectation) -> bool:
-    return call.get("name") == wanted.name and has(call.get("parameters") or {}, wanted.parameters or {})
+def _fits(call: ToolCall, wanted: ToolExpectation) -> bool:
+    return call.name == wanted.name and has(call.parameters, wanted.parameters or {})
 
 
-def _in_order(wanted: list[ToolExpectation], calls: list[dict[str, Any]]) -> bool:
+def _in_order(wanted: list[ToolExpectation], calls: list[ToolCall]) -> bool:
     rest = iter(calls)
     return all(any(_fits(call, tool) for call in rest) for tool in wanted)
 
 
-def _words(expect: Expect, lines: list[dict[str, Any]]) -> Iterator[Fault]:
-    for speaker, who, wanted in (
-        ("AGENT", "the agent", expect.agent_says),
-        ("USER", "the caller", expect.caller_heard_as),
-    ):
-        words = " ".join(str(line.get("utterance")) for line in lines if line.get("speaker") == speaker)
+def _words(expect: Expect, report: CallReport) -> Iterator[Fault]:
+    for speaker, wanted in (("agent", expect.agent_says), ("caller", expect.caller_heard_as)):
+        words = " ".join(said.text for said in report.utterances if said.speaker == speaker)
         for phrase in wanted:
             if phrase.casefold() not in words.casefold():
-                yield Fault(f"{who} did not say {phrase!r} (said: {words[:200]!r})")
+                yield Fault(f"the {speaker} did not say {phrase!r} (said: {words[:200]!r})")
 
 
 def _steps(expect: Expect, log: CallLog) -> Iterator[Fault]:
@@ -130,21 +104,19 @@ def _steps(expect: Expect, log: CallLog) -> Iterator[Fault]:
         yield Fault("{reason} before step {number} ({step})".format(**event.detail) + ended)
 
 
-def _times(expect: Expect, report: dict[str, Any], log: CallLog) -> Iterator[Fault]:
-    waits = latencies_of(report)
+def _times(expect: Expect, report: CallReport) -> Iterator[Fault]:
     if expect.latency_p95 is not None:
-        if not waits:
+        if not report.latencies:
             yield Fault("no answer was timed, so the latency is not known")
-        elif percentile(waits, 0.95) > expect.latency_p95 * 1000:
-            took = percentile(waits, 0.95) / 1000
-            yield Fault(f"the answers took {took:.2f} s (p95), more than {expect.latency_p95:g} s", timed=True)
-    events = _items(report, "events")
+        elif (p95 := percentile(report.latencies, 0.95)) > expect.latency_p95 * 1000:
+            took = f"the answers took {p95 / 1000:.2f} s (p95), more than {expect.latency_p95:g} s"
+            yield Fault(took, timed=True)
     if expect.interruptions is not None:
-        over = sum(str(event.get("title")).startswith("Agent interrupted") for event in events)
+        over = sum(one.by == "agent" for one in report.interruptions)
         if over > expect.interruptions:
             yield Fault(f"the agent talked over the caller {over} times, more than {expect.interruptions}", timed=True)
     if expect.silence is not None:
-        longest = _longest_silence(log)
+        longest = _longest_silence(report.log)
         if longest > expect.silence * 1000:
             yield Fault(f"nobody was heard for {longest / 1000:.1f} s, more than {expect.silence:g} s", timed=True)
 
@@ -156,45 +128,26 @@ def _longest_silence(log: CallLog) -> float:
     return longest
 
 
-def _end(expect: Expect, report: dict[str, Any], log: CallLog) -> Iterator[Fault]:
+def _end(expect: Expect, report: CallReport) -> Iterator[Fault]:
+    log = report.log
     if expect.close is not None and log.close_code != expect.close:
         yield Fault(f"the call was closed with {log.close_code} by {log.closed_by}, not with {expect.close}")
-    outcomes = [_notes(event)["outcome"] for event in _items(report, "events") if "outcome" in _notes(event)]
-    if expect.outcome is not None and expect.outcome not in outcomes:
-        yield Fault(f"the outcome was {', '.join(map(str, outcomes)) or 'not reported'}, not {expect.outcome}")
+    if expect.outcome is not None and report.outcome != expect.outcome:
+        yield Fault(f"the outcome was {report.outcome or 'not reported'}, not {expect.outcome}")
 
 
-def _errors(expect: Expect, report: dict[str, Any], log: CallLog) -> Iterator[Fault]:
+def _errors(expect: Expect, report: CallReport) -> Iterator[Fault]:
     if expect.errors is None:
         return
-    found = [
-        str(event.get("title")) for event in _items(report, "events") if "error" in str(event.get("title")).lower()
-    ]
+    log, found = report.log, report.errors
+    if expect.outcome == FAILED or expect.close == 1011:
+        found = [one for one in found if one not in report.crashes]
     found += [f"the carrier refused a message: {event.detail['message']}" for event in log.of("message.refused")]
-    for call in _items(report, "tool_calls"):
-        output = call.get("output")
-        if isinstance(output, dict) and output.get("status") == "failed":
-            found.append(f"{call.get('name')} failed with {output.get('error')}")
-    ends = [_notes(event) for event in _items(report, "events") if _notes(event).get("outcome") == FAILED]
-    if expect.outcome != FAILED and expect.close != 1011:
-        found += [f"the agent failed with {end.get('error') or 'close code 1011'}" for end in ends]
     if log.user_spans and not log.agent_spans:
         found.append("the caller spoke, and the agent was never heard")
     else:
-        found += ["nothing answered step {number} ({step}) within {seconds:g} s".format(**event.detail)
-                  for event in log.of("step.unanswered")]  # fmt: skip
+        words = "nothing answered step {number} ({step}) within {seconds:g} s"
+        found += [words.format(**event.detail) for event in log.of("step.unanswered")]
     if len(found) > expect.errors:
         many = "was 1 error" if len(found) == 1 else f"were {len(found)} errors"
         yield Fault(f"there {many}: {'; '.join(found)[:300]}")
-
-
-def _items(report: dict[str, Any], key: str) -> list[dict[str, Any]]:
-    found = report.get(key)
-    return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
-
-
-def _notes(event: dict[str, Any]) -> dict[str, Any]:
-    facts = event.get("metadata")
-    facts = facts if isinstance(facts, dict) else {}
-    drawer = facts.get("bluejay_ws")
-    return {**drawer, **facts} if isinstance(drawer, dict) else facts

@@ -12,17 +12,27 @@ An expectation that does not come true raises `ExpectationError`, an AssertionEr
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from bluejay_ws.testing.judging import has
 from bluejay_ws.testing.line import CallLog
 from bluejay_ws.testing.oracle import AcceptedReport
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
-__all__ = ["CallReport", "Event", "ExpectationError", "Interruption", "Speaker", "ToolCall", "Utterance"]
+__all__ = [
+    "FAILED",
+    "CallReport",
+    "Event",
+    "ExpectationError",
+    "Interruption",
+    "Speaker",
+    "ToolCall",
+    "Utterance",
+    "has",
+]
 
 Speaker = Literal["agent", "caller"]
 SPEAKERS: dict[str, Speaker] = {"AGENT": "agent", "USER": "caller"}
@@ -31,7 +41,10 @@ INTERRUPTIONS: dict[str, Speaker] = {
     "Agent interrupted the caller": "agent",
 }
 LATENCY = "Response latency"
+CLOSED = "Connection closed"
 SESSION_ERROR = "Session error"
+FAILED = "agent_error"
+"""The outcome of a call whose handler raised, or that the agent closed with 1011."""
 OWN = "bluejay_ws"  # the key of the library's own notes
 
 
@@ -204,7 +217,7 @@ class CallReport(AcceptedReport):
         pace 1 where latencies matter.
         """
         found = [_notes(event).get("latency_ms") for event in self.happened if event.title == LATENCY]
-        return [value for value in found if value is not None]
+        return [value for value in found if isinstance(value, int | float) and not isinstance(value, bool)]
 
     @property
     def interruptions(self) -> list[Interruption]:
@@ -218,20 +231,24 @@ class CallReport(AcceptedReport):
     @property
     def errors(self) -> list[str]:
         """Return what failed, in words: ``session.error`` frames of both sides, tools, and the agent's own code."""
-        found = []
-        for event in self.happened:
-            notes = _notes(event)
-            if event.title.startswith(SESSION_ERROR):
-                found.append(_in_words(event))
-            elif notes.get("error"):
-                found.append(f"the handler ended with {notes['error']}")
-            elif notes.get("outcome") == "agent_error":
-                found.append(f"the agent closed the call with {notes.get('close_code')}")
+        found = [_in_words(event) for event in self.happened if "error" in event.title.casefold()]
         outputs = ((call.name, call.output) for call in self.tools if isinstance(call.output, dict))
         failed = (
             f"{name} failed with {output.get('error')}" for name, output in outputs if output.get("status") == "failed"
         )
-        return [*found, *failed]
+        return [*found, *self.crashes, *failed]
+
+    @property
+    def crashes(self) -> list[str]:
+        """Return how the agent's own code failed, in words."""
+        raised = [f"the handler ended with {one['error']}" for one in self._ends() if one.get("error")]
+        failed = [one for one in self._ends() if one.get("outcome") == FAILED]
+        return raised or [f"the agent closed the call with {one.get('close_code')}" for one in failed]
+
+    @property
+    def outcome(self) -> str:
+        """Return how the call ended, such as ``completed``; empty where the report does not say."""
+        return next((str(one["outcome"]) for one in self._ends() if one.get("outcome")), "")
 
     # -- expectations -------------------------------------------------------------------------------------------
 
@@ -327,6 +344,10 @@ class CallReport(AcceptedReport):
 
     # -----------------------------------------------------------------------------------------------------------
 
+    def _ends(self) -> list[dict[str, Any]]:
+        """Return what the library noted of the connection's end; the last note first."""
+        return [_notes(event) for event in reversed(self.happened) if event.title == CLOSED]
+
     def _lines(self) -> Iterator[tuple[int, str]]:
         for said in self.utterances:
             yield said.start_ms, f"{said.start_ms / 1000:8.2f}  {said.speaker:<6}  {_short(said.text)}"
@@ -353,6 +374,16 @@ class CallReport(AcceptedReport):
     def _fail(self, message: str) -> Self:
         __tracebackhide__ = True
         raise ExpectationError(f"{message}\n\nThe call {self.simulation_result_id}:\n{self.timeline()}") from None
+
+
+def has(actual: object, wanted: object) -> bool:
+    """Return whether a JSON value has all that is wanted: an object may have more, a list may not; true is not 1."""
+    if isinstance(wanted, Mapping):
+        known = actual if isinstance(actual, Mapping) else {}
+        return actual == known and all(key in known and has(known[key], value) for key, value in wanted.items())
+    if isinstance(wanted, list | tuple):
+        return isinstance(actual, list | tuple) and len(actual) == len(wanted) and all(map(has, actual, wanted))
+    return actual == wanted and isinstance(actual, bool) == isinstance(wanted, bool)
 
 
 def _side(by: Speaker) -> Speaker:

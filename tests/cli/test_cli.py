@@ -54,7 +54,7 @@ NAMES = [
 
 
 # What the import of each command may bring, of what takes long to import.
-HEAVY = ("asyncio", "bluejay_ws.client", "bluejay_ws.testing.schema", "httpx", "pydantic", "rich", "websockets.asyncio")
+HEAVY = ("asyncio", "bluejay_ws.client", "bluejay_ws.testing.schema", "httpx", "pydantic", "websockets.asyncio")
 NEEDED = {
     "--version": set(),
     "--help": set(),

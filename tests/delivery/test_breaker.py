@@ -48,6 +48,18 @@ def test_a_call_that_has_just_ended_may_probe_although_another_probe_hangs() -> 
     assert breaker.wait(later + FRESH_PROBE, fresh=True) == 0.0
 
 
+def test_calls_that_end_in_an_outage_do_not_keep_it_up() -> None:
+    """A minute of refused calls, then none: what waits is tried within seconds of the last, not within minutes."""
+    breaker, now = Breaker(lambda: 0.5), NOW
+    breaker.misconfigured(now, "http.404")
+    for _ in range(20):
+        now += 3.0
+        for fresh in (False, True):
+            if breaker.wait(now, fresh=fresh) == 0.0:
+                breaker.misconfigured(now, "http.404")
+    assert breaker.wait(now, fresh=False) <= 8.0
+
+
 def test_a_platform_that_can_be_read_gets_its_probe_at_once() -> None:
     """Unless the configuration is wrong: reading says nothing about that."""
     breaker = opened()
@@ -122,6 +134,14 @@ def test_a_date_counts_against_the_answers_own_date() -> None:
     assert module.retry_after(date, "Thu, 22 Oct 2026 07:28:00 GMT", ceiling=900.0) == 0.0
     assert module.retry_after("Fri, 31 Dec 9999 23:59:59 GMT", None, ceiling=900.0) == 900.0
     assert module.retry_after(None, None, ceiling=math.inf) is None
+
+
+def test_of_values_that_a_proxy_has_joined_the_first_counts() -> None:
+    """Two gateways on the way say it twice; a number of any length is a long wait, and not none."""
+    date = "Wed, 21 Oct 2026 07:28:00 GMT"
+    assert module.retry_after("120, 60", None, ceiling=900.0) == 120.0
+    assert module.retry_after(f"{date}, {date}", "Wed, 21 Oct 2026 07:27:30 GMT", ceiling=900.0) == 30.0
+    assert module.retry_after("9" * 400, None, ceiling=900.0) == 900.0
 
 
 # -- what an answer says --------------------------------------------------------------------------------------------

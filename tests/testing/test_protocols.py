@@ -15,10 +15,11 @@ from bluejay_ws.testing.audio import mulaw, silence, tone, voice
 from bluejay_ws.testing.caller import DigitalHuman
 from bluejay_ws.testing.chirp_frames import FrameError
 from bluejay_ws.testing.coding import CODINGS
-from bluejay_ws.testing.judging import judge, latencies_of
+from bluejay_ws.testing.judging import judge
 from bluejay_ws.testing.platform import FakePlatform
 from bluejay_ws.testing.protocols import PROTOCOLS, new_protocol
 from bluejay_ws.testing.rehearsal import rehearse
+from bluejay_ws.testing.reports import CallReport
 from bluejay_ws.testing.scenarios import Expect, Scenario
 from bluejay_ws.testing.virtual_time import VirtualTimeLoop
 from tests.testing.carrier_agents import AGENTS, LATENCY, CarrierAgent
@@ -33,7 +34,7 @@ every_carrier = pytest.mark.parametrize("carrier", list(AGENTS))
 
 def recorded_call(
     carrier: str, steps: list[dict[str, Any]], tmp_path: Path, *, burst: bool = False, **more: Any
-) -> tuple[CallLog, dict[str, Any], CarrierAgent]:
+) -> tuple[CallLog, CallReport, CarrierAgent]:
     """Make the call of these steps in virtual time; return its log, its report and the agent."""
     agents: list[CarrierAgent] = []
     facts = {"name": "x", "protocol": carrier, "steps": steps, "caller": {"greeting": 0}, **more}
@@ -58,18 +59,18 @@ def recorded_call(
             log = runner.run(main(client))
         client.close()
         (accepted,) = platform.accepted
-    return log, accepted.report, agents[0]
+    return log, CallReport.of(accepted, log), agents[0]
 
 
 @every_carrier
 def test_an_agent_for_a_carrier_is_called_and_reports(carrier: str, tmp_path: Path) -> None:
     """The id stands where the carrier puts it, both sides are heard, marks come back, and the end is announced."""
     log, report, agent = recorded_call(carrier, [{"say": "a"}, {"say": "b"}], tmp_path)
-    assert report["simulation_result_id"] == "local-7"
+    assert report.simulation_result_id == "local-7"
     assert [round(span.end_ms - span.start_ms, -2) for span in log.agent_spans] == [1_500, 1_500]
-    assert latencies_of(report) == pytest.approx([LATENCY * 1000] * 2, abs=60)
+    assert report.latencies == pytest.approx([LATENCY * 1000] * 2, abs=60)
     expect = Expect(agent_says=["booked"], latency_p95=0.6, interruptions=0, close=1000, outcome="completed")
-    assert judge(expect, report, log) == []
+    assert judge(expect, report) == []
     assert [event.detail["name"].strip('{}"')[-2:] for event in log.of("mark.echoed")] == ["m1", "m2"]
     assert [one for one in agent.got if one["event"] == agent.mark_back] != []
     if carrier != "vonage":
@@ -88,7 +89,7 @@ def test_a_caller_who_breaks_in_hears_no_more_once_the_queue_is_cleared(carrier:
     assert log.dropped_ms == pytest.approx(cleared.detail["dropped_ms"])
     first = log.agent_spans[0]
     assert first.end_ms - first.start_ms == pytest.approx(500, abs=100)
-    spoken = next(line for line in report["recorded_transcript"] if line["speaker"] == "AGENT")
+    spoken = next(line for line in report.transcript if line["speaker"] == "AGENT")
     assert spoken["end_offset_ms"] == pytest.approx(first.end_ms, abs=100)
     echoed, dropped = ([event.detail["name"] for event in log.of(f"mark.{what}")] for what in ("echoed", "dropped"))
     if PROTOCOLS[carrier].clear_returns_marks:
@@ -175,7 +176,7 @@ def test_a_refused_message_is_noted_and_fails_the_scenario() -> None:
 
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         log = runner.run(main())
-    (fault,) = judge(Expect(), {}, log)
+    (fault,) = judge(Expect(), CallReport("7", b"{}", 0.0, log=log))
     assert fault.text == "there was 1 error: the carrier refused a message: media needs the stream's streamSid"
 
 

@@ -144,6 +144,10 @@ def test_everything_that_failed_is_an_error() -> None:
         "metadata": {"outcome": "agent_error", "close_code": 1011},
     }
     failed = {"name": "f", "start_offset_ms": 1, "output": {"status": "failed", "error": "KeyError"}}
+    noted = {"start_offset_ms": 0, "title": "Retry", "metadata": {"error": "none of ours", "outcome": "agent_error"}}
+    assert report(events=[noted]).errors == []
+    assert report(events=[closed, noted]).outcome == "agent_error"
+    assert EMPTY.outcome == ""
     assert report(events=[closed], tool_calls=[failed]).errors == [
         "the agent closed the call with 1011",
         "f failed with KeyError",
