@@ -48,6 +48,7 @@ class Cell:
         clears: an agent that stops empties the caller's queue, as it can on a carrier.
         stall_ms: the agent's handler sleeps now and then, up to so long, and reads what came meanwhile all at once.
         real: both speak with a real voice, with pauses of 120 and 240 ms inside what they say.
+        fades: the hold noise becomes louder and softer all the time, between a level of 60 and of 150.
     """
 
     background: Background = "noise"
@@ -63,11 +64,12 @@ class Cell:
     clears: bool = False
     stall_ms: float = 0.0
     real: bool = False
+    fades: bool = False
 
     def __str__(self) -> str:
         more = [f"{self.frame_ms} ms frames"] * (self.frame_ms != 20) + ["a quiet voice"] * (self.user_rms < 1_000)
         more += ["echo"] * self.echo + ["marks"] * self.marks + ["a late network"] * (self.jitter_ms > 10)
-        more += ["a real voice"] * self.real
+        more += ["a real voice"] * self.real + ["the noise fades in and out"] * self.fades
         more += [f"a handler that sleeps for up to {self.stall_ms:.0f} ms"] * (self.stall_ms > 0)
         more += ["comfort noise"] * (self.comfort_rms > 0)
         more += [f"the agent's frames of {self.agent_frame_ms} ms"] * (self.agent_frame_ms is not None)
@@ -226,11 +228,14 @@ class _Maker:
         if self.cell.background == "pauses":
             return
         step = self.cell.frame_ms
-        quiet = _quiet(0.0 if self.cell.background == "silence" else self.chance.uniform(60, 150), step)
+        rms = 0.0 if self.cell.background == "silence" else self.chance.uniform(60, 150)
         busy = {round(at / step) for span in self.truth.user for at in _range(span.start_ms, span.end_ms, step)}
         for number in range(round(end / step)):
             if number not in busy:
                 at = number * step + self.chance.uniform(0, self.cell.jitter_ms)
+                if self.cell.fades and not number % 5:
+                    rms = min(150, max(60, rms + 5 * self.chance.randint(-2, 2)))
+                quiet = _quiet(rms, step)
                 self._add(at, "user_audio", quiet[number % len(quiet)])
 
     # -- the agent ----------------------------------------------------------------------------------------------------

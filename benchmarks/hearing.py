@@ -35,6 +35,8 @@ MORE = [
     Cell(user_rms=350.0),
     Cell(user_rms=300.0, background="silence", sending="burst"),
     Cell(user_rms=300.0, background="pauses", events="none"),
+    Cell(fades=True),
+    Cell(fades=True, user_rms=500.0, events="none", sending="continuous"),
     Cell(jitter_ms=30.0),
     Cell(stall_ms=200.0),
     Cell(stall_ms=200.0, frame_ms=60, sending="continuous"),

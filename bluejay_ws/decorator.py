@@ -119,9 +119,9 @@ def record(
         TypeError: ``handler`` cannot be recorded, or ``client`` is no client; the message says what to do.
         ValueError: ``id_from`` names an unknown place, or ``id_names`` cannot be names.
     """
-    if handler is None:
-        return functools.partial(record, client=client, id_from=id_from, id_names=id_names)
     again = functools.partial(record, client=client, id_from=id_from, id_names=id_names)
+    if handler is None:
+        return again
     if isinstance(handler, staticmethod | classmethod):
         return type(handler)(again(handler.__func__))
     if inspect.isclass(get_origin(handler)):  # Agent[int]: calling it would make one

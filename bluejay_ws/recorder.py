@@ -686,14 +686,10 @@ class Recorder:
             known = {} if block.metadata is None else block.metadata
             known = known if type(known) is dict else from_json(items.mapping(known))  # plain, and of a bounded size
             block.metadata = {**known, "bluejay_ws": {"interrupted": True}}
-        if not isinstance(block, ToolCallBlock) or block.output is not items.OMITTED:
-            self._end_interrupted(block)
-
-    def _end_interrupted(self, block: Block) -> None:
-        if isinstance(block, ToolCallBlock):
-            self._end_tool_call(block, {"status": "interrupted", "output": block.output})
-        else:
+        if not isinstance(block, ToolCallBlock):
             self._end_block(block, None)
+        elif block.output is not items.OMITTED:
+            self._end_tool_call(block, {"status": "interrupted", "output": block.output})
 
     # -- inside: utterances -------------------------------------------------------------------------------------
 

@@ -138,13 +138,11 @@ class Turns:
 
     def claim(self, at: float, by: str, source: str, *, observed: bool) -> None:
         """Take a provider's word that ``by`` interrupted the other side: one with what the audio shows near it."""
-        if not observed:
-            title = AGENT_INTERRUPTED if by == "agent" else CALLER_INTERRUPTED
-            if not any(told == title and abs(at - start) < NEAR_MS for told, start, _ in self._told):
-                self._count(title)
-                self._tell(title, at, None, {"source": source})
+        if self._is_told(at, by):
             return
-        if not self._is_told(at, by) and len(self._claims) < WAITING_LIMIT:
+        if not observed:
+            self._interrupts(by, at, None, {"source": source})
+        elif len(self._claims) < WAITING_LIMIT:
             self._claims.append((at, by, source))
 
     # -- one segment after the other ----------------------------------------------------------------------------------
@@ -198,9 +196,7 @@ class Turns:
             return
         if agent.heard_end >= user.heard_end:
             self._waiting_from = None
-        self.agent_barge_ins += 1
-        facts: dict[str, object] = {"overlap_ms": round(until - agent.start)}
-        self._interrupts(AGENT_INTERRUPTED, "agent", agent.start, until, facts)
+        self._interrupts("agent", agent.start, until, {"overlap_ms": round(until - agent.start)})
 
     def _answer(self, start: float) -> None:
         waited_from, self._waiting_from = self._waiting_from, None
@@ -209,13 +205,13 @@ class Turns:
         latency = max(0.0, start - waited_from)
         if len(self._latencies) < EVENTS_LIMIT:
             self._latencies.append(latency)
-        self._tell(RESPONSE, waited_from, max(start, waited_from), {"latency_ms": round(latency)})
+        self.tell(RESPONSE, waited_from, max(start, waited_from), {"latency_ms": round(latency)})
 
     def _silence(self, until: float) -> None:
         if until - self._quiet_from >= SILENCE_MS:
             self.silences += 1
             facts = {"duration_ms": round(until - self._quiet_from)}
-            self._tell(LONG_SILENCE, self._quiet_from, until, facts)
+            self.tell(LONG_SILENCE, self._quiet_from, until, facts)
 
     # -- interruptions ------------------------------------------------------------------------------------------------
 
@@ -226,9 +222,8 @@ class Turns:
             return
         if known.longest < BACKCHANNEL_MS and not self._claimed("user", known.start, known.end):
             self.backchannels += 1
-            self._tell(BACKCHANNEL, known.start, known.user_end, {"overlap_ms": round(known.overlap_ms)})
+            self.tell(BACKCHANNEL, known.start, known.user_end, {"overlap_ms": round(known.overlap_ms)})
             return
-        self.caller_barge_ins += 1
         stopped = known.agent_end < known.user_end
         queued = max(0.0, known.agent_end - max(known.start, known.sent_until))
         facts: dict[str, object] = {
@@ -237,49 +232,38 @@ class Turns:
             "reaction_ms": round(max(0.0, known.sent_until - known.start)),
             "queued_ms": round(queued),
         }
-        self._interrupts(CALLER_INTERRUPTED, "user", known.start, known.end, facts)
+        self._interrupts("user", known.start, known.end, facts)
         if queued >= AHEAD_MS:
             words = (
                 f"The caller interrupted, and heard {queued / 1e3:.1f} s more of the agent "
                 "because it had been sent ahead: pace the audio to what is heard."
             )
-            self._tell(SENT_AHEAD, known.start, known.agent_end, {"queued_ms": round(queued)}, words)
+            self.tell(SENT_AHEAD, known.start, known.agent_end, {"queued_ms": round(queued)}, words)
 
-    def _interrupts(self, title: str, by: str, start: float, end: float, facts: dict[str, object]) -> None:
+    def _interrupts(self, by: str, start: float, end: float | None, facts: dict[str, object]) -> None:
         """Tell of one interruption, once, with all that noticed it."""
-        near = self._claimed(by, start, end)
+        self.agent_barge_ins += by == "agent"
+        self.caller_barge_ins += by != "agent"
+        until = start if end is None else end
+        near = self._claimed(by, start, until)
         self._claims = [one for one in self._claims if one not in near]
         if near:
             facts["noticed_by"] = sorted({source for _, _, source in near})
-        self._told = [*self._told[-7:], (title, start, end)]
-        self._tell(title, start, end, facts)
+        self._told = [*self._told[-7:], (_title(by), start, until)]
+        self.tell(_title(by), start, end, facts)
 
     def _claimed(self, by: str, start: float, end: float) -> list[tuple[float, str, str]]:
         """Return what providers and frameworks say of an interruption near these times: a short word may be one."""
         return [one for one in self._claims if one[1] == by and start - NEAR_MS < one[0] < end + NEAR_MS]
 
     def _is_told(self, at: float, by: str) -> bool:
-        title = AGENT_INTERRUPTED if by == "agent" else CALLER_INTERRUPTED
-        return any(one == title and start - NEAR_MS < at < end + NEAR_MS for one, start, end in self._told)
+        return any(one == _title(by) and start - NEAR_MS < at < end + NEAR_MS for one, start, end in self._told)
 
     def _unconfirm(self) -> None:
         self.unconfirmed += len(self._claims)
         self._claims = []
 
-    def _count(self, title: str) -> None:
-        if title == AGENT_INTERRUPTED:
-            self.agent_barge_ins += 1
-        else:
-            self.caller_barge_ins += 1
-
     # -- what is said about it ----------------------------------------------------------------------------------------
-
-    def _tell(
-        self, title: str, start: float, end: float | None, metadata: dict[str, Any], description: str | None = None
-    ) -> None:
-        if title in {AGENT_INTERRUPTED, CALLER_INTERRUPTED} and end is None:
-            self._told = [*self._told[-7:], (title, start, start)]
-        self.tell(title, start, end, metadata, description)
 
     def tell(
         self, title: str, start: float, end: float | None, metadata: dict[str, Any], description: str | None = None
@@ -309,3 +293,7 @@ class Turns:
         if self.events > EVENTS_LIMIT:
             facts["events_left_out"] = self.events - EVENTS_LIMIT
         return facts
+
+
+def _title(by: str) -> str:
+    return AGENT_INTERRUPTED if by == "agent" else CALLER_INTERRUPTED
