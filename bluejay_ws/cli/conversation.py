@@ -32,6 +32,7 @@ LOCAL = "local-"
 """Ids of calls made on this machine begin so; a client that reports to a real account refuses them."""
 
 CLOSED_WELL = 1000
+UNANSWERED_MS = 8_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +120,7 @@ def call_faults(log: CallLog) -> Faults:
     elif log.closed_by == "agent" and not hung_up:
         faults.append(f"The agent hung up with code {log.close_code}. Bluejay marks such a run as CALL_DROPPED.")
     if log.heard_ms > 0:
-        return faults
+        return faults + ["The agent answered nothing that the caller said."] * _is_mute(log)
     if errors:
         faults.append(f"The agent sent session.error and no audio ({errors} of them).")
     elif hung_up:
@@ -129,6 +130,12 @@ def call_faults(log: CallLog) -> Faults:
     elif not faults:
         faults.append("The agent never spoke: it sent no audio.")
     return faults
+
+
+def _is_mute(log: CallLog) -> bool:
+    """Return whether the agent had time to answer, and was not heard after the caller had begun to speak."""
+    first = log.user_spans[0].end_ms if log.user_spans else log.duration_ms
+    return log.duration_ms - first > UNANSWERED_MS and all(span.end_ms <= first for span in log.agent_spans)
 
 
 def report_faults(report: dict[str, Any]) -> Faults:

@@ -276,6 +276,7 @@ REMEDIES = {
     "'\\t'": ": indent with spaces",
     "another document": ": several scenarios in a file are one list",
     "constructor for the tag": ": write plain text, in quotes",
+    "expected ',' or": ": put text in quotes",
     "end of stream": ": a quote or a bracket is still open",
 }
 """The way out of what PyYAML says."""

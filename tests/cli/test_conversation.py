@@ -23,6 +23,7 @@ from bluejay_ws.cli.live import summarise
 from bluejay_ws.cli.terminal import Terminal
 from bluejay_ws.testing.audio import tone
 from bluejay_ws.testing.caller import CallEvent, CallLog
+from bluejay_ws.testing.spans import Span
 from tests.cli.serving import agent_thread
 from tests.testing.agents import AnsweringAgent
 
@@ -123,6 +124,18 @@ def test_a_call_is_judged_as_the_platform_would(log: CallLog, words: str | None)
     faults = call_faults(log)
     assert len(faults) == (words is not None)
     assert words is None or words in faults[0]
+
+
+def test_an_agent_that_only_greets_did_not_do_well() -> None:
+    """If it had time to answer; one that is heard after the caller began has answered."""
+    spans = {"user_spans": [Span(2_000, 4_000)], "agent_spans": [Span(0, 1_500)], "heard_ms": 1.0}
+    log = CallLog(closed_by="caller", close_code=1000, duration_ms=14_000, **spans)  # type: ignore[arg-type]
+    assert call_faults(log) == ["The agent answered nothing that the caller said."]
+    log.agent_spans.append(Span(5_000, 6_000))
+    assert call_faults(log) == []
+    short = CallLog(closed_by="caller", close_code=1000, duration_ms=5_000, **spans)  # type: ignore[arg-type]
+    short.agent_spans.pop()
+    assert call_faults(short) == []
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,10 @@ def test_a_file_holds_one_scenario_or_several(tmp_path: Path) -> None:
         ("name: 5\nsteps: [{drop: true}]", ":1: name: it must be text: write it in quotes"),
         ("name: x\nsteps: [{drop: true}]\n---\n", "several scenarios in a file are one list"),
         ("name: x\n\tsteps: []", "indent with spaces"),
+        (
+            "name: x\nsteps: [{say: Are you there?}]",
+            ":2: no YAML: expected ',' or '}', but got '?': put text in quotes",
+        ),
         ("- name: x\n  steps: [{drop: true}]\n- steps: []\n", ":3: name: it is missing"),
         ("name: [", ": no YAML"),
         ("name: x\nsteps: 3\n", ":2: steps: it must be a list"),
