@@ -308,7 +308,9 @@ class AgentCaller:
             NoReportError: no report was accepted in time.
         """
         __tracebackhide__ = True
-        from bluejay_ws import client  # noqa: PLC0415 - plugins are imported in every test session
+        from websockets.exceptions import InvalidStatus  # noqa: PLC0415 - plugins are imported in every test session
+
+        from bluejay_ws import client  # noqa: PLC0415
         from bluejay_ws.testing.hosting import serving  # noqa: PLC0415
         from bluejay_ws.testing.virtual_time import VirtualTimeLoop  # noqa: PLC0415
 
@@ -321,7 +323,11 @@ class AgentCaller:
             seam = client.Seam(clock=loop.clock_ns)
             client._default = client.Bluejay._with(seam=seam)  # noqa: SLF001 - the client of a bare @record
             async with serving(agent) as url:
-                return await _call(f"{url}{path}", name, spoken, options, call)
+                try:
+                    return await _call(f"{url}{path}", name, spoken, options, call)
+                except InvalidStatus as refused:
+                    refused.add_note("does the application take calls at another path? simulate(app, path='/agent')")
+                    raise
 
         if _in_event_loop():
             raise RuntimeError("simulate() runs an event loop of its own; call it from a test without one")

@@ -13,6 +13,7 @@ from aiohttp import web
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket  # noqa: TC002 - Starlette reads the annotation
+from websockets.exceptions import InvalidStatus
 
 from bluejay_ws import client, pytest_plugin, record
 from bluejay_ws.testing.audio import tone
@@ -389,6 +390,9 @@ def test_what_cannot_be_called_or_served_is_refused_with_the_way_out(
         bluejay_call(on_aiohttp)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="write it like ws://localhost"):
         bluejay_call("127.0.0.1:9")
+    with pytest.raises(InvalidStatus, match="404") as refused:
+        bluejay_call.simulate(aiohttp_app())
+    assert refused.value.__notes__ == ["does the application take calls at another path? simulate(app, path='/agent')"]
     served = aiohttp_app()
     bluejay_serve(served)
     with pytest.raises(TypeError, match=r"served before.*make a new one for each call"):
