@@ -38,8 +38,6 @@ __all__ = [
 WAITING = (READY, SENDING, HELD, PARKED)
 LOOKS = 3  # at a directory whose files are renamed meanwhile
 
-_WORDS = {LIVE: "live", READY: "waiting", SENDING: "waiting", HELD: "held", PARKED: "parked", SENT: "delivered"}
-
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -67,11 +65,6 @@ class Entry:
     counts: tuple[tuple[str, int], ...] = ()
     busy: bool = False
     place: str = ""
-
-    @property
-    def word(self) -> str:
-        """The state in a word: ``live``, ``waiting`` (for another attempt), ``held``, ``parked`` or ``delivered``."""
-        return "lost" if self.name.state == LIVE and not self.busy else _WORDS[self.name.state]
 
     @property
     def kept_apart(self) -> bool:
