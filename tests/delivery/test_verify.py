@@ -187,9 +187,11 @@ def test_every_call_gets_its_look_though_one_of_them_fails() -> None:
 def test_two_deliveries_of_one_call_share_a_look() -> None:
     """A second connection that is delivered by itself: one GET sees both."""
     counters, results = Counters(), Results(answer(result(tool(), tool("look_up"), events=1)))
-    verifier = Verifier(lambda: results, counters=counters, after=SOON)
+    times = [0.0]
+    verifier = Verifier(lambda: results, counters=counters, after=SOON, clock=lambda: times[-1])
     verifier.expect("7", sent(tool()))
     verifier.expect("7", sent(tool("look_up"), events=0))
+    times.append(1.0)
     eventually(lambda: verifier._thread is None)
     assert (counters.snapshot(), results.looked) == ({"verify.complete": 1}, ["7"])
 
