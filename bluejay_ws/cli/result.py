@@ -65,6 +65,8 @@ def add_parser(commands: Commands[argparse.ArgumentParser]) -> None:
 
 
 def _run_result(args: argparse.Namespace, terminal: Terminal) -> int:
+    if not args.id.strip():
+        raise Problem("which call?", "give its simulation result id", exit_code=2)
     check_writable(args.html)
     with _client() as bluejay:
         result = bluejay.result(args.id, wait=_patience(args))
@@ -103,7 +105,7 @@ def result_for(simulation_result_id: str, place: str) -> dict[str, Any]:
 
 
 def _run_results(args: argparse.Namespace, terminal: Terminal) -> int:
-    if (args.id is None) == (args.calls is None):
+    if (args.id is None) == (args.calls is None) or not (args.id or args.calls or "").strip():
         raise Problem("which run?", "give either a RUN_ID or --calls FILE", exit_code=2)
     with _client() as bluejay:
         run = _run_of(args, bluejay)
@@ -150,9 +152,10 @@ def show_result(result: CallResult, terminal: Terminal) -> None:
     terminal.say(f"call {clean(result.simulation_result_id)}: {status}, {result.meaning}")
     if result.remedy:
         terminal.wrapped("  ", result.remedy)
-    if result.start_time or result.duration_ms is not None:
-        length = "" if result.duration_ms is None else f", {result.duration_ms / 1000:.1f} s"
-        terminal.say(f"  started {clean(result.start_time) or 'at an unknown time'}{length}")
+    started = f"started {clean(result.start_time)}" if result.start_time else ""
+    length = "" if result.duration_ms is None else f"lasted {result.duration_ms / 1000:.1f} s"
+    if started or length:
+        terminal.say(f"  {', '.join(filter(None, (started, length)))}")
     _show_tools(result, terminal)
     for label, value in _facts(result):
         terminal.wrapped(f"  {label:<14}", value)

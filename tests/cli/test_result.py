@@ -133,7 +133,7 @@ def test_what_cannot_be_done_ends_with_a_reason(
 ) -> None:
     """Wrong arguments are 2; a platform that says no is 1."""
     (tmp_path / "empty").write_text("\n")
-    assert main(["results"]) == 2
+    assert main(["results"]) == main(["results", ""]) == main(["result", " "]) == 2
     assert main(["results", "9", "--calls", "x"]) == 2
     assert main(["results", "--calls", str(tmp_path / "none")]) == 2
     assert main(["results", "--calls", str(tmp_path / "empty")]) == 2
