@@ -18,7 +18,7 @@ from bluejay_ws.testing.scenarios import ScenarioError, StepError
 from bluejay_ws.testing.speech import speak
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
     from websockets.asyncio.client import ClientConnection
@@ -154,7 +154,7 @@ async def _take_all(scenario: Scenario, sounds: dict[int, bytes], line: Line) ->
                     return [*found, _left_out("missed", number, step, began, reason="the call was over")]
                 if await _take(step, sounds.get(number), scenario, line, began, number):
                     continue
-                if step.dtmf is None:  # a key may be one of many
+                if step.dtmf is None and not _is_goodbye(steps, number):  # a key may be one of many
                     found.append(_left_out("unanswered", number, step, began, seconds=scenario.caller.patience))
                 if scenario.caller.hangs_up_impatiently:
                     left = enumerate(steps[number + 1 : number + 2], number + 1)
@@ -166,6 +166,11 @@ async def _take_all(scenario: Scenario, sounds: dict[int, bytes], line: Line) ->
         over = f"{scenario.seconds:g} s were over"
         found.append(_left_out("missed", number, steps[number], began, reason=over))
     return found
+
+
+def _is_goodbye(steps: Sequence[Step], number: int) -> bool:
+    """Return whether the caller leaves after this step: nobody needs to answer it."""
+    return any(one.hang_up is not None or one.drop for one in steps[number + 1 : number + 2])
 
 
 def _left_out(what: str, number: int, step: Step, began: float, **detail: Any) -> CallEvent:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from difflib import get_close_matches
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -34,6 +34,8 @@ MOST_STEPS = 200
 ENOUGH_SECONDS = 60.0
 """A call of so many seconds is over in the time that a scenario has by default, even if its answers come later."""
 MOST_MS = 1e12
+GOODBYE_MS = 3_000
+"""A caller who hangs up so soon after the last word waited for no answer."""
 KEYS = r"^[0-9*#A-D]+$"
 LONGEST = 120.0
 """Seconds: a wait that is longer was meant in milliseconds."""
@@ -446,17 +448,32 @@ def _line(node: Any, path: list[Any]) -> int:
 def from_report(report: dict[str, Any]) -> dict[str, Any]:
     """Return a scenario, as YAML data, that has the caller of a report say the same again and expects its tools.
 
-    What the caller said over the agent's words is said over them again. What a report cannot say, such as the caller's
+    What the caller said over the agent's words is said over them again; where the caller left with the last word, so
+    does the scenario's. What a report cannot say, such as the caller's
     voice, is left to the scenario's defaults. Of a report in which something has no sense, that is left out; of very
     many utterances the first 200 are taken.
     """
     speech = sorted(_objects(report.get("recorded_transcript")), key=_start_of)
     identity = _one_line(report.get("simulation_result_id", "?"))[:100]
     expected = {"tools": list(_tools(report)), "outcome": "completed", "latency_p95": 1.5}
-    steps = list(islice(_steps(speech), MOST_STEPS)) or [{"listen": 5}]
+    steps = list(islice(chain(_steps(speech), _goodbye(report, speech)), MOST_STEPS)) or [{"listen": 5}]
     lasted = max((_ms(line.get("end_offset_ms")) for line in speech), default=0.0) / 1000
     longer = {"seconds": min(3_600, round(lasted * 1.5) + 60)} if lasted > ENOUGH_SECONDS else {}
     return {"name": f"Call {identity} again", "steps": steps, "expect": expected, **longer}
+
+
+def _goodbye(report: dict[str, Any], speech: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Have the caller hang up who had the last word, and waited for no answer to it."""
+    last = speech[-1] if speech else {}
+    if last.get("speaker") != "USER" or not _one_line(last.get("utterance") or ""):
+        return
+    for event in _objects(report.get("events")):
+        notes = event.get("metadata")
+        own = notes.get("bluejay_ws") if isinstance(notes, dict) else None
+        by = own.get("closed_by") if isinstance(own, dict) else None
+        if by == "caller" and 0 <= _start_of(event) - _ms(last.get("end_offset_ms")) < GOODBYE_MS:
+            yield {"hang_up": 1000}
+            return
 
 
 def _tools(report: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -112,6 +112,8 @@ def test_an_impatient_caller_hangs_up() -> None:
     log, _ = call([*steps, {"dtmf": "1"}], answers=False)
     assert len(log.of("user.audio")) == 3
     assert [event.detail["number"] for event in log.of("step.unanswered")] == [1, 2]  # a key may be one of many
+    log, _ = call([*steps, {"hang_up": 1000}], answers=False)
+    assert [event.detail["number"] for event in log.of("step.unanswered")] == [1]  # the second is a goodbye
     log, _ = call([*steps, {"drop": True, "at": 0.9}], answers=True)
     assert log.of("step.unanswered") == []
 

@@ -146,6 +146,23 @@ def test_a_report_whose_times_have_no_sense_becomes_a_scenario_all_the_same(offs
     Scenario.model_validate(made)
 
 
+def test_a_caller_who_left_with_the_last_word_does_so_again() -> None:
+    """Nobody has to answer a goodbye; what the caller waited for in vain is to be answered."""
+
+    def steps(closed_at: int, by: str = "caller", words: str = "Bye") -> list[dict[str, Any]]:
+        said = [{"speaker": "USER", "utterance": words, "start_offset_ms": 500, "end_offset_ms": 1_000}]
+        facts = {"closed_by": by}
+        end = {"title": "Connection closed", "start_offset_ms": closed_at, "metadata": {"bluejay_ws": facts}}
+        odd = [{"title": "x", "metadata": 5}, {"title": "y", "metadata": {"bluejay_ws": 5}}]
+        made = from_report({"recorded_transcript": said, "events": [*odd, end]})
+        Scenario.model_validate(made)
+        return list(made["steps"])
+
+    assert steps(2_000) == [{"say": "Bye"}, {"hang_up": 1000}]
+    assert steps(9_000) == steps(2_000, by="agent") == [{"say": "Bye"}]
+    assert steps(2_000, words=" ") == [{"listen": 5}]
+
+
 def test_a_report_of_anything_becomes_a_scenario(tmp_path: Path) -> None:
     """What cannot be said, called or compared is left out; a long call has the time that it takes."""
     lines = [{"speaker": "USER", "utterance": f"a\x00 \ud800 {n}", "start_offset_ms": n * 1_000} for n in range(300)]
