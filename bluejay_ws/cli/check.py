@@ -224,11 +224,8 @@ def _runs(args: argparse.Namespace) -> list[Run]:
         raise Problem("PyYAML is not installed", "pip install 'bluejay_ws[check]'", exit_code=UNUSABLE) from None
     except ScenarioError as error:
         raise Problem(str(error), exit_code=UNUSABLE) from None
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise Problem(
-            f"cannot read a scenario: {getattr(error, 'filename', '')}: {reason}", exit_code=UNUSABLE
-        ) from None
+    except OSError as error:
+        raise Problem(f"cannot read a scenario: {error.filename}: {error.strerror}", exit_code=UNUSABLE) from None
 
 
 def _sounds(scenario: Scenario, path: Path, voice: str) -> dict[int, bytes]:

@@ -101,20 +101,18 @@ def ask(settings: Settings) -> Reply:
 
 
 def _judge(answer: Answer) -> Reply:
-    if _is_result(answer):
-        return Reply("bluejay")
-    if answer.status in REFUSED_KEY and isinstance(_json(answer), dict):
-        return Reply("refused", f"HTTP {answer.status}")
-    return Reply("failing" if answer.status in LATER else "other", f"HTTP {answer.status}")
+    return Reply("bluejay") if _is_result(answer) else _by_status(answer)
 
 
 def _proof(answer: Answer) -> Reply:
     """Judge the answer to a report that names no call."""
     found = _json(answer)
     detail = found.get("detail") if isinstance(found, dict) else None
-    if answer.status in {400, 409, 422} and detail:
-        return Reply("bluejay")
-    if answer.status in REFUSED_KEY and isinstance(found, dict):
+    return Reply("bluejay") if answer.status in {400, 409, 422} and detail else _by_status(answer)
+
+
+def _by_status(answer: Answer) -> Reply:
+    if answer.status in REFUSED_KEY and isinstance(_json(answer), dict):
         return Reply("refused", f"HTTP {answer.status}")
     return Reply("failing" if answer.status in LATER else "other", f"HTTP {answer.status}")
 

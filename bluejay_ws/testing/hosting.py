@@ -81,14 +81,14 @@ async def _on_uvicorn(agent: Any, listener: socket.socket) -> AsyncIterator[None
     )
     server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign, assignment] # Ctrl-C is for who serves
 
-    async def serving() -> None:
+    async def run() -> None:
         try:
             await server.serve(sockets=[listener])
         except SystemExit as failed:
             if failed.code != STARTUP_FAILED:
                 raise
 
-    task = asyncio.create_task(serving())
+    task = asyncio.create_task(run())
     while not server.started:
         if task.done():
             raise HostingError("did not start: its lifespan failed", "its log says why")

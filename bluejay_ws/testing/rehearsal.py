@@ -18,7 +18,7 @@ from bluejay_ws.testing.scenarios import ScenarioError, StepError
 from bluejay_ws.testing.speech import speak
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from websockets.asyncio.client import ClientConnection
@@ -152,14 +152,15 @@ async def _take_all(scenario: Scenario, sounds: dict[int, bytes], line: Line) ->
             for number, step in enumerate(steps):
                 if line.closed:
                     return [*found, _left_out("missed", number, step, began, reason="the call was over")]
-                if await _take(step, sounds.get(number), scenario, line, began, number):
+                following = steps[number + 1] if number + 1 < len(steps) else None
+                if await _take(step, sounds.get(number), line, began, following):
                     continue
-                if step.dtmf is None and not _is_goodbye(steps, number):  # a key may be one of many
+                if step.dtmf is None and not _leaves(following):  # a key may be one of many; a goodbye wants no answer
                     found.append(_left_out("unanswered", number, step, began, seconds=scenario.caller.patience))
                 if scenario.caller.hangs_up_impatiently:
-                    left = enumerate(steps[number + 1 : number + 2], number + 1)
                     over = "the caller's patience was over"
-                    return found + [_left_out("missed", at, one, began, reason=over) for at, one in left]
+                    missed = following and _left_out("missed", number + 1, following, began, reason=over)
+                    return [*found, missed] if missed else found
     except TimeoutError:
         if not limit.expired():
             raise
@@ -168,9 +169,9 @@ async def _take_all(scenario: Scenario, sounds: dict[int, bytes], line: Line) ->
     return found
 
 
-def _is_goodbye(steps: Sequence[Step], number: int) -> bool:
-    """Return whether the caller leaves after this step: nobody needs to answer it."""
-    return any(one.hang_up is not None or one.drop for one in steps[number + 1 : number + 2])
+def _leaves(step: Step | None) -> bool:
+    """Return whether this step is the caller's end of the call."""
+    return step is not None and (step.hang_up is not None or step.drop is True)
 
 
 def _left_out(what: str, number: int, step: Step, began: float, **detail: Any) -> CallEvent:
@@ -183,11 +184,10 @@ def _heard_ms(following: Step | None) -> float | None:
     return None if following is None or following.interrupt_after is None else following.interrupt_after * 1000
 
 
-async def _take(step: Step, pcm: bytes | None, scenario: Scenario, line: Line, began: float, number: int) -> bool:
+async def _take(step: Step, pcm: bytes | None, line: Line, began: float, following: Step | None) -> bool:
     """Do one step; return False if it wants an answer and none came."""
     if step.at is not None:
         await asyncio.sleep(max(0.0, began + step.at - asyncio.get_running_loop().time()))
-    following = scenario.steps[number + 1] if number + 1 < len(scenario.steps) else None
     if step.silence is not None:
         await line.sound(silence(step.silence * 1000))
     elif step.noise is not None:
