@@ -740,7 +740,7 @@ class Recorder:
 
     def _stand(self, one: Utterance, start: int, end: int) -> None:
         """Give an utterance its times."""
-        one._start_ms, one._end_ms, one._placed = start, end, True
+        one._place(start, end)
         if one._recorder is not None:  # else it was withdrawn meanwhile
             self._write(one, journal.done)
 
@@ -751,8 +751,7 @@ class Recorder:
         notes: list[str] = []
         (start, end), limit = one._span, self._allowance()
         encoded = items.utterance(start, end, one._speaker, words, one._filler, notes, limit=limit)
-        if one._heard_share < 1.0 and not one._cut_told:
-            one._cut_told = True
+        if one._newly_cut():
             notes.append("cut.unheard")
         self._count(notes)
         return self._append(line(one._number, "recorded_transcript", encoded))

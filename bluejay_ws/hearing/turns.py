@@ -249,15 +249,15 @@ class Turns:
         self._claims = [one for one in self._claims if one not in near]
         if near:
             facts["noticed_by"] = sorted({source for _, _, source in near})
-        self._told = [*self._told[-7:], (_title(by), start, until)]
-        self.tell(_title(by), start, end, facts)
+        self._told = [*self._told[-7:], (by, start, until)]
+        self.tell(AGENT_INTERRUPTED if by == "agent" else CALLER_INTERRUPTED, start, end, facts)
 
     def _claimed(self, by: str, start: float, end: float) -> list[tuple[float, str, str]]:
         """Return what providers and frameworks say of an interruption near these times: a short word may be one."""
         return [one for one in self._claims if one[1] == by and start - NEAR_MS < one[0] < end + NEAR_MS]
 
     def _is_told(self, at: float, by: str) -> bool:
-        return any(one == _title(by) and start - NEAR_MS < at < end + NEAR_MS for one, start, end in self._told)
+        return any(one == by and start - NEAR_MS < at < end + NEAR_MS for one, start, end in self._told)
 
     def _unconfirm(self) -> None:
         self.unconfirmed += len(self._claims)
@@ -293,7 +293,3 @@ class Turns:
         if self.events > EVENTS_LIMIT:
             facts["events_left_out"] = self.events - EVENTS_LIMIT
         return facts
-
-
-def _title(by: str) -> str:
-    return AGENT_INTERRUPTED if by == "agent" else CALLER_INTERRUPTED

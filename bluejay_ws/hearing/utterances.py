@@ -209,6 +209,20 @@ class Utterance:
         """Take the utterance out of the report: it was recorded in error. Counted as ``dropped.withdrawn``."""
         self._change(self._leave, "withdrawn")
 
+    # -- what its recorder says of it --------------------------------------------------------------------------
+
+    def _place(self, start_ms: int, end_ms: int) -> None:
+        """Give it its times."""
+        self._start_ms, self._end_ms, self._placed = start_ms, end_ms, True
+
+    def _newly_cut(self) -> bool:
+        """Return whether it is cut, once: so that it is counted once."""
+        cut = self._heard_share < 1.0 and not self._cut_told
+        self._cut_told |= cut
+        return cut
+
+    # -- what its user says of it ------------------------------------------------------------------------------
+
     def _change(self, change: Callable[..., None], *args: object) -> None:
         recorder = self._recorder
         if recorder is not None:
