@@ -34,21 +34,9 @@ class ToolCall:
     """
 
     __slots__ = (
-        *(
-            "answer",
-            "arguments",
-            "begun",
-            "block",
-            "by_model",
-            "key",
-            "name",
-            "outcome",
-            "pieces",
-            "response",
-            "start",
-            "twin",
-        ),
-    )
+        "answer", "arguments", "begun", "block", "by_model", "key", "name", "outcome", "pieces", "response", "start",
+        "twin",
+    )  # fmt: skip
 
     def __init__(self, key: Any) -> None:
         self.key = key
