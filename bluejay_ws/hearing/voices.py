@@ -8,16 +8,14 @@ from __future__ import annotations
 from math import hypot
 from typing import TYPE_CHECKING
 
-from bluejay_ws.hearing.level import BYTES_PER_MS, SAMPLES, measured, shape
+from bluejay_ws.hearing.level import BYTES_PER_MS, NEVER, PIECE, PIECE_MS, SAMPLES, measured, shape
 
 if TYPE_CHECKING:
+    from bluejay_ws.hearing.arrivals import Aside
     from bluejay_ws.hearing.level import Frame
 
 __all__ = ["HASTE", "NEVER", "PAUSE_MS", "PIECE", "PIECE_MS", "RESUME_MS", "Segment", "Voice"]
 
-PIECE = 20 * BYTES_PER_MS
-"""Frames are listened to in pieces of 20 ms: a long one may hold a pause."""
-PIECE_MS = 20.0
 ONSET_MS = 40.0
 """Sound shorter than this is no speech: a click, a pop."""
 BRIDGE_MS = 60.0
@@ -51,13 +49,14 @@ ASKEW = 0.6
 ASKEW_LEAST = 100.0
 HASTE = 1.3
 """Audio that comes this many times as fast as it lasts comes from no caller that speaks."""
+SLACK_MS = 20.0
+"""Audio that is sent so much later than it could be played leaves no gap that matters."""
 RESUME_MS = 400.0
 """Audio that is sent after a longer wait may be something new, though it is heard without a pause."""
 FLOOR_PIECES = 10
 """The floor is learnt from so many quiet pieces in a row; for the first time, half as many will do."""
 IN_A_ROW = 1.5
 """Pieces that took this many times their length are no noise, but the soft parts of a quiet voice."""
-NEVER = float("inf")
 
 _SILENCE = bytes(PIECE)
 _shape, _scale = shape(PIECE)
@@ -183,6 +182,63 @@ class Voice:
     def hasty(self) -> bool:
         """Whether most speech began much faster than anybody speaks."""
         return 2 * self._hasty > self.onsets
+
+    def in_time(self, aside: Aside) -> float:
+        """Return when frames that were put aside begin to be heard, behind what is queued; NEVER if with pauses."""
+        end = self.until
+        for at, _ in aside:
+            end = PIECE_MS + (at if at > end else end)  # noqa: FURB136 - a call for each frame
+        begin = end - PIECE_MS * len(aside)
+        return begin if begin - self.until <= SLACK_MS else NEVER
+
+    def pass_over(self, aside: Aside, begin: float) -> int:
+        """Take the first of some frames of 20 ms as far as they change nothing; return how many those are.
+
+        Where nobody speaks every other one is looked at: sound that is shorter than two is no speech. In speech, what
+        comes before the last one that is surely loud.
+
+        Args:
+            aside: the frames with the times at which they were sent or came.
+            begin: when the first of them is heard, and the others without a pause; NEVER if that is open.
+        """
+        if begin == NEVER:
+            return 0
+        passed = self._all_quiet(aside, begin) if self.segment is None else self._loud_until(aside, begin)
+        self.frames += passed
+        self.until = begin + PIECE_MS * passed
+        return passed
+
+    def _all_quiet(self, aside: Aside, begin: float) -> int:
+        looked, noise = 0, 0.0
+        for _, frame in aside[::-2]:
+            looked += 1
+            if frame == _SILENCE:
+                continue
+            level = hypot(*_unpack(frame)) * _scale
+            if level >= self.quiet_below and (level := self.look(frame, 0, PIECE)) >= self._soft_level:
+                return 0
+            noise += level
+        passed = len(aside)
+        self._noise += noise / looked * passed
+        self._pieces += passed
+        if self._pieces >= self._enough:
+            self._adapt(begin + passed * PIECE_MS, PIECE_MS)
+        return passed
+
+    def _loud_until(self, aside: Aside, begin: float) -> int:
+        if aside[-1][0] - self.sent_until > RESUME_MS:
+            return 0
+        passed = len(aside)
+        while hypot(*_unpack(aside[passed - 1][1])) * _scale < self.loud_from:
+            passed -= 1
+            if not passed:
+                return 0
+        if begin + PIECE_MS * (passed - 1) - self.loud_until >= PAUSE_MS:
+            return 0
+        self.loud_until = begin + PIECE_MS * passed
+        self.sent_until = aside[passed - 1][0] + PIECE_MS
+        self._soft_ms = 0.0
+        return passed
 
     def hear_piece(self, frame: Frame, start: float, at: float) -> bool:
         """Take a frame that is one piece; as `hear`, but quick where it changes little, as most frames do.
