@@ -16,7 +16,7 @@ from pydantic_core import from_json
 
 from bluejay_ws.hearing import carriers
 from bluejay_ws.hearing.arrivals import LATE_MS, LEAN, Arrivals
-from bluejay_ws.hearing.level import BYTES_PER_MS, flat, loudness, size_of
+from bluejay_ws.hearing.level import BYTES_PER_MS, flat, size_of
 from bluejay_ws.hearing.turns import Turns
 from bluejay_ws.hearing.utterances import AgentTexts, CallerTexts, Stretch
 from bluejay_ws.hearing.voices import HASTE, NEVER, PAUSE_MS, PIECE, PIECE_MS, Voice
@@ -344,10 +344,7 @@ def sounds(frame: Frame, size: int, voice: Voice) -> Sounds:
     step = PIECE if size <= PIECES_MOST * PIECE else 2 * (size // PIECES_MOST // 2 + 1)
     for offset in range(0, size, step):
         length = min(step, size - offset)
-        found = loudness(frame, offset, length)
-        if voice.quiet_below <= found < voice.loud_from:
-            found = voice.look(frame, offset, length)
-        pieces.append((found, length / BYTES_PER_MS))
+        pieces.append((voice.level(frame, offset, length), length / BYTES_PER_MS))
     return pieces
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from math import hypot
 from typing import TYPE_CHECKING
 
-from bluejay_ws.hearing.level import BYTES_PER_MS, NEVER, PIECE, PIECE_MS, SAMPLES, measured, shape
+from bluejay_ws.hearing.level import BYTES_PER_MS, NEVER, PIECE, PIECE_MS, loudness, measured, shape
 
 if TYPE_CHECKING:
     from bluejay_ws.hearing.arrivals import Aside
@@ -61,8 +61,10 @@ IN_A_ROW = 1.5
 _SILENCE = bytes(PIECE)
 _shape, _scale = shape(PIECE)
 _unpack = _shape.unpack_from
-_more_shape, _more_scale = shape(PIECE, 2 * SAMPLES)
-_unpack_more = _more_shape.unpack_from
+
+
+def _level(frame: bytes) -> float:
+    return 0.0 if frame == _SILENCE else hypot(*_unpack(frame)) * _scale
 
 
 class Segment:
@@ -117,9 +119,9 @@ class Voice:
     """
 
     __slots__ = (
-        "_askew", "_before_soft", "_enough", "_floor", "_hasty", "_maybe_loud", "_more", "_noise", "_onset_level",
-        "_pieces", "_quiet_from", "_run_at", "_run_from", "_run_ms", "_run_until", "_sent_at", "_soft_from",
-        "_soft_level", "_soft_ms", "_soft_until", "began_at", "ended_at", "frames", "handed", "loud_from", "loud_until",
+        "_askew", "_before_soft", "_enough", "_floor", "_hasty", "_more", "_noise", "_onset_level", "_pieces",
+        "_quiet_from", "_run_at", "_run_from", "_run_ms", "_run_until", "_sent_at", "_soft_from", "_soft_level",
+        "_soft_ms", "_soft_until", "began_at", "ended_at", "frames", "handed", "loud_from", "loud_until",
         "onsets", "quiet_below", "resumed", "segment", "sent_until", "threshold", "until", "user",
     )  # fmt: skip
 
@@ -166,7 +168,6 @@ class Voice:
     def _tune(self) -> None:
         self.threshold = self._onset_level if self.segment is None else self._soft_level
         self.quiet_below = min(SURELY * self.threshold, self._soft_level)
-        self._maybe_loud = SURELY * self._onset_level
         sure = self.segment is not None and not self._askew
         self.loud_from = SURELY_LOUD * self._onset_level if sure else NEVER
 
@@ -194,8 +195,8 @@ class Voice:
     def pass_over(self, aside: Aside, begin: float) -> int:
         """Take the first of some frames of 20 ms as far as they change nothing; return how many those are.
 
-        Where nobody speaks every other one is looked at: sound that is shorter than two is no speech. In speech, what
-        comes before the last one that is surely loud.
+        Where nobody speaks every other one is looked at: sound that is shorter than two is no speech. In speech it is
+        those up to the last one that is surely loud, and what is surely quiet behind it, if that is no pause yet.
 
         Args:
             aside: the frames with the times at which they were sent or came.
@@ -203,45 +204,39 @@ class Voice:
         """
         if begin == NEVER:
             return 0
-        passed = self._all_quiet(aside, begin) if self.segment is None else self._loud_until(aside, begin)
+        passed = self._still_quiet(aside, begin) if self.segment is None else self._still_speaks(aside, begin)
         self.frames += passed
         self.until = begin + PIECE_MS * passed
         return passed
 
-    def _all_quiet(self, aside: Aside, begin: float) -> int:
-        looked, noise = 0, 0.0
+    def _still_quiet(self, aside: Aside, begin: float) -> int:
+        levels = []
         for _, frame in aside[::-2]:
-            looked += 1
-            if frame == _SILENCE:
-                continue
-            level = hypot(*_unpack(frame)) * _scale
+            level = _level(frame)
             if level >= self.quiet_below and (level := self.look(frame, 0, PIECE)) >= self._soft_level:
                 return 0
-            noise += level
-        passed = len(aside)
-        self._noise += noise / looked * passed
-        self._pieces += passed
+            levels.append(level)
+        self._noise += sum(levels) / len(levels) * len(aside)
+        self._pieces += len(aside)
         if self._pieces >= self._enough:
-            self._adapt(begin + passed * PIECE_MS, PIECE_MS)
-        return passed
+            self._adapt(begin + PIECE_MS * len(aside), PIECE_MS)
+        return len(aside)
 
-    def _loud_until(self, aside: Aside, begin: float) -> int:
-        if aside[-1][0] - self.sent_until > RESUME_MS:
+    def _still_speaks(self, aside: Aside, begin: float) -> int:
+        loud = passed = len(aside)
+        while loud and (level := _level(aside[loud - 1][1])) < self.loud_from:
+            loud -= 1
+            passed = loud if level >= self.quiet_below else passed
+        until = begin + PIECE_MS * loud if loud else self.loud_until
+        paused = until - PIECE_MS - self.loud_until >= PAUSE_MS or begin + PIECE_MS * passed - until >= PAUSE_MS
+        if paused or (loud and aside[loud - 1][0] - self.sent_until > RESUME_MS):
             return 0
-        passed = len(aside)
-        while hypot(*_unpack(aside[passed - 1][1])) * _scale < self.loud_from:
-            passed -= 1
-            if not passed:
-                return 0
-        if begin + PIECE_MS * (passed - 1) - self.loud_until >= PAUSE_MS:
-            return 0
-        self.loud_until = begin + PIECE_MS * passed
-        self.sent_until = aside[passed - 1][0] + PIECE_MS
-        self._soft_ms = 0.0
+        if loud:
+            self.loud_until, self.sent_until, self._soft_ms = until, aside[loud - 1][0] + PIECE_MS, 0.0
         return passed
 
     def hear_piece(self, frame: Frame, start: float, at: float) -> bool:
-        """Take a frame that is one piece; as `hear`, but quick where it changes little, as most frames do.
+        """Take a frame that is one piece; return as `hear` does.
 
         Args:
             frame: of `PIECE` bytes.
@@ -249,27 +244,12 @@ class Voice:
             at: when it was sent or came.
         """
         self.frames += 1
-        level = 0.0 if frame == _SILENCE else hypot(*_unpack(frame)) * _scale
-        gap = start - self.loud_until
-        if self.segment is None:
-            if level < self.quiet_below:
-                if self._pieces + 1 < self._enough:
-                    self._noise += level
-                    self._pieces += 1
-                    return False
-            elif level >= self._maybe_loud or (level := hypot(*_unpack_more(frame)) * _more_scale) >= self._soft_level:
-                level = self.look(frame, 0, PIECE)
-        elif level >= self.loud_from:
-            if gap < PAUSE_MS and at - self.sent_until <= RESUME_MS:
-                self.loud_until = start + PIECE_MS
-                self.sent_until = at + PIECE_MS
-                self._soft_ms = 0.0
-                return False
-        elif level >= self._maybe_loud or (gap < SOFT_GAP_MS and level >= self.quiet_below):
-            level = self.look(frame, 0, PIECE)
-        elif gap < PAUSE_MS - PIECE_MS:
-            return False
-        return self.hear(level, start, PIECE_MS, at)
+        return self.hear(self.level(frame, 0, PIECE), start, PIECE_MS, at)
+
+    def level(self, frame: Frame, offset: int, size: int) -> float:
+        """Return how loud a piece is: where a few samples do not say enough, from more of them."""
+        found = loudness(frame, offset, size)
+        return self.look(frame, offset, size) if self.quiet_below <= found < self.loud_from else found
 
     def hear(self, level: float, start: float, ms: float, at: float) -> bool:
         """Take one piece of audio; return whether speech may have begun or ended.
