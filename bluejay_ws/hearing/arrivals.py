@@ -61,7 +61,7 @@ class Arrivals:
         if self.waiting:
             return NEVER
         late = aside[-1][0] - self.until - PIECE_MS * (len(aside) - 1)
-        return NEVER if abs(late) > LATE_MS else self.until + (LEAN * late if late > 0.0 else late)
+        return NEVER if late > LATE_MS else self.until + (LEAN * late if late > 0.0 else late)
 
     def place(self, at: float, sounds: Sounds, *, trusted: bool) -> list[_Frame]:
         """Take a frame that was read at ``at``; return what can be placed now, each with its start.
