@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from pydantic_core import from_json
 
 from bluejay_ws.hearing import carriers
-from bluejay_ws.hearing.arrivals import LATE_MS, LEAN, Arrivals
+from bluejay_ws.hearing.arrivals import Arrivals
 from bluejay_ws.hearing.level import BYTES_PER_MS, flat, size_of
 from bluejay_ws.hearing.turns import Turns
 from bluejay_ws.hearing.utterances import AgentTexts, CallerTexts, Stretch
-from bluejay_ws.hearing.voices import HASTE, NEVER, PAUSE_MS, PIECE, PIECE_MS, Voice
+from bluejay_ws.hearing.voices import HASTE, NEVER, PAUSE_MS, PIECE, Voice
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -95,8 +95,7 @@ class ChirpObserver:
                 heard.listen()
         elif size := heard.size_of(frame):
             heard.listen()
-            heard.user.took(size)
-            heard.user_sounds(sounds(flat(frame), size, heard.user), at_ms)
+            heard.user_frame(flat(frame), size, at_ms)
 
     def agent_audio(self, frame: Frame, at_ms: float) -> None:
         """Note a binary frame to Bluejay: what the caller hears when all that was sent before has been played."""
@@ -108,7 +107,7 @@ class ChirpObserver:
                 heard.listen()
         elif size := heard.size_of(frame):
             heard.listen()
-            heard.agent_sounds(sounds(flat(frame), size, heard.agent), at_ms)
+            heard.agent_frame(flat(frame), size, at_ms)
 
     def user_heard(self, level: float, ms: float, at_ms: float) -> None:
         """Note caller audio of which a carrier's reader knows the level and the length.
@@ -388,11 +387,11 @@ class _Hearing:
         """Hear the frames that were put aside: most change nothing, and are passed over; the others in their order."""
         user, agent = self._user_left(), self._agent_left()
         if user or agent:
-            hear = [(at, self._user_piece, frame) for at, frame in user]
-            hear += [(at, self._agent_piece, frame) for at, frame in agent]
-            hear.sort(key=itemgetter(0))
-            for at, piece, frame in hear:
-                piece(frame, at)
+            frames = [(at, self.user_frame, frame) for at, frame in user]
+            frames += [(at, self.agent_frame, frame) for at, frame in agent]
+            frames.sort(key=itemgetter(0))
+            for at, hear, frame in frames:
+                hear(frame, PIECE, at)
 
     def _user_left(self) -> Aside:
         """Pass over as many of the caller's frames as change nothing, and return the others."""
@@ -411,24 +410,14 @@ class _Hearing:
         frames = _taken(self.agent_aside)
         return frames[self.agent.pass_over(frames, self.agent.in_time(frames)) :]
 
-    def _user_piece(self, frame: bytes, at: float) -> None:
-        arrivals = self.arrivals
-        late = at - arrivals.until
-        if late > LATE_MS or arrivals.waiting:
-            self.user.took(PIECE)
-            return self.user_sounds(sounds(frame, PIECE, self.user), at)
-        start = arrivals.until + LEAN * late if late > 0.0 else at
-        arrivals.until = start + PIECE_MS
-        if self.user.hear_piece(frame, start, start):
-            self.user_changed(start)
-        return None
+    def user_frame(self, frame: Frame, size: int, at: float) -> None:
+        """Hear a frame of the caller's, of any size."""
+        self.user.took(size)
+        self.user_sounds(sounds(frame, size, self.user), at)
 
-    def _agent_piece(self, frame: bytes, at: float) -> None:
-        voice = self.agent
-        start = max(at, voice.until)
-        voice.until = start + PIECE_MS
-        if voice.hear_piece(frame, start, at):
-            self.agent_changed(at)
+    def agent_frame(self, frame: Frame, size: int, at: float) -> None:
+        """Hear a frame of the agent's, of any size."""
+        self.agent_sounds(sounds(frame, size, self.agent), at)
 
     def user_sounds(self, sounds: Sounds, at: float) -> None:
         """Take a frame of the caller's: it was spoken when it came, or has waited to be read."""

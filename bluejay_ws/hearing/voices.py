@@ -235,17 +235,6 @@ class Voice:
             self.loud_until, self.sent_until, self._soft_ms = until, aside[loud - 1][0] + PIECE_MS, 0.0
         return passed
 
-    def hear_piece(self, frame: Frame, start: float, at: float) -> bool:
-        """Take a frame that is one piece; return as `hear` does.
-
-        Args:
-            frame: of `PIECE` bytes.
-            start: when it is heard.
-            at: when it was sent or came.
-        """
-        self.frames += 1
-        return self.hear(self.level(frame, 0, PIECE), start, PIECE_MS, at)
-
     def level(self, frame: Frame, offset: int, size: int) -> float:
         """Return how loud a piece is: where a few samples do not say enough, from more of them."""
         found = loudness(frame, offset, size)
