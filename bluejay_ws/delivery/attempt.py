@@ -159,7 +159,7 @@ class Delivery:
 
 
 class Exchange(Protocol):
-    """What carries a request to the platform; see `bluejay_ws.delivery.http`."""
+    """What carries a request to the platform; see `bluejay_ws.delivery.http`. Each thread has its own."""
 
     def post(self, body: bytes) -> Answer | Failure:
         """Send a report."""
@@ -168,6 +168,12 @@ class Exchange(Protocol):
     def look(self, simulation_result_id: str) -> Answer | Failure:
         """Read a result back."""
         ...
+
+    def abort_if_late(self, now: float) -> None:
+        """End an exchange that takes too long; for another thread."""
+
+    def close(self) -> None:
+        """Close the connections."""
 
 
 @dataclass(frozen=True, slots=True)
