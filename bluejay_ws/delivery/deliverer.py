@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import random
 import threading
 import time
 import uuid
@@ -16,7 +15,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from bluejay_ws.delivery.attempt import LEASE_LATE, Attempts, Context, Delivery
+from bluejay_ws.delivery.attempt import LEASE_LATE, Attempts, Context, Delivery, chance
 from bluejay_ws.delivery.outcomes import History, Platform, State
 from bluejay_ws.delivery.postgres import ClaimedCall, Listener, Outbox, Settlement, shown
 from bluejay_ws.delivery.sender import HttpClients
@@ -37,8 +36,6 @@ if TYPE_CHECKING:
     from bluejay_ws.stats import Counters
 
 __all__ = ["ClaimedLease", "Deliverer"]
-
-_random = random.SystemRandom().random  # the process's own generator is not disturbed
 
 LEASE = 45.0  # longer than an exchange can take
 POD_LEASE = 15.0
@@ -98,14 +95,12 @@ class Deliverer:
         self._threads: list[threading.Thread] = []
         self._missing: list[Callable[[], None]] = []
         self._paused_until = 0.0
-        self._accepted_at = float("-inf")
         self._ahead = 0.0
         self._verifier = Verifier(counters, after=settings.verify or 0.0)
         self._watched: list[Any] = []
         self._attempts = Attempts(
             Context(settings, counters, self._now, self._now),
             Store(shown(url)),  # a claimed call needs none: the database has it
-            accepted_since=lambda moment: self._accepted_at > moment,
             delivered=None if settings.verify is None else self._verifier.expect,
         )
 
@@ -262,7 +257,7 @@ class Deliverer:
         except BluejayError as error:
             self._counters.add("errors.outbox")
             say_seldom(self._counters, logging.WARNING, "%s; trying again", error)
-            self._stop.wait(SETTLE_PAUSE * (0.5 + _random()))
+            self._stop.wait(SETTLE_PAUSE * (0.5 + chance()))
         except Exception as error:  # noqa: BLE001 - a worker must not end: it is counted, and the lease runs out
             self._counters.add(f"errors.deliverer.{type(error).__name__}")
             self._stop.wait(SETTLE_PAUSE)
@@ -283,8 +278,6 @@ class Deliverer:
             return Settlement("parked", reason="empty", history=call.history, report_ids=[])
         delivery = lease.delivery()
         decision = self._attempts.move(delivery, lease, client)
-        if decision.platform is Platform.UP and decision.state is State.DELIVERED:
-            self._accepted_at = self._now()
         if decision.busy:  # the platform asks for fewer requests
             self._paused_until = max(self._paused_until, time.monotonic() + BUSY_PAUSE)
         if decision.platform is Platform.MISCONFIGURED:

@@ -13,7 +13,7 @@ from enum import Enum, StrEnum
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from bluejay_ws.settings import Retry
 
@@ -150,22 +150,6 @@ class History:
     look_refused_at: float = 0.0
     resends: int = 0
     cut: bool = False
-
-    def notes(self) -> dict[str, object]:
-        """Return what the next process has to know."""
-        facts: dict[str, object] = {"attempts": self.attempts}
-        for key in ("resends", "look_refused", "look_refused_at", "cut"):
-            if value := getattr(self, key):
-                facts[key] = value
-        return facts
-
-    def restore(self, noted: Mapping[str, Any]) -> None:
-        """Take over what an earlier process noted."""
-        for key in ("attempts", "resends", "look_refused", "look_refused_at"):
-            value = noted.get(key)
-            if isinstance(value, int | float) and value > getattr(self, key):
-                setattr(self, key, value if key == "look_refused_at" else int(value))
-        self.cut = self.cut or noted.get("cut") is True
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,6 @@ def attempt(
     attempts = Attempts(
         Context(settings("https://api.example"), counters, time.time, time.time, lambda: 0.5),
         Store(),
-        accepted_since=lambda _: False,
     )
     script = Script()
     script.posts.append(post)
