@@ -7,13 +7,14 @@ what was decided.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from enum import Enum
 from random import SystemRandom
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from bluejay_ws.delivery.outcomes import (
     Answer,
@@ -34,17 +35,20 @@ from bluejay_ws.log import logger, say, say_seldom
 from bluejay_ws.wire import journal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from bluejay_ws.delivery.store import Store
     from bluejay_ws.settings import Settings
     from bluejay_ws.stats import Counters
 
-__all__ = ["Attempts", "Context", "Delivery", "Exchange", "Move"]
+__all__ = ["Attempts", "Context", "Delivery", "Exchange", "Move", "chance"]
 
 OTHERS_WAIT = 0.5
 CALL_WAIT = 1.0
 CUT_OUTPUT = 4096
+_NOTED = ("attempts", "resends", "look_refused", "look_refused_at", "cut")
+_Known = TypeVar("_Known")
+chance = SystemRandom().random  # the process's own generator is not disturbed
 REMEMBERED = 10_000
 """So many delivered ids, and so many marks that a store refused, are remembered."""
 
@@ -124,8 +128,20 @@ class Delivery:
         self.restored = True
         for part in parts:
             if part.noted:
-                self.history.restore(part.noted)
+                self.restore(part.noted)
         self.resend_due = bool(self.adopted)
+
+    def restore(self, noted: Mapping[str, Any]) -> None:
+        """Take over what an earlier process noted of its attempts, as far as that is more."""
+        for key in _NOTED:
+            value, known = noted.get(key), getattr(self.history, key)
+            if isinstance(value, int | float) and value > known:
+                setattr(self.history, key, type(known)(value))
+
+    def note(self, outcome: str, at: float, **more: object) -> dict[str, object]:
+        """Return what is to be noted: what happened when, and what the next process has to know of the attempts."""
+        known = {key: value for key in _NOTED if (value := getattr(self.history, key))}
+        return {"outcome": outcome, "at": at, **more, **known}
 
     def next_move(self, parts: Sequence[Part], wall: float, ceiling: float) -> tuple[Move, float]:
         """Return what may be done now, and for how many seconds to wait if nothing.
@@ -151,7 +167,7 @@ class Delivery:
         return min(until - wall, ceiling)
 
     def posted(self) -> None:
-        """Note that a POST begins."""
+        """Count that a POST begins."""
         history = self.history
         history.attempts += 1
         history.looks = history.unread = 0
@@ -159,7 +175,7 @@ class Delivery:
 
 
 class Exchange(Protocol):
-    """What carries a request to the platform; see `bluejay_ws.delivery.http`."""
+    """What carries a request to the platform; see `bluejay_ws.delivery.http`. Each thread has its own."""
 
     def post(self, body: bytes) -> Answer | Failure:
         """Send a report."""
@@ -168,6 +184,12 @@ class Exchange(Protocol):
     def look(self, simulation_result_id: str) -> Answer | Failure:
         """Read a result back."""
         ...
+
+    def abort_if_late(self, now: float) -> None:
+        """End an exchange that takes too long; for another thread."""
+
+    def close(self) -> None:
+        """Close the connections."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,14 +201,14 @@ class Context:
         counters: where everything is counted.
         clock: monotonic seconds.
         wall: Unix time, in seconds.
-        random: returns a float in [0, 1); by default not from the process's own generator, which is not disturbed.
+        random: returns a float in [0, 1).
     """
 
     settings: Settings
     counters: Counters
     clock: Callable[[], float] = time.monotonic
     wall: Callable[[], float] = time.time
-    random: Callable[[], float] = SystemRandom().random
+    random: Callable[[], float] = chance
 
 
 class Attempts:
@@ -195,7 +217,6 @@ class Attempts:
     Args:
         context: see `Context`.
         store: where reports are kept.
-        accepted_since: whether the platform has accepted a report since a monotonic time.
         delivered: called with id and body of each report that was delivered; None: nobody wants to know.
     """
 
@@ -204,14 +225,13 @@ class Attempts:
         context: Context,
         store: Store,
         *,
-        accepted_since: Callable[[float], bool],
         delivered: Callable[[str, bytes], None] | None = None,
     ) -> None:
         self._context = context
         self._retry = context.settings.retry
         self._counters = context.counters
         self._store = store
-        self._accepted_since = accepted_since
+        self._accepted_at = -math.inf
         self._on_delivered = delivered
         self._delivered: OrderedDict[str, frozenset[str]] = OrderedDict()
         self._refused_marks: OrderedDict[str, tuple[State, dict[str, object]]] = OrderedDict()
@@ -309,7 +329,7 @@ class Attempts:
             return None
         for part in parts:
             if part.report_id in delivered:  # the process died between two marks of one delivery, or one was refused
-                self._mark(delivery, part, lease, State.DELIVERED, {"outcome": "delivered", "at": self._context.wall()})
+                self._mark(delivery, part, lease, State.DELIVERED, self._note(delivery, "delivered"))
         rest = [part for part in parts if part.report_id not in delivered]
         return self._settle(delivery, rest, lease, State.HELD, ALREADY)
 
@@ -320,7 +340,7 @@ class Attempts:
         self, delivery: Delivery, parts: Sequence[Part], lease: Lease, state: State, reason: str, detail: str = ""
     ) -> Decision:
         """Leave reports to a person, as held or parked; each is counted and named in a line of its own."""
-        note = {"outcome": reason, "detail": detail, "at": self._context.wall(), **delivery.history.notes()}
+        note = self._note(delivery, reason, detail=detail)
         for part in parts:
             kept = self._mark(delivery, part, lease, state, note)
             self._counters.add(state.value if kept else f"dropped.{state.value}_without_spool")
@@ -340,9 +360,8 @@ class Attempts:
         note: dict[str, object] = {}  # of a first attempt the name says all
         if history.attempts > 1:
             self._counters.add("retried")
-            note = {"outcome": "sending", "at": self._context.wall(), "pid": os.getpid(), **history.notes()}
-        for part in parts:
-            self._mark(delivery, part, lease, State.UNKNOWN, note)
+            note = self._note(delivery, "sending", pid=os.getpid())
+        self._mark_all(delivery, parts, lease, State.UNKNOWN, note)
         late = time.monotonic() > lease.until
         outcome = Failure(Phase.NOT_SENT, LEASE_LATE) if late else exchange.post(body)
         self._count(outcome)
@@ -352,8 +371,10 @@ class Attempts:
             self._retry,
             now=self._context.clock(),
             jitter=self._context.random(),
-            others_accepted=bool(history.refused) and self._accepted_since(history.refused_at),
+            others_accepted=bool(history.refused) and self._accepted_at > history.refused_at,
         )
+        if decision.state is State.DELIVERED:
+            self._accepted_at = self._context.clock()
         return self._apply(delivery, parts, lease, decision)
 
     def _body(self, delivery: Delivery, parts: Sequence[Part]) -> bytes:
@@ -374,28 +395,35 @@ class Attempts:
         if decision.cut:
             delivery.history.cut = True
             self._counters.add("cut.after_413")
-        note = {"outcome": decision.reason, "at": self._context.wall(), **delivery.history.notes()}
+        note = self._note(delivery, decision.reason)
         if decision.detail:
             note["detail"] = decision.detail
         if decision.asked and decision.wait:  # ordinary backoff need not survive this process
             delivery.asked_until = self._context.wall() + decision.wait
             note["next_at"] = delivery.asked_until
-        for part in parts:
-            self._mark(delivery, part, lease, decision.state, note)
+        self._mark_all(delivery, parts, lease, decision.state, note)
         self._say_again(delivery, decision, decision.reason)
 
     def _deliver(self, delivery: Delivery, parts: Sequence[Part], lease: Lease, how: str) -> None:
         report_ids = [part.report_id for part in parts]
-        self._remember(delivery.simulation_result_id, report_ids)
-        note = {"outcome": how, "at": self._context.wall(), "report_ids": report_ids, **delivery.history.notes()}
-        for part in parts:
-            self._mark(delivery, part, lease, State.DELIVERED, note)
+        known = self._delivered.pop(delivery.simulation_result_id, frozenset())
+        _remember(self._delivered, delivery.simulation_result_id, known | set(report_ids))
+        self._mark_all(delivery, parts, lease, State.DELIVERED, self._note(delivery, how, report_ids=report_ids))
         self._counters.add("delivered", len(parts))
         if self._on_delivered is not None:
             self._on_delivered(delivery.simulation_result_id, self._body(delivery, parts))
         if logger.isEnabledFor(logging.INFO):
             text = f"report delivered ({_contents(parts)}), {self._since(delivery, parts)}"
             self._say(logging.INFO, delivery, text)
+
+    def _note(self, delivery: Delivery, outcome: str, **more: object) -> dict[str, object]:
+        return delivery.note(outcome, self._context.wall(), **more)
+
+    def _mark_all(
+        self, delivery: Delivery, parts: Sequence[Part], lease: Lease, state: State, note: dict[str, object]
+    ) -> None:
+        for part in parts:
+            self._mark(delivery, part, lease, state, note)
 
     def _mark(self, delivery: Delivery, part: Part, lease: Lease, state: State, note: dict[str, object]) -> bool:
         """Note where a part stands: in memory first; the store mirrors it. Return whether the store has it."""
@@ -407,21 +435,13 @@ class Attempts:
             return self._keep(part.report, state, note) if settled else False
         kept = lease.mark(part.report_id, state, note)
         if settled and not kept:
-            self._refused_marks[part.report_id] = (state, note)
-            while len(self._refused_marks) > REMEMBERED:
-                self._refused_marks.popitem(last=False)
+            _remember(self._refused_marks, part.report_id, (state, note))
         return True
 
     def _keep(self, report: Report, state: State, note: dict[str, object]) -> bool:
         if state is State.DELIVERED:
             return self._store.remember(report.simulation_result_id, report.report_id, note)
         return self._store.save(report, state, note)
-
-    def _remember(self, simulation_result_id: str, report_ids: Sequence[str]) -> None:
-        known = self._delivered.pop(simulation_result_id, frozenset())
-        self._delivered[simulation_result_id] = known | set(report_ids)
-        while len(self._delivered) > REMEMBERED:
-            self._delivered.popitem(last=False)
 
     # -- reading back -------------------------------------------------------------------------------------------
 
@@ -467,9 +487,7 @@ class Attempts:
         elif decision.state is State.UNKNOWN:
             delivery.resend_due = decision.reason == "not_found"
             if decision.reason in {"look_refused", "not_found"}:
-                note = {"outcome": decision.reason, "at": self._context.wall(), **delivery.history.notes()}
-                for part in unknown:
-                    self._mark(delivery, part, lease, State.UNKNOWN, note)
+                self._mark_all(delivery, unknown, lease, State.UNKNOWN, self._note(delivery, decision.reason))
             if sight is not Sight.ABSENT:
                 self._say_again(delivery, decision, f"its result cannot be read back: {_word(outcome)}")
         return decision
@@ -494,6 +512,12 @@ class Attempts:
     def _say(self, level: int, delivery: Delivery, text: str) -> None:
         name = delivery.simulation_result_id
         say(self._counters, level, "call %s: %s", name, text, simulation_result_id=name)
+
+
+def _remember(known: OrderedDict[str, _Known], key: str, value: _Known) -> None:
+    known[key] = value
+    while len(known) > REMEMBERED:
+        known.popitem(last=False)
 
 
 def _word(outcome: Answer | Failure) -> str:

@@ -11,7 +11,7 @@ import time
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from bluejay_ws.delivery.outcomes import Decision, Platform, State
+from bluejay_ws.delivery.outcomes import Decision, Platform
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -95,6 +95,11 @@ class Breaker:
 
     Not thread-safe: the queue calls it under its lock.
 
+    Attributes:
+        reason: why it is open, so that nothing but probes is let through; None while it is closed.
+        held: whether that is the key or the configuration.
+        locked: whether it stays so.
+
     Args:
         random: returns a float in [0, 1).
     """
@@ -113,7 +118,7 @@ class Breaker:
         self._probed_at = -math.inf
         self._next_probe = -math.inf
         self._probing_until = -math.inf
-        self._passed_at = self._accepted_at = -math.inf
+        self._passed_at = -math.inf
 
     def wait(self, now: float, *, fresh: bool) -> float:
         """Return 0.0 if one exchange may start now, which uses up its share; else the seconds to ask again after.
@@ -194,8 +199,6 @@ class Breaker:
         if decision.busy:
             self._rate, self._grown_at = SLOWEST, now
         if decision.platform is Platform.UP:
-            if decision.state is State.DELIVERED:
-                self._accepted_at = now
             return Change.CLOSED if self.passed(now) else None
         opened = False
         if decision.platform is Platform.READABLE:
@@ -207,15 +210,6 @@ class Breaker:
         else:
             self.unused()
         return Change.OPENED if opened else None
-
-    def accepted_since(self, moment: float) -> bool:
-        """Return whether the platform has accepted a report after that moment, in monotonic seconds."""
-        return self._accepted_at > moment
-
-    @property
-    def is_open(self) -> bool:
-        """Whether nothing but probes is let through."""
-        return self.reason is not None
 
     def lock(self, reason: str) -> None:
         """Open the breaker for good: there is no key, and asking without one is of no use."""

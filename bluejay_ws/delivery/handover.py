@@ -11,12 +11,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import random
 import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bluejay_ws.delivery.attempt import chance
 from bluejay_ws.delivery.files import reason_of
 from bluejay_ws.delivery.postgres import Outbox, Piece, shown
 from bluejay_ws.delivery.sender import BaseSender
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from bluejay_ws.stats import Counters
 
 __all__ = ["FleetSender", "Handover"]
-
-_random = random.SystemRandom().random  # the process's own generator is not disturbed
 
 ROUND = 0.2
 ALIVE_EVERY = 1.0
@@ -441,7 +439,7 @@ class FleetSender(BaseSender):
             if pause:
                 say(self._counters, logging.INFO, "%s is back", shown(self._url))
             return 0.0
-        return min(LONGEST_PAUSE, max(FIRST_PAUSE, pause * 2)) * (0.5 + _random() / 2)
+        return min(LONGEST_PAUSE, max(FIRST_PAUSE, pause * 2)) * (0.5 + chance() / 2)
 
     def watch(self) -> None:
         """End a statement that hangs."""

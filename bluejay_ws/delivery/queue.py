@@ -69,7 +69,7 @@ class Queue:
         self._tickets = itertools.count(1)
         self._sizes: dict[str, tuple[str, int]] = {}
         self._size = 0
-        self._attempts = Attempts(context, store, accepted_since=self._breaker.accepted_since, delivered=delivered)
+        self._attempts = Attempts(context, store, delivered=delivered)
         if context.settings.apart:
             self._breaker.lock(context.settings.apart)
 
@@ -203,7 +203,7 @@ class Queue:
             return None
         delivery = self._deliveries[report.simulation_result_id] = Delivery(report.simulation_result_id)
         delivery.reports[report.report_id] = report
-        if self._breaker.wait(now, fresh=True) > 0.0:
+        if self._breaker.reason and self._breaker.wait(now, fresh=True) > 0.0:
             self._fresh.append(delivery)
             return None
         return self._start(delivery)
@@ -219,7 +219,7 @@ class Queue:
     def _next(self, now: float) -> tuple[Delivery | None, float]:
         if self._fresh:
             # Before an open breaker they are the probes; when it closes they join the ramp, or they would be a wave.
-            wait = self._breaker.wait(now, fresh=self._breaker.is_open)
+            wait = self._breaker.wait(now, fresh=self._breaker.reason is not None)
             return (self._fresh.pop(), 0.0) if wait <= 0.0 else (None, wait)
         while self._waiting and self._waiting[0][1] != self._waiting[0][2].ticket:
             heapq.heappop(self._waiting)

@@ -27,7 +27,7 @@ from bluejay_ws.delivery.attempt import Context
 from bluejay_ws.delivery.queue import Queue
 from bluejay_ws.delivery.store import Store
 from bluejay_ws.delivery.verify import Verifier
-from bluejay_ws.delivery.workers import Budget, Chore, Client, Finisher, Workers
+from bluejay_ws.delivery.workers import Budget, Chore, Finisher, Workers
 from bluejay_ws.log import say
 from bluejay_ws.stats import started
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
 
+    from bluejay_ws.delivery.attempt import Exchange
     from bluejay_ws.delivery.store import Report
     from bluejay_ws.settings import Settings
     from bluejay_ws.stats import Counters
@@ -66,7 +67,7 @@ class HttpClients:
         self._counters = counters
         self._context: ssl.SSLContext | None = None
 
-    def __call__(self, timeout: float) -> Client:
+    def __call__(self, timeout: float) -> Exchange:
         """Return a new one; may take a third of a second, and raise whatever is wrong with the environment."""
         with _making:
             from bluejay_ws.delivery.http import HttpExchange, say_odd_no_proxy, tls_context  # noqa: PLC0415
@@ -189,14 +190,14 @@ class Sender(BaseSender):
         *,
         store: Store | None,
         counters: Counters,
-        make_client: Callable[[], Client] | None = None,
+        make_client: Callable[[], Exchange] | None = None,
     ) -> None:
         self._settings = settings
         self._store: Store = Store() if store is None else store
         self._kept = store is not None
         self._make_client = make_client or self._http_client
         self._timeout = settings.timeout
-        self._verifier = Verifier(self._make_client, counters=counters, after=settings.verify or 0.0)
+        self._verifier = Verifier(counters, after=settings.verify or 0.0)
         super().__init__(counters, settings.flush_timeout)
 
     def _set_up(self) -> None:
@@ -355,7 +356,7 @@ class Sender(BaseSender):
         if not self._start_threads():
             self._try_again_later()
 
-    def _http_client(self) -> Client:
+    def _http_client(self) -> Exchange:
         return self._clients(self._timeout)
 
     def _chores(self) -> list[Chore]:
@@ -370,8 +371,9 @@ class Sender(BaseSender):
         ]
 
     def _mind(self) -> None:
-        """End what hangs, or everything if nobody needs it any more; start what could not be started."""
-        self._verifier.abort_if_late(self._clock())
+        """End everything if nobody needs it any more; start what could not be started; have looked what is due."""
+        for look in self._verifier.due():
+            self._queue.inbox.put(look)
         if self._orphaned and not self._queue.pending and not self._verifier.waiting:
             self.close(0.0)
         elif self._workers is not None:

@@ -198,7 +198,6 @@ def test_a_report_of_the_local_caller_leaves_no_machine(tmp_path: Path) -> None:
     work = Attempts(
         Context(settings, Counters(), lambda: 0.0, lambda: 0.0, lambda: 0.5),
         spool,
-        accepted_since=lambda _: False,
     )
     script = Script()
     assert work.attempt(delivery_of(report), script).state is State.PARKED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 import time
@@ -19,8 +20,8 @@ from tests.support import eventually
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from bluejay_ws.delivery.attempt import Exchange
     from bluejay_ws.delivery.store import Report
-    from bluejay_ws.delivery.workers import Client
 
 
 class Work:
@@ -29,6 +30,7 @@ class Work:
     def __init__(self) -> None:
         self.inbox: queue.SimpleQueue[object] = queue.SimpleQueue()
         self.handled: list[object] = []
+        self.pending = 1
         self.hold = threading.Event()
         self.hold.set()
 
@@ -58,7 +60,7 @@ class Crew:
             idle=idle,
         )
 
-    def client(self) -> Client:
+    def client(self) -> Exchange:
         """Return the client of a worker."""
         return self.script
 
@@ -140,7 +142,7 @@ def test_where_no_client_can_be_made_the_reason_is_the_outcome(crews: list[Crew]
     error = ValueError("x")
     error.detail = "mend it"  # type: ignore[attr-defined]
 
-    def fail() -> Client:
+    def fail() -> Exchange:
         raise error
 
     crew.workers._make_client = fail
@@ -167,6 +169,25 @@ def test_stopping_twice_or_before_the_start_is_allowed() -> None:
     other.workers.stop(10.0)
     other.workers.stop(10.0)
     assert other.hired == 0
+
+
+def test_a_look_that_hangs_is_ended_by_the_stop_where_no_report_waits() -> None:
+    """Nobody waits for a look; what is being sent has its time."""
+    crew = Crew()
+    begun, ended = threading.Event(), threading.Event()
+
+    def look(client: Exchange) -> None:
+        assert client is crew.script
+        begun.set()
+        assert ended.wait(20.0)
+
+    crew.script.abort_if_late = lambda now: ended.set() if now == math.inf else None  # type: ignore[method-assign]
+    crew.work.pending = 0
+    crew.workers.start()
+    crew.work.inbox.put(look)
+    assert begun.wait(20.0)
+    crew.workers.stop(20.0)
+    assert crew.hired == 0
 
 
 # -- endings ------------------------------------------------------------------------------------------------------
