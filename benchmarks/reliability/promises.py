@@ -302,7 +302,7 @@ GUARDS: tuple[Guard, ...] = (
     ),
     Guard(
         "A thread that could not be started is started later",
-        "bluejay_ws.delivery.sender:Sender.try_again",
+        "bluejay_ws.delivery.sender:BaseSender.try_again",
         "returns None",
         "tests/delivery/test_sender.py::test_where_no_thread_can_be_started_it_is_tried_again",
     ),

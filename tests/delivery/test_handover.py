@@ -77,7 +77,7 @@ class Pod:
         for body in end(file.report_id):
             file.append(body)
         report = file.seal()
-        self.handover.take(report)
+        self.handover.put(report)
         return report
 
     def round(self) -> None:
@@ -126,7 +126,7 @@ def test_a_long_report_goes_in_by_pieces(pod: Pod, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(module, "PIECE_LIMIT", 100)
     filed = pod.finish(pod.open())
     kept = Report.from_memory(uuid.uuid4().hex, "2", [header("2" * 32, "2"), tool(), *end("2" * 32)])
-    pod.handover.take(kept)
+    pod.handover.put(kept)
     rounds = 0
     while pod.handover.waiting:
         pod.round()
@@ -326,6 +326,6 @@ def test_the_end_of_the_main_thread_hands_over_what_waits(sender: FleetSender, m
             alive[0] = False
 
     monkeypatch.setattr(threading, "main_thread", Main)
-    sender._handover.take(Report.from_memory("1" * 32, "1", [header("1" * 32, "1")]))
+    sender._handover.put(Report.from_memory("1" * 32, "1", [header("1" * 32, "1")]))
     sender._start_threads()
     eventually(lambda: not sender.pending() and not sender._watched)
