@@ -49,7 +49,7 @@ class Bench:
         """Submit a report that only memory has."""
         report_id = new_id()
         more = [b'["metadata",{"x":"' + b"x" * size + b'"}'] if size else []
-        report = Report.from_memory(report_id, identity, [*bodies(report_id, identity), *more])
+        report = Report(report_id, identity, [*bodies(report_id, identity), *more])
         self.queue.put(report)
         return report
 
