@@ -90,7 +90,7 @@ class Delivery:
 
     simulation_result_id: str
     reports: dict[str, Report] = field(default_factory=dict)
-    arrivals: dict[str, Report] = field(default_factory=dict)
+    arrivals: list[Report] = field(default_factory=list)
     adopted: set[str] = field(default_factory=set)
     missing: set[str] = field(default_factory=set)
     states: dict[str, State] = field(default_factory=dict)

@@ -41,12 +41,11 @@ class Breaker:
     """Decide whether anything may be asked of the platform now.
 
     Closed: fresh reports pass at once; those that come again share a quota (`BURST`, refilled at a rate that
-    doubles each second in which the platform accepts, and halves when it does not). Open, after
-    `FAILURES_TO_OPEN` failures in a row or at once by a wrong configuration: one probe at a time, at growing intervals; a
-    fresh report may be a probe every `FRESH_PROBE` seconds, even while an earlier one hangs, so that a platform
-    that is back is noticed by the next call. These make no interval longer: after the last of many calls, what waits
-    is not to wait for minutes. When a probe passes, the breaker closes with an empty quota and a low
-    rate: the ramp.
+    doubles each second in which the platform accepts, and halves when it does not). Open, after `FAILURES_TO_OPEN`
+    failures in a row or at once by a wrong configuration: one probe at a time, at growing intervals; a fresh report
+    may be a probe every `FRESH_PROBE` seconds, even while an earlier one hangs, so that a platform that is back is
+    noticed by the next call. These make no interval longer: after the last of many calls, what waits is not to wait
+    for minutes. When a probe passes, the breaker closes with an empty quota and a low rate: the ramp.
 
     Not thread-safe: the queue calls it under its lock.
 

@@ -195,9 +195,12 @@ class Queue:
         return delivery
 
     def _take_in(self, report: Report) -> Delivery | None:
-        self._weigh(report)
         now = self._clock()
         delivery = self._deliveries.get(report.simulation_result_id)
+        if delivery is not None and delivery.running:
+            delivery.arrivals.append(report)
+            return None
+        self._weigh(report)
         if delivery is not None:
             self._join(delivery, report, now)
             return None
@@ -246,9 +249,6 @@ class Queue:
 
     def _join(self, delivery: Delivery, report: Report, now: float) -> None:
         """Add a later connection of a call to the delivery that carries the earlier one."""
-        if delivery.running:
-            delivery.arrivals[report.report_id] = report
-            return
         delivery.reports[report.report_id] = report
         if delivery.waits_for_redial:
             delivery.waits_for_redial = delivery.pinned = False
@@ -264,7 +264,6 @@ class Queue:
     def _after(self, delivery: Delivery, decision: Decision, began: float) -> None:
         with self._lock:
             now = self._clock()
-            arrived = bool(delivery.arrivals)
             change = self._breaker.record(decision, now, began)
             came_back = change is Change.CLOSED
             self._reschedule(delivery, decision, now)
@@ -275,7 +274,7 @@ class Queue:
             self._say(decision, change)
             with self._lock:
                 self._saying -= 1
-        if decision.wait is not None or came_back or arrived:
+        if decision.wait is not None or came_back:
             self._wake()
 
     def _reschedule(self, delivery: Delivery, decision: Decision, now: float) -> None:
@@ -287,19 +286,9 @@ class Queue:
             self._settle(delivery)
         else:
             self._schedule(delivery, now + decision.wait, pinned=decision.pinned)
-        arrivals, delivery.arrivals = delivery.arrivals, {}
-        for report in arrivals.values():
-            self._arrive(delivery, report, now)
-
-    def _arrive(self, delivery: Delivery, report: Report, now: float) -> None:
-        """Take in what came during an attempt: with the delivery if that continues, else as a new one."""
-        current = self._deliveries.get(delivery.simulation_result_id)
-        if current is None:
-            current = self._deliveries[delivery.simulation_result_id] = Delivery(delivery.simulation_result_id)
-            self._fresh.append(current)
-        elif current is delivery and not current.pinned:
-            self._schedule(current, now, pinned=False)
-        current.reports[report.report_id] = report
+        arrivals, delivery.arrivals = delivery.arrivals, []
+        for report in arrivals:  # with the delivery if that continues, else as a new one
+            self.inbox.put(report)
 
     def _settle(self, delivery: Delivery) -> None:
         del self._deliveries[delivery.simulation_result_id]
