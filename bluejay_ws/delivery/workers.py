@@ -259,7 +259,7 @@ class Worker:
         try:
             item = self._pool.queue.inbox.get(timeout=self._pool.idle)
         except queue.Empty:
-            return not self._pool.leave_if_spare(self)
+            return not self._pool.leave(self, at_least=WORKERS)
         if isinstance(item, Workers):
             return item is not self._pool
         self.busy_since = self._pool.clock()
@@ -365,16 +365,10 @@ class Workers:
         """Return a client for a worker; never raises."""
         return made(self._make_client, self._counters)
 
-    def leave(self, worker: Worker) -> None:
-        """Take a worker off the list as its thread ends."""
+    def leave(self, worker: Worker, *, at_least: int = 0) -> bool:
+        """Take a worker off the list if so many others remain; return whether its thread may end."""
         with self._lock:
-            if worker in self._workers:
-                self._workers.remove(worker)
-
-    def leave_if_spare(self, worker: Worker) -> bool:
-        """Take an idle worker off the list if others remain; return whether it may end. The last one stays."""
-        with self._lock:
-            spare = len(self._workers) > WORKERS
+            spare = len(self._workers) > at_least
             if spare and worker in self._workers:
                 self._workers.remove(worker)
             return spare
