@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import itertools
 import logging
@@ -42,24 +43,16 @@ class Queue:
     Args:
         context: see `Context`.
         store: where reports are kept.
-        wake: called when something may be due earlier than was known.
-        delivered: see `Attempts`.
     """
 
-    def __init__(
-        self,
-        context: Context,
-        store: Store,
-        *,
-        wake: Callable[[], None],
-        delivered: Callable[[str, bytes], None] | None = None,
-    ) -> None:
+    def __init__(self, context: Context, store: Store) -> None:
         self.inbox: queue.SimpleQueue[object] = queue.SimpleQueue()
         self._pending: dict[str, bool] = {}  # by report id; false: it is expected, and not here yet
         self._counters = context.counters
         self._clock = context.clock
-        self._wake = wake
         self._lock = threading.Lock()
+        self._bell = threading.Lock()
+        self._bell.acquire()
         self._settled_meanwhile: set[str] | None = None
         self._saying = 0
         self._breaker = Breaker(context.random)
@@ -69,7 +62,7 @@ class Queue:
         self._tickets = itertools.count(1)
         self._sizes: dict[str, tuple[str, int]] = {}
         self._size = 0
-        self._attempts = Attempts(context, store, delivered=delivered)
+        self._attempts = Attempts(context, store)
         if context.settings.apart:
             self._breaker.lock(context.settings.apart)
 
@@ -105,13 +98,22 @@ class Queue:
             under_way = self._saying or any(one.running for one in self._deliveries.values())
             return breaker.reason if breaker.held and not under_way and self.inbox.empty() else None
 
+    def wake(self) -> None:
+        """Let the scheduler look again: something may be due earlier than was known. Never waits."""
+        with contextlib.suppress(RuntimeError):  # rung already
+            self._bell.release()
+
     # -- from the workers ---------------------------------------------------------------------------------------
+
+    def wait(self, seconds: float) -> None:
+        """Wait until somebody calls `wake`, so long at the most; for one thread."""
+        self._bell.acquire(timeout=max(0.001, seconds))
 
     def handle(self, item: Item, exchange: Exchange) -> None:
         """Make the attempt that is due for a report or a delivery; never raises."""
         delivery = self._admit(item) if isinstance(item, Report) else item
         if delivery is None:
-            self._wake()
+            self.wake()
             return
         began = self._clock()
         try:
@@ -172,13 +174,13 @@ class Queue:
                     self._adopt(found)
         with self._lock:
             self._settled_meanwhile = None
-        self._wake()
+        self.wake()
 
     def pull_in(self) -> None:
         """Make everything due that waits without need, because the platform is back or time is running out."""
         with self._lock:
             self._pull_in(self._clock())
-        self._wake()
+        self.wake()
 
     # -- inside, under the lock ---------------------------------------------------------------------------------
 
@@ -275,7 +277,7 @@ class Queue:
             with self._lock:
                 self._saying -= 1
         if decision.wait is not None or came_back:
-            self._wake()
+            self.wake()
 
     def _reschedule(self, delivery: Delivery, decision: Decision, now: float) -> None:
         delivery.running = False

@@ -312,12 +312,8 @@ class Sender(BaseSender):
         self._workers: Workers | None = None
         self._recovered_once = False
         self._said_left = 0
-        self._inbox = self._queue = Queue(
-            Context(self._settings, self._counters),
-            self._store,
-            wake=self._wake,
-            delivered=None if self._settings.verify is None else self._verifier.expect,
-        )
+        delivered = None if self._settings.verify is None else self._verifier.expect
+        self._inbox = self._queue = Queue(Context(self._settings, self._counters, delivered=delivered), self._store)
 
     # -- waiting and ending -------------------------------------------------------------------------------------
 
@@ -366,11 +362,6 @@ class Sender(BaseSender):
         super().reset_after_fork()
 
     # -- inside -------------------------------------------------------------------------------------------------
-
-    def _wake(self) -> None:
-        workers = self._workers
-        if workers is not None:
-            workers.wake()
 
     def _runs(self) -> bool:
         return self._workers is not None

@@ -302,8 +302,6 @@ class Workers:
         self._make_client = make_client
         self._chores = chores
         self._counters = counters
-        self._bell = threading.Lock()
-        self._bell.acquire()
         self._lock = threading.Lock()
         self._workers: list[Worker] = []
         self._scheduler = threading.Thread(target=self._schedule, name="bluejay_ws-scheduler", daemon=True)
@@ -312,21 +310,16 @@ class Workers:
         """Start the scheduler, which starts the workers; return whether there is a thread for it."""
         return started(self._scheduler, self._counters)
 
-    def wake(self) -> None:
-        """Let the scheduler look again. Never waits."""
-        with contextlib.suppress(RuntimeError):  # rung already
-            self._bell.release()
-
     def look_soon(self) -> None:
         """Let the scheduler see whether more workers are needed, if it does not do so by itself."""
         if self._rests:
             self._rests = False
-            self.wake()
+            self.queue.wake()
 
     def stop(self, seconds: float) -> None:
         """Let the threads end, and wait for them so long at most."""
         self._stopped = True
-        self.wake()
+        self.queue.wake()
         until = self.clock() + seconds
         workers = list(self._workers)
         if not self.queue.pending:  # what is under way is a look, which nobody waits for
@@ -385,7 +378,7 @@ class Workers:
                 self._failed(error)
                 wait = TICK
             self._rests = wait > BUSY_TICK
-            self._bell.acquire(timeout=max(0.001, wait))
+            self.queue.wait(wait)
 
     def _round(self) -> float:
         """Hand out what is due; return the seconds after which to look again."""
