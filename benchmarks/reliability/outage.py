@@ -167,7 +167,6 @@ class Outage:
         self.queue = Queue(
             Context(settings, counters, lambda: self.now, lambda: EPOCH + self.now, self._dice.random),
             spool,
-            wake=lambda: None,
         )
         return _Hands(self.queue)
 

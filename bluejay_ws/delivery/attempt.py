@@ -90,7 +90,7 @@ class Delivery:
 
     simulation_result_id: str
     reports: dict[str, Report] = field(default_factory=dict)
-    arrivals: dict[str, Report] = field(default_factory=dict)
+    arrivals: list[Report] = field(default_factory=list)
     adopted: set[str] = field(default_factory=set)
     missing: set[str] = field(default_factory=set)
     states: dict[str, State] = field(default_factory=dict)
@@ -202,6 +202,7 @@ class Context:
         clock: monotonic seconds.
         wall: Unix time, in seconds.
         random: returns a float in [0, 1).
+        delivered: called with id and body of each report that was delivered; None: nobody wants to know.
     """
 
     settings: Settings
@@ -209,6 +210,7 @@ class Context:
     clock: Callable[[], float] = time.monotonic
     wall: Callable[[], float] = time.time
     random: Callable[[], float] = chance
+    delivered: Callable[[str, bytes], None] | None = None
 
 
 class Attempts:
@@ -217,22 +219,14 @@ class Attempts:
     Args:
         context: see `Context`.
         store: where reports are kept.
-        delivered: called with id and body of each report that was delivered; None: nobody wants to know.
     """
 
-    def __init__(
-        self,
-        context: Context,
-        store: Store,
-        *,
-        delivered: Callable[[str, bytes], None] | None = None,
-    ) -> None:
+    def __init__(self, context: Context, store: Store) -> None:
         self._context = context
         self._retry = context.settings.retry
         self._counters = context.counters
         self._store = store
         self._accepted_at = -math.inf
-        self._on_delivered = delivered
         self._delivered: OrderedDict[str, frozenset[str]] = OrderedDict()
         self._refused_marks: OrderedDict[str, tuple[State, dict[str, object]]] = OrderedDict()
 
@@ -410,8 +404,8 @@ class Attempts:
         _remember(self._delivered, delivery.simulation_result_id, known | set(report_ids))
         self._mark_all(delivery, parts, lease, State.DELIVERED, self._note(delivery, how, report_ids=report_ids))
         self._counters.add("delivered", len(parts))
-        if self._on_delivered is not None:
-            self._on_delivered(delivery.simulation_result_id, self._body(delivery, parts))
+        if self._context.delivered is not None:
+            self._context.delivered(delivery.simulation_result_id, self._body(delivery, parts))
         if logger.isEnabledFor(logging.INFO):
             text = f"report delivered ({_contents(parts)}), {self._since(delivery, parts)}"
             self._say(logging.INFO, delivery, text)

@@ -98,11 +98,9 @@ class Deliverer:
         self._ahead = 0.0
         self._verifier = Verifier(counters, after=settings.verify or 0.0)
         self._watched: list[Any] = []
-        self._attempts = Attempts(
-            Context(settings, counters, self._now, self._now),
-            Store(shown(url)),  # a claimed call needs none: the database has it
-            delivered=None if settings.verify is None else self._verifier.expect,
-        )
+        delivered = None if settings.verify is None else self._verifier.expect
+        context = Context(settings, counters, self._now, self._now, delivered=delivered)
+        self._attempts = Attempts(context, Store(shown(url)))  # a claimed call needs no store: the database has it
 
     def start(self) -> None:
         """Start the threads.

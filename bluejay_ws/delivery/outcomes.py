@@ -204,7 +204,8 @@ def _after_failure(failure: Failure, history: History, retry: Retry, jitter: flo
     if failure.phase is Phase.UNKNOWN:
         return _unknown(failure.reason, retry, None)
     if failure.phase in {Phase.NOT_SENT, Phase.BODY_INCOMPLETE}:
-        return Decision(State.WAITING, backoff(history.attempts, retry, jitter), Platform.DOWN, failure.reason)
+        wait = backoff(history.attempts, retry, jitter)
+        return Decision(State.WAITING, wait, Platform.DOWN, failure.reason, failure.detail)
     return Decision(State.WAITING, 0.0, Platform.MISCONFIGURED, failure.reason, failure.detail)
 
 

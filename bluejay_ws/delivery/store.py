@@ -33,25 +33,14 @@ class Report:
     Args:
         report_id: of the connection that was recorded.
         simulation_result_id: the platform's id of the call.
-        bodies: the report's lines without check sums; None where the store holds them.
+        bodies: every line, the header first, without check sums; None where a store holds them.
         sealed_at: monotonic seconds of the close.
     """
 
     report_id: str
     simulation_result_id: str
-    bodies: tuple[bytes, ...] | None = field(default=None, repr=False)
+    bodies: Sequence[bytes] | None = field(default=None, repr=False)
     sealed_at: float = field(default_factory=time.monotonic, compare=False)
-
-    @classmethod
-    def from_memory(cls, report_id: str, simulation_result_id: str, bodies: Sequence[bytes]) -> Self:
-        """Return a report that no store holds: there is none, or it could not be written to.
-
-        Args:
-            report_id: of the connection that was recorded.
-            simulation_result_id: the platform's id of the call.
-            bodies: every line, the header first, without check sums.
-        """
-        return cls(report_id, simulation_result_id, tuple(bodies))
 
 
 @dataclass(frozen=True, slots=True)

@@ -259,7 +259,7 @@ class Worker:
         try:
             item = self._pool.queue.inbox.get(timeout=self._pool.idle)
         except queue.Empty:
-            return not self._pool.leave_if_spare(self)
+            return not self._pool.leave(self, at_least=WORKERS)
         if isinstance(item, Workers):
             return item is not self._pool
         self.busy_since = self._pool.clock()
@@ -302,8 +302,6 @@ class Workers:
         self._make_client = make_client
         self._chores = chores
         self._counters = counters
-        self._bell = threading.Lock()
-        self._bell.acquire()
         self._lock = threading.Lock()
         self._workers: list[Worker] = []
         self._scheduler = threading.Thread(target=self._schedule, name="bluejay_ws-scheduler", daemon=True)
@@ -312,21 +310,16 @@ class Workers:
         """Start the scheduler, which starts the workers; return whether there is a thread for it."""
         return started(self._scheduler, self._counters)
 
-    def wake(self) -> None:
-        """Let the scheduler look again. Never waits."""
-        with contextlib.suppress(RuntimeError):  # rung already
-            self._bell.release()
-
     def look_soon(self) -> None:
         """Let the scheduler see whether more workers are needed, if it does not do so by itself."""
         if self._rests:
             self._rests = False
-            self.wake()
+            self.queue.wake()
 
     def stop(self, seconds: float) -> None:
         """Let the threads end, and wait for them so long at most."""
         self._stopped = True
-        self.wake()
+        self.queue.wake()
         until = self.clock() + seconds
         workers = list(self._workers)
         if not self.queue.pending:  # what is under way is a look, which nobody waits for
@@ -365,16 +358,10 @@ class Workers:
         """Return a client for a worker; never raises."""
         return made(self._make_client, self._counters)
 
-    def leave(self, worker: Worker) -> None:
-        """Take a worker off the list as its thread ends."""
+    def leave(self, worker: Worker, *, at_least: int = 0) -> bool:
+        """Take a worker off the list if so many others remain; return whether its thread may end."""
         with self._lock:
-            if worker in self._workers:
-                self._workers.remove(worker)
-
-    def leave_if_spare(self, worker: Worker) -> bool:
-        """Take an idle worker off the list if others remain; return whether it may end. The last one stays."""
-        with self._lock:
-            spare = len(self._workers) > WORKERS
+            spare = len(self._workers) > at_least
             if spare and worker in self._workers:
                 self._workers.remove(worker)
             return spare
@@ -391,7 +378,7 @@ class Workers:
                 self._failed(error)
                 wait = TICK
             self._rests = wait > BUSY_TICK
-            self._bell.acquire(timeout=max(0.001, wait))
+            self.queue.wait(wait)
 
     def _round(self) -> float:
         """Hand out what is due; return the seconds after which to look again."""

@@ -46,7 +46,7 @@ LATER = Answer(429, retry_after=30.0)
 def in_memory(identity: str = "720488", *tools: str) -> Report:
     """Return a report that no store has."""
     report_id = new_id()
-    return Report.from_memory(report_id, identity, bodies(report_id, identity, *tools))
+    return Report(report_id, identity, bodies(report_id, identity, *tools))
 
 
 def block(directory: Path, identity: str) -> Path:

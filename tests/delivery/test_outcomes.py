@@ -15,6 +15,7 @@ from bluejay_ws.delivery.outcomes import (
     REFUSED_SECONDS,
     REFUSED_TRIES,
     Answer,
+    Decision,
     Failure,
     History,
     Phase,
@@ -221,7 +222,7 @@ def test_a_platform_that_asks_for_less_is_up_and_gets_less() -> None:
     assert breaker.reason is None
     assert breaker.wait(NOW, fresh=False) == pytest.approx(1.0 / SLOWEST)
     assert breaker.wait(NOW, fresh=True) == 0.0
-    breaker.misconfigured(NOW, "http.401")
+    breaker.record(Decision(WAITING, 0.0, MISCONFIGURED, "http.401"), NOW, NOW)
     assert breaker.record(slow_down, NOW, NOW)
     assert breaker.reason is None
 

@@ -90,7 +90,7 @@ class Station:
 def in_memory(identity: str = "720488") -> Report:
     """Return a report without a file."""
     report_id = new_id()
-    return Report.from_memory(report_id, identity, bodies(report_id, identity))
+    return Report(report_id, identity, bodies(report_id, identity))
 
 
 def ours() -> list[threading.Thread]:
@@ -300,7 +300,7 @@ def test_too_many_reports_in_memory_cost_the_oldest(
         big = b'["metadata",{"x":"' + b"x" * 9_000 + b'"}'
         for number in range(9):
             report_id = new_id()
-            station.sender.submit(Report.from_memory(report_id, str(number), [*bodies(report_id, str(number)), big]))
+            station.sender.submit(Report(report_id, str(number), [*bodies(report_id, str(number)), big]))
         eventually(lambda: station.counters["dropped.memory_full"] >= 2)
         eventually(lambda: station.sender.pending() == 9 - station.counters["dropped.memory_full"])
     assert "report is lost" in caplog.text

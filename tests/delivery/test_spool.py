@@ -213,7 +213,7 @@ def test_a_report_that_the_disk_does_not_take_whole_leaves_nothing(tmp_path: Pat
     counters = Counters()
     spool = spool_at(tmp_path, counters)
     report_id = new_id()
-    report = Report.from_memory(report_id, "1", bodies(report_id, "1", *["freeze_card"] * 50))
+    report = Report(report_id, "1", bodies(report_id, "1", *["freeze_card"] * 50))
     with file_size_limit(100):
         assert not spool.save(report)
     assert files(tmp_path) == []

@@ -46,7 +46,7 @@ class KeptHere:
             report = finished_call(self._spool, identity, *tools)
         else:
             report_id = new_id()
-            report = Report.from_memory(report_id, identity, bodies(report_id, identity, *tools))
+            report = Report(report_id, identity, bodies(report_id, identity, *tools))
         self._open.setdefault(identity, Delivery(identity)).reports[report.report_id] = report
         return report.report_id
 

@@ -31,6 +31,7 @@ class Work:
         self.inbox: queue.SimpleQueue[object] = queue.SimpleQueue()
         self.handled: list[object] = []
         self.pending = 1
+        self.bell = threading.Event()
         self.hold = threading.Event()
         self.hold.set()
 
@@ -38,6 +39,15 @@ class Work:
         """Note it; wait as long as a test says so."""
         self.handled.append(item)
         self.hold.wait(20.0)
+
+    def wake(self) -> None:
+        """End a wait."""
+        self.bell.set()
+
+    def wait(self, seconds: float) -> None:
+        """Wait for that."""
+        self.bell.wait(max(0.001, seconds))
+        self.bell.clear()
 
     def due(self, limit: int) -> tuple[list[object], float]:
         """Return nothing."""
@@ -126,7 +136,7 @@ def test_workers_that_wait_get_help_and_the_helpers_leave(crews: list[Crew], mon
     crew.workers.start()
     for _ in range(3):
         crew.work.inbox.put(report())
-    crew.workers.wake()
+    crew.work.wake()
     eventually(lambda: len(crew.work.handled) == 3)
     assert crew.hired == 3
     crew.work.hold.set()
