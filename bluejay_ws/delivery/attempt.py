@@ -426,16 +426,11 @@ class Attempts:
             note = {"released": True, **note}
         settled = state in {State.DELIVERED, State.HELD, State.PARKED}
         if part.report is not None:
-            return self._keep(part.report, state, note) if settled else False
+            return settled and self._store.save(part.report, state, note)
         kept = lease.mark(part.report_id, state, note)
         if settled and not kept:
             _remember(self._refused_marks, part.report_id, (state, note))
         return True
-
-    def _keep(self, report: Report, state: State, note: dict[str, object]) -> bool:
-        if state is State.DELIVERED:
-            return self._store.remember(report.simulation_result_id, report.report_id, note)
-        return self._store.save(report, state, note)
 
     # -- reading back -------------------------------------------------------------------------------------------
 
