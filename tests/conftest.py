@@ -70,11 +70,6 @@ def pytest_collectstart() -> None:
     gc.disable()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Have the tests with a database first: one worker runs them in a row, and others seldom start a server too."""
-    items.sort(key=lambda item: "server" not in getattr(item, "fixturenames", ()))
-
-
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish() -> None:
     """Take what collecting has made out of the garbage collector's sight: each full collection took half a second."""

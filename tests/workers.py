@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _forking = multiprocessing.get_context("fork")
-TOGETHER = 16  # tests of a module that one worker runs in a row, as they may share a server
+SHARED = ("server", "browser")  # fixtures that take seconds to make: their tests come first, each kind in one worker
+TOGETHER = 16  # other tests of a module that one worker runs in a row
 ENDED = object()
 
 
@@ -135,12 +136,13 @@ class Worker:
 
 
 def _batches(items: list[pytest.Item]) -> Iterator[deque[int]]:
-    def kind(index: int) -> object:
-        return "with a database" if "server" in getattr(items[index], "fixturenames", ()) else items[index].path
+    def shared(index: int) -> str:
+        return next((name for name in SHARED if name in getattr(items[index], "fixturenames", ())), "")
 
-    for what, group in itertools.groupby(range(len(items)), kind):
+    indexes = sorted(range(len(items)), key=lambda index: not shared(index))
+    for fixture, group in itertools.groupby(indexes, lambda index: shared(index) or items[index].path):
         batch = list(group)
-        size = len(batch) if what == "with a database" else TOGETHER  # their server takes a second to start
+        size = len(batch) if fixture in SHARED else TOGETHER
         yield from (deque(batch[begin : begin + size]) for begin in range(0, len(batch), size))
 
 
