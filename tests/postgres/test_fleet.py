@@ -257,7 +257,7 @@ class Siblings:
         file.append(b'["tags","first"')
         self.handover.round()
         file.append(b'["tags","second"')
-        self.handover.take(file.seal())
+        self.handover.put(file.seal())
         push = self.outbox.push
 
         def fail(pieces: Any) -> Any:
