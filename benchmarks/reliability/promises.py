@@ -241,7 +241,7 @@ GUARDS: tuple[Guard, ...] = (
     ),
     Guard(
         "A used id takes no second report",
-        "bluejay_ws.delivery.attempt:Attempts._put_away_late_ones",
+        "bluejay_ws.delivery.attempt:Attempt._put_away_late_ones",
         "returns None",
         "tests/delivery/test_admin.py::test_retrying_a_second_report_does_not_double_the_first",
     ),

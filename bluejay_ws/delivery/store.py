@@ -171,13 +171,11 @@ class Store:
         return None
 
     def save(self, report: Report, state: State = State.WAITING, note: Mapping[str, object] | None = None) -> bool:
-        """Take in a report that is in memory only; return whether it is kept, whole."""
-        del report, state, note
-        return False
+        """Take in a report that is in memory only; return whether it is kept, whole.
 
-    def remember(self, simulation_result_id: str, report_id: str, note: Mapping[str, object]) -> bool:
-        """Keep the mark that a report was delivered from memory: its id is used up."""
-        del simulation_result_id, report_id, note
+        Of one that was delivered from memory only the mark is kept: its id is used up.
+        """
+        del report, state, note
         return False
 
     def lease(self, simulation_result_id: str) -> Lease:
