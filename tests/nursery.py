@@ -123,15 +123,15 @@ def _nursery() -> socket.socket:
     """Return this process's connection to the one that forks."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LONGEST_ORDER)
-    connection.connect(begin())
+    connection.connect(begin()[0])
     return connection
 
 
 @functools.cache
-def begin() -> bytes:
-    """Start the process that forks, for this one and those that are forked of it; return its address.
+def begin() -> tuple[bytes, subprocess.Popen[bytes]]:
+    """Start the process that forks, for this one and those that are forked of it; return its address, and itself.
 
-    It ends when they have ended.
+    It ends when they have ended. Whoever lets go of it before is warned, as from Python 3.13 on a forked process would.
     """
     alive, ours = os.pipe()
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
@@ -145,7 +145,7 @@ def begin() -> bytes:
     os.close(alive)
     atexit.register(process.wait)
     atexit.register(os.close, ours)  # first: that is its end
-    return address
+    return address, process
 
 
 # -- in the nursery ---------------------------------------------------------------------------------------------------
