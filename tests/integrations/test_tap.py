@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from bluejay_ws.integrations.assemblyai import AssemblyAITap
+from bluejay_ws.integrations.caller_audio import MOMENTS, InputClock, audio_bytes
 from bluejay_ws.integrations.cartesia_line import CartesiaLineTap
 from bluejay_ws.integrations.conversation_relay import ConversationRelayTap
 from bluejay_ws.integrations.deepgram import DeepgramTap
@@ -23,7 +24,7 @@ from bluejay_ws.integrations.hume import HumeTap
 from bluejay_ws.integrations.messages import number, parsed, plain
 from bluejay_ws.integrations.nova_sonic import NovaSonicTap
 from bluejay_ws.integrations.openai_realtime import OpenAIRealtimeTap
-from bluejay_ws.integrations.tap import KEPT, MOMENTS, InputClock, Tap, audio_bytes, spoken_part
+from bluejay_ws.integrations.tap import KEPT, Tap, spoken_part
 from bluejay_ws.integrations.ultravox import UltravoxTap
 from tests.hearing.stage import Stage
 from tests.integrations.streams import Stream, audio, pcm
@@ -404,7 +405,7 @@ def test_a_recorder_whose_ear_tells_nothing_is_as_good_as_none() -> None:
     call = Call(heard=SimpleNamespace(utterance=None))  # type: ignore[arg-type]
     tap = NovaSonicTap(call.recorder)
     tap.sent({"event": {"audioInput": {"content": audio(100, 16_000)}}})
-    assert tap.ear.current() == 0.0
+    assert tap.input.spoke_since() == 0.0
 
 
 def test_only_the_newest_are_kept_for_corrections() -> None:
