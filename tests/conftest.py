@@ -17,6 +17,7 @@ from hypothesis.internal.conjecture import providers
 
 from bluejay_ws.client import Bluejay
 from bluejay_ws.testing.platform import FakePlatform
+from tests import nursery
 from tests.workers import Workers
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     option = config.option
     if (count := getattr(option, "numprocesses", None)) and option.dist == "no" and not option.usepdb:
         option.numprocesses = None
+        if nursery.FORKS:
+            nursery.begin()  # it imports while tests are collected, and serves all workers
         config.pluginmanager.register(Workers(count if isinstance(count, int) else os.cpu_count() or 1))
 
 
