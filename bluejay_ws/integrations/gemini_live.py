@@ -255,6 +255,7 @@ class GeminiLiveTap(Tap):
         reply = self._agent or self._playing()
         self._interrupted(self._turn)
         if reply is not None:
+            reply.called_off = not reply.final
             self._cut(reply)
             self._drop_unheard(reply)
         self._joins = False

@@ -327,6 +327,7 @@ class OpenAIRealtimeTap(Tap):
         replies = self._of_response(name)
         spoken = [one for one in replies if one.start is not None]
         for reply in replies:
+            reply.called_off = True
             if reply.start is None and not self._plays_elsewhere:  # its text came, and no audio
                 reply.heard_ms = 0.0
                 self._tell_agent(reply)

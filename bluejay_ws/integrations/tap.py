@@ -40,6 +40,10 @@ BREAK_MS = 10_000.0
 AHEAD_MS = 300.0
 """If the agent has sent so much more than the provider takes for heard, the caller hears it."""
 _GROWTH = 3
+HASTE = 0.6
+"""Speech that takes less than this share of its usual time is none: its words came before their audio."""
+_TELLING = 40
+"""A reply of so many letters tells how fast the agent speaks."""
 _CONNECTIONS: WeakKeyDictionary[Recorder, WeakSet[Tap]] = WeakKeyDictionary()
 """The taps of a call: a connection that was lost and opened again has another tap, and the call one sum of usage."""
 
@@ -361,8 +365,27 @@ class Tap:
         if reply.heard_ms is None:
             return whole
         audio_ms = reply.audio_ms or max(reply.heard_ms, len(whole) * MS_PER_LETTER)  # 0: it went another way
+        if reply.called_off:
+            audio_ms = self._whole_ms(reply, whole, audio_ms)
         heard = spoken_part(whole, reply.heard_ms, audio_ms, reply.marks)
         return heard if heard in {"", whole} else heard + CUT_MARK
+
+    def _whole_ms(self, reply: Reply, text: str, audio_ms: float) -> float:
+        """Return how long the audio of a reply that was called off would have been.
+
+        Services send words ahead of their audio: if there are more than anybody says in so short a time, the audio of
+        the last ones was still to come.
+        """
+        ms, letters = reply.marks[-1] if reply.marks else (0.0, 0)
+        rest = (len(text) - letters) * self._ms_per_letter(reply)
+        return ms + rest if audio_ms - ms < HASTE * rest else audio_ms
+
+    def _ms_per_letter(self, but: Reply) -> float:
+        """Return how fast the agent speaks, by its last whole reply."""
+        for one in reversed(self._replies.values()):
+            if one is not but and one.final and one.heard_ms is None and one.audio_ms and len(one.text) >= _TELLING:
+                return one.audio_ms / len(one.text)
+        return MS_PER_LETTER
 
     def _tell_agent(self, reply: Reply) -> None:
         text = self._spoken(reply)
@@ -546,11 +569,12 @@ class Reply:
         marks: pairs of output clock (ms) and characters said by then, where the provider tells them.
         heard_ms: how much of its audio was heard; None: all.
         corrected: the provider's own word on what was heard.
+        called_off: it was cut while the provider still made it: its audio is not whole.
     """
 
     __slots__ = (
-        "audio_ms", "corrected", "filler", "final", "heard_ms", "key", "marks", "next_told", "placed", "plays_from",
-        "response", "said", "start", "text", "told",
+        "audio_ms", "called_off", "corrected", "filler", "final", "heard_ms", "key", "marks", "next_told", "placed",
+        "plays_from", "response", "said", "start", "text", "told",
     )  # fmt: skip
 
     def __init__(self, key: Any, response: Any) -> None:
@@ -562,7 +586,7 @@ class Reply:
         self.plays_from = self.audio_ms = 0.0
         self.heard_ms: float | None = None
         self.filler: bool | None = None
-        self.final = self.placed = False
+        self.final = self.placed = self.called_off = False
         self.next_told = 0
         self.told: tuple[str, float, int | None] = ("", 0.0, None)
         self.said: Utterance | None = None
