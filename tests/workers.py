@@ -1,4 +1,4 @@
-"""`pytest -n 4` with workers that are forked after one collection.
+"""`pytest -n 6` with workers that are forked after one collection.
 
 A worker of pytest-xdist is a new interpreter. Each imports and collects all tests by itself, which takes five seconds,
 and three times as long in a fresh checkout. Here the first process collects, and runs no test. It forks the workers,
