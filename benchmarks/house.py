@@ -25,7 +25,7 @@ PACKAGE = ROOT / "bluejay_ws"
 PAGE = ROOT / "docs" / "decisions.md"
 BEGIN, END = "<!-- the house in numbers -->", "<!-- end of the numbers -->"
 NOT_CORE = ("testing", "cli", "integrations", "timeline", "pytest_plugin", "__main__")
-FLEET = ("handover", "claimed", "postgres", "postgres_admin", "deliverer", "migrations")
+FLEET = ("handover", "postgres", "postgres_admin", "deliverer", "migrations")
 
 
 @dataclass(frozen=True)

@@ -393,7 +393,7 @@ class Call:
         bodies = [self._header(simulation_result_id), *self.recorder.bodies]
         if self._file is not None:
             self._file.discard()
-        return Report.from_memory(self.recorder.report_id, simulation_result_id, bodies)
+        return Report(self.recorder.report_id, simulation_result_id, bodies)
 
     def _warn_if_no_tools(self) -> None:
         if DECORATED_TOOLS and not any(map(_TOOL_CALL.match, self.recorder.bodies)):

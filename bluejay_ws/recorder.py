@@ -202,9 +202,19 @@ class Recorder:
         return self._started_at
 
     @property
+    def started_ns(self) -> int:
+        """The handshake by the clock."""
+        return self._started
+
+    @property
     def started_ms(self) -> float:
         """The handshake in milliseconds of the clock."""
         return self._started / 1e6
+
+    @property
+    def clock(self) -> Callable[[], int]:
+        """The clock itself: monotonic nanoseconds, for what becomes an offset only later."""
+        return self._clock
 
     @property
     def bodies(self) -> list[bytes]:

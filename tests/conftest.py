@@ -9,7 +9,7 @@ import signal
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -17,11 +17,13 @@ from hypothesis.internal.conjecture import providers
 
 from bluejay_ws.client import Bluejay
 from bluejay_ws.testing.platform import FakePlatform
+from tests import nursery
+from tests.workers import Workers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# The suite starts a hundred processes, and each worker imports all of it: without bytecode it takes a minute longer.
+# The suite starts a hundred processes: without bytecode it takes a minute longer.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
@@ -50,47 +52,25 @@ settings.register_profile(
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 if "HYPOTHESIS_PROFILE" not in os.environ and hasattr(providers, "_get_local_constants"):
-    # Hypothesis reads all our modules for constants to try: that takes each worker seconds, and as each has imported
-    # others, each would try other examples.
+    # Hypothesis reads all our modules for constants to try: that takes seconds, and other examples come out of it where
+    # other modules are imported.
     providers._get_local_constants = lambda: providers._local_constants
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
-    """Let an idle worker take over what another has not begun, without an option for it: tests differ in length."""
-    from xdist.scheduler import WorkStealingScheduling  # type: ignore[import-untyped]
-
-    return WorkStealingScheduling(config, log)
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_sessionstart(session: pytest.Session) -> None:
-    """Have a worker tell of a test that passed only that it did: all the rest took the runner a third of a core."""
-    manager = session.config.pluginmanager
-    worker = next((one for one in manager.get_plugins() if type(one).__name__ == "WorkerInteractor"), None)
-    if worker is None or session.config.option.verbose > 0 or "P" in session.config.option.reportchars:
-        return
-    send = worker.sendevent
-
-    def say(name: str, **facts: Any) -> None:
-        report = facts.get("data", {}) if name == "testreport" else {}
-        passed = report.get("outcome") == "passed"
-        if passed:
-            report["keywords"], report["sections"] = {}, []
-        if name != "logstart" and not (passed and report["when"] != "call"):
-            send(name, **facts)
-
-    worker.sendevent = say
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Take ``-n`` before xdist does, unless ``--dist`` asks for it."""
+    option = config.option
+    if (count := getattr(option, "numprocesses", None)) and option.dist == "no" and not option.usepdb:
+        option.numprocesses = None
+        if nursery.FORKS:
+            nursery.begin()  # it imports while tests are collected, and serves all workers
+        config.pluginmanager.register(Workers(count if isinstance(count, int) else os.cpu_count() or 1))
 
 
 def pytest_collectstart() -> None:
     """Collect tests without the garbage collector: little of what they make is garbage."""
     gc.disable()
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Have the tests with a database first: one worker begins with them, and others seldom start a server too."""
-    items.sort(key=lambda item: "server" not in getattr(item, "fixturenames", ()))
 
 
 @pytest.hookimpl(trylast=True)

@@ -34,11 +34,14 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 IMPORTED = (
     "asyncio",
+    "httpcore",
     "httpx",
     "bluejay_ws.servers.websockets",
     "bluejay_ws.delivery.http",
     "bluejay_ws.testing.platform",
 )
+FORKS = hasattr(os, "pidfd_open")
+MEASURED = "COVERAGE_PROCESS_CONFIG"  # has Python start with coverage
 LONGEST_ORDER = 1 << 17
 HIGH = 500
 _asking = threading.Lock()
@@ -53,7 +56,7 @@ def start(command: Sequence[str], *, imported: Sequence[str] = (), **options: An
         options: those of `subprocess.Popen`.
     """
     environ = options.get("env") or os.environ
-    if environ.get("COVERAGE_PROCESS_CONFIG") or not hasattr(os, "pidfd_open"):
+    if environ.get(MEASURED) or not FORKS:
         return subprocess.Popen(command, text=True, **options)
     return _Forked([*IMPORTED, *imported], command, text=True, **options)
 
@@ -117,50 +120,84 @@ class _Forked(subprocess.Popen[str]):
 
 @functools.cache
 def _nursery() -> socket.socket:
-    """Start the process that forks; it ends when this one does."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    for one in (ours, theirs):
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LONGEST_ORDER)
-    with theirs:
-        command = [sys.executable, __file__, str(theirs.fileno())]
-        process = subprocess.Popen(command, pass_fds=[theirs.fileno()], cwd=ROOT, stdin=subprocess.DEVNULL)
+    """Return this process's connection to the one that forks."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LONGEST_ORDER)
+    connection.connect(begin()[0])
+    return connection
+
+
+@functools.cache
+def begin() -> tuple[bytes, subprocess.Popen[bytes]]:
+    """Start the process that forks, for this one and those that are forked of it; return its address, and itself.
+
+    It ends when they have ended. Whoever lets go of it before is warned, as from Python 3.13 on a forked process would.
+    """
+    alive, ours = os.pipe()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind("")  # Linux finds a free name
+        listener.listen(64)
+        fds = [listener.fileno(), alive]
+        command = [sys.executable, __file__, *map(str, fds)]
+        environ = {name: value for name, value in os.environ.items() if name != MEASURED}
+        process = subprocess.Popen(command, pass_fds=fds, cwd=ROOT, env=environ, stdin=subprocess.DEVNULL)
+        address: bytes = listener.getsockname()
+    os.close(alive)
     atexit.register(process.wait)
-    atexit.register(ours.close)  # first: that is its end
-    return ours
+    atexit.register(os.close, ours)  # first: that is its end
+    return address, process
 
 
 # -- in the nursery ---------------------------------------------------------------------------------------------------
 
 
-def serve(orders: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
+def serve(listener: socket.socket, alive: int) -> tuple[dict[str, Any], list[int]] | None:
     """Fork a child for each order, and tell how each ended; return in a child, with its order and descriptors."""
     with selectors.DefaultSelector() as selector:
-        selector.register(orders, selectors.EVENT_READ)
+        selector.register(alive, selectors.EVENT_READ)
+        selector.register(listener, selectors.EVENT_READ)
         while True:
             for key, _ in selector.select():
+                if key.fd == alive:
+                    return None
                 if key.data is not None:
                     _tell_the_end(selector, key.fd, *key.data)
-                    continue
-                text, fds, _, _ = socket.recv_fds(orders, LONGEST_ORDER, 16)
-                if not text:
-                    return None
-                order = json.loads(text)
-                for name in order["imported"]:
-                    importlib.import_module(name)
-                gc.collect()
-                gc.freeze()  # else each child looks through all that was imported, which copies it
-                if not (pid := os.fork()):
-                    orders.detach()
-                    return order, fds
-                selector.register(os.pidfd_open(pid), selectors.EVENT_READ, (pid, fds.pop(3)))
-                orders.send(str(pid).encode())
-                for fd in fds:
-                    os.close(fd)
+                elif key.fileobj is listener:
+                    selector.register(listener.accept()[0], selectors.EVENT_READ)
+                elif child := _obey(selector, key.fileobj):  # type: ignore[arg-type]
+                    return child
+
+
+def _obey(selector: selectors.BaseSelector, orders: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
+    text, fds = b"", list[int]()
+    with contextlib.suppress(ConnectionResetError):
+        text, fds, _, _ = socket.recv_fds(orders, LONGEST_ORDER, 16)
+    if not text:
+        selector.unregister(orders)
+        orders.close()
+        return None
+    order = json.loads(text)
+    for name in order["imported"]:
+        importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # else each child looks through all that was imported, which copies it
+    if not (pid := os.fork()):
+        for key in selector.get_map().values():
+            if isinstance(key.fileobj, socket.socket):
+                key.fileobj.detach()  # `become` closes them all
+        return order, fds
+    selector.register(os.pidfd_open(pid), selectors.EVENT_READ, (pid, fds.pop(3)))
+    with contextlib.suppress(BrokenPipeError):  # who gave the order may have been killed meanwhile
+        orders.send(str(pid).encode())
+    for fd in fds:
+        os.close(fd)
+    return None
 
 
 def _tell_the_end(selector: selectors.BaseSelector, pidfd: int, pid: int, told: int) -> None:
     _, status = os.waitpid(pid, 0)
-    os.write(told, str(status).encode())
+    with contextlib.suppress(BrokenPipeError):
+        os.write(told, str(status).encode())
     selector.unregister(pidfd)
     os.close(pidfd)
     os.close(told)
@@ -200,7 +237,7 @@ def execute(arguments: list[str]) -> None:
 
 if __name__ == "__main__":
     sys.path[0] = str(ROOT)
-    if program := serve(socket.socket(fileno=int(sys.argv[1]))):
+    if program := serve(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2])):
         become(*program)
         sys.path[1:1] = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
         execute(program[0]["arguments"])

@@ -128,6 +128,12 @@ class _Line:
         events = [event for report in found for event in report["events"]]
         return Answer(200, json.dumps({"simulation_result": {"events": events, "tool_calls": []}}).encode())
 
+    def abort_if_late(self, now: float) -> None:
+        """Do nothing: no exchange takes time."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
     def _trouble(self, *, read: bool) -> Trouble | None:
         self._outage.now += EXCHANGE
         trouble = self._away(self._outage.now, read)
@@ -161,7 +167,6 @@ class Outage:
         self.queue = Queue(
             Context(settings, counters, lambda: self.now, lambda: EPOCH + self.now, self._dice.random),
             spool,
-            wake=lambda: None,
         )
         return _Hands(self.queue)
 

@@ -241,7 +241,7 @@ GUARDS: tuple[Guard, ...] = (
     ),
     Guard(
         "A used id takes no second report",
-        "bluejay_ws.delivery.attempt:Attempts._put_away_late_ones",
+        "bluejay_ws.delivery.attempt:Attempt._put_away_late_ones",
         "returns None",
         "tests/delivery/test_admin.py::test_retrying_a_second_report_does_not_double_the_first",
     ),
@@ -278,14 +278,14 @@ GUARDS: tuple[Guard, ...] = (
     ),
     Guard(
         "Retry-After is believed within bounds",
-        "bluejay_ws.delivery.breaker:retry_after",
+        "bluejay_ws.delivery.http:retry_after",
         "returns its argument",
         "tests/delivery/test_fuzz_answers.py::test_seconds_are_believed_up_to_the_ceiling",
     ),
     Guard(
         "A platform that is down is asked now and then",
-        "bluejay_ws.delivery.breaker:Breaker.failed",
-        "returns False",
+        "bluejay_ws.delivery.breaker:Breaker._failed",
+        "returns None",
         "tests/reliability/test_outage.py::test_an_hour_without_the_platform_loses_nothing_and_floods_nobody",
     ),
     Guard(
@@ -302,7 +302,7 @@ GUARDS: tuple[Guard, ...] = (
     ),
     Guard(
         "A thread that could not be started is started later",
-        "bluejay_ws.delivery.sender:Sender.try_again",
+        "bluejay_ws.delivery.sender:BaseSender.try_again",
         "returns None",
         "tests/delivery/test_sender.py::test_where_no_thread_can_be_started_it_is_tried_again",
     ),

@@ -7,13 +7,14 @@ what was decided.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from enum import Enum
 from random import SystemRandom
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from bluejay_ws.delivery.outcomes import (
     Answer,
@@ -34,17 +35,20 @@ from bluejay_ws.log import logger, say, say_seldom
 from bluejay_ws.wire import journal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from bluejay_ws.delivery.store import Store
     from bluejay_ws.settings import Settings
     from bluejay_ws.stats import Counters
 
-__all__ = ["Attempts", "Context", "Delivery", "Exchange", "Move"]
+__all__ = ["Attempt", "Attempts", "Context", "Delivery", "Exchange", "Move", "chance"]
 
 OTHERS_WAIT = 0.5
 CALL_WAIT = 1.0
 CUT_OUTPUT = 4096
+_NOTED = ("attempts", "resends", "look_refused", "look_refused_at", "cut")
+_Known = TypeVar("_Known")
+chance = SystemRandom().random  # the process's own generator is not disturbed
 REMEMBERED = 10_000
 """So many delivered ids, and so many marks that a store refused, are remembered."""
 
@@ -86,7 +90,7 @@ class Delivery:
 
     simulation_result_id: str
     reports: dict[str, Report] = field(default_factory=dict)
-    arrivals: dict[str, Report] = field(default_factory=dict)
+    arrivals: list[Report] = field(default_factory=list)
     adopted: set[str] = field(default_factory=set)
     missing: set[str] = field(default_factory=set)
     states: dict[str, State] = field(default_factory=dict)
@@ -124,8 +128,20 @@ class Delivery:
         self.restored = True
         for part in parts:
             if part.noted:
-                self.history.restore(part.noted)
+                self.restore(part.noted)
         self.resend_due = bool(self.adopted)
+
+    def restore(self, noted: Mapping[str, Any]) -> None:
+        """Take over what an earlier process noted of its attempts, as far as that is more."""
+        for key in _NOTED:
+            value, known = noted.get(key), getattr(self.history, key)
+            if isinstance(value, int | float) and value > known:
+                setattr(self.history, key, type(known)(value))
+
+    def note(self, outcome: str, at: float, **more: object) -> dict[str, object]:
+        """Return what is to be noted: what happened when, and what the next process has to know of the attempts."""
+        known = {key: value for key in _NOTED if (value := getattr(self.history, key))}
+        return {"outcome": outcome, "at": at, **more, **known}
 
     def next_move(self, parts: Sequence[Part], wall: float, ceiling: float) -> tuple[Move, float]:
         """Return what may be done now, and for how many seconds to wait if nothing.
@@ -151,7 +167,7 @@ class Delivery:
         return min(until - wall, ceiling)
 
     def posted(self) -> None:
-        """Note that a POST begins."""
+        """Count that a POST begins."""
         history = self.history
         history.attempts += 1
         history.looks = history.unread = 0
@@ -159,7 +175,7 @@ class Delivery:
 
 
 class Exchange(Protocol):
-    """What carries a request to the platform; see `bluejay_ws.delivery.http`."""
+    """What carries a request to the platform; see `bluejay_ws.delivery.http`. Each thread has its own."""
 
     def post(self, body: bytes) -> Answer | Failure:
         """Send a report."""
@@ -168,6 +184,12 @@ class Exchange(Protocol):
     def look(self, simulation_result_id: str) -> Answer | Failure:
         """Read a result back."""
         ...
+
+    def abort_if_late(self, now: float) -> None:
+        """End an exchange that takes too long; for another thread."""
+
+    def close(self) -> None:
+        """Close the connections."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,14 +201,31 @@ class Context:
         counters: where everything is counted.
         clock: monotonic seconds.
         wall: Unix time, in seconds.
-        random: returns a float in [0, 1); by default not from the process's own generator, which is not disturbed.
+        random: returns a float in [0, 1).
+        delivered: called with id and body of each report that was delivered; None: nobody wants to know.
     """
 
     settings: Settings
     counters: Counters
     clock: Callable[[], float] = time.monotonic
     wall: Callable[[], float] = time.time
-    random: Callable[[], float] = SystemRandom().random
+    random: Callable[[], float] = chance
+    delivered: Callable[[str, bytes], None] | None = None
+
+
+@dataclass(slots=True)
+class Memory:
+    """What the attempts of one process know together; bounded, the oldest go first.
+
+    Args:
+        delivered: the report ids that were delivered, by call.
+        refused_marks: what the store refused to write down of settled reports, by report id.
+        accepted_at: monotonic seconds when the platform last accepted a report.
+    """
+
+    delivered: OrderedDict[str, frozenset[str]] = field(default_factory=OrderedDict)
+    refused_marks: OrderedDict[str, tuple[State, dict[str, object]]] = field(default_factory=OrderedDict)
+    accepted_at: float = -math.inf
 
 
 class Attempts:
@@ -195,26 +234,13 @@ class Attempts:
     Args:
         context: see `Context`.
         store: where reports are kept.
-        accepted_since: whether the platform has accepted a report since a monotonic time.
-        delivered: called with id and body of each report that was delivered; None: nobody wants to know.
     """
 
-    def __init__(
-        self,
-        context: Context,
-        store: Store,
-        *,
-        accepted_since: Callable[[float], bool],
-        delivered: Callable[[str, bytes], None] | None = None,
-    ) -> None:
+    def __init__(self, context: Context, store: Store) -> None:
         self._context = context
-        self._retry = context.settings.retry
         self._counters = context.counters
         self._store = store
-        self._accepted_since = accepted_since
-        self._on_delivered = delivered
-        self._delivered: OrderedDict[str, frozenset[str]] = OrderedDict()
-        self._refused_marks: OrderedDict[str, tuple[State, dict[str, object]]] = OrderedDict()
+        self._memory = Memory()
 
     def attempt(self, delivery: Delivery, exchange: Exchange) -> Decision:
         """Bring one call's delivery one move further; return what was decided."""
@@ -226,7 +252,8 @@ class Attempts:
             if not delivery.reports or any(report.bodies is None for report in delivery.reports.values()):
                 text = "reports in %s cannot be read (%s); they wait until they can"
                 say_seldom(self._counters, logging.ERROR, text, self._store.place, type(error).__name__)
-                return _wait(max(OTHERS_WAIT, backoff(5, self._retry, self._context.random())), "store")
+                wait = backoff(5, self._context.settings.retry, self._context.random())
+                return _wait(max(OTHERS_WAIT, wait), "store")
             lease = Lease()
         try:
             if lease.live or lease.busy:
@@ -235,47 +262,9 @@ class Attempts:
         finally:
             lease.release()
 
-    def mark_again(self, simulation_result_id: str, report_id: str) -> bool:
-        """Write down once more what the store refused for a settled report; return whether it is such a one."""
-        known = self._refused_marks.get(report_id)
-        if known is None:
-            return False
-        try:
-            with self._store.lease(simulation_result_id) as lease:
-                if lease.mark(report_id, *known):
-                    del self._refused_marks[report_id]
-        except OSError as error:
-            self._counters.add(f"spool.lease_{type(error).__name__}")
-        return True
-
-    # -- the way of one attempt ---------------------------------------------------------------------------------
-
     def move(self, delivery: Delivery, lease: Lease, exchange: Exchange) -> Decision:
         """Do what `attempt` does, with reports that are leased already."""
-        parts = delivery.parts(lease.reports)
-        self._miss(delivery, parts, lease)
-        if not parts:  # another process has dealt with them, or somebody has removed them
-            return Decision(State.DELIVERED, None, Platform.UNHEARD, "elsewhere")
-        put_away = self._put_away_late_ones(delivery, parts, lease)
-        if put_away is not None:
-            return put_away
-        move, wait = delivery.next_move(parts, self._context.wall(), self._retry.retry_after_ceiling)
-        if move is Move.WAIT:
-            return _wait(wait, "retry_after")
-        if move is Move.READ_BACK or self._leaves_no_trace(delivery, parts, lease):
-            decision = self._look(delivery, parts, lease, exchange)
-            if decision.state is not State.WAITING:
-                return decision
-        return self._post(delivery, parts, lease, exchange)
-
-    def _leaves_no_trace(self, delivery: Delivery, parts: Sequence[Part], lease: Lease) -> bool:
-        """Return whether the store cannot note that what an earlier process left is sent: that one could not either."""
-        left = [part for part in parts if part.report_id in delivery.adopted and not (part.report or _released(part))]
-        if delivery.history.attempts or all(lease.mark(part.report_id, State.UNKNOWN, {}) for part in left):
-            return False
-        for part in left:
-            part.state = delivery.states[part.report_id] = State.UNKNOWN
-        return True
+        return Attempt(self._context, self._store, self._memory, delivery, lease, exchange).make()
 
     def _save(self, delivery: Delivery) -> None:
         """Give the store what is in memory only, unless it may have been delivered from there."""
@@ -285,215 +274,255 @@ class Attempts:
             if self._store.save(report):
                 delivery.reports[report_id] = Report(report_id, report.simulation_result_id, None, report.sealed_at)
 
-    def _miss(self, delivery: Delivery, parts: Sequence[Part], lease: Lease) -> None:
+    def mark_again(self, simulation_result_id: str, report_id: str) -> bool:
+        """Write down once more what the store refused for a settled report; return whether it is such a one."""
+        known = self._memory.refused_marks.get(report_id)
+        if known is None:
+            return False
+        try:
+            with self._store.lease(simulation_result_id) as lease:
+                if lease.mark(report_id, *known):
+                    del self._memory.refused_marks[report_id]
+        except OSError as error:
+            self._counters.add(f"spool.lease_{type(error).__name__}")
+        return True
+
+
+@dataclass(slots=True, eq=False)
+class Attempt:
+    """The way of one attempt: from the reports of a call, which are leased, to what is written down of them."""
+
+    _context: Context
+    _store: Store
+    _memory: Memory
+    _delivery: Delivery
+    _lease: Lease
+    _exchange: Exchange
+    _parts: list[Part] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._parts = self._delivery.parts(self._lease.reports)
+
+    @property
+    def _name(self) -> str:
+        return self._delivery.simulation_result_id
+
+    def make(self) -> Decision:
+        """Look or send once, write down what was decided, and return it."""
+        self._miss()
+        if not self._parts:  # another process has dealt with them, or somebody has removed them
+            return Decision(State.DELIVERED, None, Platform.UNHEARD, "elsewhere")
+        put_away = self._put_away_late_ones()
+        if put_away is not None:
+            return put_away
+        move, wait = self._delivery.next_move(
+            self._parts, self._context.wall(), self._context.settings.retry.retry_after_ceiling
+        )
+        if move is Move.WAIT:
+            return _wait(wait, "retry_after")
+        if move is Move.READ_BACK or self._leaves_no_trace():
+            decision = self._look()
+            if decision.state is not State.WAITING:
+                return decision
+        return self._post()
+
+    def _miss(self) -> None:
         """Say once which reports were handed in and are gone: somebody has removed them."""
-        here = {part.report_id for part in parts}
-        for report_id in delivery.reports.keys() - here - lease.delivered - lease.parked - delivery.missing:
+        delivery, here = self._delivery, {part.report_id for part in self._parts}
+        for report_id in delivery.reports.keys() - here - self._lease.delivered - self._lease.parked - delivery.missing:
             delivery.missing.add(report_id)
-            self._counters.add("dropped.file_removed")
-            text = f"report {report_id} is lost: it was removed from {self._store.place}"
-            self._say(logging.ERROR, delivery, text)
+            self._context.counters.add("dropped.file_removed")
+            self._say(logging.ERROR, f"report {report_id} is lost: it was removed from {self._store.place}")
+
+    def _leaves_no_trace(self) -> bool:
+        """Return whether the store cannot note that what an earlier process left is sent: that one could not either."""
+        adopted = [part for part in self._parts if part.report_id in self._delivery.adopted]
+        left = [part for part in adopted if not part.report and not _released(part)]
+        if self._delivery.history.attempts or all(self._lease.mark(part.report_id, State.UNKNOWN, {}) for part in left):
+            return False
+        for part in left:
+            part.state = self._delivery.states[part.report_id] = State.UNKNOWN
+        return True
 
     # -- one id, one report -------------------------------------------------------------------------------------
 
-    def _put_away_late_ones(self, delivery: Delivery, parts: list[Part], lease: Lease) -> Decision | None:
+    def _put_away_late_ones(self) -> Decision | None:
         """Put away what may not be sent, because the id is used up or waits for a person; None if all may go."""
-        if self._is_foreign(delivery):
-            return self._settle(delivery, parts, lease, State.PARKED, LOCAL_ID, "a call of the local caller")
+        parts = self._parts
+        if self._name.startswith("local-") and not self._context.settings.is_local:
+            return self._settle(parts, State.PARKED, LOCAL_ID, "a call of the local caller")
         stuck = next((part.reason for part in parts if part.state is State.HELD), None)
         if stuck is not None:
-            rest = [part for part in parts if part.state is not State.HELD]
-            return self._settle(delivery, rest, lease, State.HELD, stuck)
-        delivered = lease.delivered | self._delivered.get(delivery.simulation_result_id, frozenset())
+            return self._settle([part for part in parts if part.state is not State.HELD], State.HELD, stuck)
+        delivered = self._lease.delivered | self._memory.delivered.get(self._name, frozenset())
         if not delivered or all(_released(part) for part in parts):
             return None
-        for part in parts:
-            if part.report_id in delivered:  # the process died between two marks of one delivery, or one was refused
-                self._mark(delivery, part, lease, State.DELIVERED, {"outcome": "delivered", "at": self._context.wall()})
-        rest = [part for part in parts if part.report_id not in delivered]
-        return self._settle(delivery, rest, lease, State.HELD, ALREADY)
+        # The process died between two marks of one delivery, or one was refused.
+        marked = [part for part in parts if part.report_id in delivered]
+        self._mark_all(marked, State.DELIVERED, self._note("delivered"))
+        return self._settle([part for part in parts if part.report_id not in delivered], State.HELD, ALREADY)
 
-    def _is_foreign(self, delivery: Delivery) -> bool:
-        return delivery.simulation_result_id.startswith("local-") and not self._context.settings.is_local
-
-    def _settle(
-        self, delivery: Delivery, parts: Sequence[Part], lease: Lease, state: State, reason: str, detail: str = ""
-    ) -> Decision:
+    def _settle(self, parts: Sequence[Part], state: State, reason: str, detail: str = "") -> Decision:
         """Leave reports to a person, as held or parked; each is counted and named in a line of its own."""
-        note = {"outcome": reason, "detail": detail, "at": self._context.wall(), **delivery.history.notes()}
+        note = self._note(reason, detail=detail)
         for part in parts:
-            kept = self._mark(delivery, part, lease, state, note)
-            self._counters.add(state.value if kept else f"dropped.{state.value}_without_spool")
+            kept = self._mark(part, state, note)
+            self._context.counters.add(state.value if kept else f"dropped.{state.value}_without_spool")
             where = "it is kept, see `bluejay-ws outbox`" if kept else "there is no spool, it is lost"
             why = f"{reason}: {detail}" if detail else reason
-            self._say(logging.ERROR, delivery, f"report {part.report_id} {state.value} ({why}); {where}")
+            self._say(logging.ERROR, f"report {part.report_id} {state.value} ({why}); {where}")
         return Decision(state, None, Platform.UNHEARD, reason)
 
     # -- sending ------------------------------------------------------------------------------------------------
 
-    def _post(self, delivery: Delivery, parts: list[Part], lease: Lease, exchange: Exchange) -> Decision:
-        history = delivery.history
-        if any(part.state is State.UNKNOWN for part in parts):
+    def _post(self) -> Decision:
+        history = self._delivery.history
+        if any(part.state is State.UNKNOWN for part in self._parts):
             history.resends += 1
-        body = self._body(delivery, parts)
-        delivery.posted()
+        body = self._body(self._parts, CUT_OUTPUT if history.cut else None)
+        self._delivery.posted()
         note: dict[str, object] = {}  # of a first attempt the name says all
         if history.attempts > 1:
-            self._counters.add("retried")
-            note = {"outcome": "sending", "at": self._context.wall(), "pid": os.getpid(), **history.notes()}
-        for part in parts:
-            self._mark(delivery, part, lease, State.UNKNOWN, note)
-        late = time.monotonic() > lease.until
-        outcome = Failure(Phase.NOT_SENT, LEASE_LATE) if late else exchange.post(body)
-        self._count(outcome)
+            self._context.counters.add("retried")
+            note = self._note("sending", pid=os.getpid())
+        self._mark_all(self._parts, State.UNKNOWN, note)
+        late = time.monotonic() > self._lease.until
+        outcome = Failure(Phase.NOT_SENT, LEASE_LATE) if late else self._exchange.post(body)
+        self._context.counters.add(_word(outcome))
         decision = decide(
             outcome,
             history,
-            self._retry,
+            self._context.settings.retry,
             now=self._context.clock(),
             jitter=self._context.random(),
-            others_accepted=bool(history.refused) and self._accepted_since(history.refused_at),
+            others_accepted=bool(history.refused) and self._memory.accepted_at > history.refused_at,
         )
-        return self._apply(delivery, parts, lease, decision)
-
-    def _body(self, delivery: Delivery, parts: Sequence[Part]) -> bytes:
-        limit = CUT_OUTPUT if delivery.history.cut else None
-        facts = [part.facts for part in parts]
-        return journal.assemble(facts, simulation_result_id=delivery.simulation_result_id, output_limit=limit)
-
-    def _apply(self, delivery: Delivery, parts: Sequence[Part], lease: Lease, decision: Decision) -> Decision:
         if decision.state is State.DELIVERED:
-            self._deliver(delivery, parts, lease, decision.reason)
+            self._memory.accepted_at = self._context.clock()
+            self._deliver(self._parts, decision.reason, body)
         elif decision.wait is None:
-            self._settle(delivery, parts, lease, decision.state, decision.reason, decision.detail)
+            self._settle(self._parts, decision.state, decision.reason, decision.detail)
         else:
-            self._postpone(delivery, parts, lease, decision)
+            self._postpone(decision)
         return decision
 
-    def _postpone(self, delivery: Delivery, parts: Sequence[Part], lease: Lease, decision: Decision) -> None:
+    def _body(self, parts: Sequence[Part], limit: int | None = None) -> bytes:
+        facts = [part.facts for part in parts]
+        return journal.assemble(facts, simulation_result_id=self._name, output_limit=limit)
+
+    def _postpone(self, decision: Decision) -> None:
         if decision.cut:
-            delivery.history.cut = True
-            self._counters.add("cut.after_413")
-        note = {"outcome": decision.reason, "at": self._context.wall(), **delivery.history.notes()}
+            self._delivery.history.cut = True
+            self._context.counters.add("cut.after_413")
+        note = self._note(decision.reason)
         if decision.detail:
             note["detail"] = decision.detail
         if decision.asked and decision.wait:  # ordinary backoff need not survive this process
-            delivery.asked_until = self._context.wall() + decision.wait
-            note["next_at"] = delivery.asked_until
-        for part in parts:
-            self._mark(delivery, part, lease, decision.state, note)
-        self._say_again(delivery, decision, decision.reason)
+            self._delivery.asked_until = self._context.wall() + decision.wait
+            note["next_at"] = self._delivery.asked_until
+        self._mark_all(self._parts, decision.state, note)
+        self._say_again(decision, decision.reason)
 
-    def _deliver(self, delivery: Delivery, parts: Sequence[Part], lease: Lease, how: str) -> None:
+    def _deliver(self, parts: Sequence[Part], how: str, body: bytes | None = None) -> None:
         report_ids = [part.report_id for part in parts]
-        self._remember(delivery.simulation_result_id, report_ids)
-        note = {"outcome": how, "at": self._context.wall(), "report_ids": report_ids, **delivery.history.notes()}
-        for part in parts:
-            self._mark(delivery, part, lease, State.DELIVERED, note)
-        self._counters.add("delivered", len(parts))
-        if self._on_delivered is not None:
-            self._on_delivered(delivery.simulation_result_id, self._body(delivery, parts))
+        known = self._memory.delivered.pop(self._name, frozenset())
+        _remember(self._memory.delivered, self._name, known | set(report_ids))
+        self._mark_all(parts, State.DELIVERED, self._note(how, report_ids=report_ids))
+        self._context.counters.add("delivered", len(parts))
+        if self._context.delivered is not None:
+            cut = CUT_OUTPUT if self._delivery.history.cut else None
+            self._context.delivered(self._name, body or self._body(parts, cut))
         if logger.isEnabledFor(logging.INFO):
-            text = f"report delivered ({_contents(parts)}), {self._since(delivery, parts)}"
-            self._say(logging.INFO, delivery, text)
+            self._say(logging.INFO, f"report delivered ({_contents(parts)}), {self._since(parts)}")
 
-    def _mark(self, delivery: Delivery, part: Part, lease: Lease, state: State, note: dict[str, object]) -> bool:
+    def _note(self, outcome: str, **more: object) -> dict[str, object]:
+        return self._delivery.note(outcome, self._context.wall(), **more)
+
+    def _mark_all(self, parts: Sequence[Part], state: State, note: dict[str, object]) -> None:
+        for part in parts:
+            self._mark(part, state, note)
+
+    def _mark(self, part: Part, state: State, note: dict[str, object]) -> bool:
         """Note where a part stands: in memory first; the store mirrors it. Return whether the store has it."""
-        part.state = delivery.states[part.report_id] = state
+        part.state = self._delivery.states[part.report_id] = state
         if _released(part) and state is not State.DELIVERED:
             note = {"released": True, **note}
         settled = state in {State.DELIVERED, State.HELD, State.PARKED}
         if part.report is not None:
-            return self._keep(part.report, state, note) if settled else False
-        kept = lease.mark(part.report_id, state, note)
+            return settled and self._store.save(part.report, state, note)
+        kept = self._lease.mark(part.report_id, state, note)
         if settled and not kept:
-            self._refused_marks[part.report_id] = (state, note)
-            while len(self._refused_marks) > REMEMBERED:
-                self._refused_marks.popitem(last=False)
+            _remember(self._memory.refused_marks, part.report_id, (state, note))
         return True
-
-    def _keep(self, report: Report, state: State, note: dict[str, object]) -> bool:
-        if state is State.DELIVERED:
-            return self._store.remember(report.simulation_result_id, report.report_id, note)
-        return self._store.save(report, state, note)
-
-    def _remember(self, simulation_result_id: str, report_ids: Sequence[str]) -> None:
-        known = self._delivered.pop(simulation_result_id, frozenset())
-        self._delivered[simulation_result_id] = known | set(report_ids)
-        while len(self._delivered) > REMEMBERED:
-            self._delivered.popitem(last=False)
 
     # -- reading back -------------------------------------------------------------------------------------------
 
-    def _look(self, delivery: Delivery, parts: list[Part], lease: Lease, exchange: Exchange) -> Decision:
+    def _look(self) -> Decision:
         """Read the result back. A decision to wait for nothing means: not there, send it in this same move."""
-        unknown = [part for part in parts if part.state is State.UNKNOWN]
-        outcome = exchange.look(delivery.simulation_result_id)
+        unknown = [part for part in self._parts if part.state is State.UNKNOWN]
+        outcome = self._exchange.look(self._name)
         if isinstance(outcome, Failure) or outcome.status not in {200, 404}:
-            self._count(outcome)
-        sent = [(part.report_id, self._alone(delivery, part)) for part in unknown]
-        seen = read_result(outcome, sent)
+            self._context.counters.add(_word(outcome))
+        seen = read_result(outcome, [(part.report_id, self._body([part])) for part in unknown])
         for sight in seen.values():
-            self._counters.add(f"read_back.{sight.value}")
+            self._context.counters.add(f"read_back.{sight.value}")
         found = [part for part in unknown if seen[part.report_id] is Sight.FOUND]
         if found:
-            return self._found(delivery, found, parts, lease)
-        return self._not_found(delivery, unknown, lease, outcome, _worst(seen.values()))
+            return self._found(found)
+        return self._not_found(unknown, outcome, _worst(seen.values()))
 
-    def _alone(self, delivery: Delivery, part: Part) -> bytes:
-        return journal.assemble([part.facts], simulation_result_id=delivery.simulation_result_id)
-
-    def _found(self, delivery: Delivery, found: list[Part], parts: list[Part], lease: Lease) -> Decision:
-        self._deliver(delivery, found, lease, "read_back")
-        rest = [part for part in parts if part not in found]
+    def _found(self, found: list[Part]) -> Decision:
+        self._deliver(found, "read_back")
+        rest = [part for part in self._parts if part not in found]
         if rest:  # the id is used up: what is not proven to be there would be a second report
-            self._settle(delivery, rest, lease, State.HELD, ALREADY)
+            self._settle(rest, State.HELD, ALREADY)
         return Decision(State.DELIVERED, None, Platform.READABLE, "read_back")
 
-    def _not_found(
-        self, delivery: Delivery, unknown: list[Part], lease: Lease, outcome: Answer | Failure, sight: Sight
-    ) -> Decision:
+    def _not_found(self, unknown: list[Part], outcome: Answer | Failure, sight: Sight) -> Decision:
         decision = decide_look(
             sight,
             outcome,
-            delivery.history,
-            self._retry,
+            self._delivery.history,
+            self._context.settings.retry,
             wall=self._context.wall(),
             jitter=self._context.random(),
-            due=delivery.resend_due,
+            due=self._delivery.resend_due,
         )
         if decision.wait is None:
-            self._settle(delivery, unknown, lease, decision.state, decision.reason, decision.detail)
+            self._settle(unknown, decision.state, decision.reason, decision.detail)
         elif decision.state is State.UNKNOWN:
-            delivery.resend_due = decision.reason == "not_found"
+            self._delivery.resend_due = decision.reason == "not_found"
             if decision.reason in {"look_refused", "not_found"}:
-                note = {"outcome": decision.reason, "at": self._context.wall(), **delivery.history.notes()}
-                for part in unknown:
-                    self._mark(delivery, part, lease, State.UNKNOWN, note)
+                self._mark_all(unknown, State.UNKNOWN, self._note(decision.reason))
             if sight is not Sight.ABSENT:
-                self._say_again(delivery, decision, f"its result cannot be read back: {_word(outcome)}")
+                self._say_again(decision, f"its result cannot be read back: {_word(outcome)}")
         return decision
 
-    # -- what is counted and said -------------------------------------------------------------------------------
+    # -- what is said -------------------------------------------------------------------------------------------
 
-    def _count(self, outcome: Answer | Failure) -> None:
-        self._counters.add(_word(outcome))
-
-    def _say_again(self, delivery: Delivery, decision: Decision, why: str) -> None:
+    def _say_again(self, decision: Decision, why: str) -> None:
         if decision.platform is not Platform.MISCONFIGURED:  # said once for all when the breaker opens
-            text, name = "call %s: report not delivered yet (%s), trying again", delivery.simulation_result_id
-            say_seldom(self._counters, logging.WARNING, text, name, why, key=("again", why), simulation_result_id=name)
+            text, name = "call %s: report not delivered yet (%s), trying again", self._name
+            say_seldom(
+                self._context.counters, logging.WARNING, text, name, why, key=("again", why), simulation_result_id=name
+            )
 
-    def _since(self, delivery: Delivery, parts: Sequence[Part]) -> str:
+    def _since(self, parts: Sequence[Part]) -> str:
         together = f"{len(parts)} connections in one report, " if len(parts) > 1 else ""
-        if not delivery.reports:
-            return f"{together}{'left by a process that ended' if delivery.adopted else 'from another process'}"
-        sealed_at = max(report.sealed_at for report in delivery.reports.values())
+        reports = self._delivery.reports.values()
+        if not reports:
+            return f"{together}{'left by a process that ended' if self._delivery.adopted else 'from another process'}"
+        sealed_at = max(report.sealed_at for report in reports)
         return f"{together}{max(0.0, self._context.clock() - sealed_at) * 1e3:.0f} ms after the close"
 
-    def _say(self, level: int, delivery: Delivery, text: str) -> None:
-        name = delivery.simulation_result_id
-        say(self._counters, level, "call %s: %s", name, text, simulation_result_id=name)
+    def _say(self, level: int, text: str) -> None:
+        say(self._context.counters, level, "call %s: %s", self._name, text, simulation_result_id=self._name)
+
+
+def _remember(known: OrderedDict[str, _Known], key: str, value: _Known) -> None:
+    known[key] = value
+    while len(known) > REMEMBERED:
+        known.popitem(last=False)
 
 
 def _word(outcome: Answer | Failure) -> str:

@@ -8,35 +8,34 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import random
 import threading
 import time
 import uuid
+from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from bluejay_ws.delivery.attempt import Attempts, Context
-from bluejay_ws.delivery.claimed import ClaimedLease, Settlement
-from bluejay_ws.delivery.outcomes import Platform, State
-from bluejay_ws.delivery.postgres import ClaimedCall, Listener, Outbox, shown
+from bluejay_ws.delivery.attempt import LEASE_LATE, Attempts, Context, Delivery, chance
+from bluejay_ws.delivery.outcomes import History, Platform, State
+from bluejay_ws.delivery.postgres import ClaimedCall, Listener, Outbox, Settlement, shown
 from bluejay_ws.delivery.sender import HttpClients
-from bluejay_ws.delivery.store import Store
+from bluejay_ws.delivery.store import Lease, Part, Store
 from bluejay_ws.delivery.verify import Verifier
-from bluejay_ws.delivery.workers import NoClient
+from bluejay_ws.delivery.workers import NoClient, made
 from bluejay_ws.exceptions import BluejayError, SpoolError
 from bluejay_ws.log import say_seldom
 from bluejay_ws.stats import started
+from bluejay_ws.wire import journal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
+    from bluejay_ws.delivery.attempt import Exchange
     from bluejay_ws.delivery.outcomes import Decision
     from bluejay_ws.settings import Settings
     from bluejay_ws.stats import Counters
 
-__all__ = ["Deliverer"]
-
-_random = random.SystemRandom().random  # the process's own generator is not disturbed
+__all__ = ["ClaimedLease", "Deliverer"]
 
 LEASE = 45.0  # longer than an exchange can take
 POD_LEASE = 15.0
@@ -45,7 +44,7 @@ TIDY_EVERY = 30.0
 LOOK_EVERY = 1.0
 WATCH_EVERY = 5.0
 WORKERS = 8
-MISCONFIGURED_PAUSE = 15.0
+MISCONFIGURED_PAUSE, MISCONFIGURED_WAIT = 15.0, 1.0  # of this process; of the call, for one configured otherwise
 BUSY_PAUSE = 1.0
 BREAKER_WAIT = 1.0
 DELIVERED_DAYS, PARKED_DAYS = 7.0, 30.0
@@ -73,7 +72,7 @@ class Deliverer:
         *,
         counters: Counters,
         workers: int = WORKERS,
-        make_client: Callable[[], Any] | None = None,
+        make_client: Callable[[], Exchange] | None = None,
         lease: float = LEASE,
         pod_lease: float = POD_LEASE,
         look_every: float = LOOK_EVERY,
@@ -96,16 +95,12 @@ class Deliverer:
         self._threads: list[threading.Thread] = []
         self._missing: list[Callable[[], None]] = []
         self._paused_until = 0.0
-        self._accepted_at = float("-inf")
         self._ahead = 0.0
-        self._verifier = Verifier(self._make_client, counters=counters, after=settings.verify or 0.0)
-        self._watched: list[Any] = [self._verifier]
-        self._attempts = Attempts(
-            Context(settings, counters, self._now, self._now),
-            Store(shown(url)),  # a claimed call needs none: the database has it
-            accepted_since=lambda moment: self._accepted_at > moment,
-            delivered=None if settings.verify is None else self._verifier.expect,
-        )
+        self._verifier = Verifier(counters, after=settings.verify or 0.0)
+        self._watched: list[Any] = []
+        delivered = None if settings.verify is None else self._verifier.expect
+        context = Context(settings, counters, self._now, self._now, delivered=delivered)
+        self._attempts = Attempts(context, Store(shown(url)))  # a claimed call needs no store: the database has it
 
     def start(self) -> None:
         """Start the threads.
@@ -177,14 +172,11 @@ class Deliverer:
     def _outbox(self) -> Outbox:
         return Outbox(self._url, self._settings.base_url, holder=self._holder)
 
-    def _client(self) -> Any:
-        """Return a worker's HTTP client. Where none can be made, its stand-in answers why. Never raises."""
-        try:
-            client = self._make_client()
-        except Exception as error:  # noqa: BLE001 - becomes the outcome of the attempt, which says it; tried again
-            self._counters.add(f"errors.deliverer.{type(error).__name__}")
-            return NoClient(error)
-        self._watched.append(client)
+    def _client(self) -> Exchange:
+        """Return a worker's HTTP client; never raises."""
+        client = made(self._make_client, self._counters)
+        if not isinstance(client, NoClient):
+            self._watched.append(client)
         return client
 
     def _woken(self) -> None:
@@ -233,6 +225,8 @@ class Deliverer:
                 if call is not None:
                     client = self._client() if isinstance(client, NoClient) else client
                     self._deliver(outbox, client, call, began)
+            for look in self._verifier.due():
+                look(client)
             if call is None:
                 self._rest()
             else:
@@ -261,29 +255,27 @@ class Deliverer:
         except BluejayError as error:
             self._counters.add("errors.outbox")
             say_seldom(self._counters, logging.WARNING, "%s; trying again", error)
-            self._stop.wait(SETTLE_PAUSE * (0.5 + _random()))
+            self._stop.wait(SETTLE_PAUSE * (0.5 + chance()))
         except Exception as error:  # noqa: BLE001 - a worker must not end: it is counted, and the lease runs out
             self._counters.add(f"errors.deliverer.{type(error).__name__}")
             self._stop.wait(SETTLE_PAUSE)
 
     # -- one call -----------------------------------------------------------------------------------------------
 
-    def _deliver(self, outbox: Outbox, client: Any, call: ClaimedCall, claimed_at: float) -> None:
+    def _deliver(self, outbox: Outbox, client: Exchange, call: ClaimedCall, claimed_at: float) -> None:
         self._in_flight[call.identity] = 1
         try:
             self._settle(outbox, call, self._attempt(client, call, claimed_at))
         finally:
             self._in_flight.pop(call.identity, None)
 
-    def _attempt(self, client: Any, call: ClaimedCall, claimed_at: float) -> Settlement:
+    def _attempt(self, client: Exchange, call: ClaimedCall, claimed_at: float) -> Settlement:
         """Look, or send, once; return what is to be written down of it."""
         lease = ClaimedLease(call, self._counters, until=claimed_at + self._lease / 3)
         if not lease.reports:
-            return Settlement("parked", 0.0, "empty", "", call.history, [], None)
+            return Settlement("parked", reason="empty", history=call.history, report_ids=[])
         delivery = lease.delivery()
         decision = self._attempts.move(delivery, lease, client)
-        if decision.platform is Platform.UP and decision.state is State.DELIVERED:
-            self._accepted_at = self._now()
         if decision.busy:  # the platform asks for fewer requests
             self._paused_until = max(self._paused_until, time.monotonic() + BUSY_PAUSE)
         if decision.platform is Platform.MISCONFIGURED:
@@ -295,15 +287,7 @@ class Deliverer:
         counted = False
         while True:
             try:
-                counted |= outbox.settle(
-                    call,
-                    found.state,
-                    wait=found.wait,
-                    history=found.history,
-                    reason=found.reason,
-                    detail=found.detail,
-                    report_ids=found.report_ids,
-                )
+                counted |= outbox.settle(call, found)
                 if found.down is not None and (found.down or call.failures):
                     outbox.hear(down=found.down, probe=call.probe, wait=BREAKER_WAIT)
             except BluejayError as error:
@@ -322,3 +306,82 @@ class Deliverer:
         self._paused_until = time.monotonic() + MISCONFIGURED_PAUSE
         text = "this deliverer cannot deliver (%s %s); it tries again in %d s"
         say_seldom(self._counters, logging.ERROR, text, decision.reason, decision.detail, MISCONFIGURED_PAUSE)
+
+
+# -- a claimed call as the one way through delivery wants it ---------------------------------------------------------
+
+
+class ClaimedLease(Lease):
+    """Every report of a claimed call; `mark` gathers what is written down at the end.
+
+    Args:
+        call: as the database gave it.
+        counters: where damaged lines are counted.
+        until: monotonic seconds after which nothing is sent.
+    """
+
+    def __init__(self, call: ClaimedCall, counters: Counters, *, until: float) -> None:
+        self.until = until
+        self.reports = []
+        self.call = call
+        self.marks: dict[str, State] = {}
+        self._empty: list[str] = []
+        state = State.UNKNOWN if call.unsure or call.history.get("unsure") else State.WAITING
+        noted = {"released": True} if call.history.get("released") else {}
+        for report in call.reports:
+            parsed = journal.parse(report.journal)
+            if parsed.damaged:
+                counters.add("spool.damaged_lines", len(parsed.damaged))
+            if not parsed.bodies:
+                self._empty.append(report.report_id)
+            else:
+                facts = journal.facts(parsed.bodies)
+                self.reports.append(Part(report.report_id, state, facts, noted))
+
+    def mark(self, report_id: str, state: State, note: Mapping[str, object]) -> bool:
+        """Note where a report stands; the database hears of it with the settlement."""
+        del note
+        self.marks[report_id] = state
+        return True
+
+    def delivery(self) -> Delivery:
+        """Return the call's delivery, with the history of earlier attempts, in any process."""
+        delivery = Delivery(self.call.identity, restored=True, fresh=False)
+        delivery.history = _history(self.call.history)
+        # Where a deliverer died, a whole lease has passed: had the report arrived, it would show.
+        died = self.call.unsure and not self.call.history.get("unsure")
+        delivery.resend_due = died or self.call.history.get("resend_due") is True
+        return delivery
+
+    def settlement(self, delivery: Delivery, decision: Decision) -> Settlement:
+        """Return what is to be written down.
+
+        Args:
+            delivery: after the attempt.
+            decision: what came of it.
+        """
+        delivered = [report_id for report_id, state in self.marks.items() if state is State.DELIVERED]
+        if delivered:
+            delivered += self._empty  # nothing of them is left to send
+        state = State.DELIVERED if delivered else decision.state
+        wait = decision.wait or 0.0
+        down = {Platform.UP: False, Platform.READABLE: False, Platform.DOWN: True}.get(decision.platform)
+        if decision.platform is Platform.MISCONFIGURED:
+            wait = max(wait, MISCONFIGURED_WAIT)
+        history = {key: value for key, value in asdict(delivery.history).items() if value}
+        history["unsure"] = decision.state is State.UNKNOWN
+        history["resend_due"] = delivery.resend_due
+        if self.call.history.get("released"):
+            history["released"] = True
+        down = None if decision.reason == LEASE_LATE else down
+        return Settlement(state.value, wait, decision.reason, decision.detail, history, delivered, down)
+
+
+def _history(noted: Mapping[str, Any]) -> History:
+    """Take over what earlier deliverers noted, of any version."""
+    history = History()
+    for key, default in asdict(history).items():
+        value = noted.get(key)
+        if isinstance(value, int | float):
+            setattr(history, key, type(default)(value))
+    return history

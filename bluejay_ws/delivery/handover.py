@@ -11,12 +11,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import random
 import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bluejay_ws.delivery.attempt import chance
 from bluejay_ws.delivery.files import reason_of
 from bluejay_ws.delivery.postgres import Outbox, Piece, shown
 from bluejay_ws.delivery.sender import BaseSender
@@ -26,15 +26,13 @@ from bluejay_ws.stats import started
 from bluejay_ws.wire import journal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from bluejay_ws.delivery.spool import Spool
     from bluejay_ws.delivery.store import Report
     from bluejay_ws.stats import Counters
 
 __all__ = ["FleetSender", "Handover"]
-
-_random = random.SystemRandom().random  # the process's own generator is not disturbed
 
 ROUND = 0.2
 ALIVE_EVERY = 1.0
@@ -98,14 +96,20 @@ class Handover:
         self._left_at = self._looked_at = self._heard_at = float("-inf")
         self.waiting: set[str] = set()
         """Report ids of calls that have ended and are not in the database yet."""
+        self.news = threading.Event()
+        """Set when a call has ended."""
 
     @property
     def idle(self) -> bool:
         """Whether the database has everything that was recorded here."""
         return not self.waiting and not self._reports and not (self._spool and self._spool.live())
 
-    def take(self, report: Report) -> None:
-        """Note that a call has ended; from any thread."""
+    def expect(self, report_id: str) -> None:
+        """Note that a call is about to end; as all that follows, from any thread."""
+        self.waiting.add(report_id)
+
+    def put(self, report: Report) -> None:
+        """Note that a call has ended."""
         local = self._reports.get(report.report_id)
         if local is None:
             local = self._own(report.report_id, report.simulation_result_id)
@@ -114,15 +118,21 @@ class Handover:
         local.end = "sealed"
         self._ended[report.report_id] = None
         self.waiting.add(report.report_id)
+        self.news.set()
 
     def _own(self, report_id: str, identity: str) -> Local:
         """Take a report of this process in."""
         paths = () if self._spool is None else self._spool.paths_of(identity, report_id)
         return self._reports.setdefault(report_id, Local(report_id, identity, paths))
 
-    def drop(self, report_id: str) -> None:
+    def withdraw(self, report_id: str) -> None:
         """Note that nothing is to come of a call."""
         self.waiting.discard(report_id)
+
+    @property
+    def pending(self) -> int:
+        """How many calls have ended, or are about to, and are not in the database yet."""
+        return len(self.waiting)
 
     def due_in(self) -> float:
         """Return in how many seconds the calls that go on are to be looked at."""
@@ -309,85 +319,46 @@ class FleetSender(BaseSender):
     def _set_up(self) -> None:
         super()._set_up()
         self._outbox = Outbox(self._url, self._destination)
-        self._handover = Handover(self._outbox, self._spool, self._counters)
-        self._wake = threading.Event()
+        self._inbox = self._handover = Handover(self._outbox, self._spool, self._counters)
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
-        self._endings_wait = False
 
-    # -- from the agent's loop ----------------------------------------------------------------------------------
+    def _runs(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
 
-    def start(self) -> None:
-        """Start the threads, if they do not run: at the first recorded connection. Never raises."""
-        self._budget.renew()
-        self._start_threads()
-
-    def _start_threads(self) -> None:
-        with self._lock:
-            if self._thread is not None and self._thread.is_alive():
-                return
-            self._stop.clear()
-            thread = threading.Thread(target=self._work, name="bluejay_ws-handover", daemon=True)
-            if not started(thread, self._counters):
-                return
+    def _start_work(self) -> bool:
+        self._stop.clear()
+        thread = threading.Thread(target=self._work, name="bluejay_ws-handover", daemon=True)
+        if started(thread, self._counters):
             self._thread = thread
-        self._start_exit_watch()
+        return self._thread is thread
 
-    def submit(self, report: Report) -> None:
-        """Take a report over. Never raises, and takes microseconds."""
-        self._handover.take(report)
-        if self._thread is None:
-            self._start_threads()
-        self._wake.set()
-
-    def end(self, report_id: str, ending: Callable[[], None]) -> None:
-        """Let a call that is over write its last lines, which call `submit` or `withdraw`."""
-        self._handover.waiting.add(report_id)
-        if not self._finisher.add(report_id, ending):
-            self._endings_wait = True
-
-    def withdraw(self, report_id: str) -> None:
-        """Wait no longer for a report that `end` announced."""
-        self._handover.drop(report_id)
-
-    def pending(self) -> int:
-        """Return how many reports of ended calls are not in the database yet."""
-        return len(self._handover.waiting)
-
-    # -- waiting and ending -------------------------------------------------------------------------------------
-
-    def _flush(self, until: float) -> bool:
+    def flush(self, timeout: float) -> bool:
         """Wait until every report of an ended call is in the database: from there any deliverer delivers it."""
-        if self._handover.waiting:
+        until = self._clock() + timeout
+        if self.pending():
             self._start_threads()
-            self._start_finisher()
-        while self._handover.waiting and self._clock() < until:
-            self._wake.set()
-            if self._thread is None:  # it cannot be started, as at the end of a process since Python 3.12
-                self._round(0.0)
+        while self.pending() and self._clock() < until:
+            self._handover.news.set()
             time.sleep(POLL)
-        return not self._handover.waiting
+        return not self.pending()
 
-    def close(self, timeout: float) -> bool:
-        """Flush, say goodbye to the fleet, and end the threads. A later report starts them again.
+    def _work_here(self, until: float) -> None:
+        while self.pending() and self._clock() < until:
+            self._round(0.0)
+            time.sleep(POLL)
 
-        However often it is called, all closing and the end of the process share one budget of ``flush_timeout``,
-        until another call is recorded.
-        """
-        until = self._budget.until(timeout)
-        self._finisher.drain(max(0.0, until - self._clock()))
-        done = self._flush(until)
-        self._finisher.stop()
+    def _stop_work(self, until: float) -> None:
+        """Say goodbye to the fleet, and end the thread."""
         self._stop.set()
-        self._wake.set()
+        self._handover.news.set()
         thread, self._thread = self._thread, None
         if thread is not None and thread is not threading.current_thread():
             thread.join(max(0.1, until - self._clock()))
-        if not done:
+        if self.pending():
             text = "reports not handed over to the database: %s; their local files wait in %s for the next start"
             place = "memory only" if self._spool is None else self._spool.directory
-            say(self._counters, logging.WARNING, text, len(self._handover.waiting), place)
-        return done
+            say(self._counters, logging.WARNING, text, self.pending(), place)
 
     def reset_after_fork(self) -> None:
         """Own nothing in a forked child: connection, threads and files are the parent's."""
@@ -398,15 +369,11 @@ class FleetSender(BaseSender):
 
     # -- inside -------------------------------------------------------------------------------------------------
 
-    def _start_finisher(self) -> None:
-        """Start the thread that ends calls, where that failed before."""
-        if self._endings_wait and self._finisher.start():
-            self._endings_wait = False
-
     def _start_what_is_missing(self) -> None:
-        """Start the threads that could not be started before."""
-        self._start_finisher()
-        self._start_exit_watch()
+        """Start the threads that could not be started before, unless this one is about to end."""
+        if self._thread is threading.current_thread():
+            self._finisher.start()
+            self._start_exit_watch()
 
     def _work(self) -> None:
         pause = 0.0
@@ -414,8 +381,8 @@ class FleetSender(BaseSender):
             self._start_what_is_missing()
             if pause and self._stop.wait(pause):
                 break
-            self._wake.wait(0.0 if pause else self._handover.due_in())
-            self._wake.clear()
+            self._handover.news.wait(0.0 if pause else self._handover.due_in())
+            self._handover.news.clear()
             began = time.monotonic()
             pause = self._round(pause)
             if not pause:  # many that end at once go in together; the more, the longer a round takes
@@ -441,15 +408,12 @@ class FleetSender(BaseSender):
             if pause:
                 say(self._counters, logging.INFO, "%s is back", shown(self._url))
             return 0.0
-        return min(LONGEST_PAUSE, max(FIRST_PAUSE, pause * 2)) * (0.5 + _random() / 2)
+        return min(LONGEST_PAUSE, max(FIRST_PAUSE, pause * 2)) * (0.5 + chance() / 2)
 
     def watch(self) -> None:
         """End a statement that hangs."""
         self._outbox.link.abort_if_late(time.monotonic())
 
-    def _runs(self) -> bool:
-        return self._thread is not None and self._thread.is_alive()
-
     def _see_off(self) -> None:
-        if self._handover.waiting:
+        if self.pending():
             self.close(self._flush_timeout)

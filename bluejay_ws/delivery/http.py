@@ -10,17 +10,19 @@ import importlib
 import logging
 import math
 import os
+import re
 import socket
 import ssl
 import time
 import zlib
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from bluejay_ws.delivery.breaker import retry_after
 from bluejay_ws.delivery.outcomes import Answer, Failure, Phase
 from bluejay_ws.log import say
 from bluejay_ws.version import VERSION
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from bluejay_ws.settings import Settings
     from bluejay_ws.stats import Counters
 
-__all__ = ["HttpExchange", "UnusableVariableError", "odd_no_proxy", "say_odd_no_proxy", "tls_context"]
+__all__ = ["HttpExchange", "UnusableVariableError", "odd_no_proxy", "retry_after", "say_odd_no_proxy", "tls_context"]
 
 ANSWER_LIMIT = 64 * 1024
 # A result holds the platform's own transcript and scores beside what we look for; the shorter limit would
@@ -45,6 +47,7 @@ ODD_NO_PROXY = "has networks, URLs or addresses in brackets, which do nothing he
 PLAIN_NO_PROXY = "write names and plain addresses, separated by commas"
 # Shorter than any server keeps an idle connection: a request that meets a closing one has an unknown outcome.
 KEEPALIVE = 2.0
+_SECONDS = re.compile(r"([+-]?[0-9]+(?:\.[0-9]*)?)\s*(?:,.*)?", re.ASCII | re.DOTALL)
 # The whole exchange may take so many times the limit for each of its steps.
 STEPS = 3.0
 
@@ -216,6 +219,43 @@ class HttpExchange:
         return Answer(response.status_code, data, asked, self._progress.body_sent, complete)
 
 
+def retry_after(value: str | None, date: str | None, *, ceiling: float) -> float | None:
+    """Return the seconds a ``Retry-After`` header asks for, between 0 and ``ceiling``; None if it says nothing.
+
+    A date counts against the answer's own ``Date``, so that this machine's clock does not matter; without one it
+    counts against this machine's clock.
+
+    Never raises. What is in the past or negative is 0; what is neither seconds nor a date is None. Of several that a
+    proxy has joined with commas the first counts.
+
+    Args:
+        value: the header's value, as it came.
+        date: the answer's ``Date`` header, as it came.
+        ceiling: the longest wait that is believed, in seconds.
+    """
+    if value is None:
+        return None
+    text = value.strip()
+    found = _SECONDS.fullmatch(text)
+    seconds = float(found[1]) if found else _between("".join(text.partition("GMT")[:2]), date)
+    return None if seconds is None else min(max(seconds, 0.0), ceiling)
+
+
+def _between(text: str, date: str | None) -> float | None:
+    moment = _moment(text)
+    asked_at = _moment(date or "")
+    return None if moment is None else moment - (time.time() if asked_at is None else asked_at)
+
+
+def _moment(text: str) -> float | None:
+    try:
+        moment = parsedate_to_datetime(text)
+        seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, TypeError, OverflowError, IndexError, AttributeError):
+        return None
+    return None if math.isnan(seconds) else seconds
+
+
 def _first(response: httpx.Response, name: str) -> str | None:
     """Return the first value of a header: proxies repeat them, and two that are joined are no date."""
     return next(iter(response.headers.get_list(name)), None)
@@ -373,7 +413,9 @@ def failure_of(error: Exception, progress: Progress) -> Failure:
     if _has_cause(error, ssl.SSLCertVerificationError):
         detail = "point SSL_CERT_FILE to the certificate of the authority that issued it"
         return Failure(Phase.CERTIFICATE, "certificate_not_trusted", detail)
-    return Failure(Phase.NOT_SENT, "dns" if _has_cause(error, socket.gaierror) else _word(error))
+    if _has_cause(error, socket.gaierror):
+        return Failure(Phase.NOT_SENT, "dns", "a host name cannot be resolved: BLUEJAY_API_URL's, or its proxy's")
+    return Failure(Phase.NOT_SENT, _word(error))
 
 
 def _word(error: Exception) -> str:

@@ -236,7 +236,7 @@ class LiveFile:
             self._let_go()
         if bodies is None:
             return Report(self.report_id, self.identity)
-        return Report.from_memory(self.report_id, self.identity, bodies)
+        return Report(self.report_id, self.identity, bodies)
 
     def discard(self) -> None:
         """Remove the file: nothing of this call is to be sent, or memory holds it all. Idempotent."""

@@ -13,7 +13,7 @@ from enum import Enum, StrEnum
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from bluejay_ws.settings import Retry
 
@@ -29,8 +29,11 @@ __all__ = [
     "decide",
     "decide_look",
     "listed",
+    "number",
     "offset_of",
     "read_result",
+    "refuses",
+    "result_of",
 ]
 
 NOT_FOUND_WAITS = (2.0, 10.0, 60.0, 600.0)
@@ -148,22 +151,6 @@ class History:
     resends: int = 0
     cut: bool = False
 
-    def notes(self) -> dict[str, object]:
-        """Return what the next process has to know."""
-        facts: dict[str, object] = {"attempts": self.attempts}
-        for key in ("resends", "look_refused", "look_refused_at", "cut"):
-            if value := getattr(self, key):
-                facts[key] = value
-        return facts
-
-    def restore(self, noted: Mapping[str, Any]) -> None:
-        """Take over what an earlier process noted."""
-        for key in ("attempts", "resends", "look_refused", "look_refused_at"):
-            value = noted.get(key)
-            if isinstance(value, int | float) and value > getattr(self, key):
-                setattr(self, key, value if key == "look_refused_at" else int(value))
-        self.cut = self.cut or noted.get("cut") is True
-
 
 @dataclass(frozen=True, slots=True)
 class Decision:
@@ -217,7 +204,8 @@ def _after_failure(failure: Failure, history: History, retry: Retry, jitter: flo
     if failure.phase is Phase.UNKNOWN:
         return _unknown(failure.reason, retry, None)
     if failure.phase in {Phase.NOT_SENT, Phase.BODY_INCOMPLETE}:
-        return Decision(State.WAITING, backoff(history.attempts, retry, jitter), Platform.DOWN, failure.reason)
+        wait = backoff(history.attempts, retry, jitter)
+        return Decision(State.WAITING, wait, Platform.DOWN, failure.reason, failure.detail)
     return Decision(State.WAITING, 0.0, Platform.MISCONFIGURED, failure.reason, failure.detail)
 
 
@@ -391,27 +379,25 @@ def read_result(outcome: Answer | Failure, sent: Sequence[tuple[str, bytes]]) ->
         outcome: what came of the GET.
         sent: report id and body of each report that was posted.
     """
-    whole = _sight_of(outcome)
-    if whole is not None:
-        return {report_id: whole for report_id, _ in sent}
-    result = _result(outcome)
-    if result is None:
-        return {report_id: Sight.UNREADABLE for report_id, _ in sent}
-    return _compare(result, sent)
+    result = result_of(outcome)
+    if result:
+        return _compare(result, sent)
+    unread = Sight.REFUSED if refuses(outcome) else Sight.UNREADABLE
+    return {report_id: unread if result is None else Sight.ABSENT for report_id, _ in sent}
 
 
-def _sight_of(outcome: Answer | Failure) -> Sight | None:
+def refuses(outcome: Answer | Failure) -> bool:
+    """Return whether the platform lets this key read nothing."""
+    return isinstance(outcome, Answer) and outcome.status in {401, 403}
+
+
+def result_of(outcome: Answer | Failure) -> dict[str, Any] | None:
+    """Return the result that was read; an empty one where the platform knows of none; None if it cannot be read."""
     if isinstance(outcome, Failure):
-        return Sight.UNREADABLE
-    if outcome.status in {401, 403}:
-        return Sight.REFUSED
-    return Sight.ABSENT if outcome.status == 404 and _is_api_answer(outcome.body) else None
-
-
-def _result(outcome: Answer | Failure) -> dict[str, Any] | None:
-    if isinstance(outcome, Failure) or outcome.status != 200 or not outcome.complete:
         return None
-    body = _json(outcome.body)
+    if outcome.status == 404 and _is_api_answer(outcome.body):
+        return {}
+    body = _json(outcome.body) if outcome.status == 200 and outcome.complete else None
     result = body.get("simulation_result") if isinstance(body, dict) else None
     return result if isinstance(result, dict) else None
 
@@ -544,8 +530,14 @@ def _plain(value: object) -> str:
     return text if len(text) <= 40 and text.replace("_", "").isascii() and text.replace("_", "").isalnum() else "?"
 
 
+def number(text: str) -> float:
+    """Read 1.0 as 1: the platform may give the same number back in another form."""
+    found = float(text)
+    return int(found) if found.is_integer() else found
+
+
 def _json(body: bytes) -> Any:
     try:
-        return json.loads(body)
+        return json.loads(body, parse_float=number)
     except (ValueError, RecursionError):
         return None

@@ -41,6 +41,7 @@ __all__ = [
     "Listener",
     "Outbox",
     "Piece",
+    "Settlement",
     "connect",
     "import_driver",
     "is_url",
@@ -423,6 +424,30 @@ class ClaimedCall:
     reports: tuple[ClaimedReport, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What is to be written down of an attempt.
+
+    Args:
+        state: ``waiting``, ``sending`` (its outcome is unknown: look at it when it is due), ``held``, ``parked`` or
+            ``delivered``.
+        wait: seconds until the call is due again.
+        reason: a word.
+        detail: more, for a person.
+        history: for the next attempt, in any process.
+        report_ids: what was delivered; None: all.
+        down: what the attempt shows of the platform: it does not work, it does, or nothing.
+    """
+
+    state: str
+    wait: float = 0.0
+    reason: str = ""
+    detail: str = ""
+    history: dict[str, Any] = field(default_factory=dict)
+    report_ids: Sequence[str] | None = None
+    down: bool | None = None
+
+
 class Outbox:
     """Give the database's functions names. For one thread at a time; each thread has its own.
 
@@ -500,34 +525,14 @@ class Outbox:
         ((kept,),) = self.link.rows(sql, self.destination, self.holder, list(identities), lease)
         return int(kept)
 
-    def settle(
-        self,
-        call: ClaimedCall,
-        state: str,
-        *,
-        wait: float = 0.0,
-        history: dict[str, Any] | None = None,
-        reason: str = "",
-        detail: str = "",
-        report_ids: Sequence[str] | None = None,
-    ) -> bool:
-        """Write down what came of an attempt, and give the call back; return whether it counted.
-
-        Args:
-            call: as it was claimed.
-            state: ``waiting``, ``sending`` (its outcome is unknown: look at it when it is due), ``held``, ``parked``
-                or ``delivered``.
-            wait: seconds until it is due again.
-            history: for the next attempt.
-            reason: a word.
-            detail: more for a person.
-            report_ids: which reports were delivered; default all.
-        """
-        sent = [each for each in call.reports if report_ids is None or each.report_id in report_ids]
+    def settle(self, call: ClaimedCall, found: Settlement) -> bool:
+        """Write down what came of an attempt, and give the call back; return whether it counted."""
+        sent = [each for each in call.reports if found.report_ids is None or each.report_id in found.report_ids]
         ((counted,),) = self.link.rows(
             "select bluejay_ws.settle(%s, %s, %s, %s, make_interval(secs => %s), %s::jsonb, %s, %s,"
             " %s::text[], %s::bigint[])",
-            *(self.destination, call.identity, self.holder, state, wait, json.dumps(history or {}), reason, detail),
+            *(self.destination, call.identity, self.holder, found.state, found.wait, json.dumps(found.history)),
+            *(found.reason, found.detail),
             [each.report_id for each in sent],
             [each.received for each in sent],
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import itertools
 import logging
@@ -42,24 +43,16 @@ class Queue:
     Args:
         context: see `Context`.
         store: where reports are kept.
-        wake: called when something may be due earlier than was known.
-        delivered: see `Attempts`.
     """
 
-    def __init__(
-        self,
-        context: Context,
-        store: Store,
-        *,
-        wake: Callable[[], None],
-        delivered: Callable[[str, bytes], None] | None = None,
-    ) -> None:
+    def __init__(self, context: Context, store: Store) -> None:
         self.inbox: queue.SimpleQueue[object] = queue.SimpleQueue()
         self._pending: dict[str, bool] = {}  # by report id; false: it is expected, and not here yet
         self._counters = context.counters
         self._clock = context.clock
-        self._wake = wake
         self._lock = threading.Lock()
+        self._bell = threading.Lock()
+        self._bell.acquire()
         self._settled_meanwhile: set[str] | None = None
         self._saying = 0
         self._breaker = Breaker(context.random)
@@ -69,7 +62,7 @@ class Queue:
         self._tickets = itertools.count(1)
         self._sizes: dict[str, tuple[str, int]] = {}
         self._size = 0
-        self._attempts = Attempts(context, store, accepted_since=self._breaker.accepted_since, delivered=delivered)
+        self._attempts = Attempts(context, store)
         if context.settings.apart:
             self._breaker.lock(context.settings.apart)
 
@@ -105,13 +98,22 @@ class Queue:
             under_way = self._saying or any(one.running for one in self._deliveries.values())
             return breaker.reason if breaker.held and not under_way and self.inbox.empty() else None
 
+    def wake(self) -> None:
+        """Let the scheduler look again: something may be due earlier than was known. Never waits."""
+        with contextlib.suppress(RuntimeError):  # rung already
+            self._bell.release()
+
     # -- from the workers ---------------------------------------------------------------------------------------
+
+    def wait(self, seconds: float) -> None:
+        """Wait until somebody calls `wake`, so long at the most; for one thread."""
+        self._bell.acquire(timeout=max(0.001, seconds))
 
     def handle(self, item: Item, exchange: Exchange) -> None:
         """Make the attempt that is due for a report or a delivery; never raises."""
         delivery = self._admit(item) if isinstance(item, Report) else item
         if delivery is None:
-            self._wake()
+            self.wake()
             return
         began = self._clock()
         try:
@@ -172,13 +174,13 @@ class Queue:
                     self._adopt(found)
         with self._lock:
             self._settled_meanwhile = None
-        self._wake()
+        self.wake()
 
     def pull_in(self) -> None:
         """Make everything due that waits without need, because the platform is back or time is running out."""
         with self._lock:
             self._pull_in(self._clock())
-        self._wake()
+        self.wake()
 
     # -- inside, under the lock ---------------------------------------------------------------------------------
 
@@ -195,15 +197,18 @@ class Queue:
         return delivery
 
     def _take_in(self, report: Report) -> Delivery | None:
-        self._weigh(report)
         now = self._clock()
         delivery = self._deliveries.get(report.simulation_result_id)
+        if delivery is not None and delivery.running:
+            delivery.arrivals.append(report)
+            return None
+        self._weigh(report)
         if delivery is not None:
             self._join(delivery, report, now)
             return None
         delivery = self._deliveries[report.simulation_result_id] = Delivery(report.simulation_result_id)
         delivery.reports[report.report_id] = report
-        if self._breaker.wait(now, fresh=True) > 0.0:
+        if self._breaker.reason and self._breaker.wait(now, fresh=True) > 0.0:
             self._fresh.append(delivery)
             return None
         return self._start(delivery)
@@ -219,7 +224,7 @@ class Queue:
     def _next(self, now: float) -> tuple[Delivery | None, float]:
         if self._fresh:
             # Before an open breaker they are the probes; when it closes they join the ramp, or they would be a wave.
-            wait = self._breaker.wait(now, fresh=self._breaker.is_open)
+            wait = self._breaker.wait(now, fresh=self._breaker.reason is not None)
             return (self._fresh.pop(), 0.0) if wait <= 0.0 else (None, wait)
         while self._waiting and self._waiting[0][1] != self._waiting[0][2].ticket:
             heapq.heappop(self._waiting)
@@ -246,9 +251,6 @@ class Queue:
 
     def _join(self, delivery: Delivery, report: Report, now: float) -> None:
         """Add a later connection of a call to the delivery that carries the earlier one."""
-        if delivery.running:
-            delivery.arrivals[report.report_id] = report
-            return
         delivery.reports[report.report_id] = report
         if delivery.waits_for_redial:
             delivery.waits_for_redial = delivery.pinned = False
@@ -264,7 +266,6 @@ class Queue:
     def _after(self, delivery: Delivery, decision: Decision, began: float) -> None:
         with self._lock:
             now = self._clock()
-            arrived = bool(delivery.arrivals)
             change = self._breaker.record(decision, now, began)
             came_back = change is Change.CLOSED
             self._reschedule(delivery, decision, now)
@@ -275,8 +276,8 @@ class Queue:
             self._say(decision, change)
             with self._lock:
                 self._saying -= 1
-        if decision.wait is not None or came_back or arrived:
-            self._wake()
+        if decision.wait is not None or came_back:
+            self.wake()
 
     def _reschedule(self, delivery: Delivery, decision: Decision, now: float) -> None:
         delivery.running = False
@@ -287,19 +288,9 @@ class Queue:
             self._settle(delivery)
         else:
             self._schedule(delivery, now + decision.wait, pinned=decision.pinned)
-        arrivals, delivery.arrivals = delivery.arrivals, {}
-        for report in arrivals.values():
-            self._arrive(delivery, report, now)
-
-    def _arrive(self, delivery: Delivery, report: Report, now: float) -> None:
-        """Take in what came during an attempt: with the delivery if that continues, else as a new one."""
-        current = self._deliveries.get(delivery.simulation_result_id)
-        if current is None:
-            current = self._deliveries[delivery.simulation_result_id] = Delivery(delivery.simulation_result_id)
-            self._fresh.append(current)
-        elif current is delivery and not current.pinned:
-            self._schedule(current, now, pinned=False)
-        current.reports[report.report_id] = report
+        arrivals, delivery.arrivals = delivery.arrivals, []
+        for report in arrivals:  # with the delivery if that continues, else as a new one
+            self.inbox.put(report)
 
     def _settle(self, delivery: Delivery) -> None:
         del self._deliveries[delivery.simulation_result_id]

@@ -19,15 +19,16 @@ import os
 import threading
 import time
 import weakref
+from abc import ABC, abstractmethod
 from dataclasses import replace
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from bluejay_ws.delivery.attempt import Context
 from bluejay_ws.delivery.queue import Queue
 from bluejay_ws.delivery.store import Store
 from bluejay_ws.delivery.verify import Verifier
-from bluejay_ws.delivery.workers import Budget, Chore, Client, Finisher, Workers
+from bluejay_ws.delivery.workers import Budget, Chore, Finisher, Workers
 from bluejay_ws.log import say
 from bluejay_ws.stats import started
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
 
+    from bluejay_ws.delivery.attempt import Exchange
     from bluejay_ws.delivery.store import Report
     from bluejay_ws.settings import Settings
     from bluejay_ws.stats import Counters
@@ -66,7 +68,7 @@ class HttpClients:
         self._counters = counters
         self._context: ssl.SSLContext | None = None
 
-    def __call__(self, timeout: float) -> Client:
+    def __call__(self, timeout: float) -> Exchange:
         """Return a new one; may take a third of a second, and raise whatever is wrong with the environment."""
         with _making:
             from bluejay_ws.delivery.http import HttpExchange, say_odd_no_proxy, tls_context  # noqa: PLC0415
@@ -77,13 +79,27 @@ class HttpClients:
             return HttpExchange(replace(self._settings, timeout=timeout), self._context)
 
 
-class BaseSender:
+class _Inbox(Protocol):
+    """What knows the reports of ended calls until they are settled."""
+
+    def expect(self, report_id: str) -> None: ...
+    def put(self, report: Report) -> None: ...
+    def withdraw(self, report_id: str) -> None: ...
+    @property
+    def pending(self) -> int: ...
+
+
+class BaseSender(ABC):
     """Take reports over from the agent's loop, and mind the end of the process; the parent of all senders.
+
+    Making one starts nothing.
 
     Args:
         counters: where everything is counted.
         flush_timeout: seconds that the end of the process may wait.
     """
+
+    _inbox: _Inbox
 
     def __init__(self, counters: Counters, flush_timeout: float) -> None:
         self._counters = counters
@@ -93,38 +109,133 @@ class BaseSender:
         _senders.add(self)
 
     def _set_up(self) -> None:
+        """Begin anew: at the start, and in a forked child."""
         self._lock = threading.Lock()
         self._budget = Budget(self._flush_timeout, self._clock)
         self._finisher = Finisher(self._counters, self.withdraw)
         self._watched = False
         self._orphaned = False
+        self._trying_again = False
+
+    # -- from the agent's loop ----------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the threads, if they do not run: at the first recorded connection. Never raises, takes microseconds.
+
+        Where one cannot be started, it is tried again each second while this thread's event loop runs, and with each
+        call; until then reports wait in the store.
+        """
+        self._budget.renew()
+        self._start_or_later()
+
+    def submit(self, report: Report) -> None:
+        """Take a report over. Never raises, and takes microseconds.
+
+        Args:
+            report: of a call that has just ended.
+        """
+        self._inbox.put(report)
+        if not self._runs():
+            self._start_or_later()
+
+    def end(self, report_id: str, ending: Callable[[], None]) -> None:
+        """Let a call that is over write its last lines, on a thread of delivery's own, and wait for its report.
+
+        Args:
+            report_id: of the call.
+            ending: writes the last lines and calls `submit` or `withdraw`. Whatever it raises is counted and logged.
+        """
+        self._inbox.expect(report_id)
+        if not self._finisher.add(report_id, ending):
+            self._try_again_later()
 
     def withdraw(self, report_id: str) -> None:
         """Wait no longer for a report that `end` announced."""
-        raise NotImplementedError
+        self._inbox.withdraw(report_id)
 
+    def pending(self) -> int:
+        """Return how many reports are submitted, or left by an earlier process, and not yet settled."""
+        return self._inbox.pending
+
+    # -- starting threads ---------------------------------------------------------------------------------------
+
+    def try_again(self) -> None:
+        """Start the threads that could not be started a second ago."""
+        self._trying_again = False
+        self._start_or_later()
+
+    def _start_or_later(self) -> None:
+        if not self._start_threads():
+            self._try_again_later()
+
+    def _try_again_later(self) -> None:
+        """Try again in a second, on this thread's event loop if there is one: starting a thread takes microseconds."""
+        if self._trying_again:
+            return
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return
+        self._trying_again = True
+        known: weakref.ref[BaseSender] = weakref.ref(self)
+        loop.call_later(TRY_AGAIN, _try_again, known)
+
+    def _start_threads(self) -> bool:
+        """Start what does not run; return whether everything does. Never raises."""
+        finishing = self._finisher.start()
+        with self._lock:
+            if not self._runs() and not self._start_work():
+                return False
+        return self._start_exit_watch() and finishing
+
+    @abstractmethod
+    def _runs(self) -> bool:
+        """Return whether there are threads at work."""
+
+    @abstractmethod
+    def _start_work(self) -> bool:
+        """Start the threads that bring reports away; return whether they run."""
+
+    @abstractmethod
+    def _work_here(self, until: float) -> None:
+        """Bring reports away on this thread, until then at the most."""
+
+    @abstractmethod
+    def _stop_work(self, until: float) -> None:
+        """End the threads, and wait for them until then; say what is left."""
+
+    # -- waiting and ending -------------------------------------------------------------------------------------
+
+    @abstractmethod
     def flush(self, timeout: float) -> bool:
-        """Wait until nothing is left to do; return whether that is so.
-
-        Args:
-            timeout: seconds.
-        """
-        return self._flush(self._clock() + timeout)
+        """Wait until nothing is left to do, so many seconds at the most; return whether that is so."""
 
     def left(self, timeout: float) -> float:
         """Return how many of these seconds the end of the process has left."""
         return max(0.0, self._budget.until(timeout) - self._clock())
 
-    def _flush(self, until: float) -> bool:
-        raise NotImplementedError
-
-    def pending(self) -> int:
-        """Return how many reports are not settled yet."""
-        raise NotImplementedError
-
     def close(self, timeout: float) -> bool:
-        """Flush, then end the threads; return whether nothing is left."""
-        raise NotImplementedError
+        """Flush, then end the threads. A later report starts them again; twice is allowed.
+
+        Where no thread can be started, as at the end of a process since Python 3.12, this one does the work.
+
+        However often it is called, all closing and the end of the process share one budget of ``flush_timeout``,
+        until another call is recorded.
+
+        Args:
+            timeout: seconds for both.
+
+        Returns:
+            Whether nothing is left undelivered; what is left is said in one log line, and stays in the store.
+        """
+        until = self._budget.until(timeout)
+        self._finisher.drain(max(0.0, until - self._clock()))
+        if self.pending() and not self._start_threads() and not self._runs():
+            self._work_here(until)
+        done = self.flush(until - self._clock())
+        self._stop_work(until)
+        self._finisher.stop()
+        return done
 
     def at_exit(self) -> None:
         """Use what is left of the time for the end of the process; a bonus, since many servers never come here."""
@@ -161,20 +272,16 @@ class BaseSender:
             self._see_off()
         self._watched = False
 
-    def _runs(self) -> bool:
-        """Return whether there are threads at work."""
-        raise NotImplementedError
-
-    def watch(self) -> None:
+    def watch(self) -> None:  # noqa: B027 - there may be nothing to do
         """Do what is to be done twice a second; called by the exit watch."""
 
+    @abstractmethod
     def _see_off(self) -> None:
         """Wait for what is under way at the end of the process, within the budget."""
-        raise NotImplementedError
 
 
 class Sender(BaseSender):
-    """Deliver reports in the background. Making one starts nothing.
+    """Deliver reports in the background, from this process.
 
     Args:
         settings: see `Settings`.
@@ -189,14 +296,14 @@ class Sender(BaseSender):
         *,
         store: Store | None,
         counters: Counters,
-        make_client: Callable[[], Client] | None = None,
+        make_client: Callable[[], Exchange] | None = None,
     ) -> None:
         self._settings = settings
         self._store: Store = Store() if store is None else store
         self._kept = store is not None
         self._make_client = make_client or self._http_client
         self._timeout = settings.timeout
-        self._verifier = Verifier(self._make_client, counters=counters, after=settings.verify or 0.0)
+        self._verifier = Verifier(counters, after=settings.verify or 0.0)
         super().__init__(counters, settings.flush_timeout)
 
     def _set_up(self) -> None:
@@ -205,64 +312,19 @@ class Sender(BaseSender):
         self._workers: Workers | None = None
         self._recovered_once = False
         self._said_left = 0
-        self._trying_again = False
-        self._queue = Queue(
-            Context(self._settings, self._counters),
-            self._store,
-            wake=self._wake,
-            delivered=None if self._settings.verify is None else self._verifier.expect,
-        )
-
-    # -- from the agent's loop ----------------------------------------------------------------------------------
-
-    def start(self) -> None:
-        """Start the threads, if they do not run: at the first recorded connection. Never raises, takes microseconds.
-
-        Where one cannot be started, it is tried again each second while this thread's event loop runs, and with each
-        call; until then reports wait in the store.
-        """
-        self._budget.renew()
-        if not self._start_threads():
-            self._try_again_later()
-
-    def submit(self, report: Report) -> None:
-        """Take a report over. Never raises, and takes microseconds.
-
-        Args:
-            report: of a call that has just ended.
-        """
-        self._queue.put(report)
-        if self._workers is None and not self._start_threads():
-            self._try_again_later()
-
-    def end(self, report_id: str, ending: Callable[[], None]) -> None:
-        """Let a call that is over write its last lines, on a thread of delivery's own, and wait for its report.
-
-        Args:
-            report_id: of the call.
-            ending: writes the last lines and calls `submit` or `withdraw`. Whatever it raises is counted and logged.
-        """
-        self._queue.expect(report_id)
-        if not self._finisher.add(report_id, ending):
-            self._try_again_later()
-
-    def withdraw(self, report_id: str) -> None:
-        """Wait no longer for a report that `end` announced."""
-        self._queue.withdraw(report_id)
-
-    def pending(self) -> int:
-        """Return how many reports are submitted, or left by an earlier process, and not yet settled."""
-        return self._queue.pending
+        delivered = None if self._settings.verify is None else self._verifier.expect
+        self._inbox = self._queue = Queue(Context(self._settings, self._counters, delivered=delivered), self._store)
 
     # -- waiting and ending -------------------------------------------------------------------------------------
 
-    def _flush(self, until: float) -> bool:
+    def flush(self, timeout: float) -> bool:
         """Wait until nothing is undelivered; what waits without need gets its next attempt within a second.
 
         Returns early where waiting is of no use: the key is missing or refused, or the configuration is wrong.
         """
         if not self._queue.pending:
             return True
+        until = self._clock() + timeout
         self._hurry(until, lambda: self._queue.blocked is not None, first=self._start_threads)
         return not self._queue.pending
 
@@ -280,32 +342,17 @@ class Sender(BaseSender):
             pause = min(POLL, pause * 2)
 
     def close(self, timeout: float) -> bool:
-        """Flush, then end the threads. A later report starts them again; twice is allowed.
+        """Do what `BaseSender.close` does; what was to be verified is not, and counted."""
+        done = super().close(timeout)
+        self._verifier.close()
+        return done
 
-        Where no thread can be started, as at the end of a process since Python 3.12, this one delivers.
-
-        However often it is called, all closing and the end of the process share one budget of ``flush_timeout``,
-        until another call is recorded.
-
-        Args:
-            timeout: seconds for both.
-
-        Returns:
-            Whether nothing is left undelivered; what is left is said in one log line, and stays in the store.
-        """
-        until = self._budget.until(timeout)
-        self._finisher.drain(max(0.0, until - self._clock()))
-        if self._queue.pending and not self._start_threads() and self._workers is None:
-            self._deliver_here(until)
-        done = self._flush(until)
+    def _stop_work(self, until: float) -> None:
         with self._lock:
             workers, self._workers = self._workers, None
         if workers is not None:
             workers.stop(max(0.0, until - self._clock()))
             self._say_what_is_left()
-        self._finisher.stop()
-        self._verifier.close()
-        return done
 
     def reset_after_fork(self) -> None:
         """Own nothing in a forked child: files, queue and threads are the parent's."""
@@ -316,46 +363,21 @@ class Sender(BaseSender):
 
     # -- inside -------------------------------------------------------------------------------------------------
 
-    def _wake(self) -> None:
-        workers = self._workers
-        if workers is not None:
-            workers.wake()
+    def _runs(self) -> bool:
+        return self._workers is not None
 
-    def _start_threads(self) -> bool:
-        """Start what does not run; return whether everything does. Never raises."""
-        finishing = self._finisher.start()
-        with self._lock:
-            if self._workers is None:
-                workers = self._new_workers(self._chores())
-                if not workers.start():
-                    return False
-                self._workers = workers
-        return self._start_exit_watch() and finishing
+    def _start_work(self) -> bool:
+        workers = self._new_workers(self._chores())
+        if workers.start():
+            self._workers = workers
+        return self._workers is workers
 
     def _new_workers(self, chores: list[Chore]) -> Workers:
         return Workers(
             self._queue, make_client=self._make_client, chores=chores, clock=self._clock, counters=self._counters
         )
 
-    def _try_again_later(self) -> None:
-        """Try again in a second, on this thread's event loop if there is one: starting a thread takes microseconds."""
-        if self._trying_again:
-            return
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            return
-        self._trying_again = True
-        known: weakref.ref[Sender] = weakref.ref(self)
-        loop.call_later(TRY_AGAIN, _try_again, known)
-
-    def try_again(self) -> None:
-        """Start the threads that could not be started a second ago."""
-        self._trying_again = False
-        if not self._start_threads():
-            self._try_again_later()
-
-    def _http_client(self) -> Client:
+    def _http_client(self) -> Exchange:
         return self._clients(self._timeout)
 
     def _chores(self) -> list[Chore]:
@@ -370,8 +392,9 @@ class Sender(BaseSender):
         ]
 
     def _mind(self) -> None:
-        """End what hangs, or everything if nobody needs it any more; start what could not be started."""
-        self._verifier.abort_if_late(self._clock())
+        """End everything if nobody needs it any more; start what could not be started; have looked what is due."""
+        for look in self._verifier.due():
+            self._queue.inbox.put(look)
         if self._orphaned and not self._queue.pending and not self._verifier.waiting:
             self.close(0.0)
         elif self._workers is not None:
@@ -383,9 +406,6 @@ class Sender(BaseSender):
         self._recovered_once = True
         self._queue.recover(lambda: self._store.recover(untouched=untouched))
 
-    def _runs(self) -> bool:
-        return self._workers is not None
-
     def _see_off(self) -> None:
         """Wait for the workers at the end of the process, as long as it can be of use."""
         if self._workers is None:
@@ -394,7 +414,7 @@ class Sender(BaseSender):
         self._finisher.drain(max(0.0, until - self._clock()))
         self._hurry(until, lambda: self._clock() + self._queue.next_due() >= until)
 
-    def _deliver_here(self, until: float) -> None:
+    def _work_here(self, until: float) -> None:
         from bluejay_ws.delivery.http import STEPS  # noqa: PLC0415 - see _http_client
 
         self._timeout = min(self._timeout, max(0.1, (until - self._clock()) / STEPS))  # no other thread ends one
@@ -416,7 +436,7 @@ class Sender(BaseSender):
             say(self._counters, logging.ERROR, text, left)
 
 
-def _try_again(sender: weakref.ref[Sender]) -> None:
+def _try_again(sender: weakref.ref[BaseSender]) -> None:
     known = sender()
     if known is not None:
         known.try_again()

@@ -246,25 +246,25 @@ class Spool(Store):
     # -- reports that wait --------------------------------------------------------------------------------------
 
     def save(self, report: Report, state: State = State.WAITING, note: Mapping[str, object] | None = None) -> bool:
-        """Write a report that is in memory only as a file; return whether the disk took it whole."""
+        """Write a report that is in memory only as a file, or its tombstone; return whether the disk took it whole."""
         name = Name(report.simulation_result_id, report.report_id, SUFFIXES[state])
-        bodies = list(report.bodies or ())
+        bodies = [] if state is State.DELIVERED else list(report.bodies or ())
         if note:
             bodies.append(journal.delivery({"state": state.value, **note}))
-        return self._write_whole(name, b"".join(map(journal.line, bodies)), "store")
+        kept = self._write_whole(name, b"".join(map(journal.line, bodies)))
+        if state is State.DELIVERED:
+            self._remove_broken(name)
+        return kept
 
-    def remember(self, simulation_result_id: str, report_id: str, note: Mapping[str, object]) -> bool:
-        """Leave a tombstone for a report that was delivered from memory: its id is used up."""
-        name = Name(simulation_result_id, report_id, SENT)
-        done = self._write_whole(name, journal.line(journal.delivery(note)), "tombstone")
-        directory = self._directory_of(simulation_result_id)
+    def _remove_broken(self, name: Name) -> None:
+        """Remove what there is of a report that memory had whole."""
+        directory = self._directory_of(name.identity)
         with contextlib.suppress(OSError):  # where nothing can be listed there is nothing that could be taken for left
             for left in names_in(directory):
-                if left.report_id == report_id and left.state != SENT:  # broken, of a report that memory had whole
+                if left.report_id == name.report_id and left.state != SENT:
                     _unlink(f"{directory}/{left}")
-        return done
 
-    def _write_whole(self, name: Name, data: bytes, what: str) -> bool:
+    def _write_whole(self, name: Name, data: bytes) -> bool:
         path = f"{self._directory_of(name.identity)}/{name}"
         temporary = f"{path}{_TEMPORARY}"
         try:
@@ -277,9 +277,9 @@ class Spool(Store):
             if whole:
                 os.rename(temporary, path)
                 return True
-            self._counters.add(f"spool.{what}_short")
+            self._counters.add("spool.store_short")
         except OSError as error:
-            self._counters.add(f"spool.{what}_{reason_of(error)}")
+            self._counters.add(f"spool.store_{reason_of(error)}")
         _unlink(temporary)
         return False
 

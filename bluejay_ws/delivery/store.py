@@ -33,25 +33,14 @@ class Report:
     Args:
         report_id: of the connection that was recorded.
         simulation_result_id: the platform's id of the call.
-        bodies: the report's lines without check sums; None where the store holds them.
+        bodies: every line, the header first, without check sums; None where a store holds them.
         sealed_at: monotonic seconds of the close.
     """
 
     report_id: str
     simulation_result_id: str
-    bodies: tuple[bytes, ...] | None = field(default=None, repr=False)
+    bodies: Sequence[bytes] | None = field(default=None, repr=False)
     sealed_at: float = field(default_factory=time.monotonic, compare=False)
-
-    @classmethod
-    def from_memory(cls, report_id: str, simulation_result_id: str, bodies: Sequence[bytes]) -> Self:
-        """Return a report that no store holds: there is none, or it could not be written to.
-
-        Args:
-            report_id: of the connection that was recorded.
-            simulation_result_id: the platform's id of the call.
-            bodies: every line, the header first, without check sums.
-        """
-        return cls(report_id, simulation_result_id, tuple(bodies))
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,13 +171,11 @@ class Store:
         return None
 
     def save(self, report: Report, state: State = State.WAITING, note: Mapping[str, object] | None = None) -> bool:
-        """Take in a report that is in memory only; return whether it is kept, whole."""
-        del report, state, note
-        return False
+        """Take in a report that is in memory only; return whether it is kept, whole.
 
-    def remember(self, simulation_result_id: str, report_id: str, note: Mapping[str, object]) -> bool:
-        """Keep the mark that a report was delivered from memory: its id is used up."""
-        del simulation_result_id, report_id, note
+        Of one that was delivered from memory only the mark is kept: its id is used up.
+        """
+        del report, state, note
         return False
 
     def lease(self, simulation_result_id: str) -> Lease:

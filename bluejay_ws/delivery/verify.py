@@ -6,23 +6,25 @@ and hashes, in memory only: what the end of the process leaves unlooked at is co
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
+import math
 import threading
 import time
 from collections import Counter, OrderedDict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from bluejay_ws.delivery.outcomes import Answer, Failure, listed, offset_of
+from bluejay_ws.delivery.outcomes import listed, number, offset_of, refuses, result_of
 from bluejay_ws.log import say
-from bluejay_ws.stats import started
 from bluejay_ws.wire.platform import IN_PROGRESS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
+    from bluejay_ws.delivery.attempt import Exchange
+    from bluejay_ws.delivery.outcomes import Answer, Failure
     from bluejay_ws.stats import Counters
 
 __all__ = ["Facts", "Verifier", "differences", "facts_of"]
@@ -33,23 +35,10 @@ LARGEST = 1024 * 1024
 """A longer body is counted as ``verify.skipped``: to read it would hold the interpreter, and with it the agent."""
 PACE = 0.2
 """Seconds between two looks: no wave of them follows a wave of reports."""
-JOIN_SECONDS = 1.0
+MOST_AT_ONCE = 5
+"""So many looks may go together, where none went for a while."""
 
 _Item = tuple[str, int | None]
-
-
-class Reader(Protocol):
-    """What reads results back; see `bluejay_ws.delivery.http.HttpExchange`."""
-
-    def look(self, simulation_result_id: str) -> Answer | Failure:
-        """Read a result back."""
-        ...
-
-    def abort_if_late(self, now: float) -> None:
-        """End an exchange that takes too long."""
-
-    def close(self) -> None:
-        """Close the connections."""
 
 
 @dataclass(slots=True)
@@ -79,7 +68,7 @@ def facts_of(body: bytes) -> Facts:
     Args:
         body: as it was posted.
     """
-    report = json.loads(body, parse_float=_number)
+    report = json.loads(body, parse_float=number)
     tools = Counter(_tool(call["name"], call) for call in _dicts(report.get("tool_calls")))
     return Facts(tools, _events(report), frozenset(_texts(report.get("trace_ids"))))
 
@@ -145,46 +134,26 @@ def _texts(value: object) -> Iterable[str]:
     return (each for each in listed(value) if isinstance(each, str))
 
 
-def _number(text: str) -> float:
-    """Read 1.0 as 1: the platform may give the same number back in another form."""
-    number = float(text)
-    return int(number) if number.is_integer() else number
-
-
 class Verifier:
-    """Look at each delivered call once, on a thread that runs only while one waits for its look.
+    """Know which delivered calls are to be looked at, and when: each once. Who has a client makes the look.
 
     Args:
-        make_client: makes what reads results, on that thread.
         counters: where everything is counted, as ``verify.*``.
         after: seconds from the delivery to the look.
         clock: monotonic seconds.
-        pace: seconds between two looks.
     """
 
-    def __init__(
-        self,
-        make_client: Callable[[], Reader],
-        *,
-        counters: Counters,
-        after: float,
-        clock: Callable[[], float] = time.monotonic,
-        pace: float = PACE,
-    ) -> None:
-        self._make_client = make_client
+    def __init__(self, counters: Counters, *, after: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._counters = counters
         self._after = after
         self._clock = clock
-        self._pace = pace
         self.reset_after_fork()
 
     def reset_after_fork(self) -> None:
         """Own nothing in a forked child: the looks are the parent's."""
         self._waiting: OrderedDict[str, tuple[float, Facts]] = OrderedDict()
-        self._changed = threading.Condition()
-        self._thread: threading.Thread | None = None
-        self._client: Reader | None = None
-        self._stopped = False
+        self._lock = threading.Lock()
+        self._next_at = -math.inf
 
     @property
     def waiting(self) -> int:
@@ -192,7 +161,7 @@ class Verifier:
         return len(self._waiting)
 
     def expect(self, simulation_result_id: str, body: bytes) -> None:
-        """Have a call looked at later; called by who delivered it. Neither waits nor raises.
+        """Have a call looked at later; called by who delivered it. Never raises.
 
         Args:
             simulation_result_id: of the call.
@@ -206,79 +175,50 @@ class Verifier:
         except Exception as error:  # noqa: BLE001 - the report is delivered, whatever its numbers are
             self._counters.add(f"errors.verify.{type(error).__name__}")
             return
-        with self._changed:
+        with self._lock:
             known = self._waiting.get(simulation_result_id)
             if known is not None:
                 known[1].add(facts)
             elif len(self._waiting) < MOST:
                 self._waiting[simulation_result_id] = (self._clock() + self._after, facts)
-                self._start()
             else:
                 self._counters.add("verify.skipped")
 
-    def abort_if_late(self, now: float) -> None:
-        """End a look that takes too long; for another thread."""
-        client = self._client
-        if client is not None:
-            client.abort_if_late(now)
+    def due(self) -> Iterator[Callable[[Exchange], None]]:
+        """Yield the looks that are due, as calls that make one each with a client: up to one for each `PACE`."""
+        while (look := self._next(self._clock())) is not None:
+            yield look
+
+    def _next(self, now: float) -> Callable[[Exchange], None] | None:
+        with self._lock:
+            identity, (due, facts) = next(iter(self._waiting.items()), ("", (math.inf, None)))
+            if facts is None or now < max(due, self._next_at):
+                return None
+            self._next_at = max(self._next_at, now - (MOST_AT_ONCE - 1) * PACE) + PACE
+            del self._waiting[identity]
+        return partial(self._look, identity, facts)
 
     def close(self) -> None:
-        """End the thread; what was not looked at is counted and said. A later delivery starts it again."""
-        with self._changed:
-            left, self._stopped = len(self._waiting), True
+        """Make no more looks: what was not looked at is counted and said. A later delivery begins anew."""
+        with self._lock:
+            left = len(self._waiting)
             self._waiting.clear()
-            self._changed.notify_all()
-            thread = self._thread
-        self.abort_if_late(float("inf"))
-        if thread is not None:
-            thread.join(JOIN_SECONDS)
         if left:
             self._counters.add("verify.not_looked", left)
             text = "%d delivered reports were not verified: the end came before the platform's evaluation"
             say(self._counters, logging.INFO, text, left)
 
-    # -- inside -------------------------------------------------------------------------------------------------
+    def _look(self, identity: str, sent: Facts, client: Exchange) -> None:
+        """Look at a call; never raises."""
+        try:
+            self._compare(identity, sent, client.look(identity))
+        except Exception as error:  # noqa: BLE001 - the others still get their look
+            self._counters.add(f"errors.verify.{type(error).__name__}")
 
-    def _start(self) -> None:
-        """Start the thread if it does not run; under the lock. Where that fails, the next delivery tries again."""
-        self._stopped = False
-        if self._thread is None:
-            thread = threading.Thread(target=self._work, name="bluejay_ws-verify", daemon=True)
-            self._thread = thread if started(thread, self._counters) else None
-
-    def _work(self) -> None:
-        client: Reader | None = None  # this thread's own: the next one may have begun before this one has ended
-        while (due := self._next(self._pace if client else 0.0)) is not None:
-            try:
-                client = client or self._make_client()
-                self._client = client
-                self._look(client, *due)
-            except Exception as error:  # noqa: BLE001 - the others still get their look
-                self._counters.add(f"errors.verify.{type(error).__name__}")
-        if client is not None:
-            with contextlib.suppress(Exception):
-                client.close()
-
-    def _next(self, pace: float) -> tuple[str, Facts] | None:
-        """Wait for the next look and return it; None when none is left."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._stopped, pace)
-            while self._waiting and not self._stopped:
-                identity, (due, facts) = next(iter(self._waiting.items()))
-                wait = due - self._clock()
-                if wait <= 0.0:
-                    del self._waiting[identity]
-                    return identity, facts
-                self._changed.wait(wait)
-            self._thread = None
-            return None
-
-    def _look(self, client: Reader, identity: str, sent: Facts) -> None:
-        outcome = client.look(identity)
-        result = _result(outcome)
+    def _compare(self, identity: str, sent: Facts, outcome: Answer | Failure) -> None:
+        result = result_of(outcome)
         if result is None:
-            refused = isinstance(outcome, Answer) and outcome.status in {401, 403}
-            self._counters.add("verify.refused" if refused else "verify.unreadable")
+            self._counters.add("verify.refused" if refuses(outcome) else "verify.unreadable")
             return
         found = differences(sent, result)
         if not found:
@@ -295,19 +235,3 @@ class Verifier:
         words = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in found.items())
         text = "call %s: the platform does not show what was sent (%s); see: bluejay-ws result %s"
         say(self._counters, logging.WARNING, text, identity, words, identity, simulation_result_id=identity)
-
-
-def _result(outcome: Answer | Failure) -> dict[str, Any] | None:
-    """Return the result that was read; an empty one where the platform knows of none; None if it cannot be read."""
-    if isinstance(outcome, Failure):
-        return None
-    try:
-        body = json.loads(outcome.body, parse_float=_number)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(body, dict):
-        return None
-    if outcome.status == 404 and "detail" in body:
-        return {}
-    result = body.get("simulation_result") if outcome.status == 200 and outcome.complete else None
-    return result if isinstance(result, dict) else None

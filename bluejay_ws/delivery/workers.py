@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import queue
 import threading
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from bluejay_ws.delivery.attempt import Delivery, Exchange
 from bluejay_ws.delivery.outcomes import Failure, Phase
 from bluejay_ws.delivery.store import Report
-from bluejay_ws.delivery.verify import Reader
 from bluejay_ws.interrupts import of_a_value
 from bluejay_ws.log import say_seldom
 from bluejay_ws.stats import started
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from bluejay_ws.delivery.queue import Queue
     from bluejay_ws.stats import Counters
 
-__all__ = ["Budget", "Chore", "Client", "Finisher", "Workers"]
+__all__ = ["Budget", "Chore", "Finisher", "NoClient", "Workers", "made"]
 
 # One is gentlest to the agent's loop, which competes for the interpreter; more are started while the platform is slow.
 WORKERS = 1
@@ -53,10 +53,6 @@ SLICE = 0.001
 REST = 3.0
 # Whoever drains waits so long at least for the ending that is under way: it takes much less, unless the disk hangs.
 LEAST_WAIT = 0.1
-
-
-class Client(Exchange, Reader, Protocol):
-    """An exchange with what its thread needs of it; `bluejay_ws.delivery.http.HttpExchange` is one."""
 
 
 class NoClient:
@@ -85,6 +81,15 @@ class NoClient:
 
     def close(self) -> None:
         """Do nothing."""
+
+
+def made(make_client: Callable[[], Exchange], counters: Counters) -> Exchange:
+    """Return a client for a thread; where none can be made, what says so in its place. Never raises."""
+    try:
+        return make_client()
+    except Exception as error:  # noqa: BLE001 - becomes the outcome of every exchange: it is logged and tried again
+        counters.add(f"errors.delivery.{type(error).__name__}")
+        return NoClient(error)
 
 
 @dataclass(slots=True)
@@ -238,7 +243,7 @@ class Worker:
     def __init__(self, pool: Workers) -> None:
         self._pool = pool
         self.busy_since: float | None = None
-        self.client: Client | None = None
+        self.client: Exchange | None = None
         self.thread = threading.Thread(target=self._run, name="bluejay_ws-worker", daemon=True)
 
     def _run(self) -> None:
@@ -254,7 +259,7 @@ class Worker:
         try:
             item = self._pool.queue.inbox.get(timeout=self._pool.idle)
         except queue.Empty:
-            return not self._pool.leave_if_spare(self)
+            return not self._pool.leave(self, at_least=WORKERS)
         if isinstance(item, Workers):
             return item is not self._pool
         self.busy_since = self._pool.clock()
@@ -262,8 +267,7 @@ class Worker:
             self.client = self._pool.make_client()
         if not self._pool.queue.inbox.empty():
             self._pool.look_soon()
-        if isinstance(item, Report | Delivery):
-            self._pool.queue.handle(item, self.client)
+        self._pool.do(item, self.client)
         self.busy_since = None
         return True
 
@@ -284,7 +288,7 @@ class Workers:
         self,
         work: Queue,
         *,
-        make_client: Callable[[], Client],
+        make_client: Callable[[], Exchange],
         chores: Sequence[Chore],
         clock: Callable[[], float],
         counters: Counters,
@@ -298,8 +302,6 @@ class Workers:
         self._make_client = make_client
         self._chores = chores
         self._counters = counters
-        self._bell = threading.Lock()
-        self._bell.acquire()
         self._lock = threading.Lock()
         self._workers: list[Worker] = []
         self._scheduler = threading.Thread(target=self._schedule, name="bluejay_ws-scheduler", daemon=True)
@@ -308,23 +310,21 @@ class Workers:
         """Start the scheduler, which starts the workers; return whether there is a thread for it."""
         return started(self._scheduler, self._counters)
 
-    def wake(self) -> None:
-        """Let the scheduler look again. Never waits."""
-        with contextlib.suppress(RuntimeError):  # rung already
-            self._bell.release()
-
     def look_soon(self) -> None:
         """Let the scheduler see whether more workers are needed, if it does not do so by itself."""
         if self._rests:
             self._rests = False
-            self.wake()
+            self.queue.wake()
 
     def stop(self, seconds: float) -> None:
         """Let the threads end, and wait for them so long at most."""
         self._stopped = True
-        self.wake()
+        self.queue.wake()
         until = self.clock() + seconds
-        threads = (self._scheduler, *(worker.thread for worker in list(self._workers)))
+        workers = list(self._workers)
+        if not self.queue.pending:  # what is under way is a look, which nobody waits for
+            _abort(workers, math.inf)
+        threads = (self._scheduler, *(worker.thread for worker in workers))
         for _ in threads:  # all before the first wait: whichever worker takes one ends, not the one that is waited for
             self.queue.inbox.put(self)
         for thread in threads:
@@ -343,30 +343,25 @@ class Workers:
         finally:
             client.close()
 
-    def _handle_one(self, client: Client, wait: float) -> None:
+    def _handle_one(self, client: Exchange, wait: float) -> None:
         with contextlib.suppress(queue.Empty):
-            item = self.queue.inbox.get(timeout=wait)
-            if isinstance(item, Report | Delivery):
-                self.queue.handle(item, client)
+            self.do(self.queue.inbox.get(timeout=wait), client)
 
-    def make_client(self) -> Client:
+    def do(self, item: object, client: Exchange) -> None:
+        """Make the attempt that is due for a report or a delivery, or the look that is; never raises."""
+        if isinstance(item, Report | Delivery):
+            self.queue.handle(item, client)
+        elif callable(item):
+            item(client)
+
+    def make_client(self) -> Exchange:
         """Return a client for a worker; never raises."""
-        try:
-            return self._make_client()
-        except Exception as error:  # noqa: BLE001 - becomes the outcome of every exchange: it is logged and tried again
-            self._failed(error)
-            return NoClient(error)
+        return made(self._make_client, self._counters)
 
-    def leave(self, worker: Worker) -> None:
-        """Take a worker off the list as its thread ends."""
+    def leave(self, worker: Worker, *, at_least: int = 0) -> bool:
+        """Take a worker off the list if so many others remain; return whether its thread may end."""
         with self._lock:
-            if worker in self._workers:
-                self._workers.remove(worker)
-
-    def leave_if_spare(self, worker: Worker) -> bool:
-        """Take an idle worker off the list if others remain; return whether it may end. The last one stays."""
-        with self._lock:
-            spare = len(self._workers) > WORKERS
+            spare = len(self._workers) > at_least
             if spare and worker in self._workers:
                 self._workers.remove(worker)
             return spare
@@ -383,7 +378,7 @@ class Workers:
                 self._failed(error)
                 wait = TICK
             self._rests = wait > BUSY_TICK
-            self._bell.acquire(timeout=max(0.001, wait))
+            self.queue.wait(wait)
 
     def _round(self) -> float:
         """Hand out what is due; return the seconds after which to look again."""
@@ -418,9 +413,7 @@ class Workers:
             Whether any worker is busy.
         """
         workers = list(self._workers)
-        for worker in workers:
-            if worker.client is not None:
-                worker.client.abort_if_late(now)
+        _abort(workers, now)
         waits = [now - since for since in (worker.busy_since for worker in workers) if since is not None]
         all_wait = len(waits) == len(workers) and any(wait > SLOW_EXCHANGE for wait in waits)
         # Those that are stuck in an exchange are not counted: a call that ends now must not wait for them.
@@ -435,3 +428,10 @@ class Workers:
             self._workers.append(worker)
         if not started(worker.thread, self._counters):  # the next round tries again
             self.leave(worker)
+
+
+def _abort(workers: Sequence[Worker], now: float) -> None:
+    """End the exchanges that take too long."""
+    for worker in workers:
+        if worker.client is not None:
+            worker.client.abort_if_late(now)

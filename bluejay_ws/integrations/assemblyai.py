@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bluejay_ws.integrations.tap import Speech, Tap, audio_bytes
+from bluejay_ws.integrations.caller_audio import audio_bytes
+from bluejay_ws.integrations.tap import Speech, Tap
 
 if TYPE_CHECKING:
     from bluejay_ws.integrations.tap import Actions

@@ -58,7 +58,7 @@ class DeepgramTap(Tap):
         if self._user is None or self._answered_since:
             self._answered_since = False
             self._user = self._speech(next(self._numbers))
-            current = self.ear.current()
+            current = self.input.spoke_since()
             at = self._now() if current is None else min(current, self._now())
             self._user.start = None if self._observed() else self._stamp(at)
             self._breaks_in()
@@ -94,7 +94,7 @@ class DeepgramTap(Tap):
             speech = self._speech(next(self._numbers))
             self._heard_speech(speech)
         elif speech.start is not None:
-            span = self.ear.take(self._now())
+            span = self.input.take_speech(self._now())
             speech.end = self._now() if span is None else max(span[1], speech.start)
         self._user, self._last_said = None, speech
         self._stale, self._first_audio_at = False, None

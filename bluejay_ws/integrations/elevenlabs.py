@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bluejay_ws.integrations.tap import KEPT, Reply, Tap, audio_bytes, forget_oldest
+from bluejay_ws.integrations.caller_audio import audio_bytes
+from bluejay_ws.integrations.tap import KEPT, Reply, Tap, forget_oldest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -82,7 +83,7 @@ class ElevenLabsTap(Tap):
     def _score(self, facts: dict[str, Any]) -> None:
         score = facts.get("vad_score")
         if type(score) in {int, float} and score >= _SPEECH:  # type: ignore[operator]
-            self.ear.speaks(0.0, self._now())
+            self.input.speaks(self._now())
 
     # -- the agent ---------------------------------------------------------------------------------------------
 
@@ -135,7 +136,7 @@ class ElevenLabsTap(Tap):
     def _was_interrupted(self, facts: dict[str, Any]) -> None:
         event = _number_of(facts)
         self._stale = event or self._stale
-        span = self.ear.current()
+        span = self.input.spoke_since()
         self._cut_at = self._stamp(self._now()) if span is None else self._stamp(span)
         newest = max(self._agent, default=-1)
         if ("corrected", newest) not in self._interruptions:

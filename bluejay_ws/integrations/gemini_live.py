@@ -9,7 +9,8 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bluejay_ws.integrations.tap import Reply, Speech, Tap, audio_bytes
+from bluejay_ws.integrations.caller_audio import audio_bytes
+from bluejay_ws.integrations.tap import Reply, Speech, Tap
 
 if TYPE_CHECKING:
     from bluejay_ws.integrations.tap import Actions
@@ -32,6 +33,7 @@ class GeminiLiveTap(Tap):
     )  # fmt: skip
 
     provider = "gemini"
+    audio_field = "realtime_input"
     listens = True
 
     def __init__(self, recorder: Recorder, **options: Any) -> None:
@@ -61,6 +63,7 @@ class GeminiLiveTap(Tap):
     def _sent(self, message: dict[str, Any]) -> None:
         for key, value in message.items():
             if key in {"realtimeInput", "realtime_input"}:
+                self._audio_field = key  # what follows is spelled likewise
                 self._input(value)
             else:
                 action = self.outgoing.get(_camel_key(key))
@@ -79,17 +82,15 @@ class GeminiLiveTap(Tap):
 
     # -- the caller --------------------------------------------------------------------------------------------
 
-    def _callers_audio(self, message: dict[str, Any]) -> Any:
-        """Return the audio of a message; it comes often, and its names are Python's or the wire's."""
-        data = message.get("realtime_input") or message.get("realtimeInput")
-        chunk = data.get("audio") or data.get("media") if type(data) is dict else None
+    def _audio_in(self, payload: dict[str, Any]) -> Any:
+        chunk = payload.get("audio") or payload.get("media")
         return self._data_of(chunk) if type(chunk) is dict else None
 
-    def _input(self, data: dict[str, Any]) -> None:
-        for key, value in data.items():
-            if key in {"mediaChunks", "media_chunks"}:
-                for chunk in value:
-                    self._caller_sends(self._data_of(chunk))
+    def _input(self, facts: dict[str, Any]) -> None:
+        for key, value in facts.items():
+            if key in {"audio", "media", "mediaChunks", "media_chunks"}:
+                for data in filter(None, map(self._data_of, value if type(value) is list else [value])):
+                    self.input.sent(data)
             elif key in {"activityStart", "activity_start"}:
                 self._user_begins(None)
             elif key in {"activityEnd", "activity_end"} and self._user is not None:
@@ -99,7 +100,7 @@ class GeminiLiveTap(Tap):
 
     def _data_of(self, chunk: dict[str, Any]) -> Any:
         """Return a chunk's audio; None: it is a picture."""
-        kind = chunk.get("mimeType") or chunk.get("mime_type") or ""
+        kind = chunk.get("mime_type") or chunk.get("mimeType") or ""
         if kind != self._kind_sent:
             if kind and not kind.startswith("audio/"):
                 return None
@@ -107,7 +108,7 @@ class GeminiLiveTap(Tap):
         return chunk.get("data")
 
     def _activity_told(self, activity: dict[str, Any]) -> None:
-        self._listens = False  # the service tells where the caller speaks
+        self.input.listens = False  # the service tells where the caller speaks
         kind = activity.get("voiceActivityType") or activity.get("type") or activity.get("vadSignalType")
         kind = str(getattr(kind, "value", kind))
         position = _seconds(activity.get("audioOffset"))
@@ -254,6 +255,7 @@ class GeminiLiveTap(Tap):
         reply = self._agent or self._playing()
         self._interrupted(self._turn)
         if reply is not None:
+            reply.called_off = not reply.final
             self._cut(reply)
             self._drop_unheard(reply)
         self._joins = False

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bluejay_ws.integrations.tap import Reply, Tap, audio_bytes, forget_oldest
+from bluejay_ws.integrations.caller_audio import audio_bytes
+from bluejay_ws.integrations.tap import Reply, Tap, forget_oldest
 
 if TYPE_CHECKING:
     from bluejay_ws.integrations.tap import Actions

@@ -10,7 +10,8 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bluejay_ws.integrations.tap import Reply, Speech, Tap, audio_bytes
+from bluejay_ws.integrations.caller_audio import audio_bytes
+from bluejay_ws.integrations.tap import Reply, Speech, Tap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -27,6 +28,7 @@ class NovaSonicTap(Tap):
     """Turn the events of an Amazon Nova Sonic stream into facts of a recorder; see `Tap`."""
 
     provider = "nova_sonic"
+    audio_field = "event"
     listens = True
 
     def __init__(self, recorder: Recorder, **options: Any) -> None:
@@ -96,9 +98,8 @@ class NovaSonicTap(Tap):
 
     # -- the caller --------------------------------------------------------------------------------------------
 
-    def _callers_audio(self, message: dict[str, Any]) -> Any:
-        event = message.get("event")
-        audio = event.get("audioInput") if type(event) is dict else None
+    def _audio_in(self, payload: dict[str, Any]) -> Any:
+        audio = payload.get("audioInput")
         return audio.get("content") if type(audio) is dict else None
 
     def _user_piece(self, text: str) -> None:

@@ -53,10 +53,12 @@ class Live:
         self._tell_agent(self._agent)
 
     def _words(self, words: _Words, other: _Words, event: dict[str, Any], tell: Callable[[_Words], None]) -> None:
-        now = self._tap.input.position_ms or float(self._tap._now())  # noqa: SLF001 - translations tell no times
         start, end = number(event.get("start_ms")), number(event.get("end_ms"))
-        timed, start = start is not None, now if start is None else start
-        end = max(start, now) if end is None else end
+        timed = start is not None
+        if start is None or end is None:  # translations tell no times
+            now = self._tap.input.position_ms or float(self._tap._now())  # noqa: SLF001
+            start = now if start is None else start
+            end = max(start, now) if end is None else end
         if words.ends_before(start, other if timed else None):
             tell(words)
             words.clear()

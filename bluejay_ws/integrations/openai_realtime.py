@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from bluejay_ws.integrations.caller_audio import audio_bytes
 from bluejay_ws.integrations.messages import number
 from bluejay_ws.integrations.openai_live import LIVE_OUTGOING, LIVE_QUIET, LIVE_RECEIVED, Live
-from bluejay_ws.integrations.tap import Reply, Speech, Tap, audio_bytes
+from bluejay_ws.integrations.tap import Reply, Speech, Tap
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,7 +87,7 @@ class OpenAIRealtimeTap(Tap):
             self.tools.describe(facts.get("name"), facts.get("description"))
 
     def _detection(self, detection: Any) -> None:
-        self._listens = detection is None and not self._hears  # push to talk: the audio tells since when
+        self.input.listens = detection is None and not self._hears  # push to talk: the audio tells since when
         if not isinstance(detection, dict):
             return
         self._stops_for_caller = detection.get("interrupt_response") is not False
@@ -326,6 +327,7 @@ class OpenAIRealtimeTap(Tap):
         replies = self._of_response(name)
         spoken = [one for one in replies if one.start is not None]
         for reply in replies:
+            reply.called_off = True
             if reply.start is None and not self._plays_elsewhere:  # its text came, and no audio
                 reply.heard_ms = 0.0
                 self._tell_agent(reply)

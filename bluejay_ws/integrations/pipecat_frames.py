@@ -15,7 +15,7 @@ from __future__ import annotations
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from bluejay_ws.integrations.tap import InputClock
+from bluejay_ws.integrations.caller_audio import InputClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,20 +5,19 @@ A tap is pure: it imports no SDK, does no I/O, and knows no clock but the record
 Four clocks meet here, and each becomes "milliseconds since the handshake":
 
 * receive time: the recorder's clock, as an event comes in;
-* input clock: a position in the audio that was sent to the provider, see `InputClock`;
+* input clock: a position in the audio that was sent to the provider, see `CallerAudio`;
 * output clock: a position in the audio of one reply, counted from the start of its play-out;
 * the playhead: providers send audio faster than it plays, so a reply starts where the one before it ends.
 """
 
 from __future__ import annotations
 
-from binascii import a2b_base64
-from bisect import bisect_left
 from itertools import count
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakKeyDictionary, WeakSet
 
 from bluejay_ws.hearing.utterances import CUT_MARK, MS_PER_LETTER, first_words
+from bluejay_ws.integrations.caller_audio import CallerAudio, audio_bytes
 from bluejay_ws.integrations.messages import SIMPLE, number, plain
 from bluejay_ws.integrations.tool_calls import ToolCalls, forget_oldest
 
@@ -32,21 +31,19 @@ if TYPE_CHECKING:
     Actions: TypeAlias = Mapping[str, Callable[[Any, Any], None]]
     """What a tap does with each type of message."""
 
-__all__ = ["InputClock", "Reply", "Speech", "Tap", "audio_bytes", "audio_until", "forget_oldest", "spoken_part"]
+__all__ = ["Reply", "Speech", "Tap", "audio_bytes", "audio_until", "forget_oldest", "spoken_part"]
 
 KEPT = 64
 """So many utterances of each side can still be corrected."""
-_QUIET = b"\x00\x01\xfe\xff"
-"""Samples whose upper byte is one of these are no louder than 512 of 32,768: a line's noise, and not speech."""
-PAUSE_MS = 700.0
-"""Silence that ends what the caller says, where the provider does not say when it ended."""
 BREAK_MS = 10_000.0
 """The words of a caller who breaks in come at most so much later."""
 AHEAD_MS = 300.0
 """If the agent has sent so much more than the provider takes for heard, the caller hears it."""
-MOMENTS = 4_096
-"""So many moments of the audio that was sent are kept; of the older half, every second goes when there are more."""
 _GROWTH = 3
+HASTE = 0.6
+"""Speech that takes less than this share of its usual time is none: its words came before their audio."""
+_TELLING = 40
+"""A reply of so many letters tells how fast the agent speaks."""
 _CONNECTIONS: WeakKeyDictionary[Recorder, WeakSet[Tap]] = WeakKeyDictionary()
 """The taps of a call: a connection that was lost and opened again has another tap, and the call one sum of usage."""
 
@@ -62,7 +59,7 @@ class Tap:
     the function for each type of message, ``quiet`` the types that say nothing. The functions keep one `Speech` for
     each utterance of the caller's and one `Reply` for each of the agent's, and hand on what they learn:
 
-    * the caller: `_caller_sends` audio, `_place_start` and `_place_end`, `_user_said` at last;
+    * the caller: `input.sent` audio, `_place_start` and `_place_end`, `_user_said` at last;
     * the agent: `_agent_audio`, `_agent_text` in pieces or `_agent_said` whole, `_cut` and `_interrupted`;
     * `self.tools` for tool calls, `_note` for events, `_typed_text`, `_text_reply`, `_add_usage`, `_model_is`.
 
@@ -74,14 +71,14 @@ class Tap:
 
     # An object with more than thirty attributes and without slots is slow to read: Python shares no keys for it.
     __slots__ = (
-        "__weakref__", "_broken_in_at", "_cut_now", "_hears", "_interruptions", "_last_at", "_last_stamp", "_listens",
-        "_model", "_now", "_numbers", "_plays_until", "_replies", "_sent_before_reply", "_speeches", "_typed", "_usage",
-        "ear", "input", "input_bytes_per_ms", "output_bytes_per_ms", "recorder", "tools",
+        "__weakref__", "_audio_field", "_broken_in_at", "_cut_now", "_hears", "_interruptions", "_last_at",
+        "_last_stamp", "_model", "_now", "_numbers", "_plays_until", "_replies", "_sent_before_reply", "_speeches",
+        "_typed", "_usage", "input", "output_bytes_per_ms", "recorder", "tools",
     )  # fmt: skip
 
     provider: ClassVar[str] = ""
     listens: ClassVar[bool] = False  # the provider does not tell when the caller spoke: the audio does
-    audio_field: ClassVar[str] = ""  # of a message with the caller's audio, if that is its field
+    audio_field: ClassVar[str] = ""  # of a message with the caller's audio: it, or what it is in
     input_rate: ClassVar[float] = 32.0
     output_rate: ClassVar[float] = 48.0
     received: ClassVar[Actions] = {}
@@ -102,10 +99,8 @@ class Tap:
     ) -> None:
         self.recorder = recorder
         self._now = recorder.offset_ms
-        self.input_bytes_per_ms = input_bytes_per_ms or self.input_rate
         self.output_bytes_per_ms = output_bytes_per_ms or self.output_rate
-        self.input = InputClock()
-        self.ear = _Ear()
+        self.input = CallerAudio(recorder, input_bytes_per_ms or self.input_rate, listens=self.listens)
         self._speeches: dict[Any, Speech] = {}
         self._replies: dict[Any, Reply] = {}
         self.tools = ToolCalls(recorder, lambda: (one.tools for one in self._connections() if one is not self))
@@ -116,13 +111,23 @@ class Tap:
         self._model: str | None = None
         self._last_at = self._last_stamp = -1
         self._plays_until = 0.0
-        self._hears, self._listens = False, self.listens
+        self._hears = False
+        self._audio_field = self.audio_field
         self._sent_before_reply = 0.0  # of the input clock, as the newest reply began
         self._cut_now: list[Reply] = []  # what a caller has just broken in on
         self._broken_in_at: float | None = None  # by the caller, whose words are still to come
         if recorder.active:
             _CONNECTIONS.setdefault(recorder, WeakSet()).add(self)
             recorder.at_end(self.close)
+
+    @property
+    def input_bytes_per_ms(self) -> float:
+        """The size of a millisecond of the audio that is sent to the provider."""
+        return self.input.bytes_per_ms
+
+    @input_bytes_per_ms.setter
+    def input_bytes_per_ms(self, value: float) -> None:
+        self.input.bytes_per_ms = value
 
     # -- what users call ---------------------------------------------------------------------------------------
 
@@ -151,9 +156,11 @@ class Tap:
         try:
             if type(message) is not dict:
                 message = plain(message)
-            audio = self._callers_audio(message) if type(message) is dict else message
+            audio = message.get(self._audio_field) if type(message) is dict else message
+            if type(audio) is dict:
+                audio = self._audio_in(audio)
             if type(audio) is str or type(audio) is bytes:  # most are so: nothing else in them is looked at
-                self._caller_sends(audio)
+                self.input.sent(audio)
             elif type(message) is dict:
                 self._sent(message if SIMPLE.issuperset(map(type, message.values())) else plain(message))
         except Exception as error:  # noqa: BLE001 - a malformed message must not reach the agent
@@ -199,9 +206,9 @@ class Tap:
         """Take the agent's audio from a binary message; for providers that send it so."""
         self._unknown()
 
-    def _callers_audio(self, message: dict[str, Any]) -> Any:
-        """Return the caller's audio if a message to the provider has it, else None; for those that take it in JSON."""
-        return message.get(self.audio_field)
+    def _audio_in(self, payload: dict[str, Any]) -> Any:  # noqa: ARG002 - providers that nest it look deeper
+        """Return the caller's audio inside of what is in ``audio_field``; None: there is none."""
+        return None
 
     def _finish(self) -> None:
         for speech in self._speeches.values():
@@ -229,14 +236,6 @@ class Tap:
         return stamp
 
     # -- the caller --------------------------------------------------------------------------------------------
-
-    def _caller_sends(self, audio: str | bytes) -> None:
-        """Note audio that was sent to the provider, as base64 text or bytes; hear who speaks, if only that tells."""
-        rate, now = self.input_bytes_per_ms, self._now()
-        ms = audio_bytes(audio) / rate
-        self.input.appended(ms, now)
-        if self._listens and rate >= 16.0 and _is_loud(audio):  # PCM only
-            self.ear.speaks(ms, now)
 
     def _heard_at(self, position_ms: float) -> float | None:
         """Return when the caller's audio at this position was heard, or None: no audio was seen."""
@@ -307,7 +306,7 @@ class Tap:
         broke_in, self._broken_in_at = self._broken_in_at, None
         if speech.start is not None or self._observed():
             return
-        span = self.ear.take(self._now())
+        span = self.input.take_speech(self._now())
         start, end = span if span is not None else (self._now(), self._now())
         if broke_in is not None and start - BREAK_MS < broke_in < start:
             start = broke_in
@@ -316,8 +315,8 @@ class Tap:
     def _observed(self) -> bool:
         """Return whether the call's own audio frames are observed: they tell best who was heard when."""
         if not self._hears and getattr(self.recorder.heard, "observed", False):
-            self._hears, self._listens = True, False
-            self.ear = _Ear()
+            self._hears = True
+            self.input.stop_listening()
         return self._hears
 
     # -- the agent ---------------------------------------------------------------------------------------------
@@ -366,8 +365,27 @@ class Tap:
         if reply.heard_ms is None:
             return whole
         audio_ms = reply.audio_ms or max(reply.heard_ms, len(whole) * MS_PER_LETTER)  # 0: it went another way
+        if reply.called_off:
+            audio_ms = self._whole_ms(reply, whole, audio_ms)
         heard = spoken_part(whole, reply.heard_ms, audio_ms, reply.marks)
         return heard if heard in {"", whole} else heard + CUT_MARK
+
+    def _whole_ms(self, reply: Reply, text: str, audio_ms: float) -> float:
+        """Return how long the audio of a reply that was called off would have been.
+
+        Services send words ahead of their audio: if there are more than anybody says in so short a time, the audio of
+        the last ones was still to come.
+        """
+        ms, letters = reply.marks[-1] if reply.marks else (0.0, 0)
+        rest = (len(text) - letters) * self._ms_per_letter(reply)
+        return ms + rest if audio_ms - ms < HASTE * rest else audio_ms
+
+    def _ms_per_letter(self, but: Reply) -> float:
+        """Return how fast the agent speaks, by its last whole reply."""
+        for one in reversed(self._replies.values()):
+            if one is not but and one.final and one.heard_ms is None and one.audio_ms and len(one.text) >= _TELLING:
+                return one.audio_ms / len(one.text)
+        return MS_PER_LETTER
 
     def _tell_agent(self, reply: Reply) -> None:
         text = self._spoken(reply)
@@ -469,7 +487,7 @@ class Tap:
         """Return when the caller began who breaks in: as the service says, else as our own ear heard it."""
         speech = next(reversed(self._speeches.values()), None)
         told = None if speech is None or speech.text else speech.start
-        at = self.ear.current() if told is None else told
+        at = self.input.spoke_since() if told is None else told
         if at is None:
             return None
         heard = (one for one in self._replies.values() if one.start is not None)
@@ -551,11 +569,12 @@ class Reply:
         marks: pairs of output clock (ms) and characters said by then, where the provider tells them.
         heard_ms: how much of its audio was heard; None: all.
         corrected: the provider's own word on what was heard.
+        called_off: it was cut while the provider still made it: its audio is not whole.
     """
 
     __slots__ = (
-        "audio_ms", "corrected", "filler", "final", "heard_ms", "key", "marks", "next_told", "placed", "plays_from",
-        "response", "said", "start", "text", "told",
+        "audio_ms", "called_off", "corrected", "filler", "final", "heard_ms", "key", "marks", "next_told", "placed",
+        "plays_from", "response", "said", "start", "text", "told",
     )  # fmt: skip
 
     def __init__(self, key: Any, response: Any) -> None:
@@ -567,91 +586,10 @@ class Reply:
         self.plays_from = self.audio_ms = 0.0
         self.heard_ms: float | None = None
         self.filler: bool | None = None
-        self.final = self.placed = False
+        self.final = self.placed = self.called_off = False
         self.next_told = 0
         self.told: tuple[str, float, int | None] = ("", 0.0, None)
         self.said: Utterance | None = None
-
-
-class InputClock:
-    """From a position in the audio that was sent to when it was heard.
-
-    Audio cannot have been sent before it was heard. So the moment of a position is told by whichever later frame was
-    sent with the least delay: audio that was held back and sent in a burst stands where it belongs, and so does what
-    follows a gap. Takes some thousand entries at most, however long the call: where audio comes later and later, what
-    was sent minutes ago is known less exactly.
-    """
-
-    __slots__ = ("_delays", "_ends", "position_ms")
-
-    def __init__(self) -> None:
-        self.position_ms = 0.0
-        self._ends: list[float] = []
-        self._delays: list[float] = []  # of send time over position; rising
-
-    def appended(self, ms: float, now: float) -> None:
-        """Note that ``ms`` of audio were sent at ``now``."""
-        self.position_ms = position = self.position_ms + ms
-        delay = now - position
-        delays, ends = self._delays, self._ends
-        if not delays or delays[-1] < delay:
-            delays.append(delay)
-            ends.append(position)
-            if len(ends) > MOMENTS:
-                del delays[: MOMENTS // 2 : 2], ends[: MOMENTS // 2 : 2]
-            return
-        while len(delays) > 1 and delays[-2] >= delay:
-            del delays[-1], ends[-1]
-        delays[-1], ends[-1] = delay, position
-
-    def offset(self, position_ms: float) -> float | None:
-        """Return when the audio at this position was heard; None before any audio."""
-        if not self._ends:
-            return None
-        index = min(bisect_left(self._ends, position_ms), len(self._ends) - 1)
-        return max(0.0, position_ms + self._delays[index])
-
-
-class _Ear:
-    """When the caller spoke, by what was loud in the audio that was sent."""
-
-    __slots__ = ("_end", "_start", "_was")
-
-    def __init__(self) -> None:
-        self._start: float | None = None
-        self._end = 0.0
-        self._was: tuple[float, float] | None = None
-
-    def speaks(self, ms: float, now: float) -> None:
-        """Note that the caller spoke for ``ms`` up to now."""
-        if self._start is None or now - ms - self._end > PAUSE_MS:
-            if self._start is not None:
-                self._was = self._start, self._end
-            self._start = max(0.0, now - ms)
-        self._end = now
-
-    def current(self) -> float | None:
-        """Return since when the caller speaks, or spoke last."""
-        return self._start
-
-    def take(self, now: float) -> tuple[float, float] | None:
-        """Return what was said last, and forget it; the caller who has just begun anew is left for later."""
-        if self._start is None:
-            return None
-        if self._was is not None and now - self._start < PAUSE_MS:
-            was, self._was = self._was, None
-            return was
-        span, self._start, self._was = (self._start, self._end), None, None
-        return span
-
-
-def _is_loud(payload: Any) -> bool:
-    """Look at the upper bytes of a few samples in the middle; two loud ones are speech, one may be a click."""
-    middle = len(payload) // 16 * 8  # eight letters of base64 are three samples
-    looked_at = payload[middle : middle + 64]
-    if type(payload) is str:
-        looked_at = a2b_base64(looked_at)
-    return len(looked_at[1::2].translate(None, _QUIET)) > 1
 
 
 def spoken_part(text: str, heard_ms: float, audio_ms: float, marks: list[tuple[float, int]] = []) -> str:  # noqa: B006
@@ -691,15 +629,6 @@ def audio_until(length: int, whole: int, audio_ms: float, marks: list[tuple[floa
         before = mark
     letters = after[1] - before[1]
     return before[0] + ((after[0] - before[0]) * (length - before[1]) / letters if letters > 0 else 0.0)
-
-
-def audio_bytes(payload: Any) -> int:
-    """Return how many bytes of audio base64 text or bytes hold."""
-    kind = type(payload)
-    if kind is str:
-        size = len(payload) * 3 // 4
-        return size if payload[-1:] != "=" else size - (2 if payload[-2:] == "==" else 1)
-    return len(payload) if kind is bytes or kind is bytearray or kind is memoryview else 0
 
 
 def _add_up(total: dict[str, Any], more: Mapping[str, Any]) -> None:

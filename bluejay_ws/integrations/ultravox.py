@@ -58,7 +58,10 @@ class UltravoxTap(Tap):
             reply = self._agent if self._agent is not None and not self._agent.text else self._reply(key)
             self._replies[key] = self._agent = reply
         if message.get("final"):
-            self._agent_said(reply, message.get("text") or reply.text)
+            text = message.get("text") or reply.text
+            if reply.heard_ms is not None and len(text.strip()) < len(reply.text.strip()):
+                reply.corrected = text.strip()  # less than was written: the service has cut it to what was heard
+            self._agent_said(reply, text)
         elif message.get("delta"):
             self._agent_text(reply, message["delta"])
         elif message.get("text"):

@@ -361,6 +361,8 @@ def _observe_google(connection: Any, watcher: _Watcher) -> None:
     wires = {"send_realtime_input": "realtimeInput", "send_client_content": "clientContent"}
     for name, wire in {**wires, "send_tool_response": "toolResponse"}.items():
         _replace(connection, name, _sends_fields(getattr(connection, name), wire, watcher.sent))
+    if hasattr(connection, "send"):  # deprecated, and in many examples
+        _replace(connection, "send", _sends(connection.send, functools.partial(_note_input, watcher.sent)))
 
 
 def _observe_deepgram(connection: Any, watcher: _Watcher) -> None:
@@ -448,6 +450,20 @@ def _note_fields(note: Callable[[Any], None], wire: str, options: dict[str, Any]
     note({wire: {key: _dumped(value) for key, value in options.items() if value is not None}})
 
 
+def _note_input(note: Callable[[Any], None], given: Any) -> None:
+    """Tell by its fields what google-genai's ``send`` was given: audio, tool outputs, text; else it is a whole part."""
+    found = _dumped(given)
+    many = found if isinstance(found, list) else [found]
+    first = many[0] if many else None
+    if isinstance(first, str):
+        note({"clientContent": {"turns": [{"parts": [{"text": one} for one in many]}]}})
+    elif isinstance(first, dict):
+        parts = {"data": {"realtimeInput": {"media": first}}, "parts": {"clientContent": {"turns": many}}}
+        answers = {"response": {"toolResponse": {"functionResponses": many}}, "turns": {"clientContent": first}}
+        known = {**parts, **answers, "function_responses": {"toolResponse": first}}
+        note(next((message for name, message in known.items() if name in first), {"realtimeInput": first}))
+
+
 def _dumped(value: Any) -> Any:
     dump = getattr(value, "model_dump", None)
     if dump is not None:
@@ -497,10 +513,15 @@ class _Opening:
         return self._opener.__exit__(kind, error, traceback)
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        return self._opened().__await__()
+        return self._opened(self._opener).__await__()
 
-    async def _opened(self) -> Any:
-        return self._watch(await self._opener)
+    def enter(self) -> Any:
+        """Open it without ``with``: the ``openai`` SDK has a method for that."""
+        opened = self._opener.enter()
+        return self._opened(opened) if inspect.isawaitable(opened) else self._watch(opened)
+
+    async def _opened(self, opening: Any) -> Any:
+        return self._watch(await opening)
 
     async def __aiter__(self) -> AsyncIterator[Any]:
         async for connection in self._opener:

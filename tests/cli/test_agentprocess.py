@@ -41,7 +41,7 @@ def test_a_process_that_listens_is_found() -> None:
 
 
 def test_the_variables_of_a_process_are_read() -> None:
-    """As it was started; not this process's own, which pytest-xdist writes over with its title."""
+    """As it was started; one that is not there has none."""
     with started(SLEEP, {"MINE": "a=b"}, NOWHERE, stop_seconds=5) as agent:
         while (known := environment_of(agent.process.pid)) is None:
             time.sleep(0.01)  # the kernel has not put them in place yet

@@ -181,7 +181,6 @@ def attempts(
     counters: Counters | None = None,
     retry: Retry = QUICK,
     *,
-    accepted: bool = False,
     clock: Callable[[], float] = time.monotonic,
     wall: Callable[[], float] = time.time,
 ) -> Attempts:
@@ -189,7 +188,6 @@ def attempts(
     return Attempts(
         Context(settings(retry=retry), counters or Counters(), clock, wall, lambda: 0.5),
         Store() if store is None else store,
-        accepted_since=lambda _: accepted,
     )
 
 

@@ -46,7 +46,7 @@ LATER = Answer(429, retry_after=30.0)
 def in_memory(identity: str = "720488", *tools: str) -> Report:
     """Return a report that no store has."""
     report_id = new_id()
-    return Report.from_memory(report_id, identity, bodies(report_id, identity, *tools))
+    return Report(report_id, identity, bodies(report_id, identity, *tools))
 
 
 def block(directory: Path, identity: str) -> Path:
@@ -198,7 +198,6 @@ def test_a_report_of_the_local_caller_leaves_no_machine(tmp_path: Path) -> None:
     work = Attempts(
         Context(settings, Counters(), lambda: 0.0, lambda: 0.0, lambda: 0.5),
         spool,
-        accepted_since=lambda _: False,
     )
     script = Script()
     assert work.attempt(delivery_of(report), script).state is State.PARKED

@@ -9,19 +9,22 @@ import pytest
 
 from bluejay_ws.delivery import breaker as module
 from bluejay_ws.delivery.breaker import FAILURES_TO_OPEN, FIRST_PROBE, FRESH_PROBE, RAMP_START, Breaker
-from bluejay_ws.delivery.http import _unpacked
+from bluejay_ws.delivery.http import _unpacked, retry_after
 from bluejay_ws.delivery.outcomes import Answer, Decision, Failure, Phase, Platform, Sight, State, complaints
 from tests.delivery.kit import bodies, seen
 
 NOW = 1000.0
+DOWN = Decision(State.WAITING, 0.0, Platform.DOWN, "http.503")
+WRONG = Decision(State.WAITING, 0.0, Platform.MISCONFIGURED, "http.404")
+ACCEPTED = Decision(State.DELIVERED, None, Platform.UP, "delivered")
 
 
 def opened() -> Breaker:
     """Return one that has just opened."""
     breaker = Breaker(lambda: 0.5)
     for _ in range(FAILURES_TO_OPEN):
-        breaker.failed(NOW, "http.503")
-    assert breaker.is_open
+        breaker.record(DOWN, NOW, NOW)
+    assert breaker.reason
     return breaker
 
 
@@ -35,7 +38,7 @@ def test_one_probe_at_a_time_at_growing_intervals() -> None:
         now += wait
         assert breaker.wait(now, fresh=False) == 0.0
         assert breaker.wait(now, fresh=False) == 1.0  # asks again in a second
-        assert not breaker.failed(now, "http.503", now)
+        assert not breaker.record(DOWN, now, now)
     assert waits == [FIRST_PROBE, 2 * FIRST_PROBE, 4 * FIRST_PROBE, 8 * FIRST_PROBE]
 
 
@@ -51,12 +54,12 @@ def test_a_call_that_has_just_ended_may_probe_although_another_probe_hangs() -> 
 def test_calls_that_end_in_an_outage_do_not_keep_it_up() -> None:
     """A minute of refused calls, then none: what waits is tried within seconds of the last, not within minutes."""
     breaker, now = Breaker(lambda: 0.5), NOW
-    breaker.misconfigured(now, "http.404")
+    breaker.record(WRONG, now, now)
     for _ in range(20):
         now += 3.0
         for fresh in (False, True):
             if breaker.wait(now, fresh=fresh) == 0.0:
-                breaker.misconfigured(now, "http.404")
+                breaker.record(WRONG, now, now)
     assert breaker.wait(now, fresh=False) <= 8.0
 
 
@@ -67,12 +70,12 @@ def test_a_platform_that_can_be_read_gets_its_probe_at_once() -> None:
     assert not breaker.record(read, NOW, NOW)
     assert breaker.wait(NOW, fresh=False) == 0.0
     wrong = Breaker(lambda: 0.5)
-    assert wrong.misconfigured(NOW, "http.401")
+    assert wrong.record(WRONG, NOW, NOW)
     assert not wrong.record(read, NOW, NOW)
     assert wrong.wait(NOW, fresh=False) == FIRST_PROBE
     closed = Breaker(lambda: 0.5)
-    closed.readable(NOW)
-    assert not closed.is_open
+    assert not closed.record(read, NOW, NOW)
+    assert closed.reason is None
 
 
 def test_what_was_let_through_and_asked_nothing_leaves_the_probe_to_another() -> None:
@@ -87,18 +90,16 @@ def test_what_was_let_through_and_asked_nothing_leaves_the_probe_to_another() ->
 def test_a_failure_that_began_before_the_platform_was_back_says_nothing() -> None:
     """It hung in an outage that is over."""
     breaker = opened()
-    assert breaker.passed(NOW + 5.0)
+    assert breaker.record(ACCEPTED, NOW + 5.0, NOW)
     for _ in range(9):
-        assert not breaker.failed(NOW + 6.0, "read_timeout", NOW)
-    assert not breaker.is_open
+        assert not breaker.record(DOWN, NOW + 6.0, NOW)
+    assert breaker.reason is None
 
 
 def test_what_waited_comes_back_as_a_ramp() -> None:
     """It starts low and doubles with each second in which the platform accepts."""
     breaker = opened()
-    assert breaker.record(Decision(State.DELIVERED, None, Platform.UP, "delivered"), NOW, NOW)
-    assert breaker.accepted_since(NOW - 1.0)
-    assert not breaker.accepted_since(NOW)
+    assert breaker.record(ACCEPTED, NOW, NOW)
     assert breaker.wait(NOW, fresh=False) == pytest.approx(1.0 / RAMP_START)
     now, passed = NOW, []
     for _ in range(4):
@@ -106,7 +107,7 @@ def test_what_waited_comes_back_as_a_ramp() -> None:
         passed.append(0)
         while breaker.wait(now, fresh=False) == 0.0:
             passed[-1] += 1
-        breaker.passed(now)
+        breaker.record(ACCEPTED, now, now)
     assert passed[0] == RAMP_START
     assert passed[1] == 2 * RAMP_START
     assert max(passed) <= module.BURST
@@ -117,31 +118,31 @@ def test_without_a_key_nothing_passes() -> None:
     breaker = Breaker(lambda: 0.5)
     breaker.lock("no key")
     assert breaker.wait(NOW, fresh=True) == module.LOCKED_WAIT
-    assert (breaker.held, breaker.is_open) == (True, True)
+    assert (breaker.held, breaker.reason) == (True, "no key")
 
 
 @pytest.mark.parametrize("text", ["", "soon", "Mon, 99 Foo 2026 00:00:00 GMT", "1e3"])
 def test_what_asks_for_no_time_asks_for_nothing(text: str) -> None:
     """It is neither seconds nor a date."""
-    assert module.retry_after(text, None, ceiling=900.0) is None
+    assert retry_after(text, None, ceiling=900.0) is None
 
 
 def test_a_date_counts_against_the_answers_own_date() -> None:
     """This machine's clock does not matter, unless there is no other; a date without a zone is of Greenwich."""
     date = "Wed, 21 Oct 2026 07:28:00"
-    assert module.retry_after(f"{date} GMT", "Wed, 21 Oct 2026 07:27:30 GMT", ceiling=900.0) == 30.0
-    assert module.retry_after(f"{date} -0000", "Wed, 21 Oct 2026 07:27:30 GMT", ceiling=900.0) == 30.0
-    assert module.retry_after(date, "Thu, 22 Oct 2026 07:28:00 GMT", ceiling=900.0) == 0.0
-    assert module.retry_after("Fri, 31 Dec 9999 23:59:59 GMT", None, ceiling=900.0) == 900.0
-    assert module.retry_after(None, None, ceiling=math.inf) is None
+    assert retry_after(f"{date} GMT", "Wed, 21 Oct 2026 07:27:30 GMT", ceiling=900.0) == 30.0
+    assert retry_after(f"{date} -0000", "Wed, 21 Oct 2026 07:27:30 GMT", ceiling=900.0) == 30.0
+    assert retry_after(date, "Thu, 22 Oct 2026 07:28:00 GMT", ceiling=900.0) == 0.0
+    assert retry_after("Fri, 31 Dec 9999 23:59:59 GMT", None, ceiling=900.0) == 900.0
+    assert retry_after(None, None, ceiling=math.inf) is None
 
 
 def test_of_values_that_a_proxy_has_joined_the_first_counts() -> None:
     """Two gateways on the way say it twice; a number of any length is a long wait, and not none."""
     date = "Wed, 21 Oct 2026 07:28:00 GMT"
-    assert module.retry_after("120, 60", None, ceiling=900.0) == 120.0
-    assert module.retry_after(f"{date}, {date}", "Wed, 21 Oct 2026 07:27:30 GMT", ceiling=900.0) == 30.0
-    assert module.retry_after("9" * 400, None, ceiling=900.0) == 900.0
+    assert retry_after("120, 60", None, ceiling=900.0) == 120.0
+    assert retry_after(f"{date}, {date}", "Wed, 21 Oct 2026 07:27:30 GMT", ceiling=900.0) == 30.0
+    assert retry_after("9" * 400, None, ceiling=900.0) == 900.0
 
 
 # -- what an answer says --------------------------------------------------------------------------------------------

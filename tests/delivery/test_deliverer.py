@@ -13,7 +13,7 @@ import pytest
 from bluejay_ws.delivery import deliverer as module
 from bluejay_ws.delivery.deliverer import Deliverer
 from bluejay_ws.delivery.outcomes import Answer
-from bluejay_ws.delivery.postgres import ClaimedCall, ClaimedReport
+from bluejay_ws.delivery.postgres import ClaimedCall, ClaimedReport, Settlement
 from bluejay_ws.exceptions import SpoolError
 from bluejay_ws.stats import Counters
 from bluejay_ws.wire import journal
@@ -48,10 +48,9 @@ class Database:
         self.deliverer._stop.set()
         return None
 
-    def settle(self, _: ClaimedCall, state: str, **more: Any) -> bool:
+    def settle(self, _: ClaimedCall, found: Settlement) -> bool:
         """Note what came of a call."""
-        del more
-        self.states.append(state)
+        self.states.append(found.state)
         return True
 
     def hear(self, **_: Any) -> None:
@@ -90,7 +89,7 @@ def test_a_client_that_cannot_be_made_is_counted_and_made_later(
     monkeypatch.setattr(worker, "_outbox", lambda: database)
     worker._work()
     assert database.states == ["waiting", "delivered"]
-    assert worker._counters["errors.deliverer.OSError"] == 2
+    assert worker._counters["errors.delivery.OSError"] == 2
     assert client in worker._watched
     assert "no_http_client_OSError" in caplog.text
 

@@ -81,7 +81,7 @@ def test_where_no_thread_can_be_started_closing_hands_over_itself(
     monkeypatch.setattr(sender._handover, "round", lambda: sender.withdraw("1" * 32))
     with monkeypatch.context() as patch:
         refuse(patch, "exit", "finisher", "handover")
-        sender.submit(Report.from_memory("1" * 32, "720488", [b"[]"]))
+        sender.submit(Report("1" * 32, "720488", [b"[]"]))
         assert sender.pending() == 1
         assert sender.close(20.0)
 
@@ -98,7 +98,7 @@ def test_all_closing_shares_one_budget(sender: FleetSender, monkeypatch: pytest.
     monkeypatch.setattr(time, "sleep", sleep)
     sender._clock = sender._budget._clock = lambda: now[0]
     sender._flush_timeout = sender._budget._seconds = 4.0
-    sender.submit(Report.from_memory("1" * 32, "720488", [b"[]"]))
+    sender.submit(Report("1" * 32, "720488", [b"[]"]))
     assert not sender.flush(sender.left(4.0))
     assert not sender.close(4.0)
     assert not sender.close(4.0)

@@ -15,8 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bluejay_ws.delivery.breaker import retry_after
-from bluejay_ws.delivery.http import HttpExchange, tls_context
+from bluejay_ws.delivery.http import HttpExchange, retry_after, tls_context
 from bluejay_ws.delivery.outcomes import Answer, Phase, Sight, State
 from bluejay_ws.wire import journal
 from tests.delivery.kit import bodies, decided, settings

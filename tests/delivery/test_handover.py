@@ -77,7 +77,7 @@ class Pod:
         for body in end(file.report_id):
             file.append(body)
         report = file.seal()
-        self.handover.take(report)
+        self.handover.put(report)
         return report
 
     def round(self) -> None:
@@ -125,8 +125,8 @@ def test_a_long_report_goes_in_by_pieces(pod: Pod, monkeypatch: pytest.MonkeyPat
     """From its file or from memory; it is sealed with the last of them."""
     monkeypatch.setattr(module, "PIECE_LIMIT", 100)
     filed = pod.finish(pod.open())
-    kept = Report.from_memory(uuid.uuid4().hex, "2", [header("2" * 32, "2"), tool(), *end("2" * 32)])
-    pod.handover.take(kept)
+    kept = Report(uuid.uuid4().hex, "2", [header("2" * 32, "2"), tool(), *end("2" * 32)])
+    pod.handover.put(kept)
     rounds = 0
     while pod.handover.waiting:
         pod.round()
@@ -273,7 +273,7 @@ def test_a_round_that_fails_is_counted_and_made_again(
         return push(pieces)
 
     sender._outbox.push = fail_once  # type: ignore[method-assign]
-    sender.submit(Report.from_memory("1" * 32, "1", [header("1" * 32, "1")]))
+    sender.submit(Report("1" * 32, "1", [header("1" * 32, "1")]))
     assert sender.flush(20)
     name = "outbox" if isinstance(error, SpoolError) else "handover.ZeroDivisionError"
     assert sender._counters[f"errors.{name}"] == 1
@@ -292,7 +292,7 @@ def test_a_pause_ends_with_the_process(sender: FleetSender, monkeypatch: pytest.
         raise SpoolError("db", "is away", "wait")
 
     monkeypatch.setattr(sender._outbox, "push", fail)
-    sender.submit(Report.from_memory("1" * 32, "1", [header("1" * 32, "1")]))
+    sender.submit(Report("1" * 32, "1", [header("1" * 32, "1")]))
     assert tried.wait(20)
     thread = sender._thread
     assert thread is not None
@@ -326,6 +326,6 @@ def test_the_end_of_the_main_thread_hands_over_what_waits(sender: FleetSender, m
             alive[0] = False
 
     monkeypatch.setattr(threading, "main_thread", Main)
-    sender._handover.take(Report.from_memory("1" * 32, "1", [header("1" * 32, "1")]))
+    sender._handover.put(Report("1" * 32, "1", [header("1" * 32, "1")]))
     sender._start_threads()
     eventually(lambda: not sender.pending() and not sender._watched)

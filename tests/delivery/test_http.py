@@ -384,7 +384,10 @@ def test_a_name_that_does_not_resolve_was_not_sent() -> None:
 
     chosen = dataclasses.replace(settings(), base_url="http://name.invalid")
     client = HttpExchange(chosen, tls_context(chosen))
-    assert client.post(report()) == Failure(Phase.NOT_SENT, "dns")
+    outcome = client.post(report())
+    assert isinstance(outcome, Failure)
+    assert (outcome.phase, outcome.reason) == (Phase.NOT_SENT, "dns")
+    assert "cannot be resolved" in outcome.detail
     client.close()
 
 

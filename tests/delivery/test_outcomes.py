@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from bluejay_ws.delivery.attempt import Delivery
 from bluejay_ws.delivery.breaker import SLOWEST, Breaker
 from bluejay_ws.delivery.outcomes import (
     LOOK_REFUSED_LIMIT,
@@ -14,6 +15,7 @@ from bluejay_ws.delivery.outcomes import (
     REFUSED_SECONDS,
     REFUSED_TRIES,
     Answer,
+    Decision,
     Failure,
     History,
     Phase,
@@ -204,9 +206,9 @@ def test_a_clock_that_is_set_makes_no_day_of_an_hour(step: float) -> None:
     for wall in walls:
         after = decide_look(Sight.REFUSED, Answer(401), history, RETRY, wall=wall, jitter=0.5, due=False)
         assert after.state is UNKNOWN
-    later = History()
-    later.restore(history.notes())
-    assert later.look_refused == len(walls)
+    later = Delivery("720488")
+    later.restore(Delivery("720488", history=history).note("look_refused", NOW))
+    assert later.history.look_refused == len(walls)
 
 
 def test_a_platform_that_asks_for_less_is_up_and_gets_less() -> None:
@@ -217,12 +219,12 @@ def test_a_platform_that_asks_for_less_is_up_and_gets_less() -> None:
     )
     while breaker.wait(NOW, fresh=False) == 0.0:
         breaker.record(slow_down, NOW, NOW)
-    assert not breaker.is_open
+    assert breaker.reason is None
     assert breaker.wait(NOW, fresh=False) == pytest.approx(1.0 / SLOWEST)
     assert breaker.wait(NOW, fresh=True) == 0.0
-    breaker.misconfigured(NOW, "http.401")
+    breaker.record(Decision(WAITING, 0.0, MISCONFIGURED, "http.401"), NOW, NOW)
     assert breaker.record(slow_down, NOW, NOW)
-    assert not breaker.is_open
+    assert breaker.reason is None
 
 
 def test_a_look_that_is_put_off_waits_as_long_as_it_is_asked_to() -> None:

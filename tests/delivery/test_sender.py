@@ -46,8 +46,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from bluejay_ws.delivery.attempt import Exchange
     from bluejay_ws.delivery.spool import Spool
-    from bluejay_ws.delivery.workers import Client
     from bluejay_ws.testing.platform import Step
 
 
@@ -59,7 +59,7 @@ class Station:
         url: str,
         directory: Path | None,
         *,
-        client: Callable[[], Client] | None = None,
+        client: Callable[[], Exchange] | None = None,
         timeout: float = 30.0,
         flush_timeout: float = 5.0,
         redial_wait: float = 0.0,
@@ -90,7 +90,7 @@ class Station:
 def in_memory(identity: str = "720488") -> Report:
     """Return a report without a file."""
     report_id = new_id()
-    return Report.from_memory(report_id, identity, bodies(report_id, identity))
+    return Report(report_id, identity, bodies(report_id, identity))
 
 
 def ours() -> list[threading.Thread]:
@@ -258,7 +258,7 @@ def test_no_client_can_be_made(platform: FakePlatform, tmp_path: Path, monkeypat
     broken = True
     script = Script()
 
-    def make() -> Client:
+    def make() -> Exchange:
         if broken:
             raise FileNotFoundError
         return script
@@ -300,7 +300,7 @@ def test_too_many_reports_in_memory_cost_the_oldest(
         big = b'["metadata",{"x":"' + b"x" * 9_000 + b'"}'
         for number in range(9):
             report_id = new_id()
-            station.sender.submit(Report.from_memory(report_id, str(number), [*bodies(report_id, str(number)), big]))
+            station.sender.submit(Report(report_id, str(number), [*bodies(report_id, str(number)), big]))
         eventually(lambda: station.counters["dropped.memory_full"] >= 2)
         eventually(lambda: station.sender.pending() == 9 - station.counters["dropped.memory_full"])
     assert "report is lost" in caplog.text
@@ -662,7 +662,7 @@ def test_threads_of_a_client_that_nobody_holds_stay_for_the_looks_that_were_prom
     """Then they end."""
     with Station("http://127.0.0.1:1", tmp_path, client=Script) as station:
         sender = station.sender
-        sender._verifier = verifier = Verifier(Script, counters=station.counters, after=3600.0)
+        sender._verifier = verifier = Verifier(station.counters, after=3600.0)
         sender.start()
         sender.let_go()
         verifier.expect("1", bodies_of_a_report())

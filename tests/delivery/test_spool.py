@@ -213,7 +213,7 @@ def test_a_report_that_the_disk_does_not_take_whole_leaves_nothing(tmp_path: Pat
     counters = Counters()
     spool = spool_at(tmp_path, counters)
     report_id = new_id()
-    report = Report.from_memory(report_id, "1", bodies(report_id, "1", *["freeze_card"] * 50))
+    report = Report(report_id, "1", bodies(report_id, "1", *["freeze_card"] * 50))
     with file_size_limit(100):
         assert not spool.save(report)
     assert files(tmp_path) == []
@@ -227,7 +227,7 @@ def test_a_delivery_from_memory_leaves_a_mark_and_no_broken_file(tmp_path: Path)
     spool = spool_at(tmp_path)
     report_id = abandoned_call(spool, "1")
     other = abandoned_call(spool, "1")
-    assert spool.remember("1", report_id, {"outcome": "delivered"})
+    assert spool.save(Report(report_id, "1"), State.DELIVERED, {"outcome": "delivered"})
     assert sorted(path.suffix for path in files(tmp_path)) == [".live", ".sent"]
     with spool_at(tmp_path).lease("1") as lease:
         assert lease.delivered == {report_id}
@@ -276,7 +276,7 @@ def test_a_wrong_date_or_clock_removes_nothing(tmp_path: Path, date: float, wall
     writer = spool_at(tmp_path)
     spool = spool_at(tmp_path, parked_days=1.0, wall=lambda: wall)
     move(writer, finished_call(writer, "1"), PARKED)
-    writer.remember("2", new_id(), {"outcome": "delivered"})
+    writer.save(Report(new_id(), "2"), State.DELIVERED, {"outcome": "delivered"})
     quarantine = tmp_path / "quarantine"
     quarantine.mkdir()
     (quarantine / "damaged").write_bytes(b"x")
@@ -294,7 +294,7 @@ def test_marks_of_delivered_reports_and_leftovers_go_after_a_day(
     monkeypatch.setattr(spool_module, "TOMBSTONES", 2)
     spool = spool_at(tmp_path)
     for number in range(4):
-        spool.remember(f"{number}", new_id(), {"outcome": "delivered"})
+        spool.save(Report(new_id(), f"{number}"), State.DELIVERED, {"outcome": "delivered"})
         age(next(tmp_path.rglob(f"{number}.*")), 10.0 * number)
     age(next(tmp_path.rglob("0.*")), 2 * DAY)
     old, new = tmp_path / ".try-1", tmp_path / "x.new"

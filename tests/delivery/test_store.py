@@ -46,7 +46,7 @@ class KeptHere:
             report = finished_call(self._spool, identity, *tools)
         else:
             report_id = new_id()
-            report = Report.from_memory(report_id, identity, bodies(report_id, identity, *tools))
+            report = Report(report_id, identity, bodies(report_id, identity, *tools))
         self._open.setdefault(identity, Delivery(identity)).reports[report.report_id] = report
         return report.report_id
 
@@ -104,7 +104,7 @@ def test_a_store_that_keeps_nothing_says_so() -> None:
     """What a store does not keep stays with its delivery, and with the recorder."""
     store = Store()
     assert store.open_call(report_id=new_id(), simulation_result_id="7", header=b"{}") is None
-    assert not store.remember("7", new_id(), {})
+    assert not store.save(Report(new_id(), "7", []), State.DELIVERED, {})
     assert store.recover() == []
     with store.lease("7") as lease:
         assert (lease.reports, lease.live, lease.busy) == ([], False, False)

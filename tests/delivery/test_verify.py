@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bluejay_ws.client import Bluejay
-from bluejay_ws.delivery.outcomes import Answer, Failure, Phase
-from bluejay_ws.delivery.verify import LARGEST, MOST, Verifier, _result, differences, facts_of
+from bluejay_ws.delivery.outcomes import Answer, Failure, Phase, result_of
+from bluejay_ws.delivery.verify import LARGEST, MOST, MOST_AT_ONCE, PACE, Verifier, differences, facts_of
 from bluejay_ws.exceptions import ConfigurationError
 from bluejay_ws.results import STATUSES
 from bluejay_ws.stats import Counters
@@ -50,13 +50,11 @@ def answer(found: dict[str, Any], status: int = 200) -> Answer:
 
 
 class Results:
-    """A platform that answers each look with the next of these, the last one for ever."""
+    """A client that answers each look with the next of these, the last one for ever."""
 
     def __init__(self, *answers: Answer | Failure | Exception) -> None:
         self.answers = list(answers)
         self.looked: list[str] = []
-        self.closed = 0
-        self.late: list[float] = []
 
     def look(self, simulation_result_id: str) -> Answer | Failure:
         self.looked.append(simulation_result_id)
@@ -65,21 +63,16 @@ class Results:
             raise found
         return found
 
-    def abort_if_late(self, now: float) -> None:
-        self.late.append(now)
-
-    def close(self) -> None:
-        self.closed += 1
-        raise OSError("already closed")
-
 
 def looked(results: Results, *bodies: bytes) -> dict[str, int]:
-    """Have calls looked at and return the counts, once the thread has ended."""
+    """Have calls looked at, all that are due at once, and return the counts."""
     counters = Counters()
-    verifier = Verifier(lambda: results, counters=counters, after=SOON, pace=0.001)
+    verifier = Verifier(counters, after=0.0)
     for number, body in enumerate(bodies):
         verifier.expect(str(number), body)
-    eventually(lambda: verifier._thread is None)
+    for look in verifier.due():
+        look(results)  # type: ignore[arg-type]
+    assert verifier.waiting == 0
     return counters.snapshot()
 
 
@@ -107,7 +100,7 @@ def looked(results: Results, *bodies: bytes) -> dict[str, int]:
 def test_what_was_sent_is_compared_with_what_is_shown(shown: dict[str, Any], expected: dict[str, int]) -> None:
     """By name, time and content; what the platform adds is no difference, a report that is there twice is one."""
     facts = facts_of(sent(tool(last4="1", number=2), tool("look_up")))
-    read = _result(answer(shown))
+    read = result_of(answer(shown))
     assert read is not None
     assert differences(facts, read) == expected
 
@@ -164,7 +157,6 @@ def test_a_look_is_counted_and_never_repeated(found: Answer | Failure, counts: d
     results = Results(found)
     assert looked(results, sent(tool())) == counts
     assert results.looked == ["0"]
-    eventually(lambda: results.closed == 1)  # the last thing that the thread does
 
 
 def test_a_difference_is_logged_with_the_way_to_see_it(caplog: pytest.LogCaptureFixture) -> None:
@@ -178,22 +170,37 @@ def test_a_difference_is_logged_with_the_way_to_see_it(caplog: pytest.LogCapture
 
 
 def test_every_call_gets_its_look_though_one_of_them_fails() -> None:
-    """An error of one look is counted; the others go on with the same client."""
+    """An error of one look is counted."""
     results = Results(OSError("odd"), answer(result(tool())))
     assert looked(results, *[sent(tool())] * 3) == {"errors.verify.OSError": 1, "verify.complete": 2}
     assert results.looked == ["0", "1", "2"]
 
 
-def test_two_deliveries_of_one_call_share_a_look() -> None:
+def test_two_deliveries_of_one_call_share_a_look_when_its_time_has_come() -> None:
     """A second connection that is delivered by itself: one GET sees both."""
-    counters, results = Counters(), Results(answer(result(tool(), tool("look_up"), events=1)))
-    times = [0.0]
-    verifier = Verifier(lambda: results, counters=counters, after=SOON, clock=lambda: times[-1])
+    counters, results, now = Counters(), Results(answer(result(tool(), tool("look_up"), events=1))), [0.0]
+    verifier = Verifier(counters, after=60.0, clock=lambda: now[0])
     verifier.expect("7", sent(tool()))
+    now[0] = 59.0
     verifier.expect("7", sent(tool("look_up"), events=0))
-    times.append(1.0)
-    eventually(lambda: verifier._thread is None)
+    assert list(verifier.due()) == []
+    now[0] = 60.0
+    for look in verifier.due():
+        look(results)  # type: ignore[arg-type]
     assert (counters.snapshot(), results.looked) == ({"verify.complete": 1}, ["7"])
+
+
+def test_no_wave_of_looks_follows_a_wave_of_reports() -> None:
+    """A few at once, then one for each fifth of a second."""
+    now = [0.0]
+    verifier = Verifier(Counters(), after=0.0, clock=lambda: now[0])
+    for number in range(MOST_AT_ONCE + 4):
+        verifier.expect(str(number), b"{}")
+    went = []
+    for _ in range(5):
+        went.append(len(list(verifier.due())))
+        now[0] += PACE * 1.01
+    assert went == [MOST_AT_ONCE, 1, 1, 1, 1]
 
 
 def test_what_cannot_be_read_is_counted_and_not_looked_at() -> None:
@@ -209,82 +216,12 @@ def test_a_long_body_is_counted_and_not_read() -> None:
 def test_more_calls_than_memory_is_for_are_counted() -> None:
     """The bound of what waits; the end says what was left."""
     counters = Counters()
-    verifier = Verifier(lambda: Results(answer({})), counters=counters, after=3600)
+    verifier = Verifier(counters, after=3600)
     for number in range(MOST + 1):
         verifier.expect(str(number), b"{}")
     verifier.close()
     assert counters.snapshot() == {"verify.skipped": 1, "verify.not_looked": MOST}
     assert verifier.waiting == 0
-
-
-def test_a_thread_that_cannot_start_is_tried_with_the_next_delivery(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No process or memory left: counted, and nobody else hears of it."""
-    counters, results = Counters(), Results(answer(result(tool())))
-    verifier = Verifier(lambda: results, counters=counters, after=0.0)
-
-    def refuse(_: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", refuse)
-        verifier.expect("1", sent(tool()))
-    assert counters["errors.no_thread"] == 1
-    verifier.expect("2", sent(tool()))
-    eventually(lambda: counters["verify.complete"] == 2)
-
-
-def test_a_thread_that_ends_closes_its_own_client_and_no_other() -> None:
-    """The next one may have begun before the last one has ended."""
-    made: list[Results] = []
-
-    def make() -> Results:
-        made.append(Results(answer(result())))
-        return made[-1]
-
-    verifier = Verifier(make, counters=Counters(), after=SOON, pace=0.0)
-    take, entered, leave = verifier._next, threading.Event(), threading.Event()
-
-    def linger(pace: float) -> Any:
-        due = take(pace)
-        if due is None and not entered.is_set():
-            entered.set()
-            assert leave.wait(20)
-        return due
-
-    verifier._next = linger  # type: ignore[method-assign]
-    verifier.expect("1", sent())
-    assert entered.wait(20)
-    verifier.expect("2", sent())
-    eventually(lambda: len(made) == 2 and made[1].closed)
-    assert made[0].closed == 0
-    leave.set()
-    eventually(lambda: made[0].closed)
-    assert made[1].closed == 1
-
-
-def test_a_look_that_hangs_is_ended_by_the_close() -> None:
-    """Another thread ends it when it is late, and the close at once."""
-    begun, ended = threading.Event(), threading.Event()
-
-    class Hanging(Results):
-        def look(self, simulation_result_id: str) -> Answer | Failure:
-            begun.set()
-            assert ended.wait(20)
-            return Failure(Phase.UNKNOWN, "cut_off")
-
-        def abort_if_late(self, now: float) -> None:
-            if now == float("inf"):
-                ended.set()
-
-    counters = Counters()
-    verifier = Verifier(Hanging, counters=counters, after=0.0)
-    verifier.abort_if_late(1.0)
-    verifier.expect("1", b"{}")
-    assert begun.wait(20)
-    verifier.abort_if_late(1.0)
-    verifier.close()
-    eventually(lambda: verifier._thread is None)
-    assert counters.snapshot() == {"verify.unreadable": 1}
 
 
 # -- with a client ----------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 import time
@@ -19,8 +20,8 @@ from tests.support import eventually
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from bluejay_ws.delivery.attempt import Exchange
     from bluejay_ws.delivery.store import Report
-    from bluejay_ws.delivery.workers import Client
 
 
 class Work:
@@ -29,6 +30,8 @@ class Work:
     def __init__(self) -> None:
         self.inbox: queue.SimpleQueue[object] = queue.SimpleQueue()
         self.handled: list[object] = []
+        self.pending = 1
+        self.bell = threading.Event()
         self.hold = threading.Event()
         self.hold.set()
 
@@ -36,6 +39,15 @@ class Work:
         """Note it; wait as long as a test says so."""
         self.handled.append(item)
         self.hold.wait(20.0)
+
+    def wake(self) -> None:
+        """End a wait."""
+        self.bell.set()
+
+    def wait(self, seconds: float) -> None:
+        """Wait for that."""
+        self.bell.wait(max(0.001, seconds))
+        self.bell.clear()
 
     def due(self, limit: int) -> tuple[list[object], float]:
         """Return nothing."""
@@ -58,7 +70,7 @@ class Crew:
             idle=idle,
         )
 
-    def client(self) -> Client:
+    def client(self) -> Exchange:
         """Return the client of a worker."""
         return self.script
 
@@ -124,7 +136,7 @@ def test_workers_that_wait_get_help_and_the_helpers_leave(crews: list[Crew], mon
     crew.workers.start()
     for _ in range(3):
         crew.work.inbox.put(report())
-    crew.workers.wake()
+    crew.work.wake()
     eventually(lambda: len(crew.work.handled) == 3)
     assert crew.hired == 3
     crew.work.hold.set()
@@ -140,7 +152,7 @@ def test_where_no_client_can_be_made_the_reason_is_the_outcome(crews: list[Crew]
     error = ValueError("x")
     error.detail = "mend it"  # type: ignore[attr-defined]
 
-    def fail() -> Client:
+    def fail() -> Exchange:
         raise error
 
     crew.workers._make_client = fail
@@ -167,6 +179,25 @@ def test_stopping_twice_or_before_the_start_is_allowed() -> None:
     other.workers.stop(10.0)
     other.workers.stop(10.0)
     assert other.hired == 0
+
+
+def test_a_look_that_hangs_is_ended_by_the_stop_where_no_report_waits() -> None:
+    """Nobody waits for a look; what is being sent has its time."""
+    crew = Crew()
+    begun, ended = threading.Event(), threading.Event()
+
+    def look(client: Exchange) -> None:
+        assert client is crew.script
+        begun.set()
+        assert ended.wait(20.0)
+
+    crew.script.abort_if_late = lambda now: ended.set() if now == math.inf else None  # type: ignore[method-assign]
+    crew.work.pending = 0
+    crew.workers.start()
+    crew.work.inbox.put(look)
+    assert begun.wait(20.0)
+    crew.workers.stop(20.0)
+    assert crew.hired == 0
 
 
 # -- endings ------------------------------------------------------------------------------------------------------

@@ -116,6 +116,16 @@ def test_ultravox() -> None:
     assert stream.events() == [INTERRUPTED, INTERRUPTED, *["Text sent to the model"] * 2]
 
 
+@pytest.mark.parametrize(("final", "expected"), [("One two", "One two"), ("One two three four five six", "One…")])
+def test_ultravox_cuts_a_text_itself_or_leaves_it_whole(final: str, expected: str) -> None:
+    """A final text that is shorter than its pieces is what was heard; a whole one is cut here."""
+    words = {"type": "transcript", "role": "agent", "medium": "voice", "ordinal": 1}
+    stream = Stream(UltravoxTap).at(200)
+    stream.received({**words, "delta": "One two three four five six"}, pcm(3_000, 48_000)).at(700)
+    stream.received({"type": "playback_clear_buffer"}, {**words, "text": final, "final": True})
+    assert stream.words() == [("AGENT", expected)]
+
+
 def test_cartesia_in_the_wrong_order() -> None:
     """A text without a state, a state told twice, a turn of nobody's."""
     stream = Stream(CartesiaLineTap).received(event("user_state", value="idle"), event("agent_state", value="idle"))

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from bluejay_ws.integrations.assemblyai import AssemblyAITap
+from bluejay_ws.integrations.caller_audio import MOMENTS, InputClock, audio_bytes
 from bluejay_ws.integrations.cartesia_line import CartesiaLineTap
 from bluejay_ws.integrations.conversation_relay import ConversationRelayTap
 from bluejay_ws.integrations.deepgram import DeepgramTap
@@ -23,7 +24,7 @@ from bluejay_ws.integrations.hume import HumeTap
 from bluejay_ws.integrations.messages import number, parsed, plain
 from bluejay_ws.integrations.nova_sonic import NovaSonicTap
 from bluejay_ws.integrations.openai_realtime import OpenAIRealtimeTap
-from bluejay_ws.integrations.tap import KEPT, MOMENTS, InputClock, Tap, audio_bytes, spoken_part
+from bluejay_ws.integrations.tap import KEPT, Tap, spoken_part
 from bluejay_ws.integrations.ultravox import UltravoxTap
 from tests.hearing.stage import Stage
 from tests.integrations.streams import Stream, audio, pcm
@@ -404,7 +405,7 @@ def test_a_recorder_whose_ear_tells_nothing_is_as_good_as_none() -> None:
     call = Call(heard=SimpleNamespace(utterance=None))  # type: ignore[arg-type]
     tap = NovaSonicTap(call.recorder)
     tap.sent({"event": {"audioInput": {"content": audio(100, 16_000)}}})
-    assert tap.ear.current() == 0.0
+    assert tap.input.spoke_since() == 0.0
 
 
 def test_only_the_newest_are_kept_for_corrections() -> None:
@@ -463,6 +464,53 @@ def test_an_interruption_stands_where_the_caller_began() -> None:
         stream.received(stops).at(3_000)
         (event,) = [one for one in stream.report.events or [] if one.title == "Caller interrupted the agent"]
         assert event.start_offset_ms == pytest.approx(1_000, abs=25)
+
+
+def openai_ahead(text: str, ms: float, name: str, *, whole: bool) -> list[Any]:
+    """Return a reply of OpenAI's whose text is all there before most of its audio."""
+    ids = {"item_id": name, "response_id": name}
+    done = {"type": "response.done", "response": {"id": name, "status": "completed"}}
+    cut = {"id": name, "status": "cancelled", "status_details": {"reason": "turn_detected"}}
+    return [
+        {"type": "response.output_audio_transcript.delta", "delta": text, **ids},
+        {"type": "response.output_audio.delta", "delta": audio(ms), **ids},
+        {"type": "response.output_audio_transcript.done", "transcript": text, **ids},
+        done if whole else {"type": "response.done", "response": cut},
+    ]
+
+
+def gemini_ahead(text: str, ms: float, _: str, *, whole: bool) -> list[Any]:
+    """Return the same of Gemini's."""
+    sound = {"parts": [{"inlineData": {"mimeType": "audio/pcm;rate=24000", "data": audio(ms)}}]}
+    done = {"generationComplete": True} if whole else {"interrupted": True}
+    contents: list[Any] = [{"outputTranscription": {"text": text}}, {"modelTurn": sound}, done, {"turnComplete": True}]
+    return [{"serverContent": one} for one in contents]
+
+
+@pytest.mark.parametrize(
+    ("kind", "reply"), [(OpenAIRealtimeTap, openai_ahead), (GeminiLiveTap, gemini_ahead)], ids=["openai", "gemini"]
+)
+@pytest.mark.parametrize(
+    ("whole_ms", "sent_ms", "expected"),
+    [
+        (0.0, 1_000, "One two three…"),  # nobody says so many words in a second: at 65 ms a letter
+        (120.0, 1_000, "One two…"),  # the voice speaks slowly, as its reply before this told
+        (0.0, 2_900, "One two three…"),  # the words are in step with their audio
+    ],
+)
+def test_words_that_came_ahead_of_audio_that_never_came_were_not_heard(
+    kind: Any, reply: Any, whole_ms: float, sent_ms: int, expected: str
+) -> None:
+    """A reply is called off while it is made: its text is longer than its audio so far."""
+    before = "This was said before, and was heard to its very end."
+    text = "One two three four five six seven eight nine ten eleven"
+    stream = Stream(kind).at(100)
+    if whole_ms:
+        stream.received(*reply(before, whole_ms * len(before), "before", whole=True)).at(10_000)
+    *begins, stops, ends = reply(text, sent_ms, "cut", whole=False)
+    at = stream.call.recorder.offset_ms()
+    stream.received(*begins).at(at + 750).received(stops, ends)
+    assert stream.words()[-1] == ("AGENT", expected)
 
 
 WORDS = "one two three four five six seven eight nine ten"

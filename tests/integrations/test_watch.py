@@ -356,6 +356,30 @@ def test_google_genais_session() -> None:
     assert told(call) == ([], [("f", 5)])
 
 
+def test_google_genais_older_way_to_send() -> None:
+    """One deprecated method, of many examples, takes all that there is; nothing is the end of a turn."""
+    call, connection = Call(), sdk("google.genai.live")
+    answer = {"id": "1", "name": "f", "response": {"output": 5}}
+    audio, typed = {"data": b"\0\0", "mime_type": "audio/pcm"}, {"role": "user", "parts": [{"text": "Three"}]}
+    content = {"turns": [{"parts": [{"text": "Four"}]}]}
+    part = SimpleNamespace(model_dump=lambda **_: {"text": "Five"})
+    given: list[Any] = ["Hello", [], None, typed, audio, [answer], content, part]
+
+    async def body() -> None:
+        watch(connection)
+        async for _ in connection.receive():
+            for one in given:
+                await connection.send(one)
+
+    with current(call):
+        async_test(body)
+    report = call.report()
+    assert [(one.name, one.output) for one in report.tool_calls or []] == [("f", 5)]
+    texts = [one.description for one in report.events or [] if one.title == "Text sent to the model"]
+    assert texts == ["Hello", "Three", "Four", "Five"]
+    assert call.counters["dropped.failed_watch"] == call.counters["dropped.failed_tap"] == 0
+
+
 def test_deepgrams_connection() -> None:
     """By its own events, or by `recv`."""
     call, connection = Call(), sdk("deepgram.agent.v1.socket_client")
@@ -466,6 +490,28 @@ def test_what_opens_a_connection_in_a_thread_is_watched_as_it_opens() -> None:
         assert connection is opened[0]
         async_test(connection.recv_bytes)
         raise RuntimeError
+    assert told(call) == (["Hello."], [])
+
+
+@pytest.mark.parametrize("threads", [True, False])
+def test_what_is_entered_without_with_is_watched_too(*, threads: bool) -> None:
+    """The managers of the ``openai`` SDK have a method for that."""
+    call, connection = Call(), sdk("openai.resources.realtime")
+
+    class Manager:
+        def enter(self) -> Any:
+            return connection if threads else self.__aenter__()
+
+        async def __aenter__(self) -> Any:
+            return connection
+
+    async def body() -> None:
+        entered: Any = watch(Manager()).enter()
+        assert (entered if threads else await entered) is connection
+        await connection.recv_bytes()
+
+    with current(call):
+        async_test(body)
     assert told(call) == (["Hello."], [])
 
 

@@ -257,7 +257,7 @@ class Siblings:
         file.append(b'["tags","first"')
         self.handover.round()
         file.append(b'["tags","second"')
-        self.handover.take(file.seal())
+        self.handover.put(file.seal())
         push = self.outbox.push
 
         def fail(pieces: Any) -> Any:
@@ -442,20 +442,20 @@ def test_a_failover_in_the_middle_of_everything_doubles_nothing(
                 connection.execute(sql, [name])
 
     killer = threading.Thread(target=kill_connections)
-    killer.start()
     try:
-        with delivering(url, platform, lease=3.0):
+        with delivering(url, platform, lease=3.0):  # to start takes a database that is there
+            killer.start()
             for number in range(60):
                 call(agent, str(number))
                 time.sleep(0.01)
             agent.flush(5)
             stop.set()
+            killer.join()
             assert agent.flush(20)
             platform.wait_for(60, 60)
             eventually(lambda: counts(url, platform) == {"delivered": 60}, 40)
     finally:
         stop.set()
-        killer.join()
     assert platform.duplicates == {}
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from bluejay_ws.delivery import postgres, postgres_admin
 from bluejay_ws.delivery.files import STATES
-from bluejay_ws.delivery.postgres import ClaimedCall, Outbox, Piece
+from bluejay_ws.delivery.postgres import ClaimedCall, Outbox, Piece, Settlement
 from bluejay_ws.delivery.postgres_admin import PostgresAdmin
 from bluejay_ws.exceptions import ConfigurationError, SpoolError
 
@@ -134,7 +134,7 @@ def test_two_connections_of_one_id_go_out_together(outbox: Outbox, other: Outbox
 def test_an_id_that_is_used_up_holds_what_comes_later(outbox: Outbox) -> None:
     """One accepted POST for one call: a later connection waits for a person."""
     outbox.push([piece(1)])
-    assert outbox.settle(claimed(outbox), "delivered")
+    assert outbox.settle(claimed(outbox), Settlement("delivered"))
     outbox.push([piece(2)])
     assert outbox.claim(LEASE) is None
     assert outbox.counts() == {"delivered": 1, "reports.held": 1}
@@ -145,7 +145,7 @@ def test_what_ends_while_its_call_is_being_sent_is_held(outbox: Outbox, other: O
     outbox.push([piece(1)])
     call = claimed(outbox)
     other.push([piece(2)])
-    outbox.settle(call, "delivered")
+    outbox.settle(call, Settlement("delivered"))
     assert outbox.counts() == {"delivered": 1, "reports.held": 1}
 
 
@@ -162,8 +162,8 @@ def test_a_lease_keeps_others_away_until_it_ends(outbox: Outbox, other: Outbox) 
     outbox.renew(["720488"], 0.0)
     second = claimed(other)
     assert second.unsure
-    assert not outbox.settle(first, "waiting")  # it is not ours any more
-    assert other.settle(second, "waiting")
+    assert not outbox.settle(first, Settlement("waiting"))  # it is not ours any more
+    assert other.settle(second, Settlement("waiting"))
 
 
 def test_delivered_is_delivered_whoever_has_the_lease(outbox: Outbox, other: Outbox) -> None:
@@ -172,15 +172,15 @@ def test_delivered_is_delivered_whoever_has_the_lease(outbox: Outbox, other: Out
     first = claimed(outbox)
     outbox.renew(["720488"], 0.0)
     second = claimed(other)
-    assert outbox.settle(first, "delivered")
-    assert not other.settle(second, "waiting")
+    assert outbox.settle(first, Settlement("delivered"))
+    assert not other.settle(second, Settlement("waiting"))
     assert outbox.counts() == {"delivered": 1}
 
 
 def test_history_travels_with_the_call(outbox: Outbox, other: Outbox) -> None:
     """Whoever tries next knows what was tried; its wait is the database's business."""
     outbox.push([piece(1)])
-    outbox.settle(claimed(outbox), "waiting", wait=3600, history={"attempts": 1}, reason="http.503")
+    outbox.settle(claimed(outbox), Settlement("waiting", wait=3600, history={"attempts": 1}, reason="http.503"))
     assert other.claim(LEASE) is None
     sql(other, "update bluejay_ws.calls set next_at = now()")
     assert claimed(other).history == {"attempts": 1}
@@ -189,7 +189,7 @@ def test_history_travels_with_the_call(outbox: Outbox, other: Outbox) -> None:
 def test_the_newest_goes_first_and_retries_are_not_starved(outbox: Outbox) -> None:
     """Somebody may be looking at the newest; a deliverer asks for retries first now and then."""
     outbox.push([piece(1, "old")])
-    outbox.settle(claimed(outbox), "waiting")
+    outbox.settle(claimed(outbox), Settlement("waiting"))
     outbox.push([piece(2, "new")])
     outbox.push([piece(3, "newer")])
     assert claimed(outbox).identity == "newer"
@@ -263,7 +263,7 @@ def test_what_comes_after_the_delivery_is_kept_and_counted(outbox: Outbox, other
     other.reap(15, 0)
     call = claimed(other)
     outbox.push([piece(1, body=b"def", start=3, end="")])
-    other.settle(call, "delivered")
+    other.settle(call, Settlement("delivered"))
     assert outbox.push([piece(1, body=b"ghi", start=6)]) == {rid(1): (9, "late")}
     assert sql(outbox, "select start, body from bluejay_ws.chunks order by start") == [(3, b"def"), (6, b"ghi")]
     assert outbox.counts() == {"delivered": 1, "reports.late": 1}
@@ -272,7 +272,7 @@ def test_what_comes_after_the_delivery_is_kept_and_counted(outbox: Outbox, other
 def test_a_report_whose_delivery_was_not_heard_of_is_not_held(outbox: Outbox, other: Outbox) -> None:
     """The agent's connection broke at the commit, another pod delivered, the agent asks again: nothing is late."""
     outbox.push([piece(1)])
-    other.settle(claimed(other), "delivered")
+    other.settle(claimed(other), Settlement("delivered"))
     assert outbox.push([piece(1)]) == {rid(1): (3, "delivered")}
     assert outbox.counts() == {"delivered": 1}
 
@@ -284,7 +284,7 @@ def test_a_report_whose_delivery_was_not_heard_of_is_not_held(outbox: Outbox, ot
 def test_every_report_of_a_call_can_be_let_go_by_hand(outbox: Outbox, url: str, state: str, act: str) -> None:
     """With the first of them all go: for the others that is no error, even if one deliverer has them by then."""
     outbox.push([piece(1), piece(2)])
-    outbox.settle(claimed(outbox), state, reason="http.422")
+    outbox.settle(claimed(outbox), Settlement(state, reason="http.422"))
     admin = PostgresAdmin(url)
     first, second = (entry.name for entry in admin.entries(states=[state]))
     getattr(admin, act)(first)
@@ -292,7 +292,7 @@ def test_every_report_of_a_call_can_be_let_go_by_hand(outbox: Outbox, url: str, 
     assert len(call.reports) == 2
     getattr(admin, act)(second)
     assert outbox.claim(LEASE) is None
-    assert outbox.settle(call, "delivered")
+    assert outbox.settle(call, Settlement("delivered"))
 
 
 def test_what_cannot_be_released_now_stays_as_it_was(outbox: Outbox, url: str) -> None:
@@ -306,7 +306,7 @@ def test_what_cannot_be_released_now_stays_as_it_was(outbox: Outbox, url: str) -
     with pytest.raises(SpoolError, match="is being sent"):
         admin.release(name)
     assert outbox.counts()["reports.held"] == 1
-    outbox.settle(call, "delivered")
+    outbox.settle(call, Settlement("delivered"))
     admin.release(name)
     assert [each.report_id for each in claimed(outbox).reports] == [rid(2)]
 
@@ -317,7 +317,7 @@ def test_a_list_names_what_waits_before_what_was_delivered(
     """A million delivered ones are older, and hide nothing."""
     outbox.push([piece(number, str(number)) for number in range(3)])
     for _ in range(2):
-        outbox.settle(claimed(outbox), "delivered")
+        outbox.settle(claimed(outbox), Settlement("delivered"))
     monkeypatch.setattr(postgres_admin, "MOST", 2)
     assert [entry.name.state for entry in PostgresAdmin(url).entries(states=STATES)] == ["ready", "sent"]
     assert outbox.counts(delivered=False) == {"waiting": 1}
@@ -338,7 +338,7 @@ def test_three_failures_stop_the_fleet_and_one_probe_tries_again(outbox: Outbox,
     probe = claimed(other)
     assert probe.probe
     assert outbox.claim(LEASE) is None  # the probe is on its way
-    other.settle(probe, "delivered")
+    other.settle(probe, Settlement("delivered"))
     other.hear(down=False, probe=True)
     call = claimed(outbox)
     assert (call.probe, call.failures) == (False, 0)
@@ -387,7 +387,7 @@ def test_a_rate_is_the_whole_fleets(outbox: Outbox, other: Outbox) -> None:
 def test_the_text_of_a_delivered_report_is_gone_at_once(outbox: Outbox) -> None:
     """What remains says that the id is used up, and goes in its time."""
     outbox.push([piece(1), piece(2, "other")])
-    outbox.settle(claimed(outbox), "delivered")
+    outbox.settle(claimed(outbox), Settlement("delivered"))
     assert sql(outbox, "select count(*) from bluejay_ws.chunks") == [(1,)]
     assert outbox.tidy(delivered_days=1, parked_days=30) == 0
     sql(outbox, "update bluejay_ws.calls set settled_at = now() - interval '2 days' where state = 'delivered'")
@@ -399,7 +399,7 @@ def test_the_text_of_a_delivered_report_is_gone_at_once(outbox: Outbox) -> None:
 def test_parked_and_held_reports_go_after_their_time(outbox: Outbox) -> None:
     """With their text; those that wait never do."""
     outbox.push([piece(1), piece(2, "other"), piece(3, "")])
-    outbox.settle(claimed(outbox), "parked", reason="http.422")
+    outbox.settle(claimed(outbox), Settlement("parked", reason="http.422"))
     for table, column in (("calls", "settled_at"), ("reports", "sealed_at")):
         sql(outbox, f"update bluejay_ws.{table} set {column} = now() - interval '31 days'")
     assert outbox.tidy(delivered_days=1, parked_days=30) == 2
@@ -470,7 +470,7 @@ def test_roles_can_do_their_work_and_no_more(server: Any, url: str) -> None:
         assert worker.reap(15, 0) == 1
         call = claimed(worker)
         assert worker.renew([call.identity], LEASE) == 1
-        assert worker.settle(call, "delivered")
+        assert worker.settle(call, Settlement("delivered"))
         worker.hear(down=False, probe=False)
         worker.tidy(delivered_days=1, parked_days=1)
         with pytest.raises(SpoolError, match="does not allow"):

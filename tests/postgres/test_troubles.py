@@ -16,7 +16,7 @@ import pytest
 
 from bluejay_ws.client import Bluejay
 from bluejay_ws.delivery import postgres
-from bluejay_ws.delivery.postgres import Outbox, Piece
+from bluejay_ws.delivery.postgres import Outbox, Piece, Settlement
 from bluejay_ws.delivery.postgres_admin import PostgresAdmin
 from bluejay_ws.exceptions import ConfigurationError, SpoolError
 from bluejay_ws.settings import Settings
@@ -251,7 +251,7 @@ def test_a_pooler_in_transaction_mode_is_enough(bouncer: str) -> None:
             call = outbox.claim(30)
             assert call is not None
             assert call.reports[0].journal == b"abcabcabc"
-            assert outbox.settle(call, "delivered")
+            assert outbox.settle(call, Settlement("delivered"))
 
 
 def test_the_doctor_recognises_a_pooler_in_transaction_mode(bouncer: str) -> None:
