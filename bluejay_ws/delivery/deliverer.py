@@ -138,6 +138,7 @@ class Deliverer:
     def stop(self, seconds: float = 10.0) -> None:
         """Take no more calls, and wait for those that are being sent."""
         self._stop.set()
+        self._verifier.close()
         self._listener.stop()
         with self._ready:
             self._ready.notify_all()
@@ -222,12 +223,11 @@ class Deliverer:
                 number += 1
                 began = time.monotonic()
                 call = self._claim(outbox, number)
+                if isinstance(client, NoClient) and (call is not None or self._verifier.due):
+                    client = self._client()
                 if call is not None:
-                    client = self._client() if isinstance(client, NoClient) else client
                     self._deliver(outbox, client, call, began)
-            for look in self._verifier.due():
-                look(client)
-            if call is None:
+            if not self._verifier.look(client) and call is None:
                 self._rest()
             else:
                 self._woken()

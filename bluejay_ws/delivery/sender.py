@@ -343,6 +343,7 @@ class Sender(BaseSender):
 
     def close(self, timeout: float) -> bool:
         """Do what `BaseSender.close` does; what was to be verified is not, and counted."""
+        self._verifier.close()  # no worker is to hang in a look while reports wait
         done = super().close(timeout)
         self._verifier.close()
         return done
@@ -393,12 +394,20 @@ class Sender(BaseSender):
 
     def _mind(self) -> None:
         """End everything if nobody needs it any more; start what could not be started; have looked what is due."""
-        for look in self._verifier.due():
-            self._queue.inbox.put(look)
+        self._have_looked()
         if self._orphaned and not self._queue.pending and not self._verifier.waiting:
             self.close(0.0)
         elif self._workers is not None:
             self._finisher.start()
+
+    def _have_looked(self) -> None:
+        """Let a worker make the look that is due, unless reports wait for one."""
+        if self._verifier.due and self._queue.inbox.empty():
+            self._queue.inbox.put(self._look)
+
+    def _look(self, client: Exchange) -> None:
+        if self._verifier.look(client):
+            self._have_looked()
 
     def _recover(self) -> None:
         """Take over what dead processes left; at the start everything, later what nobody has touched for a while."""
@@ -410,6 +419,7 @@ class Sender(BaseSender):
         """Wait for the workers at the end of the process, as long as it can be of use."""
         if self._workers is None:
             return
+        self._verifier.close()
         until = self._budget.until(self._flush_timeout)
         self._finisher.drain(max(0.0, until - self._clock()))
         self._hurry(until, lambda: self._clock() + self._queue.next_due() >= until)

@@ -13,7 +13,6 @@ import threading
 import time
 from collections import Counter, OrderedDict
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bluejay_ws.delivery.outcomes import listed, number, offset_of, refuses, result_of
@@ -21,7 +20,7 @@ from bluejay_ws.log import say
 from bluejay_ws.wire.platform import IN_PROGRESS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
     from bluejay_ws.delivery.attempt import Exchange
     from bluejay_ws.delivery.outcomes import Answer, Failure
@@ -154,11 +153,12 @@ class Verifier:
         self._waiting: OrderedDict[str, tuple[float, Facts]] = OrderedDict()
         self._lock = threading.Lock()
         self._next_at = -math.inf
+        self._client: Exchange | None = None
 
     @property
     def waiting(self) -> int:
-        """Return how many calls are still to be looked at."""
-        return len(self._waiting)
+        """Return how many calls are still to be looked at, or are at this moment."""
+        return len(self._waiting) + (self._client is not None)
 
     def expect(self, simulation_result_id: str, body: bytes) -> None:
         """Have a call looked at later; called by who delivered it. Never raises.
@@ -184,36 +184,48 @@ class Verifier:
             else:
                 self._counters.add("verify.skipped")
 
-    def due(self) -> Iterator[Callable[[Exchange], None]]:
-        """Yield the looks that are due, as calls that make one each with a client: up to one for each `PACE`."""
-        while (look := self._next(self._clock())) is not None:
-            yield look
-
-    def _next(self, now: float) -> Callable[[Exchange], None] | None:
+    @property
+    def due(self) -> bool:
+        """Whether a look may be made now: at most one for each `PACE`, and one at a time."""
         with self._lock:
-            identity, (due, facts) = next(iter(self._waiting.items()), ("", (math.inf, None)))
-            if facts is None or now < max(due, self._next_at):
-                return None
+            return self._is_due(self._clock())
+
+    def look(self, client: Exchange) -> bool:
+        """Make the look that is due; return whether one was. Never raises.
+
+        A platform that hangs holds up one thread only: while one looks, nothing else is due.
+        """
+        with self._lock:
+            now = self._clock()
+            if not self._is_due(now):
+                return False
             self._next_at = max(self._next_at, now - (MOST_AT_ONCE - 1) * PACE) + PACE
-            del self._waiting[identity]
-        return partial(self._look, identity, facts)
+            identity, (_, facts) = self._waiting.popitem(last=False)
+            self._client = client
+        try:
+            self._compare(identity, facts, client.look(identity))
+        except Exception as error:  # noqa: BLE001 - the others still get their look
+            self._counters.add(f"errors.verify.{type(error).__name__}")
+        finally:
+            with self._lock:
+                self._client = None
+        return True
+
+    def _is_due(self, now: float) -> bool:
+        first = next(iter(self._waiting.values()), None)
+        return first is not None and self._client is None and now >= max(first[0], self._next_at)
 
     def close(self) -> None:
-        """Make no more looks: what was not looked at is counted and said. A later delivery begins anew."""
+        """End the look that is under way; what was not looked at is counted and said. A later delivery begins anew."""
         with self._lock:
             left = len(self._waiting)
             self._waiting.clear()
+            if self._client is not None:  # under the lock: afterwards its thread may post with it
+                self._client.abort_if_late(math.inf)
         if left:
             self._counters.add("verify.not_looked", left)
             text = "%d delivered reports were not verified: the end came before the platform's evaluation"
             say(self._counters, logging.INFO, text, left)
-
-    def _look(self, identity: str, sent: Facts, client: Exchange) -> None:
-        """Look at a call; never raises."""
-        try:
-            self._compare(identity, sent, client.look(identity))
-        except Exception as error:  # noqa: BLE001 - the others still get their look
-            self._counters.add(f"errors.verify.{type(error).__name__}")
 
     def _compare(self, identity: str, sent: Facts, outcome: Answer | Failure) -> None:
         result = result_of(outcome)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import queue
 import threading
 import time
@@ -321,10 +320,7 @@ class Workers:
         self._stopped = True
         self.queue.wake()
         until = self.clock() + seconds
-        workers = list(self._workers)
-        if not self.queue.pending:  # what is under way is a look, which nobody waits for
-            _abort(workers, math.inf)
-        threads = (self._scheduler, *(worker.thread for worker in workers))
+        threads = (self._scheduler, *(worker.thread for worker in list(self._workers)))
         for _ in threads:  # all before the first wait: whichever worker takes one ends, not the one that is waited for
             self.queue.inbox.put(self)
         for thread in threads:
@@ -413,7 +409,9 @@ class Workers:
             Whether any worker is busy.
         """
         workers = list(self._workers)
-        _abort(workers, now)
+        for worker in workers:
+            if worker.client is not None:
+                worker.client.abort_if_late(now)
         waits = [now - since for since in (worker.busy_since for worker in workers) if since is not None]
         all_wait = len(waits) == len(workers) and any(wait > SLOW_EXCHANGE for wait in waits)
         # Those that are stuck in an exchange are not counted: a call that ends now must not wait for them.
@@ -428,10 +426,3 @@ class Workers:
             self._workers.append(worker)
         if not started(worker.thread, self._counters):  # the next round tries again
             self.leave(worker)
-
-
-def _abort(workers: Sequence[Worker], now: float) -> None:
-    """End the exchanges that take too long."""
-    for worker in workers:
-        if worker.client is not None:
-            worker.client.abort_if_late(now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 import time
@@ -12,7 +13,7 @@ import pytest
 
 from bluejay_ws.delivery import deliverer as module
 from bluejay_ws.delivery.deliverer import Deliverer
-from bluejay_ws.delivery.outcomes import Answer
+from bluejay_ws.delivery.outcomes import Answer, Failure
 from bluejay_ws.delivery.postgres import ClaimedCall, ClaimedReport, Settlement
 from bluejay_ws.exceptions import SpoolError
 from bluejay_ws.stats import Counters
@@ -177,6 +178,42 @@ def test_workers_end_what_is_late_where_the_thread_that_does_so_hangs_itself(mon
     one.start()
     assert link.watched.wait(20.0)
     one.stop()
+
+
+def test_a_look_that_hangs_keeps_one_worker_only_and_the_end_cuts_it_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others go on claiming; and a look waits for a client, if there is none yet."""
+    one, _ = quiet(monkeypatch, workers=2, look_every=0.01)
+    looking, cut_off, made, claims = threading.Event(), threading.Event(), [0], [0]
+
+    class Hangs(Client):
+        def look(self, simulation_result_id: str) -> Answer | Failure:
+            looking.set()
+            cut_off.wait(60.0)
+            return super().look(simulation_result_id)
+
+        def abort_if_late(self, now: float) -> None:
+            if now == math.inf:
+                cut_off.set()
+
+    def make() -> Hangs:
+        made[0] += 1
+        if made[0] == 1:
+            raise OSError("no certificates yet")
+        return Hangs()
+
+    def claim(*_: object) -> None:
+        claims[0] += 1
+
+    one._make_client, one._claim = make, claim  # type: ignore[assignment, method-assign]
+    for number in range(9):
+        one._verifier.expect(str(number), b"{}")
+    one.start()
+    assert looking.wait(20.0)
+    before = claims[0]
+    eventually(lambda: claims[0] > before + 2)
+    one.stop(30.0)
+    assert not any(thread.is_alive() for thread in one._threads)
+    assert one._counters["verify.not_looked"] == 8
 
 
 def test_threads_that_cannot_be_started_are_started_later(monkeypatch: pytest.MonkeyPatch) -> None:

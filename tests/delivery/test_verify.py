@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from bluejay_ws.client import Bluejay
 from bluejay_ws.delivery.outcomes import Answer, Failure, Phase, result_of
+from bluejay_ws.delivery.sender import Sender
+from bluejay_ws.delivery.store import Report
 from bluejay_ws.delivery.verify import LARGEST, MOST, MOST_AT_ONCE, PACE, Verifier, differences, facts_of
 from bluejay_ws.exceptions import ConfigurationError
 from bluejay_ws.results import STATUSES
@@ -18,9 +22,11 @@ from bluejay_ws.stats import Counters
 from bluejay_ws.testing.platform import Answer as Plan
 from bluejay_ws.testing.platform import FakePlatform
 from bluejay_ws.wire.platform import IN_PROGRESS
+from tests.delivery.kit import Script, bodies, settings
 from tests.support import eventually
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 SOON = 0.02
@@ -49,12 +55,12 @@ def answer(found: dict[str, Any], status: int = 200) -> Answer:
     return Answer(status, json.dumps({"status": "200", "simulation_result": found}).encode())
 
 
-class Results:
+class Results(Script):
     """A client that answers each look with the next of these, the last one for ever."""
 
     def __init__(self, *answers: Answer | Failure | Exception) -> None:
+        super().__init__()
         self.answers = list(answers)
-        self.looked: list[str] = []
 
     def look(self, simulation_result_id: str) -> Answer | Failure:
         self.looked.append(simulation_result_id)
@@ -70,8 +76,8 @@ def looked(results: Results, *bodies: bytes) -> dict[str, int]:
     verifier = Verifier(counters, after=0.0)
     for number, body in enumerate(bodies):
         verifier.expect(str(number), body)
-    for look in verifier.due():
-        look(results)  # type: ignore[arg-type]
+    while verifier.look(results):
+        pass
     assert verifier.waiting == 0
     return counters.snapshot()
 
@@ -183,24 +189,49 @@ def test_two_deliveries_of_one_call_share_a_look_when_its_time_has_come() -> Non
     verifier.expect("7", sent(tool()))
     now[0] = 59.0
     verifier.expect("7", sent(tool("look_up"), events=0))
-    assert list(verifier.due()) == []
+    assert not verifier.look(results)
     now[0] = 60.0
-    for look in verifier.due():
-        look(results)  # type: ignore[arg-type]
+    assert verifier.look(results)
     assert (counters.snapshot(), results.looked) == ({"verify.complete": 1}, ["7"])
 
 
 def test_no_wave_of_looks_follows_a_wave_of_reports() -> None:
     """A few at once, then one for each fifth of a second."""
-    now = [0.0]
+    now, results = [0.0], Results(answer(result()))
     verifier = Verifier(Counters(), after=0.0, clock=lambda: now[0])
     for number in range(MOST_AT_ONCE + 4):
         verifier.expect(str(number), b"{}")
     went = []
     for _ in range(5):
-        went.append(len(list(verifier.due())))
+        before = len(results.looked)
+        while verifier.look(results):
+            pass
+        went.append(len(results.looked) - before)
         now[0] += PACE * 1.01
     assert went == [MOST_AT_ONCE, 1, 1, 1, 1]
+
+
+def test_a_platform_that_answers_no_look_holds_up_one_thread_only() -> None:
+    """The others have reports to bring away: while one looks, nothing is due. The end cuts that look off."""
+    verifier = Verifier(Counters(), after=0.0)
+    seen: list[object] = []
+
+    class Hangs(Results):
+        def look(self, simulation_result_id: str) -> Answer | Failure:
+            seen.append((verifier.due, verifier.look(self), verifier.waiting))
+            verifier.close()
+            return super().look(simulation_result_id)
+
+        def abort_if_late(self, now: float) -> None:
+            seen.append(now)
+
+    hangs = Hangs(Failure(Phase.UNKNOWN, "cut_off"))
+    verifier.expect("1", b"{}")
+    verifier.expect("2", b"{}")
+    assert verifier.look(hangs)
+    verifier.close()
+    assert (hangs.looked, seen) == (["1"], [(False, False, 2), math.inf])
+    assert not verifier.look(hangs)
 
 
 def test_what_cannot_be_read_is_counted_and_not_looked_at() -> None:
@@ -297,6 +328,33 @@ def test_an_end_before_the_look_waits_for_nothing(platform: FakePlatform) -> Non
     assert bluejay.stats()["verify.not_looked"] == 1
     assert reads(platform) == 0
     eventually(lambda: not [thread for thread in threading.enumerate() if thread.name == "bluejay_ws-verify"])
+
+
+@pytest.mark.parametrize("end", [lambda sender: sender.close(30.0), Sender._see_off])
+def test_a_look_that_hangs_holds_up_no_report_at_the_end(
+    monkeypatch: pytest.MonkeyPatch, end: Callable[[Sender], object]
+) -> None:
+    """Since Python 3.12 no second worker can be started then: the one that looks is to post."""
+    looking, cut_off = threading.Event(), threading.Event()
+
+    class Hangs(Script):
+        def look(self, simulation_result_id: str) -> Answer | Failure:
+            looking.set()
+            cut_off.wait(60.0)
+            return super().look(simulation_result_id)
+
+        def abort_if_late(self, now: float) -> None:
+            if now == math.inf:
+                cut_off.set()
+
+    sender = Sender(replace(settings(), verify=SOON), store=None, counters=Counters(), make_client=Hangs)
+    sender.submit(Report("1" * 32, "1", bodies("1" * 32, "1")))
+    assert looking.wait(30.0)
+    monkeypatch.setattr(threading.Thread, "start", lambda _: (_ for _ in ()).throw(RuntimeError))
+    sender.submit(Report("2" * 32, "2", bodies("2" * 32, "2")))
+    end(sender)
+    assert sender.pending() == 0
+    assert sender.close(30.0)
 
 
 def test_a_forked_child_looks_at_nothing_of_its_parent(platform: FakePlatform) -> None:

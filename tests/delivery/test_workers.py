@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import queue
 import threading
 import time
@@ -179,25 +178,6 @@ def test_stopping_twice_or_before_the_start_is_allowed() -> None:
     other.workers.stop(10.0)
     other.workers.stop(10.0)
     assert other.hired == 0
-
-
-def test_a_look_that_hangs_is_ended_by_the_stop_where_no_report_waits() -> None:
-    """Nobody waits for a look; what is being sent has its time."""
-    crew = Crew()
-    begun, ended = threading.Event(), threading.Event()
-
-    def look(client: Exchange) -> None:
-        assert client is crew.script
-        begun.set()
-        assert ended.wait(20.0)
-
-    crew.script.abort_if_late = lambda now: ended.set() if now == math.inf else None  # type: ignore[method-assign]
-    crew.work.pending = 0
-    crew.workers.start()
-    crew.work.inbox.put(look)
-    assert begun.wait(20.0)
-    crew.workers.stop(20.0)
-    assert crew.hired == 0
 
 
 # -- endings ------------------------------------------------------------------------------------------------------
