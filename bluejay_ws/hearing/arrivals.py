@@ -11,7 +11,9 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-__all__ = ["LATE_MS", "LEAN", "Arrivals", "Sounds"]
+from bluejay_ws.hearing.level import NEVER, PIECE_MS
+
+__all__ = ["LATE_MS", "LEAN", "Arrivals", "Aside", "Sounds"]
 
 LATE_MS = 20.0
 """A frame that comes so much later than the end of the last one has waited, or there was a pause."""
@@ -31,6 +33,8 @@ PATIENCE_MS = 60.0
 
 Sounds: TypeAlias = "list[tuple[float, float]]"
 """Levels and lengths in milliseconds of the pieces of one frame."""
+Aside: TypeAlias = "list[tuple[float, bytes]]"
+"""Frames of 20 ms that are heard together, each with its time."""
 _Frame: TypeAlias = "tuple[float, float, Sounds]"
 
 
@@ -48,6 +52,16 @@ class Arrivals:
         self.until = 0.0
         self.waiting: list[_Frame] = []
         self._waiting_ms = 0.0
+
+    def in_time(self, aside: Aside) -> float:
+        """Return since when frames that were put aside were spoken, one right after the other; NEVER if that is open.
+
+        None of them is late by now if the last one is not: they were spoken without a pause.
+        """
+        if self.waiting:
+            return NEVER
+        late = aside[-1][0] - self.until - PIECE_MS * (len(aside) - 1)
+        return NEVER if late > LATE_MS else self.until + (LEAN * late if late > 0.0 else late)
 
     def place(self, at: float, sounds: Sounds, *, trusted: bool) -> list[_Frame]:
         """Take a frame that was read at ``at``; return what can be placed now, each with its start.

@@ -7,12 +7,19 @@ import struct
 from math import hypot, sqrt
 from typing import TypeAlias
 
-__all__ = ["BYTES_PER_MS", "SAMPLES", "Frame", "closer", "flat", "loudness", "measured", "shape", "size_of"]
+__all__ = [
+    "BYTES_PER_MS", "NEVER", "PIECE", "PIECE_MS", "SAMPLES", "Frame", "closer", "flat", "loudness", "measured", "shape",
+    "size_of",
+]  # fmt: skip
 
 Frame: TypeAlias = "bytes | bytearray | memoryview"
 """Audio as it passes a connection: 16 bit little-endian samples, mono, 16,000 a second."""
 
 BYTES_PER_MS = 32
+PIECE = 20 * BYTES_PER_MS
+"""Frames are listened to in pieces of 20 ms: a long one may hold a pause."""
+PIECE_MS = 20.0
+NEVER = float("inf")
 SAMPLES = 12
 """So many samples of a frame are looked at: its loudness is known within a third or so."""
 SAMPLES_CLOSER = 64

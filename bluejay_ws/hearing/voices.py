@@ -8,16 +8,14 @@ from __future__ import annotations
 from math import hypot
 from typing import TYPE_CHECKING
 
-from bluejay_ws.hearing.level import BYTES_PER_MS, SAMPLES, measured, shape
+from bluejay_ws.hearing.level import BYTES_PER_MS, NEVER, PIECE, PIECE_MS, loudness, measured, shape
 
 if TYPE_CHECKING:
+    from bluejay_ws.hearing.arrivals import Aside
     from bluejay_ws.hearing.level import Frame
 
 __all__ = ["HASTE", "NEVER", "PAUSE_MS", "PIECE", "PIECE_MS", "RESUME_MS", "Segment", "Voice"]
 
-PIECE = 20 * BYTES_PER_MS
-"""Frames are listened to in pieces of 20 ms: a long one may hold a pause."""
-PIECE_MS = 20.0
 ONSET_MS = 40.0
 """Sound shorter than this is no speech: a click, a pop."""
 BRIDGE_MS = 60.0
@@ -51,19 +49,22 @@ ASKEW = 0.6
 ASKEW_LEAST = 100.0
 HASTE = 1.3
 """Audio that comes this many times as fast as it lasts comes from no caller that speaks."""
+SLACK_MS = 20.0
+"""Audio that is sent so much later than it could be played leaves no gap that matters."""
 RESUME_MS = 400.0
 """Audio that is sent after a longer wait may be something new, though it is heard without a pause."""
 FLOOR_PIECES = 10
 """The floor is learnt from so many quiet pieces in a row; for the first time, half as many will do."""
 IN_A_ROW = 1.5
 """Pieces that took this many times their length are no noise, but the soft parts of a quiet voice."""
-NEVER = float("inf")
 
 _SILENCE = bytes(PIECE)
 _shape, _scale = shape(PIECE)
 _unpack = _shape.unpack_from
-_more_shape, _more_scale = shape(PIECE, 2 * SAMPLES)
-_unpack_more = _more_shape.unpack_from
+
+
+def _level(frame: bytes) -> float:
+    return 0.0 if frame == _SILENCE else hypot(*_unpack(frame)) * _scale
 
 
 class Segment:
@@ -118,9 +119,9 @@ class Voice:
     """
 
     __slots__ = (
-        "_askew", "_before_soft", "_enough", "_floor", "_hasty", "_maybe_loud", "_more", "_noise", "_onset_level",
-        "_pieces", "_quiet_from", "_run_at", "_run_from", "_run_ms", "_run_until", "_sent_at", "_soft_from",
-        "_soft_level", "_soft_ms", "_soft_until", "began_at", "ended_at", "frames", "handed", "loud_from", "loud_until",
+        "_askew", "_before_soft", "_enough", "_floor", "_hasty", "_more", "_noise", "_onset_level", "_pieces",
+        "_quiet_from", "_run_at", "_run_from", "_run_ms", "_run_until", "_sent_at", "_soft_from", "_soft_level",
+        "_soft_ms", "_soft_until", "began_at", "ended_at", "frames", "handed", "loud_from", "loud_until",
         "onsets", "quiet_below", "resumed", "segment", "sent_until", "threshold", "until", "user",
     )  # fmt: skip
 
@@ -167,7 +168,6 @@ class Voice:
     def _tune(self) -> None:
         self.threshold = self._onset_level if self.segment is None else self._soft_level
         self.quiet_below = min(SURELY * self.threshold, self._soft_level)
-        self._maybe_loud = SURELY * self._onset_level
         sure = self.segment is not None and not self._askew
         self.loud_from = SURELY_LOUD * self._onset_level if sure else NEVER
 
@@ -184,36 +184,61 @@ class Voice:
         """Whether most speech began much faster than anybody speaks."""
         return 2 * self._hasty > self.onsets
 
-    def hear_piece(self, frame: Frame, start: float, at: float) -> bool:
-        """Take a frame that is one piece; as `hear`, but quick where it changes little, as most frames do.
+    def in_time(self, aside: Aside) -> float:
+        """Return when frames that were put aside begin to be heard, behind what is queued; NEVER if with pauses."""
+        end = self.until
+        for at, _ in aside:
+            end = PIECE_MS + (at if at > end else end)  # noqa: FURB136 - a call for each frame
+        begin = end - PIECE_MS * len(aside)
+        return begin if begin - self.until <= SLACK_MS else NEVER
+
+    def pass_over(self, aside: Aside, begin: float) -> int:
+        """Take the first of some frames of 20 ms as far as they change nothing; return how many those are.
+
+        Where nobody speaks every other one is looked at: sound that is shorter than two is no speech. In speech it is
+        those up to the last one that is surely loud, and what is surely quiet behind it, if that is no pause yet.
 
         Args:
-            frame: of `PIECE` bytes.
-            start: when it is heard.
-            at: when it was sent or came.
+            aside: the frames with the times at which they were sent or came.
+            begin: when the first of them is heard, and the others without a pause; NEVER if that is open.
         """
-        self.frames += 1
-        level = 0.0 if frame == _SILENCE else hypot(*_unpack(frame)) * _scale
-        gap = start - self.loud_until
-        if self.segment is None:
-            if level < self.quiet_below:
-                if self._pieces + 1 < self._enough:
-                    self._noise += level
-                    self._pieces += 1
-                    return False
-            elif level >= self._maybe_loud or (level := hypot(*_unpack_more(frame)) * _more_scale) >= self._soft_level:
-                level = self.look(frame, 0, PIECE)
-        elif level >= self.loud_from:
-            if gap < PAUSE_MS and at - self.sent_until <= RESUME_MS:
-                self.loud_until = start + PIECE_MS
-                self.sent_until = at + PIECE_MS
-                self._soft_ms = 0.0
-                return False
-        elif level >= self._maybe_loud or (gap < SOFT_GAP_MS and level >= self.quiet_below):
-            level = self.look(frame, 0, PIECE)
-        elif gap < PAUSE_MS - PIECE_MS:
-            return False
-        return self.hear(level, start, PIECE_MS, at)
+        if begin == NEVER:
+            return 0
+        passed = self._still_quiet(aside, begin) if self.segment is None else self._still_speaks(aside, begin)
+        self.frames += passed
+        self.until = begin + PIECE_MS * passed
+        return passed
+
+    def _still_quiet(self, aside: Aside, begin: float) -> int:
+        levels = []
+        for _, frame in aside[::-2]:
+            level = _level(frame)
+            if level >= self.quiet_below and (level := self.look(frame, 0, PIECE)) >= self._soft_level:
+                return 0
+            levels.append(level)
+        self._noise += sum(levels) / len(levels) * len(aside)
+        self._pieces += len(aside)
+        if self._pieces >= self._enough:
+            self._adapt(begin + PIECE_MS * len(aside), PIECE_MS)
+        return len(aside)
+
+    def _still_speaks(self, aside: Aside, begin: float) -> int:
+        loud = passed = len(aside)
+        while loud and (level := _level(aside[loud - 1][1])) < self.loud_from:
+            loud -= 1
+            passed = loud if level >= self.quiet_below else passed
+        until = begin + PIECE_MS * loud if loud else self.loud_until
+        paused = until - PIECE_MS - self.loud_until >= PAUSE_MS or begin + PIECE_MS * passed - until >= PAUSE_MS
+        if paused or (loud and aside[loud - 1][0] - self.sent_until > RESUME_MS):
+            return 0
+        if loud:
+            self.loud_until, self.sent_until, self._soft_ms = until, aside[loud - 1][0] + PIECE_MS, 0.0
+        return passed
+
+    def level(self, frame: Frame, offset: int, size: int) -> float:
+        """Return how loud a piece is: where a few samples do not say enough, from more of them."""
+        found = loudness(frame, offset, size)
+        return self.look(frame, offset, size) if self.quiet_below <= found < self.loud_from else found
 
     def hear(self, level: float, start: float, ms: float, at: float) -> bool:
         """Take one piece of audio; return whether speech may have begun or ended.

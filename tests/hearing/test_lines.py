@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import operator
 import random
+import threading
 from itertools import pairwise
 from typing import Any
 
@@ -161,3 +162,46 @@ def test_the_quick_way_of_usual_frames_hears_what_the_long_way_hears(background:
         heard.append((stage.span("question"), stage.span("answer"), stage.observer.summary()))
     assert heard[0] == heard[1]
     assert heard[0][:2] == ((1_000, 2_500), (3_200, 4_700))
+
+
+@pytest.mark.parametrize("begins", [1_000, 1_007, 1_013, 1_020])
+def test_a_short_word_is_heard_wherever_it_stands_in_its_frames(begins: int) -> None:
+    """Where nobody speaks some frames are passed over: 60 ms of sound are found all the same."""
+    stage = Stage(4)
+    stage.agent(0, noise(40, begins, stage.dice) + noise(2_000, 60, stage.dice) + noise(40, 900, stage.dice))
+    stage.said("agent", "so", begins)
+    stage.play(2_500)
+    assert stage.span("so") == pytest.approx((begins, begins + 60), abs=20)
+
+
+@pytest.mark.parametrize("pause", [280, 320])
+@pytest.mark.parametrize("speaks", [1_000, 1_060, 1_100, 1_140])
+def test_a_pause_ends_speech_wherever_it_begins_in_what_is_heard_together(speaks: int, pause: int) -> None:
+    """Frames are heard some at a time: whether speech has ended does not depend on where they are divided."""
+    stage = Stage(5)
+    words = noise(2_000, speaks, stage.dice) + bytes(32 * pause) + noise(2_000, 600, stage.dice)
+    stage.agent(100, words + bytes(32 * 500))
+    stage.play(100 + speaks + pause + 1_200)
+    assert stage.observer.summary()["agent_frames"] == len(words + bytes(32 * 500)) // 640
+    assert stage.observer._heard is not None
+    assert stage.observer._heard.agent.onsets == (1 if pause < 300 else 2)
+
+
+def test_two_threads_that_listen_at_once_hear_each_frame_once() -> None:
+    """Texts and frames may come from different threads: each makes what was put aside be heard."""
+    observer = Stage().observer
+    over = threading.Event()
+
+    def ask() -> None:
+        while not over.is_set():
+            observer.speaks_until()
+
+    threads = [threading.Thread(target=ask) for _ in range(2)]
+    for one in threads:
+        one.start()
+    for number in range(3_000):
+        observer.agent_audio(bytes(640), 20.0 * number)
+    over.set()
+    for one in threads:
+        one.join()
+    assert observer.summary()["agent_frames"] == 3_000
