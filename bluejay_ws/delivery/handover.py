@@ -336,8 +336,8 @@ class FleetSender(BaseSender):
     def flush(self, timeout: float) -> bool:
         """Wait until every report of an ended call is in the database: from there any deliverer delivers it."""
         until = self._clock() + timeout
-        if self.pending():
-            self._start_threads()
+        if self.pending() and not self._start_threads() and not self._runs():
+            self._work_here(until)
         while self.pending() and self._clock() < until:
             self._handover.news.set()
             time.sleep(POLL)

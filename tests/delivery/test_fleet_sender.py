@@ -74,8 +74,9 @@ def test_a_flush_starts_every_thread_that_is_missing(sender: FleetSender, monkey
     assert ran == ["1"]
 
 
-def test_where_no_thread_can_be_started_closing_hands_over_itself(
-    sender: FleetSender, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("wait", [FleetSender.flush, FleetSender.close])
+def test_where_no_thread_can_be_started_who_waits_hands_over_itself(
+    sender: FleetSender, monkeypatch: pytest.MonkeyPatch, wait: Callable[[FleetSender, float], bool]
 ) -> None:
     """As at the end of a process since Python 3.12: a pod's disk may die with it."""
     monkeypatch.setattr(sender._handover, "round", lambda: sender.withdraw("1" * 32))
@@ -83,7 +84,7 @@ def test_where_no_thread_can_be_started_closing_hands_over_itself(
         refuse(patch, "exit", "finisher", "handover")
         sender.submit(Report("1" * 32, "720488", [b"[]"]))
         assert sender.pending() == 1
-        assert sender.close(20.0)
+        assert wait(sender, 20.0)
 
 
 def test_all_closing_shares_one_budget(sender: FleetSender, monkeypatch: pytest.MonkeyPatch) -> None:
