@@ -54,7 +54,7 @@ def test_each_test_runs_once_whatever_becomes_of_its_worker(tmp_path: Path, root
 
     said = run()
     assert "4 failed, 41 passed, 1 skipped, 1 error" in said
-    ends = dict(re.findall(r"FAILED test_it.py::test_(\w+) - .*exit code (-?\d+)", said))
+    ends = dict(re.findall(r"_ test_(\w+) _+\n(?:\[.*\n)?.* with exit code (-?\d+)", said))
     assert ends == {"leaves": "0", "is_killed": "-9", "hangs": "1"}
     assert "said before" in said
     assert "assert 1 == 2" in said
