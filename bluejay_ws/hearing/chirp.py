@@ -395,20 +395,16 @@ class _Hearing:
 
     def _user_left(self) -> Aside:
         """Pass over as many of the caller's frames as change nothing, and return the others."""
-        if not self.user_aside:
-            return []
         frames = _taken(self.user_aside)
-        passed = self.user.pass_over(frames, self.arrivals.in_time(frames))
+        passed = self.user.pass_over(frames, self.arrivals.in_time(frames)) if frames else 0
         if passed:
             self.arrivals.until = self.user.until
         return frames[passed:]
 
     def _agent_left(self) -> Aside:
         """Do so with the agent's."""
-        if not self.agent_aside:
-            return []
         frames = _taken(self.agent_aside)
-        return frames[self.agent.pass_over(frames, self.agent.in_time(frames)) :]
+        return frames[self.agent.pass_over(frames, self.agent.in_time(frames)) :] if frames else frames
 
     def user_frame(self, frame: Frame, size: int, at: float) -> None:
         """Hear a frame of the caller's, of any size."""
@@ -572,6 +568,8 @@ class _Hearing:
 
 def _taken(aside: deque[tuple[float, bytes] | None]) -> Aside:
     """Return what was put aside, and leave none of it; where two threads do so at once, each frame is one's alone."""
+    if not aside:
+        return []
     aside.append(None)
     return list(iter(aside.popleft, None))
 

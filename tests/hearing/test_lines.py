@@ -199,9 +199,11 @@ def test_two_threads_that_listen_at_once_hear_each_frame_once() -> None:
     threads = [threading.Thread(target=ask) for _ in range(2)]
     for one in threads:
         one.start()
-    for number in range(3_000):
-        observer.agent_audio(bytes(640), 20.0 * number)
-    over.set()
-    for one in threads:
-        one.join()
+    try:
+        for number in range(3_000):
+            observer.agent_audio(bytes(640), 20.0 * number)
+    finally:
+        over.set()
+        for one in threads:
+            one.join()
     assert observer.summary()["agent_frames"] == 3_000
