@@ -19,6 +19,7 @@ from bluejay_ws.cli import check, main
 from bluejay_ws.cli.check import Run, junit, verdict_of, worse
 from bluejay_ws.testing.audio import voice, write_wav
 from bluejay_ws.testing.scenarios import Scenario
+from tests.support import eventually
 from tests.testing import scenario_agent
 
 AGENT = Path(__file__).parents[1] / "testing" / "scenario_agent.py"
@@ -308,5 +309,5 @@ def test_a_report_in_the_spool_becomes_a_scenario_file(tmp_path: Path, capsys: p
     with client.call({"X-Simulation-Result-Id": "local-5"}) as recorder:
         recorder.add_tool_call("book_table", parameters={"people": 4})
     client.close()
-    assert main(["scenario", "from-report", "local-5", "--spool", str(tmp_path)]) == 0
+    eventually(lambda: main(["scenario", "from-report", "local-5", "--spool", str(tmp_path)]) == 0)
     assert "name: Call local-5 again" in capsys.readouterr().out
