@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from benchmarks.reliability.guards import found, take_out
+from benchmarks.reliability.guards import found, main, take_out
 from benchmarks.reliability.promises import GUARDS, STAND_INS
 from bluejay_ws import client
 from bluejay_ws.wire import ids
+
+if TYPE_CHECKING:
+    import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -32,6 +36,12 @@ def test_each_promise_stands_once_and_about_forty_do() -> None:
     targets = [guard.target for guard in GUARDS]
     assert len(set(targets)) == len(targets)
     assert len(targets) >= 40
+
+
+def test_words_that_no_guard_holds_run_no_test(capsys: pytest.CaptureFixture[str]) -> None:
+    """Pytest without a test's name would run the whole suite."""
+    assert main(["no such promise", "nor this"]) == 2
+    assert "no guard's promise or function holds any of: no such promise nor this" in capsys.readouterr().out
 
 
 def test_a_guard_is_out_wherever_it_is_used_until_it_is_put_back() -> None:
