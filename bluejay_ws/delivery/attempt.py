@@ -395,7 +395,7 @@ class Attempt:
             self._context.settings.retry,
             now=self._context.clock(),
             jitter=self._context.random(),
-            others_accepted=bool(history.refused) and self._memory.accepted_at > history.refused_at,
+            others_accepted=self._memory.accepted_at > history.refused_at,
         )
         if decision.state is State.DELIVERED:
             self._memory.accepted_at = self._context.clock()

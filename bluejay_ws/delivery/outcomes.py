@@ -193,7 +193,8 @@ def decide(
         retry: the bounds of the waits.
         now: monotonic seconds.
         jitter: a random number in [0, 1).
-        others_accepted: whether the platform has accepted another report since this one was first refused.
+        others_accepted: whether the platform has accepted another report since this one was first refused; at its
+            first refusal: whether it has accepted any.
     """
     if isinstance(outcome, Failure):
         return _after_failure(outcome, history, retry, jitter)

@@ -63,6 +63,7 @@ class Queue:
         self._sizes: dict[str, tuple[str, int]] = {}
         self._size = 0
         self._attempts = Attempts(context, store)
+        self._lasts = store.lasts
         if context.settings.apart:
             self._breaker.lock(context.settings.apart)
 
@@ -141,6 +142,10 @@ class Queue:
                     return taken, wait
                 taken.append(self._start(delivery))
         return taken, 0.0
+
+    def is_useless(self, until: float) -> bool:
+        """Return whether to wait until then brings nothing; what no later process can deliver gets every chance."""
+        return (self._lasts and self.blocked is not None) or self._clock() + self.next_due() >= until
 
     def next_due(self) -> float:
         """Return the seconds until anything can be delivered at the earliest; 0.0 if something is under way."""
@@ -307,7 +312,7 @@ class Queue:
         if change is Change.CLOSED:
             say(self._counters, logging.INFO, "the platform takes reports again; %d waiting", waiting)
         elif decision.platform is Platform.MISCONFIGURED:
-            text = "no report can be delivered (%s); %d waiting, trying again now and then"
+            text = "no report is accepted (%s); %d waiting, trying again now and then"
             say(self._counters, logging.ERROR, text, why, waiting)
         else:
             text = "the platform does not take reports (%s); %d waiting, trying again until it does"

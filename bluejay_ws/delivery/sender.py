@@ -300,7 +300,6 @@ class Sender(BaseSender):
     ) -> None:
         self._settings = settings
         self._store: Store = Store() if store is None else store
-        self._kept = store is not None
         self._make_client = make_client or self._http_client
         self._timeout = settings.timeout
         self._verifier = Verifier(counters, after=settings.verify or 0.0)
@@ -320,26 +319,23 @@ class Sender(BaseSender):
     def flush(self, timeout: float) -> bool:
         """Wait until nothing is undelivered; what waits without need gets its next attempt within a second.
 
-        Returns early where waiting is of no use: the key is missing or refused, or the configuration is wrong.
+        Returns early where waiting is of no use: the key is missing or refused, the configuration is wrong (without a
+        spool these are tried again all the same), or the platform asked for a longer wait.
         """
         if not self._queue.pending:
             return True
         until = self._clock() + timeout
-        self._hurry(until, lambda: self._queue.blocked is not None, first=self._start_threads)
-        return not self._queue.pending
-
-    def _hurry(self, until: float, useless: Callable[[], bool], *, first: Callable[[], object] = lambda: None) -> None:
-        """Wait until nothing is undelivered, or waiting is of no use; what can be tried again is, each second."""
         tried_at, pause = float("-inf"), FIRST_POLL
         while self._queue.pending and self._clock() < until:
             if self._clock() - tried_at >= TRY_AGAIN:
                 tried_at = self._clock()
-                first()
+                self._start_threads()
                 self._queue.pull_in()
-            if useless():
-                return
+            if self._queue.is_useless(until):
+                break
             time.sleep(pause)
             pause = min(POLL, pause * 2)
+        return not self._queue.pending
 
     def close(self, timeout: float) -> bool:
         """Do what `BaseSender.close` does; what was to be verified is not, and counted."""
@@ -383,7 +379,7 @@ class Sender(BaseSender):
 
     def _chores(self) -> list[Chore]:
         always = [Chore(self._mind, SYNC_EVERY)]
-        if not self._kept:
+        if not self._store.lasts:
             return always
         return [
             *always,
@@ -422,7 +418,7 @@ class Sender(BaseSender):
         self._verifier.close()
         until = self._budget.until(self._flush_timeout)
         self._finisher.drain(max(0.0, until - self._clock()))
-        self._hurry(until, lambda: self._clock() + self._queue.next_due() >= until)
+        self.flush(until - self._clock())
 
     def _work_here(self, until: float) -> None:
         from bluejay_ws.delivery.http import STEPS  # noqa: PLC0415 - see _http_client
@@ -438,7 +434,7 @@ class Sender(BaseSender):
         if left in (0, self._said_left):  # closing again, as the end of the process does, is no news
             return
         self._said_left = left
-        if self._kept:
+        if self._store.lasts:
             text = "reports undelivered: %d; they wait in %s for the next start"
             say(self._counters, logging.WARNING, text, left, self._store.place)
         else:

@@ -132,6 +132,8 @@ class Spool(Store):
         clock: monotonic seconds.
     """
 
+    lasts = True
+
     def __init__(
         self,
         directory: Path,

@@ -156,6 +156,9 @@ class Store:
         place: where reports wait, for a person.
     """
 
+    lasts = False
+    """Whether what is kept outlives this process."""
+
     def __init__(self, place: str = "memory") -> None:
         self.place = place
 

@@ -331,7 +331,8 @@ class Workers:
         """Do the work on this thread, until nothing can be done or it is too late; instead of `start`."""
         client = self.make_client()
         try:
-            while self.queue.pending and not self.queue.blocked and (left := until - self.clock()) > 0.0:
+            while self.queue.pending and not self.queue.is_useless(until):
+                left = until - self.clock()
                 deliveries, due = self.queue.due(1)
                 for delivery in deliveries:
                     self.queue.inbox.put(delivery)

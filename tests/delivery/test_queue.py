@@ -263,4 +263,4 @@ def test_one_report_that_is_refused_does_not_hold_up_the_others(status: int, cap
             bench.run(1.0)
     assert bench.counters["delivered"] == 100
     assert bench.counters["dropped.parked_without_spool"] == (status != 401)
-    assert caplog.text.count("no report can be delivered") == 1
+    assert caplog.text.count("no report is accepted") == 1

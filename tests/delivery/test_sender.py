@@ -93,6 +93,16 @@ def in_memory(identity: str = "720488") -> Report:
     return Report(report_id, identity, bodies(report_id, identity))
 
 
+_start = threading.Thread.start
+
+
+def no_thread_of_ours(thread: threading.Thread) -> None:
+    """Start a thread as an interpreter does that ends."""
+    if thread.name.startswith("bluejay_ws"):
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+    _start(thread)
+
+
 def ours() -> list[threading.Thread]:
     """Return our threads that are alive."""
     return [thread for thread in threading.enumerate() if thread.name.startswith("bluejay_ws")]
@@ -250,6 +260,36 @@ def test_a_wrong_key_is_one_error_and_one_request(
         assert "the platform refuses the API key" in errors[0]
         assert "test-key" not in caplog.text
         assert set(states(tmp_path)) == {f"{number}.ready" for number in range(20)}
+
+
+def test_one_report_that_is_refused_says_nothing_of_the_others(
+    platform: FakePlatform, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A firewall dislikes the words of one: those before and after it are accepted, and no line says otherwise."""
+    with Station(platform.url, tmp_path) as station:
+        station.submit("1")
+        platform.wait_for(1)
+        eventually(lambda: station.counters["delivered"])
+        platform.plan(Says(status=403, body=b"<html>blocked"))
+        station.submit("disliked", "3")
+        assert station.sender.flush(30.0)
+    assert {report.simulation_result_id for report in platform.accepted} == {"1", "3", "disliked"}
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+@pytest.mark.parametrize("threads", [True, False])
+def test_without_a_spool_a_gateway_that_knows_no_backend_is_asked_until_the_time_is_over(
+    platform: FakePlatform, monkeypatch: pytest.MonkeyPatch, threads: bool
+) -> None:
+    """In a rolling deployment it does for some seconds, and what is only in memory has no later start."""
+    platform.plan(*[Says(status=404, body=b"<html>no backend")] * 2)
+    monkeypatch.setattr(breaker, "FIRST_PROBE", 0.05)
+    with Station(platform.url, None) as station:
+        if not threads:
+            monkeypatch.setattr(threading.Thread, "start", no_thread_of_ours)
+        station.sender.submit(in_memory())
+        assert station.sender.close(30.0)
+        platform.wait_for(1)
 
 
 def test_no_client_can_be_made(platform: FakePlatform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -638,19 +678,12 @@ def test_the_end_of_a_process_that_may_start_no_thread_delivers_on_its_own(
     platform: FakePlatform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: Step | None
 ) -> None:
     """Python 3.12 starts none once it ends; a platform that hangs, or drips, costs no more than the budget."""
-    start = threading.Thread.start
-
-    def refuse(thread: threading.Thread) -> None:
-        if thread.name.startswith("bluejay_ws"):
-            raise RuntimeError("can't create new thread at interpreter shutdown")
-        start(thread)
-
     left = 2 if step else 0
     if step is not None:
         platform.otherwise(step, reads=step)
     with Station(platform.url, tmp_path, flush_timeout=0.3 if step else 10.0) as station:
         with monkeypatch.context() as patch:
-            patch.setattr(threading.Thread, "start", refuse)
+            patch.setattr(threading.Thread, "start", no_thread_of_ours)
             station.submit("1", "2")
             assert station.sender.close(station.settings.flush_timeout) == (not left)
         assert station.sender.pending() == left
