@@ -12,7 +12,7 @@ from bluejay_ws.hearing.voices import Segment
 from bluejay_ws.recorder import Recorder
 from bluejay_ws.stats import Counters
 from bluejay_ws.wire import journal
-from bluejay_ws.wire.report import Report
+from tests.report import Report
 
 if TYPE_CHECKING:
     from collections.abc import Callable

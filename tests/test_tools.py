@@ -22,7 +22,7 @@ from tests.support import Call
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 
-    from bluejay_ws.wire.report import ToolCall
+    from tests.report import ToolCall
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from bluejay_ws.integrations.tap import Tap
     from bluejay_ws.recorder import Recorder
-    from bluejay_ws.wire.report import Report
+    from tests.report import Report
 
 Said = tuple[int, int, str, str]
 

@@ -13,7 +13,7 @@ from tests.support import Call, Ear, Span
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bluejay_ws.wire.report import Utterance
+    from tests.report import Utterance
 
 
 class Frame:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from bluejay_ws.wire import items, journal
 from bluejay_ws.wire.items import OMITTED
 from bluejay_ws.wire.journal import CallFacts
-from bluejay_ws.wire.report import Report
+from tests.report import Report
 from tests.testing.published import problems
 from tests.wire.hostile import strict
 from tests.wire.journals import bodies_of_items

@@ -1,4 +1,4 @@
-"""The report as models, for people and tools that build or read one; the hot path never comes here.
+"""The report as models: what tests read it with. The package itself never takes a report apart in this way.
 
 The fields are those of the platform's published schema, plus ``trace_ids``, which is in its documentation only.
 """
