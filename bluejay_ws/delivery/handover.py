@@ -321,14 +321,15 @@ class FleetSender(BaseSender):
         self._outbox = Outbox(self._url, self._destination)
         self._inbox = self._handover = Handover(self._outbox, self._spool, self._counters)
         self._stop = threading.Event()
+        self._working = threading.Lock()
         self._thread: threading.Thread | None = None
 
     def _runs(self) -> bool:
         return self._thread is not None and self._thread.is_alive()
 
     def _start_work(self) -> bool:
-        self._stop.clear()
-        thread = threading.Thread(target=self._work, name="bluejay_ws-handover", daemon=True)
+        self._stop = threading.Event()  # one that a close no longer waited for keeps its own, and ends
+        thread = threading.Thread(target=self._work, args=[self._stop], name="bluejay_ws-handover", daemon=True)
         if started(thread, self._counters):
             self._thread = thread
         return self._thread is thread
@@ -344,9 +345,13 @@ class FleetSender(BaseSender):
         return not self.pending()
 
     def _work_here(self, until: float) -> None:
-        while self.pending() and self._clock() < until:
-            self._round(0.0)
-            time.sleep(POLL)
+        if self._working.acquire(timeout=max(0.0, until - self._clock())):
+            try:
+                while self.pending() and self._clock() < until:
+                    self._round(0.0)
+                    time.sleep(POLL)
+            finally:
+                self._working.release()
 
     def _stop_work(self, until: float) -> None:
         """Say goodbye to the fleet, and end the thread."""
@@ -356,9 +361,12 @@ class FleetSender(BaseSender):
         if thread is not None and thread is not threading.current_thread():
             thread.join(max(0.1, until - self._clock()))
         if self.pending():
-            text = "reports not handed over to the database: %s; their local files wait in %s for the next start"
-            place = "memory only" if self._spool is None else self._spool.directory
-            say(self._counters, logging.WARNING, text, self.pending(), place)
+            text, left = "reports not handed over to the database: %d; %s", self.pending()
+            if self._spool is None:
+                say(self._counters, logging.ERROR, text, left, "without local files they are lost with this process")
+            else:
+                kept = f"their local files wait in {self._spool.directory} for the next start"
+                say(self._counters, logging.WARNING, text, left, kept)
 
     def reset_after_fork(self) -> None:
         """Own nothing in a forked child: connection, threads and files are the parent's."""
@@ -375,24 +383,28 @@ class FleetSender(BaseSender):
             self._finisher.start()
             self._start_exit_watch()
 
-    def _work(self) -> None:
+    def _work(self, stop: threading.Event) -> None:
+        with self._working:  # perhaps after the round of a thread that hung in it when it was to end
+            self._rounds(stop)
+            with contextlib.suppress(BluejayError):
+                if self._handover.idle:
+                    self._outbox.leave()
+            self._outbox.link.close()
+
+    def _rounds(self, stop: threading.Event) -> None:
         pause = 0.0
-        while not self._stop.is_set():
+        while not stop.is_set():
             self._start_what_is_missing()
-            if pause and self._stop.wait(pause):
+            if pause and stop.wait(pause):
                 break
             self._handover.news.wait(0.0 if pause else self._handover.due_in())
             self._handover.news.clear()
             began = time.monotonic()
             pause = self._round(pause)
             if not pause:  # many that end at once go in together; the more, the longer a round takes
-                self._stop.wait(min(GATHER_MOST, max(GATHER, time.monotonic() - began)))
+                stop.wait(min(GATHER_MOST, max(GATHER, time.monotonic() - began)))
             if self._orphaned and not self._handover.waiting:
                 break
-        with contextlib.suppress(BluejayError):
-            if self._handover.idle:
-                self._outbox.leave()
-        self._outbox.link.close()
 
     def _round(self, pause: float) -> float:
         """Do one round; return the seconds to pause after a failure, else 0."""

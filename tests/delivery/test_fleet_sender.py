@@ -108,3 +108,32 @@ def test_all_closing_shares_one_budget(sender: FleetSender, monkeypatch: pytest.
     assert not sender.flush(sender.left(2.0))
     assert len(waited) == 6
     sender.withdraw("1" * 32)
+
+
+def test_a_start_after_a_close_that_did_not_wait_for_a_round_makes_no_two_rounds_at_once(
+    sender: FleetSender, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A database that hangs holds the old thread; the new one begins when that has ended."""
+    hangs, under_way, most = threading.Event(), [0], [0]
+
+    def make_round() -> None:
+        under_way[0] += 1
+        most[0] = max(most[0], under_way[0])
+        hangs.wait(20)
+        sender.withdraw("1" * 32)
+        under_way[0] -= 1
+
+    monkeypatch.setattr(sender._handover, "round", make_round)
+    sender.submit(Report("1" * 32, "720488", [b"[]"]))
+    eventually(lambda: under_way == [1])
+    old = sender._thread
+    assert old is not None
+    assert not sender.close(0.0)
+    assert "not handed over to the database: 1; without local files they are lost with this process" in caplog.text
+    sender.start()
+    assert sender._thread is not old
+    assert not sender.flush(0.05)
+    hangs.set()
+    assert sender.flush(20)
+    old.join(20)
+    assert (old.is_alive(), sender._runs(), most) == (False, True, [1])
