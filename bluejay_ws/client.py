@@ -276,8 +276,10 @@ class Bluejay:
         trace = sys.modules.get("opentelemetry.trace")  # who has a current span has imported it
         try:
             context = trace.get_current_span().get_span_context() if trace is not None else None
-            if context is not None and context.is_valid:
+            if context is not None and context.is_valid and context.trace_flags.sampled:  # else nobody exports it
                 call.recorder.add_trace_id(context.trace_id)
+            else:
+                self.counters.add("trace.not_linked")
         except Exception as error:  # noqa: BLE001 - a broken tracing set-up costs the link, and not the report
             call.recorder.failed("trace_id", error)
 

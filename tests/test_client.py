@@ -15,6 +15,7 @@ import threading
 import time
 import traceback
 import weakref
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
@@ -1042,6 +1043,28 @@ def test_the_trace_that_is_current_at_connect_is_linked_if_asked_for(linked: boo
     client.close()
     trace_id = f"{span.get_span_context().trace_id:032x}"
     assert json.loads(report.body).get("trace_ids", []) == ([trace_id] if linked else [])
+
+
+@pytest.mark.parametrize("sampled", [False, None])
+def test_a_trace_that_nobody_exports_is_not_linked_and_that_is_counted(
+    sampled: bool | None, platform: FakePlatform
+) -> None:
+    """A span that was not sampled never reaches the platform; where no span is current (None) there is no trace."""
+    sdk, sampling = (
+        pytest.importorskip("opentelemetry.sdk.trace"),
+        pytest.importorskip("opentelemetry.sdk.trace.sampling"),
+    )
+    tracer = sdk.TracerProvider(sampler=sampling.ALWAYS_OFF).get_tracer("agent")
+    client = Bluejay("test-key", base_url=platform.url, spool=False, link_traces=True)
+    with (
+        nullcontext() if sampled is None else tracer.start_as_current_span("connect"),
+        client.call({"X-Simulation-Result-Id": "720488"}) as recorder,
+    ):
+        recorder.add_tool_call("freeze_card")
+    (report,) = platform.wait_for(1)
+    client.close()
+    assert "trace_ids" not in json.loads(report.body)
+    assert client.stats()["trace.not_linked"] == 1
 
 
 @pytest.mark.parametrize("broken", [{}, {"get_current_span": lambda: 1 / 0}, {"get_current_span": object}])
