@@ -223,7 +223,8 @@ class ChirpObserver:
         2. else the texts that wait for their audio;
         3. else what is being heard, or ended within 200 ms, unless the caller spoke since it was sent: texts that come
            sentence by sentence share it;
-        4. else what comes next, unless the caller speaks before that, more than five seconds after the text;
+        4. else what comes next, unless the caller speaks before that, more than five seconds after the text, or has a
+           turn that another text answers;
         5. if nothing comes: what ended within the last five seconds, has no text, and was not answered by the caller.
            Else it was never heard.
 

@@ -10,7 +10,8 @@ from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
 
 from bluejay_ws.hearing.level import BYTES_PER_MS
-from bluejay_ws.hearing.voices import NEVER, PAUSE_MS, RESUME_MS
+from bluejay_ws.hearing.turns import BACKCHANNEL_MS
+from bluejay_ws.hearing.voices import NEVER, RESUME_MS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,6 +57,8 @@ RECENT_MS = 1_000.0
 """The first text of the agent's speech comes at most this long after it."""
 FINAL_MS = 2_000.0
 """More text for the caller's speech that has text comes at most this long after it: transcripts come in pieces."""
+REST_MS = 100.0
+"""A caller who has been quiet for so long when a text comes has had a turn, which that text may answer."""
 YOUNG_MS = 500.0
 """Text that comes when the caller has spoken for less than this belongs to what was said before."""
 CUT_MS = 100.0
@@ -414,6 +417,9 @@ def _of_known_length(stretch: Stretch, lengths: list[float]) -> list[float]:
             unsent = 0.0
         found.append(found[-1] + spoken + unsent)
         at = until
+    whole = sum(ends - begins for begins, ends in sounds)
+    if 0.0 < whole - found[-1] <= TAIL_MS:
+        found[-1] = whole  # there was less silence before it than it seems
     return found
 
 
@@ -454,12 +460,16 @@ def _snapped(bounds: list[float], stretch: Stretch, ends: list[float]) -> list[f
 
 
 def _time_of(stretch: Stretch, ends: list[float], spoken: float, *, first: bool) -> float:
-    """Return when so much of a stretch's speech had been heard; at a pause, where it stops or continues."""
+    """Return when so much of a stretch's speech had been heard; at a pause or a gap, where it stops or continues."""
     number = bisect_left(ends, spoken + EPSILON_MS if first else spoken - EPSILON_MS)
     if number == len(ends):
         return stretch.segments[-1].end
-    before = ends[number - 1] if number else 0.0
-    return stretch.segments[number].start + max(0.0, spoken - before)
+    before, segment = ends[number - 1] if number else 0.0, stretch.segments[number]
+    at = segment.start + max(0.0, spoken - before)
+    for begins, over in segment.gaps:
+        if begins - EPSILON_MS <= at < over:
+            return over if first else begins
+    return at
 
 
 class AgentTexts:
@@ -479,8 +489,8 @@ class AgentTexts:
         """Note speech that begins, sent at ``at``."""
         last = self._note_silence(segment.at_ms)
         since = self._ahead_ms if self._ahead is not None else 0.0 if last is None else last.sent_ms
-        caller_since = self._user.began_at > self._agent.ended_at
-        if self._ahead is not None and at - self._ahead.at > WAITS_MS and self._user.began_at > self._ahead.at:
+        caller_since = last is not None and self._has_spoken_since(last.segments[-1].start)
+        if self._ahead is not None and self._waited_too_long(self._ahead, at):
             self._give_up()
         ahead, self._ahead = self._ahead, None
         if ahead is not None:
@@ -491,6 +501,18 @@ class AgentTexts:
         else:
             self._open(Stretch(at, segment), segment.at_ms - since)
         self._split = False
+
+    def _waited_too_long(self, ahead: Stretch, at: float) -> bool:
+        """Return whether audio at ``at`` is not that of the texts that wait: the caller has spoken since.
+
+        That is so where they are old, or came late for speech that has no other text.
+        """
+        late = self._late_for is not None and not self._late_for.texts and self._has_spoken_since(ahead.at)
+        return late or (at - ahead.at > WAITS_MS and self._user.began_at > ahead.at)
+
+    def _has_spoken_since(self, at: float) -> bool:
+        """Return whether the caller began to speak after ``at``, and has said more than an "mm-hm"."""
+        return self._user.began_at > at and self._user.loud_until - self._user.began_at >= BACKCHANNEL_MS
 
     def _note_silence(self, sent_ms: float) -> Stretch | None:
         """Note how much was sent behind the last speech so far, and return that."""
@@ -536,6 +558,7 @@ class AgentTexts:
         """Add a text that was recorded at ``at`` to its stretch, and return that; see `ChirpObserver.utterance`."""
         found = self._stretch_of_text(at)
         found.add(utterance)
+        self._agent.watch(bool(found.segments))
         return found
 
     def _stretch_of_text(self, at: float) -> Stretch:
@@ -549,7 +572,7 @@ class AgentTexts:
         ]
         if untold:
             return untold[0]
-        if self._ahead is not None and at - self._ahead.at <= WAITS_MS:
+        if self._ahead is not None and not self._is_past(self._ahead, at):
             return self._ahead
         if last is None or last.cut <= at or at - last.end > SOUNDS_MS or self._answers(last.segments[-1], at):
             return self._next(at)
@@ -562,17 +585,21 @@ class AgentTexts:
 
     def _next(self, at: float) -> Stretch:
         """Return the stretch of the texts that wait for their audio."""
-        if self._ahead is None or at - self._ahead.at > WAITS_MS:
+        if self._ahead is None or self._is_past(self._ahead, at):
             self._give_up()
             self._ahead, self._ahead_ms = Stretch(at), self._agent.bytes / BYTES_PER_MS
             last = self._recent[-1] if self._recent else None
-            late = last is not None and 0.0 <= at - last.end <= WAITS_MS and not self._answered(last.end, at)
+            late = last is not None and 0.0 <= at - last.end <= WAITS_MS and not self._had_a_turn(last.end, at)
             self._late_for = last if late else None
         return self._ahead
 
-    def _answered(self, end: float, at: float) -> bool:
-        """Return whether by ``at`` the caller had spoken after what ended at ``end``, and had stopped again."""
-        return self._user.began_at > end and at - self._user.loud_until >= PAUSE_MS
+    def _is_past(self, ahead: Stretch, at: float) -> bool:
+        """Return whether a text at ``at`` does not belong with those that wait: it is late, or answers the caller."""
+        return at - ahead.at > WAITS_MS or self._had_a_turn(ahead.at, at)
+
+    def _had_a_turn(self, since: float, at: float) -> bool:
+        """Return whether by ``at`` the caller had spoken after ``since``, and had stopped again."""
+        return self._has_spoken_since(since) and at - self._user.loud_until >= REST_MS
 
     def _give_up(self) -> None:
         """Let no audio come any more for the texts that wait: they were late, if what was said before has none."""
@@ -589,7 +616,7 @@ class AgentTexts:
 
 def _goes_on(last: Stretch, segment: Segment, *, caller_since: bool) -> bool:
     pause = segment.start - last.end
-    if caller_since or last.cut < NEVER:
+    if last.cut < NEVER or (caller_since and pause >= JOIN_MS):
         return False
     enough = HUNGRY if len(last.texts) == 1 else 1.0
     hungry = bool(last.texts) and last.spoken_ms() < enough * last.expected_ms()

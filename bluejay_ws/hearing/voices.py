@@ -51,6 +51,9 @@ HASTE = 1.3
 """Audio that comes this many times as fast as it lasts comes from no caller that speaks."""
 SLACK_MS = 20.0
 """Audio that is sent so much later than it could be played leaves no gap that matters."""
+GAP_MS = 40.0
+"""A shorter one is none."""
+GAPS_MOST = 64
 RESUME_MS = 400.0
 """Audio that is sent after a longer wait may be something new, though it is heard without a pause."""
 FLOOR_PIECES = 10
@@ -77,11 +80,12 @@ class Segment:
         sent_from: when its first loud piece was sent; the agent may send far ahead of what is heard.
         sent_until: when its last loud piece was sent, and as long after as that lasts.
         at_ms: where it stands in the agent's audio: how much of that, silence included, was sent before it.
+        gaps: what was quiet in it right after a text was recorded: there that text may begin; each from and until.
         cut: what lies after this was not heard: the queue was emptied, or the call was over.
         closed: whether its end is known.
     """
 
-    __slots__ = ("at_ms", "closed", "cut", "end", "sent_from", "sent_until", "start", "user")
+    __slots__ = ("at_ms", "closed", "cut", "end", "gaps", "sent_from", "sent_until", "start", "user")
 
     def __init__(self, start: float, end: float, sent_from: float, *, user: bool) -> None:
         self.user = user
@@ -89,6 +93,7 @@ class Segment:
         self.end = end
         self.sent_from = self.sent_until = sent_from
         self.at_ms = start
+        self.gaps: tuple[tuple[float, float], ...] = ()
         self.cut = NEVER
         self.closed = False
 
@@ -121,7 +126,7 @@ class Voice:
     __slots__ = (
         "_askew", "_before_soft", "_enough", "_floor", "_hasty", "_more", "_noise", "_onset_level", "_pieces",
         "_quiet_from", "_run_at", "_run_from", "_run_ms", "_run_until", "_sent_at", "_soft_from", "_soft_level",
-        "_soft_ms", "_soft_until", "began_at", "ended_at", "frames", "handed", "loud_from", "loud_until",
+        "_soft_ms", "_soft_until", "_watches", "began_at", "ended_at", "frames", "handed", "loud_from", "loud_until",
         "onsets", "quiet_below", "resumed", "segment", "sent_until", "threshold", "until", "user",
     )  # fmt: skip
 
@@ -147,6 +152,7 @@ class Voice:
         self._soft_from = self._soft_until = -NEVER
         self._soft_ms = 0.0
         self._before_soft = 0.0, 0.0
+        self._watches = False
 
     @property
     def bytes(self) -> int:
@@ -202,7 +208,7 @@ class Voice:
             aside: the frames with the times at which they were sent or came.
             begin: when the first of them is heard, and the others without a pause; NEVER if that is open.
         """
-        if begin == NEVER:
+        if begin == NEVER or self._watches:
             return 0
         passed = self._still_quiet(aside, begin) if self.segment is None else self._still_speaks(aside, begin)
         self.frames += passed
@@ -262,12 +268,13 @@ class Voice:
             return False
         if self.segment is not None and start - self.loud_until < PAUSE_MS:
             if level < self._onset_level:
-                if start - self.loud_until < SOFT_GAP_MS:
-                    self._go_on_softly(end, at + ms, ms)
+                self._go_on_softly(start, end, at + ms)
                 return False
             if at - self.sent_until > RESUME_MS:
                 self.resumed = True
                 return self._onset(start, end, at)
+            if self._watches:
+                self._note_gap(self.segment, start)
             self.loud_until = end
             self.sent_until = at + ms
             self._soft_ms = 0.0
@@ -276,17 +283,29 @@ class Voice:
             return True  # a pause, and nothing that speech begins with
         return self._onset(start, end, at)
 
+    def watch(self, watches: bool) -> None:  # noqa: FBT001
+        """Look for where the sound goes on that follows now: a text was recorded that may begin there."""
+        self._watches = watches
+
+    def _note_gap(self, segment: Segment, until: float) -> None:
+        """Note how long it was quiet before the first sound that was watched for."""
+        self._watches = False
+        if until - self.loud_until >= GAP_MS and len(segment.gaps) < GAPS_MOST:
+            segment.gaps = (*segment.gaps, (self.loud_until, until))
+
     def _soft(self, start: float, end: float) -> None:
         """Note a piece that speech may begin with, if louder ones follow."""
         if start - self._soft_until >= SOFT_GAP_MS:
             self._soft_from = start
         self._soft_until = end
 
-    def _go_on_softly(self, end: float, sent_until: float, ms: float) -> None:
+    def _go_on_softly(self, start: float, end: float, sent_until: float) -> None:
         """Take a soft piece as part of speech, unless it goes on for so long that none of it was."""
+        if start - self.loud_until >= SOFT_GAP_MS:
+            return
         if self._soft_ms == 0.0:
             self._before_soft = self.loud_until, self.sent_until
-        self._soft_ms += ms
+        self._soft_ms += end - start
         self.loud_until, self.sent_until = (end, sent_until) if self._soft_ms <= SOFT_AFTER_MS else self._before_soft
 
     def _onset(self, start: float, end: float, at: float) -> bool:
@@ -335,7 +354,7 @@ class Voice:
             segment.closed = True
             self.ended_at = segment.end
         self.segment = None
-        self.resumed = False
+        self.resumed = self._watches = False
         self._tune()
 
     def refresh(self) -> Segment | None:

@@ -371,6 +371,99 @@ def test_a_text_without_any_audio_has_no_share() -> None:
     assert stage.span("said") == (10_100, 10_600)
 
 
+def test_a_text_whose_audio_was_never_sent_is_not_taken_for_the_next_answer() -> None:
+    """The caller spoke before its audio was sent: the agent began anew, and its next text is what is heard."""
+    stage = Stage()
+    stage.agent(0, speech(500, stage.dice))
+    stage.caller(1_000, speech(1_000, stage.dice))
+    stage.said("agent", "an answer that was given up", 2_200)
+    stage.caller(2_500, speech(800, stage.dice))
+    stage.said("agent", "the answer", 3_900)
+    stage.agent(3_950, speech(1_000, stage.dice))
+    stage.play(6_000)
+    assert stage.placed("an answer that was given up").share == 0.0
+    assert stage.span("the answer") == (3_950, 4_950)
+
+
+@pytest.mark.parametrize(("word_ms", "kept"), [(200, True), (400, False)])
+def test_a_backchannel_before_the_audio_gives_no_text_up(word_ms: int, kept: bool) -> None:
+    """The agent continues as it had meant to; more than an "mm-hm" is a turn, and what it says is another answer."""
+    stage = Stage()
+    stage.said("agent", "first", 1_000)
+    stage.caller(1_200, speech(word_ms, stage.dice))
+    stage.said("agent", "second", 2_000)
+    stage.agent(2_100, speech(2_000, stage.dice))
+    stage.play(6_000)
+    assert (stage.placed("first").share > 0.0) is kept
+
+
+def test_a_text_that_comes_late_is_of_what_was_heard_before_the_caller_spoke() -> None:
+    """More than a second after its audio, which has no text; the next audio is that of the next text."""
+    stage = Stage()
+    stage.agent(0, speech(1_000, stage.dice))
+    stage.said("agent", "late", 2_200)
+    stage.caller(3_000, speech(1_000, stage.dice))
+    stage.agent(4_500, speech(1_200, stage.dice))
+    stage.said("agent", "later", 7_000)
+    stage.play(8_000)
+    assert stage.span("late") == (0, 1_000)
+    assert stage.span("later") == (4_500, 5_700)
+
+
+def test_an_answer_is_no_part_of_what_the_caller_broke_off() -> None:
+    """The text before it asks for more audio than was sent, but the caller broke in, and had a turn."""
+    stage = Stage()
+    stage.said("agent", "broken off", 100, audio_ms=4_000)
+    stage.agent(110, speech(1_100, stage.dice))
+    stage.caller(1_000, speech(1_000, stage.dice))
+    stage.agent(2_500, speech(1_000, stage.dice))
+    stage.said("agent", "the answer", 3_000)
+    stage.play(6_000)
+    assert stage.span("broken off") == (110, 1_210)
+    assert stage.span("the answer") == (2_500, 3_500)
+
+
+def test_a_text_goes_on_after_a_pause_in_which_the_caller_said_mm_hm() -> None:
+    """It asks for more audio than was sent before the pause."""
+    stage = Stage()
+    stage.said("agent", "in two parts", 100, audio_ms=3_000)
+    stage.agent(110, speech(1_000, stage.dice))
+    stage.caller(1_300, speech(200, stage.dice))
+    stage.agent(1_800, speech(1_000, stage.dice))
+    stage.play(6_000)
+    assert stage.span("in two parts") == (110, 2_800)
+
+
+@pytest.mark.parametrize("waits", [0, 100, 250])
+def test_a_text_of_known_length_ends_with_its_sound(waits: int) -> None:
+    """However long before its audio it was recorded, in a stream of silence."""
+    stage = Stage()
+    clip = noise(0, 100, stage.dice) + speech(1_000, stage.dice) + noise(0, 20, stage.dice)
+    stage.agent(0, noise(0, 2_000, stage.dice) + clip + noise(0, 3_000, stage.dice))
+    stage.said("agent", "text", 1_999 - waits, audio_ms=1_120)
+    stage.play(5_000)
+    assert stage.span("text") == (2_100, 3_100)
+
+
+@pytest.mark.parametrize("every_ms", [None, 1.0])
+@pytest.mark.parametrize("gap", [60, 140, 280])
+@pytest.mark.parametrize("audio_ms", [None, 1_000.0])
+def test_a_text_recorded_before_its_own_audio_begins_with_its_sound(
+    gap: int, every_ms: float | None, audio_ms: float | None
+) -> None:
+    """And the one before it ends with its own: the short silence that speech synthesis puts between is of neither."""
+    stage = Stage()
+    stage.said("agent", "The first of three.", 999, audio_ms)
+    for number, text in enumerate(("", "The second of all three.", "The last.")):
+        begins = 1_000 + (number * (1_000 + gap) - gap * (number > 0) if every_ms is None else 100 * number)
+        if text:
+            stage.said("agent", text, begins - 1, audio_ms and audio_ms + gap)
+        stage.agent(begins, noise(0, gap if number else 0, stage.dice) + speech(1_000, stage.dice), every_ms=every_ms)
+    stage.play(8_000)
+    found = [stage.span(text) for text in ("The first of three.", "The second of all three.", "The last.")]
+    assert found == [(begins, begins + 1_000) for begins in (1_000, 2_000 + gap, 3_000 + 2 * gap)]
+
+
 def test_the_agents_own_event_begins_another_utterance() -> None:
     """Two utterances in one stream of audio, told apart by ``speech.started``; one that only announces is no split."""
     stage = Stage()
