@@ -544,7 +544,6 @@ class AgentTexts:
                 one.cut = min(one.cut, at)
                 for segment in one.segments:
                     segment.cut = min(segment.cut, at)
-        self._split = True
 
     def close(self, now: float, confirmed: float) -> None:
         """End the call at ``now``: what is queued beyond was not heard, unless it is known to have been played."""
@@ -567,16 +566,20 @@ class AgentTexts:
             one.over = one.over or at - one.end > WAITS_MS
         if self._split:
             return self._next(at)
-        untold = [
-            one for one in self._recent if not one.texts and one.cut > at - RECENT_MS and at - one.end <= RECENT_MS
-        ]
-        if untold:
-            return untold[0]
+        untold = next((one for one in self._recent if self._asks_for_text(one, at)), None)
+        if untold is not None:
+            return untold
         if self._ahead is not None and not self._is_past(self._ahead, at):
             return self._ahead
         if last is None or last.cut <= at or at - last.end > SOUNDS_MS or self._answers(last.segments[-1], at):
             return self._next(at)
         return last
+
+    def _asks_for_text(self, one: Stretch, at: float) -> bool:
+        """Return whether speech has no text, and is so recent that one at ``at`` is its, and no answer to a caller."""
+        if one.texts or one.cut <= at - RECENT_MS or at - one.end > RECENT_MS:
+            return False
+        return at - one.cut < SOUNDS_MS or not self._had_a_turn(one.segments[-1].start, at)
 
     def _answers(self, segment: Segment, at: float) -> bool:
         """Return whether a text at ``at`` answers a caller who spoke after a segment was sent, or broke in on it."""

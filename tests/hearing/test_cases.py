@@ -259,6 +259,23 @@ def test_a_carriers_clear_ends_what_is_heard_there_and_cuts_the_text() -> None:
     assert stage.titled(SENT_AHEAD) == []
 
 
+@pytest.mark.parametrize(("after", "cut"), [(10, True), (300, True), (900, False)])
+def test_a_text_recorded_after_a_clear_is_of_what_was_cut_unless_the_caller_has_had_a_turn(
+    after: int, cut: bool
+) -> None:
+    """An agent may say what it has said when it has stopped: at once, and not when the caller waits for an answer."""
+    stage = Stage()
+    stage.caller(0, speech(1_000, stage.dice))
+    stage.agent(1_500, speech(2_000, stage.dice), every_ms=1.0)
+    stage.caller(2_300, speech(700, stage.dice))
+    stage.at(2_500, stage.observer.clear)
+    stage.said("agent", "words of some length", 2_500 + after)
+    stage.agent(3_600, speech(1_000, stage.dice))
+    stage.play(6_000)
+    assert stage.span("words of some length") == ((1_500, 2_500) if cut else (3_600, 4_600))
+    assert stage.placed("words of some length").share == pytest.approx(0.5 if cut else 1.0, abs=0.02)
+
+
 def test_the_end_of_the_call_cuts_what_was_queued() -> None:
     """The caller hung up in the middle of the sentence."""
     stage = stage_with_question(2_000)
