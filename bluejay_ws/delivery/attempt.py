@@ -11,7 +11,7 @@ import math
 import os
 import time
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from random import SystemRandom
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -377,8 +377,8 @@ class Attempt:
 
     def _post(self) -> Decision:
         history = self._delivery.history
-        if any(part.state is State.UNKNOWN for part in self._parts):
-            history.resends += 1
+        unsure = any(part.state is State.UNKNOWN for part in self._parts)
+        history.resends += unsure
         body = self._body(self._parts, CUT_OUTPUT if history.cut else None)
         self._delivery.posted()
         note: dict[str, object] = {}  # of a first attempt the name says all
@@ -397,6 +397,9 @@ class Attempt:
             jitter=self._context.random(),
             others_accepted=self._memory.accepted_at > history.refused_at,
         )
+        if unsure and decision.state is State.WAITING:  # an earlier POST may still show: each later one follows a look
+            decision = replace(decision, state=State.UNKNOWN)
+            self._delivery.resend_due = True
         if decision.state is State.DELIVERED:
             self._memory.accepted_at = self._context.clock()
             self._deliver(self._parts, decision.reason, body)

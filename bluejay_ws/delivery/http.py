@@ -210,6 +210,9 @@ class HttpExchange:
             self._new_request(method, url, headers=headers, stream=self._stream(body or b""))
         )
         try:
+            if not self._progress.heard:  # what came behind the last answer says nothing of this request
+                self._progress.cut_off()
+                raise ConnectionError
             data, complete = _read(response, limit)
         finally:
             response.close()
@@ -345,7 +348,7 @@ class Progress:
         clock: monotonic seconds.
     """
 
-    __slots__ = ("_clock", "_head", "_holds", "_stream", "body_sent", "deadline", "started")
+    __slots__ = ("_clock", "_head", "_holds", "_stream", "body_sent", "deadline", "heard", "started")
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -356,7 +359,7 @@ class Progress:
         """Note that a new exchange begins, perhaps on the connection of the last one."""
         self.deadline = deadline
         self.started = False
-        self.body_sent = False
+        self.body_sent = self.heard = False
         self._holds, self._head = False, b""
 
     def trace(self, event: str, info: dict[str, Any]) -> None:
@@ -377,6 +380,7 @@ class Progress:
         left = self.deadline - self._clock()
         if left <= 0.0:
             raise TimeoutError
+        self.heard = True
         return read(size, min(timeout, left))
 
     def _together(self, write: Callable[[bytes, float | None], None], data: bytes, timeout: float | None) -> None:

@@ -243,11 +243,9 @@ def _after_success(answer: Answer, retry: Retry) -> Decision:
 
 def _not_processed(answer: Answer, history: History, retry: Retry, jitter: float) -> Decision:
     """Wait as long as the platform asks for, or a backoff that is never nothing: it answers, and others may go on."""
-    asked = answer.retry_after
-    wait = backoff(history.attempts + 1, retry, jitter) if asked is None else asked
-    reason = f"http.{answer.status}"
-    pinned = asked is not None
-    return Decision(State.WAITING, wait, Platform.UP, reason, pinned=pinned, asked=bool(asked), busy=True)
+    asked = bool(answer.retry_after)
+    wait = answer.retry_after or backoff(history.attempts + 1, retry, jitter)
+    return Decision(State.WAITING, wait, Platform.UP, f"http.{answer.status}", pinned=asked, asked=asked, busy=True)
 
 
 def _refused(

@@ -353,3 +353,23 @@ def test_a_refused_name_alone_needs_no_look(tmp_path: Path, monkeypatch: pytest.
         patch.setattr(os, "rename", refuse)
         assert attempts(spool).attempt(left, script).state is State.DELIVERED
     assert script.looked == []
+
+
+@pytest.mark.parametrize(
+    "between", [Failure(Phase.NOT_SENT, "connect_error"), LATER, Answer(502, request_complete=False)]
+)
+def test_after_an_unknown_outcome_every_later_post_follows_a_look(tmp_path: Path, between: Answer | Failure) -> None:
+    """The one between met nobody, and meanwhile the first one shows: it had waited in front of the platform."""
+    spool = spool_at(tmp_path)
+    report = finished_call(spool, "720488")
+    marker = {"bluejay_ws": {"report_id": report.report_id}}
+    shown = result(events=[{"title": "Connection closed", "start_offset_ms": 9, "metadata": marker}])
+    script = Script(deque([LOST, between]), deque([result(), result(), result(), result(), shown]))
+    work, delivery = attempts(spool), delivery_of(report)
+    states_seen = []
+    while len(script.posted) < 2:
+        work.attempt(delivery, script)
+        states_seen += states(tmp_path)
+    assert set(states_seen) == {"720488.sending"}
+    decision = until_settled(work, delivery, script)
+    assert (decision.reason, len(script.posted)) == ("read_back", 2)

@@ -292,6 +292,18 @@ def test_what_nothing_can_unpack_is_no_answer_to_rely_on(
     assert not looked.complete
 
 
+def test_what_comes_behind_an_answer_is_not_the_answer_to_the_next_report(platform: FakePlatform) -> None:
+    """Both in one packet, on a connection that stays open: the second report would be taken for delivered."""
+    body = b'{"status": "success"}'
+    again = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+    platform.plan(Says(body=body + again, headers={"Content-Length": str(len(body))}, accept=True), Says(status=503))
+    client = exchange(platform.url)
+    decisions = [decided(client.post(report(identity))) for identity in ("1", "2", "3")]
+    client.close()
+    assert [decision.state for decision in decisions] == [State.DELIVERED, State.UNKNOWN, State.DELIVERED]
+    assert [accepted.simulation_result_id for accepted in platform.accepted] == ["1", "3"]
+
+
 def test_a_header_that_a_proxy_repeats_counts_once(platform: FakePlatform) -> None:
     """Joined by a comma, two numbers are none, and two dates are none."""
     platform.plan(Raw(b"HTTP/1.1 429 x\r\nRetry-After: 7\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n"))

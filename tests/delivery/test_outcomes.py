@@ -78,8 +78,12 @@ POSTS: list[tuple[Answer | Failure, State, float | None, Platform]] = [
         for status in (408, 425, 429)
         for body in (OWN, PAGE)
     ),
-    *((Answer(status, OWN, retry_after=0.0), WAITING, 0.0, UP) for status in (408, 425, 429)),
-    *((Answer(status, OWN), WAITING, 0.5 * RETRY.first, UP) for status in (408, 425, 429)),
+    # ... and never nothing: a storm would be answered with another
+    *(
+        (Answer(status, OWN, retry_after=asked), WAITING, 0.5 * RETRY.first, UP)
+        for status in (408, 425, 429)
+        for asked in (None, 0.0)
+    ),
 ]
 
 
