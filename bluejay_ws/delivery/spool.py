@@ -15,7 +15,7 @@ import logging
 import math
 import os
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from bluejay_ws.delivery import filesystem, processlock
 from bluejay_ws.delivery.files import (
@@ -63,6 +63,7 @@ DAY = 24 * 3600.0
 INCREDIBLE = 10 * 365 * DAY  # a file is not so old: its date is wrong, or this machine's clock
 
 _TEMPORARY = ".new"
+_Listed = TypeVar("_Listed", str, Name)
 _File = tuple[float, int, str]  # when it was written last, its size, its path
 # Earlier versions held these for a person, although a machine can go on.
 _CONTINUES = frozenset({"unreadable", "unsettled"})
@@ -92,7 +93,7 @@ def places_in(root: str) -> list[str]:
             found = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
     except FileNotFoundError:
         return []
-    return ["", *sorted(name for name in found if name != "quarantine")]
+    return ["", *sorted(name for name in found if name not in {QUARANTINE, "lost+found"})]  # a volume's own
 
 
 def shards_in(root: str, place: str) -> list[str]:
@@ -383,12 +384,7 @@ class Spool(Store):
 
     def _move_in(self, asked: dict[str, bool]) -> None:
         """Take in what an earlier version left: its files lay in the spool itself, for whichever platform was set."""
-        try:
-            old = names_in(self.place)
-        except OSError as error:
-            self._counters.add(f"spool.list_{reason_of(error)}")
-            return
-        for name in old:
+        for name in self._listed(names_in, self.place):
             try:
                 if name.state == LIVE and self.goes_on(name, asked):
                     continue
@@ -402,12 +398,16 @@ class Spool(Store):
 
     def everything(self) -> Iterator[tuple[str, Name]]:
         """Yield directory and name of every report file of the place."""
+        for directory in self._listed(shards_in, self.place, self.destination):
+            for name in self._listed(names_in, directory):
+                yield directory, name
+
+    def _listed(self, listing: Callable[..., list[_Listed]], *where: str) -> list[_Listed]:
         try:
-            for directory in shards_in(self.place, self.destination):
-                for name in names_in(directory):
-                    yield directory, name
+            return listing(*where)
         except OSError as error:
             self._counters.add(f"spool.list_{reason_of(error)}")
+            return []
 
     # -- bounds -------------------------------------------------------------------------------------------------
 

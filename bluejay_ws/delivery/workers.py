@@ -356,9 +356,9 @@ class Workers:
         return made(self._make_client, self._counters)
 
     def leave(self, worker: Worker, *, at_least: int = 0) -> bool:
-        """Take a worker off the list if so many others remain; return whether its thread may end."""
+        """Take a worker off the list if so many others remain, or all are to end; return whether its thread may."""
         with self._lock:
-            spare = len(self._workers) > at_least
+            spare = self._stopped or len(self._workers) > at_least
             if spare and worker in self._workers:
                 self._workers.remove(worker)
             return spare

@@ -204,3 +204,11 @@ def test_what_the_user_may_not_do_is_said() -> None:
         with pytest.raises(SpoolError, match="cannot be read"):
             admin.entries(directory)
         directory.chmod(0o700)
+
+
+def test_a_spool_may_be_the_root_of_a_volume() -> None:
+    """There the file system has a directory of its own, which only root may read."""
+    with as_ordinary_user() as directory:
+        finished_call(spool_at(directory), "720488")
+        (directory / "lost+found").mkdir(0o000)
+        assert [entry.name.identity for entry in admin.entries(directory)] == ["720488"]

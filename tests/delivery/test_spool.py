@@ -99,6 +99,17 @@ def test_an_old_file_that_cannot_be_taken_in_stands_in_nobodys_way(tmp_path: Pat
     assert (place / str(twice)).read_bytes() == b"new"
 
 
+def test_a_directory_that_cannot_be_listed_hides_no_other(tmp_path: Path) -> None:
+    """Each is listed on its own; what is wrong with one is counted."""
+    counters = Counters()
+    spool = spool_at(tmp_path, counters)
+    report = finished_call(spool, "1")
+    broken = tmp_path / "platform" / "00"  # before that of the report, which is "37"
+    broken.symlink_to(broken)
+    assert [found.report_id for found in spool.recover()] == [report.report_id]
+    assert counters["spool.list_eloop"] == 1
+
+
 def test_a_spool_that_is_gone_or_cannot_be_listed_finds_nothing(tmp_path: Path) -> None:
     """It is counted where something is wrong; a missing directory is an empty one."""
     counters = Counters()

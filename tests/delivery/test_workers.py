@@ -144,6 +144,23 @@ def test_workers_that_wait_get_help_and_the_helpers_leave(crews: list[Crew], mon
     eventually(lambda: len(crew.work.handled) == 4)
 
 
+def test_a_worker_that_hung_at_the_end_ends_later_whoever_took_its_notice(crews: list[Crew]) -> None:
+    """The workers of the next start read the same inbox."""
+    crew = Crew(idle=0.05)
+    crews.append(crew)
+    crew.work.hold.clear()
+    crew.workers.start()
+    crew.work.inbox.put(report())
+    eventually(lambda: crew.work.handled)
+    (worker,) = crew.workers._workers
+    crew.workers.stop(0.0)
+    while not crew.work.inbox.empty():
+        crew.work.inbox.get()
+    crew.work.hold.set()
+    worker.thread.join(20.0)
+    assert not worker.thread.is_alive()
+
+
 def test_where_no_client_can_be_made_the_reason_is_the_outcome(crews: list[Crew]) -> None:
     """Of each exchange, until one can be made."""
     crew = Crew()
