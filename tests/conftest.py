@@ -18,6 +18,7 @@ from hypothesis.internal.conjecture import providers
 from bluejay_ws.client import Bluejay
 from bluejay_ws.testing.platform import FakePlatform
 from tests import nursery
+from tests.watchdog import Watchdog
 from tests.workers import Workers
 
 if TYPE_CHECKING:
@@ -66,6 +67,11 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         if nursery.FORKS:
             nursery.begin()  # it imports while tests are collected, and serves all workers
         config.pluginmanager.register(Workers(count if isinstance(count, int) else os.cpu_count() or 1))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have one thread keep the time of all tests."""
+    config.pluginmanager.register(Watchdog())
 
 
 def pytest_collectstart() -> None:

@@ -13,13 +13,15 @@ if TYPE_CHECKING:
 
 CONFTEST = """
 import pytest
-from tests.workers import Workers
+from tests import watchdog, workers
+workers.PATIENCE = 0.5
 def pytest_configure(config):
-    config.pluginmanager.register(Workers(3))
+    config.pluginmanager.register(watchdog.Watchdog())
+    config.pluginmanager.register(workers.Workers(3))
 """
 TESTS = """
-import os, pytest, signal
-where = os.getpid()
+import os, pytest, signal, threading, time
+run = os.getpid()
 @pytest.fixture
 def afterwards():
     yield
@@ -32,11 +34,17 @@ def test_fails():
 @pytest.mark.timeout(0.1)
 def test_hangs():
     while True: pass
+def test_leaves_a_thread(): threading.Thread(target=time.sleep, args=[1000], name="sleeper").start()
+def test_leaves_a_process():
+    if os.fork():
+        os._exit(7)
+    while os.path.exists(f"/proc/{run}"): time.sleep(0.02)
+    os._exit(0)
 def test_is_not_for_here(): pytest.skip("not here")
 def test_breaks_at_its_end(afterwards): pass
 @pytest.mark.parametrize("number", range(40))
 def test_passes(number, tmp_path):
-    assert os.getpid() != where
+    assert os.getpid() != run
     (tmp_path / "file").write_text("")
 """
 
@@ -50,16 +58,17 @@ def test_each_test_runs_once_whatever_becomes_of_its_worker(tmp_path: Path, root
 
     def run(*options: str) -> str:
         environ = {"PYTHONPATH": str(root), "COLUMNS": "200", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-        return nursery.run([*command, *options], cwd=tmp_path, env=environ, check=False).stdout
+        return nursery.run([*command, *options], cwd=tmp_path, env=environ, check=False, imported=["pytest"]).stdout
 
     said = run()
-    assert "4 failed, 41 passed, 1 skipped, 1 error" in said
+    assert "5 failed, 42 passed, 1 skipped, 2 errors" in said
     ends = dict(re.findall(r"_ test_(\w+) _+\n(?:\[.*\n)?.* with exit code (-?\d+)", said))
-    assert ends == {"leaves": "0", "is_killed": "-9", "hangs": "1"}
+    assert ends == {"leaves": "0", "is_killed": "-9", "hangs": "1", "leaves_a_process": "7"}
     assert "said before" in said
     assert "assert 1 == 2" in said
     assert "while True: pass" in said  # where it hung
     assert "ValueError: afterwards" in said
+    assert re.search(r"ERROR test_it.py::test_leaves_a_thread - .* thread 'sleeper' was still running", said)
     assert "1 failed" in run("-x", "-k", "fails or passes")
     (tmp_path / "test_it.py").write_text("import nothing_like_it")
     assert "No module named 'nothing_like_it'" in run()

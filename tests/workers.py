@@ -12,12 +12,17 @@ import atexit
 import contextlib
 import itertools
 import multiprocessing
+import os
 import sys
+import threading
+import traceback
 from collections import deque
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from tests.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +31,8 @@ _forking = multiprocessing.get_context("fork")
 SHARED = ("server", "browser")  # fixtures that take seconds to make: their tests come first, each kind in one worker
 TOGETHER = 16  # other tests of a module that one worker runs in a row
 ENDED = object()
+PATIENCE = 30.0
+"""Seconds that a worker may take for its end, after its last test."""
 
 
 class Workers:
@@ -48,7 +55,7 @@ class Workers:
             for _ in range(min(self._count, len(self._batches))):
                 self._start(session)
             while self._workers:
-                for pipe in wait(list(self._workers)):
+                for pipe in wait(list(self._workers), 1.0) or self._dead():
                     self._hear(session, self._workers[pipe])
         finally:
             for worker in self._workers.values():
@@ -58,6 +65,13 @@ class Workers:
         if session.shouldstop:
             raise session.Interrupted(session.shouldstop)
         return True
+
+    def _dead(self) -> list[Any]:
+        """Find who has died while a process of its own holds its end of the pipe: nothing more is heard there."""
+        dead = [pipe for pipe, worker in self._workers.items() if not worker.process.is_alive() and not pipe.poll()]
+        for pipe in dead:
+            self._workers[pipe].pipe.close()
+        return dead
 
     def _start(self, session: pytest.Session) -> None:
         worker = Worker(next(self._names), session, self._batches.popleft(), list(self._workers))
@@ -126,7 +140,7 @@ class Worker:
         """Return a report, the test that it runs now, None when it has run its last, or `ENDED`."""
         try:
             return self.pipe.recv()
-        except (EOFError, ConnectionResetError):
+        except (EOFError, OSError):  # OSError: it is closed
             return ENDED
 
     def log(self, session: pytest.Session, report: pytest.TestReport) -> None:
@@ -160,14 +174,32 @@ def _work(session: pytest.Session, index: int | None, pipe: Connection, ends: li
     terminal = Reports(session.config, pipe)
     session.config.pluginmanager.unregister(name="terminalreporter")
     session.config.pluginmanager.register(terminal, "terminalreporter")
+    left: dict[threading.Thread, pytest.Item] = {}
     while index is not None:
         pipe.send(index)
         following = pipe.recv()
         item, nextitem = session.items[index], None if following is None else session.items[following]
         item.config.hook.pytest_runtest_protocol(item=item, nextitem=nextitem)
+        left = {thread: left.get(thread, item) for thread in threading.enumerate() if not thread.daemon}
         index = following
+    Watchdog().arm(PATIENCE, lambda: _give_up(left, terminal))
     atexit._run_exitfuncs()
     pipe.send(None)
+
+
+def _give_up(left: dict[threading.Thread, pytest.Item], terminal: Reports) -> None:
+    """End this process, which threads keep from ending; each fails the test that left it behind."""
+    frames: dict[Any, Any] = sys._current_frames()
+    running = [thread for thread in left if thread.ident in frames]
+    try:
+        for thread in [thread for thread in running if thread is not threading.main_thread()] or running:
+            stack = "".join(traceback.format_stack(frames[thread.ident]))
+            reason = f"{PATIENCE:g} s after the last test its thread {thread.name!r} was still running:\n{stack}"
+            item = left[thread]
+            report = pytest.TestReport(item.nodeid, item.location, {}, "failed", reason, "teardown")
+            terminal.pytest_runtest_logreport(report)
+    finally:
+        os._exit(1)
 
 
 class Reports:
