@@ -280,6 +280,8 @@ class ChirpObserver:
     @property
     def observed(self) -> bool:
         """Whether any frame of the call's was seen, of either side."""
+        if self._heard is None:  # taps ask this often: asking is no reason to begin to listen
+            return False
         heard = self._caught_up()
         return bool(heard.user.frames or heard.agent.frames)
 
