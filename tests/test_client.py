@@ -1002,6 +1002,24 @@ def test_the_http_client_is_imported_before_the_first_call_and_not_on_a_running_
     assert done.stdout.split() == ["False", "True", "True"]
 
 
+EXCHANGE = """
+import sys
+from bluejay_ws import Bluejay
+bluejay = Bluejay("test-key", base_url=sys.argv[1], spool=False)
+before = set(sys.modules)
+with bluejay.call({"X-Simulation-Result-Id": "7"}):
+    pass
+print(bluejay.close(), *(set(sys.modules) - before))
+"""
+
+
+def test_a_delivery_imports_nothing_that_a_fork_could_cut_in_two(platform: FakePlatform) -> None:
+    """Names are encoded with a module of their own: a child that was forked meanwhile waited for it for ever."""
+    command = [sys.executable, "-c", EXCHANGE, platform.url.replace("127.0.0.1", "localhost")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True"]
+
+
 UNREADABLE = """
 import logging, sys, threading
 sys.modules["httpcore"] = None

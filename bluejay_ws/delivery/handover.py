@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from bluejay_ws.delivery.attempt import chance
 from bluejay_ws.delivery.files import reason_of
 from bluejay_ws.delivery.postgres import Outbox, Piece, shown
-from bluejay_ws.delivery.sender import BaseSender
+from bluejay_ws.delivery.sender import BaseSender, preload
 from bluejay_ws.exceptions import BluejayError
 from bluejay_ws.log import say, say_seldom
 from bluejay_ws.stats import started
@@ -409,6 +409,7 @@ class FleetSender(BaseSender):
     def _round(self, pause: float) -> float:
         """Do one round; return the seconds to pause after a failure, else 0."""
         try:
+            preload(self._url)  # nothing to do, unless the client was made on a running loop
             self._handover.round()
         except BluejayError as error:
             self._counters.add("errors.outbox")

@@ -71,9 +71,10 @@ class HttpClients:
     def __call__(self, timeout: float) -> Exchange:
         """Return a new one; may take a third of a second, and raise whatever is wrong with the environment."""
         with _making:
-            from bluejay_ws.delivery.http import HttpExchange, say_odd_no_proxy, tls_context  # noqa: PLC0415
+            from bluejay_ws.delivery.http import HttpExchange, import_client, say_odd_no_proxy, tls_context  # noqa: PLC0415
 
             if self._context is None:
+                import_client()
                 self._context = tls_context(self._settings)
                 say_odd_no_proxy(self._counters)
             return HttpExchange(replace(self._settings, timeout=timeout), self._context)
@@ -448,7 +449,7 @@ def _try_again(sender: weakref.ref[BaseSender]) -> None:
         known.try_again()
 
 
-def preload(database: object = None) -> None:
+def preload(database: object) -> None:
     """Import the HTTP client now, while nobody waits: a thread that does so during a call would hold the interpreter.
 
     On a running event loop nothing is done: somebody might be speaking there. A fork waits until the import is over.
@@ -456,7 +457,7 @@ def preload(database: object = None) -> None:
     the same error, says it, and tries again.
 
     Args:
-        database: where reports are handed to one, its driver is imported instead.
+        database: None, or where reports are handed to: then its driver is imported instead.
 
     Raises:
         ConfigurationError: the driver is not installed.

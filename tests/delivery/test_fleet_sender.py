@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bluejay_ws.delivery import sender as senders
 from bluejay_ws.delivery.handover import FleetSender
 from bluejay_ws.delivery.store import Report
 from bluejay_ws.stats import Counters
@@ -85,6 +86,17 @@ def test_where_no_thread_can_be_started_who_waits_hands_over_itself(
         sender.submit(Report("1" * 32, "720488", [b"[]"]))
         assert sender.pending() == 1
         assert wait(sender, 20.0)
+
+
+def test_a_fork_waits_for_the_driver_that_a_thread_imports(
+    sender: FleetSender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the client was made on the agent's loop: the child would wait for half a module for ever."""
+    monkeypatch.setattr(sender._handover, "round", lambda: sender.withdraw("1" * 32))
+    with senders._making:  # as whoever forks
+        sender.submit(Report("1" * 32, "720488", [b"[]"]))
+        assert not sender.flush(0.2)
+    assert sender.flush(20)
 
 
 def test_all_closing_shares_one_budget(sender: FleetSender, monkeypatch: pytest.MonkeyPatch) -> None:
