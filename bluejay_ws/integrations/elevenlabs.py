@@ -128,7 +128,8 @@ class ElevenLabsTap(Tap):
         if reply is None:
             return
         reply.corrected = _clean(facts.get("corrected_agent_response"))
-        if reply.heard_ms is None and reply.corrected:  # the agent may not have been set up to tell of interruptions
+        whole = reply.corrected == reply.text.strip()  # of a turn that was cut, what had been heard is told again
+        if reply.heard_ms is None and reply.corrected and not whole:  # perhaps no client event tells of interruptions
             self._interrupted(("corrected", reply.key[0]))  # of several replies in one turn, for all of them
             self._cut(reply)
         self._tell_agent(reply)

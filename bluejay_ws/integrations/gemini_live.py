@@ -258,6 +258,7 @@ class GeminiLiveTap(Tap):
             reply.called_off = not reply.final
             self._cut(reply)
             self._drop_unheard(reply)
+        self._cut_the_rest()
         self._joins = False
 
     # -- tools -------------------------------------------------------------------------------------------------

@@ -126,7 +126,7 @@ class OpenAIRealtimeTap(Tap):
         if self._stops_for_caller and not self._plays_elsewhere and not self._observed():
             reply, at = found[1], found[2]
             self._interrupts(reply.response or reply.key)
-            self._cut_there(reply, at - reply.plays_from)
+            self._cut_there(reply, at - reply.plays_from, at)
 
     def _taken_back(self, speech: Speech) -> None:
         reply = next(reversed(self._replies.values()), None)
@@ -245,17 +245,17 @@ class OpenAIRealtimeTap(Tap):
         reply = self._replies.get(event["item_id"])
         if reply is None or (reply.start is None and not reply.text):
             return
-        self._cut_there(reply, number(event.get("audio_end_ms")))
+        self._cut_there(reply, number(event.get("audio_end_ms")), float(self._now()))
         self._interrupts(reply.response or reply.key)
 
-    def _cut_there(self, reply: Reply, heard_ms: float | None) -> None:
+    def _cut_there(self, reply: Reply, heard_ms: float | None, at: float) -> None:
         self._cut(reply, heard_ms)
         for later in self._replies.values():  # what was to play after it was dropped with it
             if later.start is not None and reply.start is not None and later.plays_from > reply.plays_from:
-                self._drop_unplayed(later)
+                self._drop_unplayed(later, at)
 
-    def _drop_unplayed(self, reply: Reply) -> None:
-        if reply.heard_ms is None and reply.plays_from > self._now():
+    def _drop_unplayed(self, reply: Reply, at: float) -> None:
+        if reply.heard_ms is None and reply.plays_from > at:
             self._cut(reply, 0.0)
 
     def _of_response(self, response: Any) -> list[Reply]:

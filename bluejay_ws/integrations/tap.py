@@ -463,6 +463,13 @@ class Tap:
             reply.heard_ms = 0.0
             self._tell_agent(reply)
 
+    def _cut_the_rest(self) -> None:
+        """Cut all that plays now or was still to play: services send one reply while another one plays."""
+        now = self._now()
+        for reply in self._replies.values():
+            if reply.start is not None and reply.heard_ms is None and reply.plays_from + reply.audio_ms > now:
+                self._cut(reply)
+
     def _playing(self) -> Reply | None:
         """Return the reply whose audio plays now."""
         now = self._now()

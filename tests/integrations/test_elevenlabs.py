@@ -148,6 +148,17 @@ def test_one_interruption_of_two_messages_is_one(stream: Stream, told: str) -> N
     assert stream.events() == ["Caller interrupted the agent"]
 
 
+def test_a_message_that_was_heard_whole_is_told_again_and_is_no_second_interruption(stream: Stream) -> None:
+    """Each message of the turn has its correction; of the first, nothing was left out."""
+    stream.received(sound(1_000, 1), said("The first one.", 1, "r"), sound(2_000, 2), said("The second one.", 2, "s"))
+    stream.at(1_500).received(event("interruption", event_id=3))
+    for event_id, response, text in ((1, "r", "The first one."), (2, "s", "The second...")):
+        facts: dict[str, Any] = {"corrected_agent_response": text, "event_id": event_id, "response_id": response}
+        stream.received(event("agent_response_correction", **facts))
+    assert stream.said() == [(0, 1_000, "AGENT", "The first one."), (1_000, 1_500, "AGENT", "The second...")]
+    assert stream.events() == ["Caller interrupted the agent"]
+
+
 def test_voice_detection_places_the_caller(stream: Stream) -> None:
     """Where the agent has it among its events."""
     for at, score in ((100, 0.1), (1_000, 0.9), (1_500, 0.8), (2_000, 0.2)):

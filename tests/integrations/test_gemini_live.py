@@ -222,6 +222,14 @@ def test_a_barge_in_after_the_turn_cuts_what_still_plays(stream: Stream) -> None
     assert stream.words() == [("AGENT", f"One{CUT}")]
 
 
+def test_a_barge_in_cuts_the_reply_that_plays_and_the_one_that_waits_behind_it(stream: Stream) -> None:
+    """After a tool the model goes on, long before its first words have been heard."""
+    stream.received(spoke("One two three four"), content(modelTurn=sound(4_000)), content(turnComplete=True))
+    stream.received(spoke("Five."), content(modelTurn=sound(2_000)))
+    stream.at(1_100).received(content(interrupted=True), content(turnComplete=True))
+    assert (stream.said(), stream.events()) == ([(0, 1_100, "AGENT", f"One{CUT}")], [INTERRUPTED])
+
+
 def test_a_text_with_a_reply_is_not_said_twice(stream: Stream) -> None:
     """Sentences without spaces between them are put together with one."""
     stream.received(spoke("Hello.", modelTurn={"parts": [{"text": "Hello."}]}), spoke("Nice."))

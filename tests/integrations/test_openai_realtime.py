@@ -755,3 +755,14 @@ def test_a_live_session_without_times_stands_where_its_words_came(stream: Stream
         stream.received(event("session.output_transcript.delta", delta=spoken))
     assert stream.words() == [("USER", "Hola Ana."), ("AGENT", "Hello, Ana."), ("USER", "Si."), ("AGENT", "Yes.")]
     assert stream.said()[1] == (501, 1_300, "AGENT", "Hello, Ana.")
+
+
+def test_a_reply_that_waits_behind_the_one_that_was_cut_is_dropped_however_late_the_turn_is_committed(
+    stream: Stream,
+) -> None:
+    """By then it would have been heard: the barge-in counts, not the commit."""
+    stream.received(sound("a", 1_500), said("a", "One two three."), sound("b", 1_500), said("b", "Four."), done("r"))
+    stream.at(800).received(started("u"))
+    stream.at(1_700).received(stopped("u"), event("input_audio_buffer.committed", item_id="u"), heard("u", "Stop."))
+    assert stream.words() == [("AGENT", f"One two{CUT}"), ("USER", "Stop.")]
+    assert stream.events() == [INTERRUPTED]
