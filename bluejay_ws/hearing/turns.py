@@ -38,10 +38,10 @@ SILENCE_MS = 5_000.0
 """Nobody heard for this long is a long silence."""
 STILL_MS = 149.0
 """A caller who begins when the agent is heard for no longer than this has not interrupted it: 150 less delays."""
-QUICK_MS = 250.0
-"""An agent that is heard over the caller for less than this has only answered quickly."""
+QUICK_MS = 151.0
+"""An agent that begins when the caller is heard for no longer than this has only answered quickly: 150, and delays."""
 BACKCHANNEL_MS = 300.0
-"""Shorter words of the caller's while the agent speaks ("mm-hm") do not interrupt it."""
+"""Shorter words ("mm-hm") while the other side speaks do not interrupt it."""
 SAME_MS = 1_000.0
 """A caller who continues after a shorter pause, over the same speech of the agent's, still interrupts the same way."""
 AHEAD_MS = 500.0
@@ -189,11 +189,14 @@ class Turns:
         return self._over_the_caller(user, agent)
 
     def _over_the_caller(self, user: Segment, agent: Segment) -> None:
-        until = min(user.heard_end, agent.heard_end)
-        if until - agent.start < QUICK_MS:
+        word = user.heard_end - user.start < BACKCHANNEL_MS
+        if word or user.heard_end - agent.start <= QUICK_MS:
             if agent.heard_end > user.heard_end:
                 self._answer(user.heard_end)
             return
+        if agent.heard_end - agent.start < BACKCHANNEL_MS and not self._claimed("agent", agent.start, agent.heard_end):
+            return
+        until = min(user.heard_end, agent.heard_end)
         if agent.heard_end >= user.heard_end:
             self._waiting_from = None
         self._interrupts("agent", agent.start, until, {"overlap_ms": round(until - agent.start)})

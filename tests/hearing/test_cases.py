@@ -108,6 +108,28 @@ def test_an_agent_that_talks_over_the_caller_interrupts_for_as_long_as_both_are_
     assert (event["start_offset_ms"], event["end_offset_ms"]) == (100, 460)
 
 
+@pytest.mark.parametrize(
+    ("begins", "lasts", "interrupts"), [(860, 900, 0), (800, 900, 1), (400, 260, 0), (400, 340, 1)]
+)
+def test_an_agent_interrupts_by_the_same_measure_as_a_caller(begins: int, lasts: int, interrupts: int) -> None:
+    """The caller is heard for more than 150 ms more, and the agent says more than an "mm-hm"."""
+    stage = Stage()
+    stage.caller(0, speech(1_000, stage.dice))
+    stage.agent(begins, speech(lasts, stage.dice))
+    stage.play(3_000)
+    assert len(stage.titled(AGENT_INTERRUPTED)) == interrupts
+
+
+def test_an_agent_that_speaks_over_a_single_word_interrupts_nobody() -> None:
+    """Somebody says "mm-hm" in a pause of the agent's, as the agent continues."""
+    stage = Stage()
+    stage.agent(0, speech(1_000, stage.dice))
+    stage.caller(1_300, speech(240, stage.dice))
+    stage.agent(1_360, speech(1_000, stage.dice))
+    stage.play(4_000)
+    assert stage.titled(AGENT_INTERRUPTED) == []
+
+
 def test_an_agent_that_answers_a_little_early_has_only_answered_quickly() -> None:
     """Its latency is zero, and it interrupts nobody."""
     stage = Stage()
