@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bluejay_ws.integrations.caller_audio import audio_bytes
-from bluejay_ws.integrations.tap import Speech, Tap
+from bluejay_ws.integrations.tap import BREAK_MS, Speech, Tap
 
 if TYPE_CHECKING:
     from bluejay_ws.integrations.tap import Actions
@@ -24,6 +24,7 @@ class AssemblyAITap(Tap):
     def __init__(self, recorder: Recorder, **options: Any) -> None:
         super().__init__(recorder, **options)
         self._open: Speech | None = None  # speaks, or has spoken; without text
+        self._before: Speech | None = None  # was spoken before that, and still has no text
         self._reply_now: Any = None
         self._server_side: set[str] = set()
 
@@ -42,6 +43,7 @@ class AssemblyAITap(Tap):
 
     def _user_began(self, _: dict[str, Any]) -> None:
         if self._open is None or self._open.stopped:
+            self._before = self._open if self._open is not None and self._open.key not in self._speeches else None
             self._open = Speech(("speech", next(self._numbers)))
             self._open.start = self._stamp(self._now())
 
@@ -52,6 +54,17 @@ class AssemblyAITap(Tap):
     def _broke_in_at(self) -> float | None:
         speech = self._open
         return super()._broke_in_at() if speech is None or speech.stopped else speech.start
+
+    def _late(self, key: Any) -> Speech | None:
+        """Return the speech before the one that goes on, for a final text: nobody has finished what he still says."""
+        before = self._before
+        if before is None or key in self._speeches or self._open is None or self._open.stopped:
+            return None
+        self._before = None
+        if self._now() - (before.end or 0.0) > BREAK_MS:
+            return None  # that was a noise
+        self._speeches[key], before.key = before, key
+        return before
 
     def _of(self, event: dict[str, Any]) -> Speech:
         """Return the utterance of an item: the speech that was heard last becomes it."""
@@ -73,7 +86,7 @@ class AssemblyAITap(Tap):
             speech.text = event.get("text") or ""
 
     def _user_text(self, event: dict[str, Any]) -> None:
-        speech = self._of(event)
+        speech = self._late(event.get("item_id")) or self._of(event)
         if self._open is speech:
             self._open = None
         if speech.start is None and not self._observed():

@@ -222,7 +222,8 @@ class DeepgramTap(Tap):
     def _history(self, message: dict[str, Any]) -> None:
         """It repeats what was said before; of tools, it may be the only place where an output stands."""
         for call in message.get("function_calls") or ():
-            self.tools.begin(call.get("id"), call.get("name"), call.get("arguments"))
+            if not self.tools.told_before(call.get("id")):
+                self.tools.begin(call.get("id"), call.get("name"), call.get("arguments"))
             if call.get("response") is not None:
                 self.tools.answered(call.get("id"), call["response"])
 

@@ -112,6 +112,8 @@ class ToolCalls:
         arguments = {} if arguments == "" else parsed(arguments)  # JSON text of many providers, and none as empty text
         if call.begun and not call.is_another(name, arguments, another=another):
             return
+        if not call.begun and self._waits_elsewhere(key, name or call.name, arguments):
+            return
         if call.block is not None:  # both are open: the first answer is the first one's
             call.twin = call = self.of((_NO_ID, next(self._unnamed)))
         call.name = name = name or call.name or "unknown"
@@ -164,6 +166,15 @@ class ToolCalls:
         unnamed = [one for one in fits if type(one.key) is tuple and one.key[0] is _NO_ID]
         found = unnamed or (fits if key is None and name is not None else [])
         return found[0] if found else None
+
+    def _waits_elsewhere(self, key: Any, name: str | None, arguments: Any) -> bool:
+        """Return whether a connection before this one was asked for it: a session that is resumed asks again."""
+        waits = self._of_another(key)
+        return waits is not None and waits.name == name and waits.arguments == arguments
+
+    def told_before(self, key: Any) -> bool:
+        """Return whether a call of this id has begun, on any connection; for what only repeats."""
+        return any(one.key == key and one.begun for tools in (self, *self._elsewhere()) for one in tools.known())
 
     def _of_another(self, key: Any) -> ToolCall | None:
         """Return the call that another connection was asked for."""

@@ -72,6 +72,7 @@ class UltravoxTap(Tap):
         reply, self._agent = self._agent, None
         if reply is not None:
             self._cut(reply)
+        self._cut_the_rest()
 
     def _called(self, message: dict[str, Any]) -> None:
         self.tools.begin(message.get("invocationId"), message.get("toolName"), message.get("parameters") or {})

@@ -90,3 +90,19 @@ def test_what_comes_twice_or_late_changes_nothing(stream: Stream) -> None:
     stream.received(event("reply.done", reply_id="s", status="interrupted"))
     assert stream.words() == [("USER", "Hello.")]
     assert stream.tools() == [("f", {}, {"status": "interrupted"})]
+
+
+def test_a_text_that_comes_as_the_caller_speaks_again_is_of_what_was_said_before(stream: Stream) -> None:
+    """Nobody has finished what he still says; a noise of long ago has no text."""
+    for begins, ends in ((1_000, 1_500), (20_000, 20_900)):
+        stream.at(begins).received(event("input.speech.started")).at(ends).received(event("input.speech.stopped"))
+    stream.at(22_000).received(event("input.speech.started"), event("transcript.user", item_id="u", text="One."))
+    stream.at(22_500).received(event("input.speech.stopped"), event("transcript.user", item_id="v", text="Two."))
+    assert stream.said() == [(20_000, 20_900, "USER", "One."), (22_000, 22_500, "USER", "Two.")]
+
+
+def test_a_noise_of_long_ago_takes_no_text(stream: Stream) -> None:
+    """Its text would have come by now."""
+    stream.received(event("input.speech.started"), event("input.speech.stopped")).at(20_000)
+    stream.received(event("input.speech.started"), event("transcript.user", item_id="u", text="One."))
+    assert stream.said() == [(20_000, 20_000, "USER", "One.")]

@@ -186,3 +186,13 @@ def test_a_reply_that_was_dropped_before_its_audio_was_not_said() -> None:
     stream.received({"type": "AgentAudioDone"}, text("user", "Wait."))
     assert stream.words() == [("AGENT", "Hi."), ("USER", "Before."), ("USER", "Wait.")]
     assert stream.events() == ["Reply dropped before it was spoken"]
+
+
+def test_a_history_that_is_told_on_the_next_connection_repeats_the_call(stream: Stream) -> None:
+    """The connection was lost and opened again in the same call: its functions were called once."""
+    request = {"functions": [{"id": "1", "name": "f", "arguments": "{}", "client_side": True}]}
+    stream.received({"type": "FunctionCallRequest", **request})
+    stream.sent({"type": "FunctionCallResponse", "id": "1", "name": "f", "content": "done"})
+    history = [{"id": "1", "name": "f", "arguments": "{}", "response": "done"}]
+    DeepgramTap(stream.call.recorder).event({"type": "History", "function_calls": history})
+    assert stream.tools() == [("f", {}, "done")]

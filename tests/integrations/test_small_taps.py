@@ -126,6 +126,15 @@ def test_ultravox_cuts_a_text_itself_or_leaves_it_whole(final: str, expected: st
     assert stream.words() == [("AGENT", expected)]
 
 
+def test_ultravox_empties_what_waits_behind_the_reply_that_plays() -> None:
+    """Both replies were sent long before they were heard."""
+    stream = Stream(UltravoxTap)
+    for ordinal, words in ((1, "One two three"), (2, "Four five six")):
+        stream.received(event("transcript", role="agent", ordinal=ordinal, delta=words), pcm(2_000, 48_000))
+    stream.at(1_000).received(event("playback_clear_buffer"))
+    assert stream.said() == [(0, 1_000, "AGENT", "One two…")]
+
+
 def test_cartesia_in_the_wrong_order() -> None:
     """A text without a state, a state told twice, a turn of nobody's."""
     stream = Stream(CartesiaLineTap).received(event("user_state", value="idle"), event("agent_state", value="idle"))

@@ -270,6 +270,19 @@ def test_usage_of_a_connection_that_was_opened_again_is_added() -> None:
     assert stream.metadata()["gemini_usage"] == {"totalTokenCount": 9}
 
 
+def test_a_tool_that_a_resumed_session_asks_for_again_is_one_call() -> None:
+    """It waits for its answer since the connection before; another one of that id is another call."""
+    stream = Stream(GeminiLiveTap)
+    asked = [{"id": "1", "name": "f", "args": {"a": 1}}, {"id": "2", "name": "g", "args": {}}]
+    stream.received({"toolCall": {"functionCalls": asked}})
+    after = GeminiLiveTap(stream.call.recorder)
+    after.event({"toolCall": {"functionCalls": [asked[0], {"id": "2", "name": "g", "args": {"b": 2}}]}})
+    answers = [{"id": "1", "name": "f", "response": {"output": 1}}, {"id": "2", "name": "g", "response": {"output": 2}}]
+    after.sent({"toolResponse": {"functionResponses": answers}})
+    interrupted = {"status": "interrupted"}
+    assert stream.tools() == [("f", {"a": 1}, 1), ("g", {}, interrupted), ("g", {"b": 2}, 2)]
+
+
 def test_a_tool_of_a_connection_that_was_lost_is_answered_on_the_next() -> None:
     """Also where the client puts the conversation there once more; another provider's ids are its own."""
     called = {"type": "response.function_call_arguments.done", "call_id": "1", "name": "book", "arguments": "{}"}
