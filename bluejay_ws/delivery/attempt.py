@@ -269,10 +269,14 @@ class Attempts:
     def _save(self, delivery: Delivery) -> None:
         """Give the store what is in memory only, unless it may have been delivered from there."""
         for report_id, report in list(delivery.reports.items()):
-            if report.bodies is None or delivery.states.get(report_id) is State.UNKNOWN:
-                continue
-            if self._store.save(report):
-                delivery.reports[report_id] = Report(report_id, report.simulation_result_id, None, report.sealed_at)
+            if delivery.states.get(report_id) is not State.UNKNOWN:
+                delivery.reports[report_id] = self.saved(report)
+
+    def saved(self, report: Report) -> Report:
+        """Return a report as it is after the store was offered what only memory has of it."""
+        if report.bodies is None or not self._store.save(report):
+            return report
+        return replace(report, bodies=None)
 
     def mark_again(self, simulation_result_id: str, report_id: str) -> bool:
         """Write down once more what the store refused for a settled report; return whether it is such a one."""

@@ -134,6 +134,11 @@ class Handover:
         """How many calls have ended, or are about to, and are not in the database yet."""
         return len(self.waiting)
 
+    @property
+    def unsaved(self) -> int:
+        """How many of them have no local file."""
+        return sum(local.data is not None for local in list(self._reports.values()))
+
     def due_in(self) -> float:
         """Return in how many seconds the calls that go on are to be looked at."""
         return max(0.0, self._looked_at + ROUND - time.monotonic())
@@ -360,13 +365,8 @@ class FleetSender(BaseSender):
         thread, self._thread = self._thread, None
         if thread is not None and thread is not threading.current_thread():
             thread.join(max(0.1, until - self._clock()))
-        if self.pending():
-            text, left = "reports not handed over to the database: %d; %s", self.pending()
-            if self._spool is None:
-                say(self._counters, logging.ERROR, text, left, "without local files they are lost with this process")
-            else:
-                kept = f"their local files wait in {self._spool.directory} for the next start"
-                say(self._counters, logging.WARNING, text, left, kept)
+        place = "" if self._spool is None else self._spool.place
+        self._say_what_is_left("not handed over to the database", self._handover.unsaved, place)
 
     def reset_after_fork(self) -> None:
         """Own nothing in a forked child: connection, threads and files are the parent's."""

@@ -89,6 +89,11 @@ class Queue:
         return len(self._pending)
 
     @property
+    def unsaved(self) -> int:
+        """How many of them end with this process."""
+        return len(self._sizes) if self._lasts else len(self._pending)
+
+    @property
     def blocked(self) -> str | None:
         """Why nothing at all can be delivered: the key or the configuration; None if nothing is known to be wrong.
 
@@ -112,7 +117,8 @@ class Queue:
 
     def handle(self, item: Item, exchange: Exchange) -> None:
         """Make the attempt that is due for a report or a delivery; never raises."""
-        delivery = self._admit(item) if isinstance(item, Report) else item
+        # It is saved now, as its first attempt may have to wait for the platform, and this process may end before.
+        delivery = self._admit(self._attempts.saved(item)) if isinstance(item, Report) else item
         if delivery is None:
             self.wake()
             return

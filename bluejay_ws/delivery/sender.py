@@ -117,6 +117,7 @@ class BaseSender(ABC):
         self._watched = False
         self._orphaned = False
         self._trying_again = False
+        self._said_left = 0
 
     # -- from the agent's loop ----------------------------------------------------------------------------------
 
@@ -238,6 +239,18 @@ class BaseSender(ABC):
         self._finisher.stop()
         return done
 
+    def _say_what_is_left(self, how: str, lost: int, place: str) -> None:
+        left = self.pending()
+        if left in (0, self._said_left):  # closing again, as the end of the process does, is no news
+            return
+        self._said_left = left
+        if left > lost:
+            text = "reports %s: %d; they wait in %s for the next start"
+            say(self._counters, logging.WARNING, text, how, left - lost, place)
+        if lost:
+            text = "reports %s: %d; only memory has them: they are lost when the process ends"
+            say(self._counters, logging.ERROR, text, how, lost)
+
     def at_exit(self) -> None:
         """Use what is left of the time for the end of the process; a bonus, since many servers never come here."""
         if self.pending():
@@ -311,7 +324,6 @@ class Sender(BaseSender):
         self._clients = HttpClients(self._settings, self._counters)
         self._workers: Workers | None = None
         self._recovered_once = False
-        self._said_left = 0
         delivered = None if self._settings.verify is None else self._verifier.expect
         self._inbox = self._queue = Queue(Context(self._settings, self._counters, delivered=delivered), self._store)
 
@@ -350,7 +362,7 @@ class Sender(BaseSender):
             workers, self._workers = self._workers, None
         if workers is not None:
             workers.stop(max(0.0, until - self._clock()))
-            self._say_what_is_left()
+            self._say_what_is_left("undelivered", self._queue.unsaved, self._store.place)
 
     def reset_after_fork(self) -> None:
         """Own nothing in a forked child: files, queue and threads are the parent's."""
@@ -429,18 +441,6 @@ class Sender(BaseSender):
             self._new_workers([]).work_here(until)
         finally:
             self._timeout = self._settings.timeout
-
-    def _say_what_is_left(self) -> None:
-        left = self._queue.pending
-        if left in (0, self._said_left):  # closing again, as the end of the process does, is no news
-            return
-        self._said_left = left
-        if self._store.lasts:
-            text = "reports undelivered: %d; they wait in %s for the next start"
-            say(self._counters, logging.WARNING, text, left, self._store.place)
-        else:
-            text = "reports undelivered: %d; without a spool they are lost when the process ends"
-            say(self._counters, logging.ERROR, text, left)
 
 
 def _try_again(sender: weakref.ref[BaseSender]) -> None:

@@ -141,7 +141,7 @@ def test_a_start_after_a_close_that_did_not_wait_for_a_round_makes_no_two_rounds
     old = sender._thread
     assert old is not None
     assert not sender.close(0.0)
-    assert "not handed over to the database: 1; without local files they are lost with this process" in caplog.text
+    assert "not handed over to the database: 1; only memory has them" in caplog.text
     sender.start()
     assert sender._thread is not old
     assert not sender.flush(0.05)

@@ -17,6 +17,7 @@ import pytest
 from bluejay_ws.delivery import breaker, outcomes
 from bluejay_ws.delivery import queue as queues
 from bluejay_ws.delivery import sender as senders
+from bluejay_ws.delivery.files import shard_of
 from bluejay_ws.delivery.outcomes import Answer, Failure, Phase
 from bluejay_ws.delivery.sender import Sender
 from bluejay_ws.delivery.store import Report
@@ -422,6 +423,36 @@ def test_what_is_left_at_the_close_is_told_and_kept(
         platform.wait_for(2)
 
 
+def test_what_only_memory_has_is_saved_while_the_platform_is_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The spool was full, or out of descriptors, when the call began; the process may end before its first attempt."""
+    monkeypatch.setattr(breaker, "FIRST_PROBE", 3600.0)
+    monkeypatch.setattr(breaker, "FRESH_PROBE", 3600.0)
+    script = Script()
+    script.post = lambda body: Failure(Phase.NOT_SENT, "down")  # type: ignore[method-assign]
+    with Station("http://127.0.0.1:1", tmp_path, client=lambda: script) as station:
+        station.submit(*map(str, range(5)))
+        eventually(lambda: "the platform does not take reports" in caplog.text)
+        station.sender.submit(in_memory("late"))
+        eventually(lambda: "late.ready" in states(tmp_path))
+    assert f"reports undelivered: 6; they wait in {tmp_path}" in caplog.text
+    assert "only memory has them" not in caplog.text
+
+
+def test_what_no_spool_has_taken_is_said_to_be_lost(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """There is a file in the place of its directory: a later start finds nothing there."""
+    script = Script()
+    script.post = lambda body: Failure(Phase.NOT_SENT, "down")  # type: ignore[method-assign]
+    with Station("http://127.0.0.1:1", tmp_path, client=lambda: script) as station:
+        station.submit("kept")
+        (tmp_path / "platform" / shard_of("lost")).write_text("in the way")
+        station.sender.submit(in_memory("lost"))
+        eventually(lambda: station.counters["transport.down"] >= 2)
+    assert f"reports undelivered: 1; they wait in {tmp_path}" in caplog.text
+    assert "reports undelivered: 1; only memory has them: they are lost when the process ends" in caplog.text
+
+
 def test_without_a_spool_what_is_left_is_said_to_be_lost(caplog: pytest.LogCaptureFixture) -> None:
     """There is nowhere to keep it beyond the process."""
     script = Script()
@@ -429,7 +460,7 @@ def test_without_a_spool_what_is_left_is_said_to_be_lost(caplog: pytest.LogCaptu
     station = Station("http://127.0.0.1:1", None, client=lambda: script)
     station.sender.submit(in_memory())
     assert not station.sender.close(0.05)
-    assert "without a spool they are lost" in caplog.text
+    assert "reports undelivered: 1; only memory has them" in caplog.text
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
