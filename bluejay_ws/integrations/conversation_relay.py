@@ -5,6 +5,7 @@ Give it what Twilio sends (``tap.event(message)``) and what the agent sends (``t
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bluejay_ws.integrations.tap import Reply, Speech, Tap
@@ -57,11 +58,9 @@ class ConversationRelayTap(Tap):
         heard = (message.get("utteranceUntilInterrupt") or "").strip()
         self._interrupted(next(self._numbers))
         replies = [one for one in self._replies.values() if one.text and one.corrected is None]
-        reply = next(
-            (one for one in reversed(replies) if heard and heard in one.text), replies[-1] if replies else None
-        )
-        if reply is None:
+        if not replies:
             return
+        reply, heard = _last_heard(replies, heard)
         reply.corrected = heard
         reply.audio_ms = reply.heard_ms = float(message.get("durationUntilInterruptMs") or 0.0)
         self._tell_agent(reply)
@@ -93,3 +92,15 @@ class ConversationRelayTap(Tap):
         "end": _ended,
     }
     quiet: ClassVar[frozenset[str]] = frozenset({"setup", "info"})
+
+
+def _last_heard(replies: list[Reply], heard: str) -> tuple[Reply, str]:
+    """Return the reply in which the caller broke in, and what was heard of it; ``heard`` may begin in one before."""
+    for one in reversed(replies):
+        if heard and heard in one.text:
+            return one, heard
+    for one, after in pairwise(replies):
+        rest = heard.removeprefix(one.text.strip()).strip()
+        if rest != heard and rest in after.text:
+            return after, rest
+    return replies[-1], heard

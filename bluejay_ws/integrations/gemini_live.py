@@ -278,14 +278,14 @@ class GeminiLiveTap(Tap):
         name = answer.get("name")
         if answer.get("willContinue"):
             return
-        key, response = answer.get("id"), answer.get("response")
+        key, response, waited = answer.get("id"), answer.get("response"), bool(self.tools.open())
         if isinstance(response, dict) and set(response) == {"error"}:
             self.tools.failed(key, response["error"], name)
         elif isinstance(response, dict) and set(response) == {"output"}:
             self.tools.answered(key, response["output"], name)
         else:
             self.tools.answered(key, response, name)
-        if name not in self._background and self._agent is not None and self._agent.text:
+        if waited and name not in self._background and self._agent is not None and self._agent.text:
             self._agent_done()  # what follows the answer is another utterance
             self._agent = None
 

@@ -38,7 +38,8 @@ class NovaSonicTap(Tap):
         self._user: Speech | None = None
         self._planned: list[Reply] = []  # this completion's replies, by their audio
         self._finals = 0
-        self._before: tuple[int, list[Reply]] = (0, [])  # the turn before, and its replies without a final text
+        self._before: tuple[int, list[Reply]] = (0, [])  # the turn before, and its replies that had audio
+        self._finals_due: list[Reply] = []  # of these, those without a final text
         self._turn = 0
 
     def _received(self, message: dict[str, Any]) -> None:
@@ -124,8 +125,8 @@ class NovaSonicTap(Tap):
         self._agent_audio(self._planned[-1], audio_bytes(facts.get("content")) / self.output_bytes_per_ms)
 
     def _final(self, text: str) -> None:
-        if not self._planned and self._before[1]:  # the caller's text came first
-            reply = self._before[1].pop(0)
+        if not self._planned and self._finals_due:  # the caller's text came first
+            reply = self._finals_due.pop(0)
             reply.corrected = text.strip()
             self._agent_said(reply, reply.text)
             return
@@ -155,7 +156,8 @@ class NovaSonicTap(Tap):
 
     def _end_turn(self) -> None:
         if self._planned:
-            self._before = self._turn, [one for one in self._planned[self._finals :] if one.start is not None]
+            self._before = self._turn, [one for one in self._planned if one.start is not None]
+            self._finals_due = [one for one in self._planned[self._finals :] if one.start is not None]
         self._planned, self._finals = [], 0
         self._turn += 1
         self._tell_usage()

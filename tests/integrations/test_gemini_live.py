@@ -230,6 +230,18 @@ def test_a_barge_in_cuts_the_reply_that_plays_and_the_one_that_waits_behind_it(s
     assert (stream.said(), stream.events()) == ([(0, 1_100, "AGENT", f"One{CUT}")], [INTERRUPTED])
 
 
+def test_the_late_answer_of_a_cancelled_tool_does_not_part_what_the_agent_says(stream: Stream) -> None:
+    """Nothing waited for it."""
+    stream.received(
+        {"toolCall": {"functionCalls": [{"id": "1", "name": "f"}]}}, {"toolCallCancellation": {"ids": ["1"]}}
+    )
+    stream.received(spoke("Okay, I"), content(modelTurn=sound(500)))
+    stream.sent({"toolResponse": {"functionResponses": [{"id": "1", "name": "f", "response": {"output": "late"}}]}})
+    stream.received(spoke(" will not."), content(modelTurn=sound(500)), content(turnComplete=True))
+    assert stream.said() == [(0, 1_000, "AGENT", "Okay, I will not.")]
+    assert stream.tools() == [("f", {}, {"status": "cancelled"})]
+
+
 def test_a_text_with_a_reply_is_not_said_twice(stream: Stream) -> None:
     """Sentences without spaces between them are put together with one."""
     stream.received(spoke("Hello.", modelTurn={"parts": [{"text": "Hello."}]}), spoke("Nice."))

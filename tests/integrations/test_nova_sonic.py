@@ -138,3 +138,14 @@ def test_what_aws_raises_in_the_stream_is_an_event() -> None:
     """It comes in the place of an event."""
     stream = Stream(NovaSonicTap).received({"throttlingException": {"message": "slow"}}, {"validationException": None})
     assert stream.events() == ["Error of the model's service"] * 2
+
+
+def test_a_final_text_that_was_cut_and_comes_after_the_callers_is_an_interruption() -> None:
+    """The end of its block tells that; the caller's words were there already."""
+    stream = Nova()
+    stream.text("ASSISTANT", "One two three four.", "SPECULATIVE").audio(2_000, "END_TURN")
+    stream.at(1_000)
+    assert isinstance(stream, Nova)
+    stream.text("USER", "Wait.").text("ASSISTANT", "One two", stop="INTERRUPTED")
+    assert stream.said() == [(0, 1_000, "AGENT", "One two"), (1_000, 1_000, "USER", "Wait.")]
+    assert stream.events() == [INTERRUPTED]

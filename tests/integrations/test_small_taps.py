@@ -35,6 +35,18 @@ def test_conversation_relay_tells_what_was_heard() -> None:
     assert stream.call.counters["tap.unknown.twilio"] == 1
 
 
+@pytest.mark.parametrize(
+    ("told", "heard"),
+    [("One two. Three", ["One two.", "Three"]), ("Three", ["One two.", "Three"]), ("Else", ["One two.", "Else"])],
+)
+def test_conversation_relay_may_tell_what_was_heard_of_two_texts_at_once(told: str, heard: list[str]) -> None:
+    """The first was heard whole; words that are in neither are the last one's."""
+    stream = Stream(ConversationRelayTap)
+    stream.sent(event("text", token="One two.", last=True), event("text", token="Three four.", last=True))
+    stream.at(1_500).received(event("interrupt", utteranceUntilInterrupt=told, durationUntilInterruptMs=1_500))
+    assert stream.words() == [("AGENT", text) for text in heard]
+
+
 def test_cartesia_tells_the_agents_side_what_was_spoken() -> None:
     """Committed text counts; the plan does not; a tool call comes with its result the second time."""
     stream = Stream(CartesiaLineTap).received(event("start"), event("user_state", value="speaking"))
