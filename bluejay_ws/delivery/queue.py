@@ -154,7 +154,7 @@ class Queue:
         return (self._lasts and self.blocked is not None) or self._clock() + self.next_due() >= until
 
     def next_due(self) -> float:
-        """Return the seconds until anything can be delivered at the earliest; 0.0 if something is under way."""
+        """Return the seconds until anything can be delivered at the earliest; 0.0 if something is under way, or can be."""
         if not self.inbox.empty():
             return 0.0
         with self._lock:
@@ -164,7 +164,8 @@ class Queue:
                 return 0.0
             if not self._deliveries:  # a worker has just taken the report from the inbox
                 return 0.0 if self._pending else float("inf")
-            return max(0.0, min(one.due for one in self._deliveries.values()) - self._clock())
+            now = self._clock()  # what is not pinned can be pulled in
+            return max(0.0, min(one.due if one.pinned else now for one in self._deliveries.values()) - now)
 
     def recover(self, scan: Callable[[], Iterable[Found]]) -> None:
         """Take in what earlier processes left; what was never posted is due at once.

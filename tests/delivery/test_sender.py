@@ -10,6 +10,7 @@ import socket
 import sys
 import threading
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Self
 
 import pytest
@@ -22,7 +23,7 @@ from bluejay_ws.delivery.outcomes import Answer, Failure, Phase
 from bluejay_ws.delivery.sender import Sender
 from bluejay_ws.delivery.store import Report
 from bluejay_ws.delivery.verify import Verifier
-from bluejay_ws.settings import Settings
+from bluejay_ws.settings import Retry, Settings
 from bluejay_ws.stats import Counters
 from bluejay_ws.testing.platform import Answer as Says
 from bluejay_ws.testing.platform import Close, FakePlatform, Hang
@@ -232,6 +233,19 @@ def test_a_hanging_platform_does_not_keep_a_later_call_waiting(platform: FakePla
         station.submit("1", "2", "3", "4")
         platform.wait_for(2)
         platform.close()
+
+
+def test_a_flush_makes_an_attempt_each_second_however_long_the_backoff_is(tmp_path: Path) -> None:
+    """After a long outage the next wait would be longer than the flush."""
+    script = Script(deque([Failure(Phase.NOT_SENT, "down")] * 3))
+    counters = Counters()
+    spool = spool_at(tmp_path, counters)
+    patient = settings(spool=tmp_path, retry=Retry(first=3600.0, ceiling=3600.0))
+    sender = Sender(patient, store=spool, counters=counters, make_client=lambda: script)
+    sender.submit(finished_call(spool, "720488"))
+    eventually(lambda: len(script.posted) >= 2)  # at once and again: the third would come in half an hour
+    assert sender.close(30.0)
+    assert len(script.posted) == 4
 
 
 def test_without_a_key_everything_waits(platform: FakePlatform, tmp_path: Path) -> None:
