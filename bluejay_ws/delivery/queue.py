@@ -154,7 +154,7 @@ class Queue:
         return (self._lasts and self.blocked is not None) or self._clock() + self.next_due() >= until
 
     def next_due(self) -> float:
-        """Return the seconds until anything can be delivered at the earliest; 0.0 if something is, or may be any time."""
+        """Return the seconds until anything can be delivered at the earliest; 0.0 if it is, or may be pulled in."""
         if not self.inbox.empty():
             return 0.0
         with self._lock:
