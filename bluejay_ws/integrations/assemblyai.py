@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bluejay_ws.integrations.caller_audio import audio_bytes
-from bluejay_ws.integrations.tap import BREAK_MS, Speech, Tap
+from bluejay_ws.integrations.tap import BREAK_MS, Reply, Speech, Tap
 
 if TYPE_CHECKING:
     from bluejay_ws.integrations.tap import Actions
@@ -116,7 +116,7 @@ class AssemblyAITap(Tap):
         reply, text = self._reply(event.get("reply_id")), event.get("text") or ""
         if event.get("interrupted"):
             reply.corrected = text.strip()
-            self._cut(reply)
+            self._cut_reply(reply)
             self._interrupted(reply.key)
         self._agent_said(reply, text)
 
@@ -125,10 +125,16 @@ class AssemblyAITap(Tap):
             return
         key = event.get("reply_id")
         self._interrupted(key)
-        self._cut(self._reply(key))
+        self._cut_reply(self._reply(key))
         for tool in self.tools.open():
             if tool.response == key:
                 self.tools.cancelled(tool.key)
+
+    def _cut_reply(self, reply: Reply) -> None:
+        """Cut a reply; if nothing of it was heard, the one before it still plays, and is cut too."""
+        self._cut(reply)
+        if not reply.corrected:
+            self._cut_the_rest()
 
     # -- tools -------------------------------------------------------------------------------------------------
 

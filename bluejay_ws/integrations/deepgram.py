@@ -33,7 +33,8 @@ class DeepgramTap(Tap):
         super().__init__(recorder, **options)
         self._user: Speech | None = None
         self._said: _Sentences | None = None
-        self._cut_said: _Sentences | None = None
+        self._earlier: list[_Sentences] = []  # replies before it, which may still play
+        self._cut_said: list[_Sentences] = []  # what was cut last
         self._injected: list[str] = []
         self._stale = False  # what still comes of a reply that was cut is not heard
         self._answered_since = False  # the agent has spoken since the caller began: nothing was said
@@ -64,19 +65,22 @@ class DeepgramTap(Tap):
             self._breaks_in()
 
     def _breaks_in(self) -> None:
-        said = self._said
-        if said is None:
-            return
-        left = said.reply.plays_from + said.reply.audio_ms - self._now()
-        if not said.reply.audio_ms and not said.reply.final and self._plays_until:
-            self._drop_unsaid(said)
-        if not said.reply.audio_ms or (said.reply.final and left <= LEFT_MS):
-            return
-        self._interrupted(said.reply.key)
-        self._cut(said.reply)
-        self._tell_sentences(said)
-        self._said, self._cut_said = None, said
-        self._stale = not said.reply.final
+        said, cut = self._said, [one for one in self._earlier if self._plays_on(one)]
+        self._earlier = []
+        if said is not None:
+            if not said.reply.audio_ms and not said.reply.final and self._plays_until:
+                self._drop_unsaid(said)
+            if said.reply.audio_ms and (not said.reply.final or self._plays_on(said)):
+                cut.append(said)
+                self._said, self._stale = None, not said.reply.final
+        if cut:
+            self._interrupted(cut[0].reply.key)
+            self._cut_said = cut
+            for one in cut:
+                self._cut(one.reply)
+
+    def _plays_on(self, said: _Sentences) -> bool:
+        return said.reply.plays_from + said.reply.audio_ms - self._now() > LEFT_MS
 
     def _drop_unsaid(self, said: _Sentences) -> None:
         """The caller spoke before the first audio of a reply; what still comes of it is not heard."""
@@ -100,6 +104,7 @@ class DeepgramTap(Tap):
         self._stale, self._first_audio_at = False, None
         self._user_said(speech, text)
         self._reply_over()
+        self._earlier = []
 
     # -- the agent ---------------------------------------------------------------------------------------------
 
@@ -147,11 +152,12 @@ class DeepgramTap(Tap):
     def _reply_over(self) -> None:
         if self._said is not None:
             self._tell_sentences(self._said)
+            self._earlier = [one for one in (*self._earlier, self._said) if self._plays_on(one)]
             self._said = None
 
     def _tell_agent(self, reply: Reply) -> None:
         """Leave it to the sentences; called as audio begins, as a reply is cut, and at the end."""
-        for said in (self._said, self._cut_said):
+        for said in (self._said, *self._cut_said):
             if said is not None and said.reply is reply:
                 self._tell_sentences(said)
 

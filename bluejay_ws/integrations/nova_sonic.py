@@ -150,6 +150,7 @@ class NovaSonicTap(Tap):
                 self._cut(reply)
             else:
                 self._cut(reply, 0.0)
+        self._cut_the_rest()
 
     def _unheard(self, reply: Reply) -> bool:
         return reply.start is not None and reply.plays_from + reply.audio_ms > self._now()

@@ -184,7 +184,10 @@ class OpenAIRealtimeTap(Tap):
         self._user_said(speech, event.get("transcript") or "")
 
     def _not_transcribed(self, event: dict[str, Any]) -> None:
-        error = event.get("error") or {}
+        error, key = event.get("error") or {}, (event.get("item_id"), "failed")
+        if key in self._texts:
+            return
+        self._texts[key] = None
         speech = self._speeches.get(event.get("item_id"))
         start = None if speech is None else speech.start
         facts = {"item_id": event.get("item_id"), **_facts(error)}

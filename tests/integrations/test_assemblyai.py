@@ -106,3 +106,25 @@ def test_a_noise_of_long_ago_takes_no_text(stream: Stream) -> None:
     stream.received(event("input.speech.started"), event("input.speech.stopped")).at(20_000)
     stream.received(event("input.speech.started"), event("transcript.user", item_id="u", text="One."))
     assert stream.said() == [(20_000, 20_000, "USER", "One.")]
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_where_nothing_of_a_reply_was_heard_the_one_before_it_was_cut(stream: Stream, told: bool) -> None:
+    """Its audio was all sent, and it still played; the provider only tells of the reply that it was making."""
+    stream.received(event("reply.audio", reply_id="r", data=audio(3_000)))
+    stream.received(event("transcript.agent", reply_id="r", text="One two three four."), event("reply.done"))
+    stream.at(500).received(event("reply.audio", reply_id="s", data=audio(1_000)))
+    if told:
+        stream.at(1_500).received(event("transcript.agent", reply_id="s", text="", interrupted=True))
+    stream.at(1_500).received(event("reply.done", reply_id="s", status="interrupted"))
+    assert stream.said() == [(0, 1_500, "AGENT", "One two three…")]
+    assert stream.events() == [INTERRUPTED]
+
+
+def test_where_some_of_a_reply_was_heard_the_one_before_it_was_heard_whole(stream: Stream) -> None:
+    """The provider's word on what was heard counts."""
+    stream.received(event("reply.audio", reply_id="r", data=audio(3_000)))
+    stream.received(event("transcript.agent", reply_id="r", text="One two."), event("reply.done"))
+    stream.at(500).received(event("reply.audio", reply_id="s", data=audio(1_000)))
+    stream.at(2_900).received(event("transcript.agent", reply_id="s", text="Three", interrupted=True))
+    assert stream.words() == [("AGENT", "One two."), ("AGENT", "Three")]

@@ -196,3 +196,14 @@ def test_a_history_that_is_told_on_the_next_connection_repeats_the_call(stream: 
     history = [{"id": "1", "name": "f", "arguments": "{}", "response": "done"}]
     DeepgramTap(stream.call.recorder).event({"type": "History", "function_calls": history})
     assert stream.tools() == [("f", {}, "done")]
+
+
+@pytest.mark.parametrize("next_reply", ["heard", "text", "none"])
+def test_a_barge_in_cuts_a_reply_that_plays_on_while_the_next_one_is_sent(stream: Stream, next_reply: str) -> None:
+    """After a function the agent goes on, long before its first words have been heard."""
+    stream.received(text("assistant", "One two three four."), pcm(3_000), {"type": "AgentAudioDone"}).at(500)
+    if next_reply != "none":
+        stream.received(text("assistant", "Five six."), *([pcm(1_000)] if next_reply == "heard" else []))
+    stream.at(1_500).received({"type": "UserStartedSpeaking"}).at(2_500).received(text("user", "Stop."))
+    assert stream.said() == [(0, 1_500, "AGENT", "One two three…"), (1_500, 2_500, "USER", "Stop.")]
+    assert stream.events().count("Caller interrupted the agent") == 1

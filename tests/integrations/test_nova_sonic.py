@@ -149,3 +149,14 @@ def test_a_final_text_that_was_cut_and_comes_after_the_callers_is_an_interruptio
     stream.text("USER", "Wait.").text("ASSISTANT", "One two", stop="INTERRUPTED")
     assert stream.said() == [(0, 1_000, "AGENT", "One two"), (1_000, 1_000, "USER", "Wait.")]
     assert stream.events() == [INTERRUPTED]
+
+
+def test_an_interruption_ends_what_still_plays_of_the_completion_before() -> None:
+    """After a tool the next completion begins, long before the words of the first have been heard."""
+    stream = Nova()
+    stream.text("ASSISTANT", "One two three.", "SPECULATIVE").audio(3_000).text("ASSISTANT", "One two three.")
+    stream.received(event("completionStart"))
+    stream.text("ASSISTANT", "Four.", "SPECULATIVE").audio(1_000)
+    stream.at(1_000).received(event("contentEnd", type="TEXT", stopReason="INTERRUPTED"))
+    assert stream.said() == [(0, 1_000, "AGENT", "One two three.")]
+    assert stream.events() == [INTERRUPTED]

@@ -766,3 +766,10 @@ def test_a_reply_that_waits_behind_the_one_that_was_cut_is_dropped_however_late_
     stream.at(1_700).received(stopped("u"), event("input_audio_buffer.committed", item_id="u"), heard("u", "Stop."))
     assert stream.words() == [("AGENT", f"One two{CUT}"), ("USER", "Stop.")]
     assert stream.events() == [INTERRUPTED]
+
+
+def test_a_transcription_that_failed_is_told_once(stream: Stream) -> None:
+    """However often the service says so."""
+    failed = event("conversation.item.input_audio_transcription.failed", item_id="u", error={"code": "x"})
+    stream.received(failed, failed)
+    assert stream.events() == ["Transcription failed"]
