@@ -83,6 +83,7 @@ def pytest_collectstart() -> None:
 def pytest_collection_finish() -> None:
     """Take what collecting has made out of the garbage collector's sight: each full collection took half a second."""
     gc.freeze()
+    gc.set_threshold(20_000)  # little of what tests make is garbage that only the collector finds
     gc.enable()
 
 

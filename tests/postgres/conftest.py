@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from fleet.database import Database, NoPostgresError
@@ -27,41 +27,57 @@ def server() -> Iterator[Database]:
     with database:
         postgres.migrate(database.create("migrated"))
         yield database
+        for _, keeper in _spare:
+            keeper.close()
 
 
 @pytest.fixture
 def url(server: Database) -> Iterator[str]:
     """Return the URL of an empty database with the schema; one is used again and again, as making one takes long."""
-    url = _spare.pop() if _spare else server.create(f"test_{next(_numbers)}", template="migrated")
+    url, keeper = _spare.pop() if _spare else _made(server)
     yield url
-    name = url.split("@/")[1].partition("?")[0]
-    if _emptied(server, url, name):
-        _spare.append(url)
+    if _emptied(keeper):
+        _spare.append((url, keeper))
     else:
-        server.drop(name)
+        keeper.close()
+        server.drop(_name(url))
 
 
-_spare: list[str] = []
+_spare: list[tuple[str, Any]] = []  # each with a connection that stays, as a new one takes a hundredth of a second
 
 
-def _emptied(server: Database, url: str, name: str) -> bool:
-    """Empty all tables, unless a test has taken them away."""
+def _made(server: Database) -> tuple[str, Any]:
     import psycopg
 
-    with psycopg.connect(server.url(), autocommit=True) as connection:
-        connection.execute("select pg_terminate_backend(pid, 5000) from pg_stat_activity where datname = %s", [name])
-    with psycopg.connect(url, autocommit=True) as connection:
-        if connection.execute("select to_regclass('bluejay_ws.fleet')").fetchone() == (None,):
-            return False
-        connection.execute(
-            "truncate bluejay_ws.pods, bluejay_ws.reports, bluejay_ws.chunks, bluejay_ws.calls,"
-            " bluejay_ws.destinations, bluejay_ws.fleet"
+    url = server.create(f"test_{next(_numbers)}", template="migrated")
+    return url, psycopg.connect(url, autocommit=True)
+
+
+def _name(url: str) -> str:
+    return url.split("@/")[1].partition("?")[0]
+
+
+def _emptied(keeper: Any) -> bool:
+    """Empty all tables, unless a test has taken them or the connection away."""
+    import psycopg
+
+    try:
+        keeper.execute(
+            "select pg_terminate_backend(pid, 5000) from pg_stat_activity"
+            " where datname = current_database() and pid <> pg_backend_pid()"
         )
-        connection.execute("insert into bluejay_ws.fleet default values")
+        if keeper.execute("select to_regclass('bluejay_ws.fleet')").fetchone() == (None,):
+            return False
+        keeper.execute(
+            "truncate bluejay_ws.pods, bluejay_ws.reports, bluejay_ws.chunks, bluejay_ws.calls,"
+            " bluejay_ws.destinations, bluejay_ws.fleet; insert into bluejay_ws.fleet default values"
+        )
+    except psycopg.OperationalError:
+        return False
     return True
 
 
 @pytest.fixture
 def tcp(server: Database, url: str) -> str:
     """Return the URL of the same database over TCP."""
-    return server.url(url.split("@/")[1].partition("?")[0], tcp=True)
+    return server.url(_name(url), tcp=True)
