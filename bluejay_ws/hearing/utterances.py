@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
 
 from bluejay_ws.hearing.level import BYTES_PER_MS
 from bluejay_ws.hearing.turns import BACKCHANNEL_MS
-from bluejay_ws.hearing.voices import NEVER, RESUME_MS
+from bluejay_ws.hearing.voices import NEVER, RESUME_MS, SENTENCE_GAP_MS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -447,8 +447,12 @@ def _wanted(stretch: Stretch, weights: list[float], spoken: float) -> list[float
 
 
 def _snapped(bounds: list[float], stretch: Stretch, ends: list[float]) -> list[float]:
-    """Move bounds between texts to a pause, or to where the audio stood when a text was recorded, if it is near."""
+    """Move bounds between texts to a pause, or to where the audio stood when a text was recorded, if it is near.
+
+    If none is, a gap will do: rather a long one.
+    """
     stops = sorted({*ends[:-1], *(at for _, at in stretch.texts)})
+    gaps = _gaps_of(stretch, ends)
     found = [*bounds]
     for number in range(1, len(bounds) - 1):
         reach = SNAP * min(bounds[number] - bounds[number - 1], bounds[number + 1] - bounds[number])
@@ -456,7 +460,19 @@ def _snapped(bounds: list[float], stretch: Stretch, ends: list[float]) -> list[f
         near = [stop for stop in stops[max(0, place - 1) : place + 1] if abs(stop - bounds[number]) <= reach]
         if near:
             found[number] = min(near, key=lambda stop: abs(stop - bounds[number]))
+        else:
+            within = [(abs(at - bounds[number]) - ms, at) for at, ms in gaps if abs(at - bounds[number]) <= reach]
+            found[number] = min(within, default=(0.0, bounds[number]))[1]
     return found
+
+
+def _gaps_of(stretch: Stretch, ends: list[float]) -> list[tuple[float, float]]:
+    """Return how much speech there is before each gap, and its length."""
+    return [
+        (end - (segment.end - begins), until - begins)
+        for segment, end in zip(stretch.segments, ends, strict=True)
+        for begins, until in segment.gaps
+    ]
 
 
 def _time_of(stretch: Stretch, ends: list[float], spoken: float, *, first: bool) -> float:
@@ -489,18 +505,32 @@ class AgentTexts:
         """Note speech that begins, sent at ``at``."""
         last = self._note_silence(segment.at_ms)
         since = self._ahead_ms if self._ahead is not None else 0.0 if last is None else last.sent_ms
-        caller_since = last is not None and self._has_spoken_since(last.segments[-1].start)
         if self._ahead is not None and self._waited_too_long(self._ahead, at):
             self._give_up()
         ahead, self._ahead = self._ahead, None
         if ahead is not None:
             ahead.segments.append(segment)
             self._open(ahead, segment.at_ms - since)
-        elif last is not None and not self._split and _goes_on(last, segment, caller_since=caller_since):
+        elif last is not None and not self._split and self._goes_on(last, segment):
             last.join(segment)
         else:
             self._open(Stretch(at, segment), segment.at_ms - since)
         self._split = False
+        if sum(not spoken_ms for _, spoken_ms in self._recent[-1].texts) > 1:
+            self._agent.watch(SENTENCE_GAP_MS)  # these were recorded ahead
+
+    def _goes_on(self, last: Stretch, segment: Segment) -> bool:
+        """Return whether speech belongs with what was said last, though neither a text nor an event says so."""
+        pause = segment.start - last.end
+        if last.cut < NEVER or pause >= WAITS_MS:
+            return False
+        if pause < JOIN_MS:
+            return True
+        if last.texts and _last_one_waits(last):
+            return not self._has_spoken_since(last.texts[-1][0]._at_ms)
+        enough = HUNGRY if len(last.texts) == 1 else 1.0
+        hungry = bool(last.texts) and last.spoken_ms() < enough * last.expected_ms()
+        return hungry and not self._has_spoken_since(last.segments[-1].start)
 
     def _waited_too_long(self, ahead: Stretch, at: float) -> bool:
         """Return whether audio at ``at`` is not that of the texts that wait: the caller has spoken since.
@@ -557,7 +587,8 @@ class AgentTexts:
         """Add a text that was recorded at ``at`` to its stretch, and return that; see `ChirpObserver.utterance`."""
         found = self._stretch_of_text(at)
         found.add(utterance)
-        self._agent.watch(bool(found.segments))
+        if found.segments:
+            self._agent.watch()
         return found
 
     def _stretch_of_text(self, at: float) -> Stretch:
@@ -617,13 +648,11 @@ class AgentTexts:
             self._recent[self._recent.index(last)] = ahead
 
 
-def _goes_on(last: Stretch, segment: Segment, *, caller_since: bool) -> bool:
-    pause = segment.start - last.end
-    if last.cut < NEVER or (caller_since and pause >= JOIN_MS):
-        return False
-    enough = HUNGRY if len(last.texts) == 1 else 1.0
-    hungry = bool(last.texts) and last.spoken_ms() < enough * last.expected_ms()
-    return pause < (WAITS_MS if hungry else JOIN_MS)
+def _last_one_waits(stretch: Stretch) -> bool:
+    """Return whether all the speech is that of earlier texts, and the last was recorded ahead of its own audio."""
+    texts, spoken = stretch.texts, stretch.spoken_ms()
+    before = sum(_weight(one) for one, _ in texts[:-1])
+    return not texts[0][1] and texts[-1][1] >= spoken - EPSILON_MS and spoken >= ENOUGH * before > 0.0
 
 
 class CallerTexts:

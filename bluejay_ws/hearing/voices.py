@@ -52,7 +52,9 @@ HASTE = 1.3
 SLACK_MS = 20.0
 """Audio that is sent so much later than it could be played leaves no gap that matters."""
 GAP_MS = 40.0
-"""A shorter one is none."""
+"""A gap is no shorter, where a text was recorded just before;"""
+SENTENCE_GAP_MS = 80.0
+"""nor than this, where sentences may end anywhere: words have shorter ones in them."""
 GAPS_MOST = 64
 RESUME_MS = 400.0
 """Audio that is sent after a longer wait may be something new, though it is heard without a pause."""
@@ -80,7 +82,7 @@ class Segment:
         sent_from: when its first loud piece was sent; the agent may send far ahead of what is heard.
         sent_until: when its last loud piece was sent, and as long after as that lasts.
         at_ms: where it stands in the agent's audio: how much of that, silence included, was sent before it.
-        gaps: what was quiet in it right after a text was recorded: there that text may begin; each from and until.
+        gaps: what was quiet in it where a text may begin; each from and until.
         cut: what lies after this was not heard: the queue was emptied, or the call was over.
         closed: whether its end is known.
     """
@@ -152,7 +154,7 @@ class Voice:
         self._soft_from = self._soft_until = -NEVER
         self._soft_ms = 0.0
         self._before_soft = 0.0, 0.0
-        self._watches = False
+        self._watches = 0.0
 
     @property
     def bytes(self) -> int:
@@ -283,14 +285,18 @@ class Voice:
             return True  # a pause, and nothing that speech begins with
         return self._onset(start, end, at)
 
-    def watch(self, watches: bool) -> None:  # noqa: FBT001
-        """Look for where the sound goes on that follows now: a text was recorded that may begin there."""
-        self._watches = watches
+    def watch(self, least_ms: float = GAP_MS) -> None:
+        """Look for where the sound goes on that follows now: a text was recorded that may begin there.
+
+        Args:
+            least_ms: how long it is quiet before, at least; if longer than usual, look until the speech ends.
+        """
+        self._watches = least_ms
 
     def _note_gap(self, segment: Segment, until: float) -> None:
-        """Note how long it was quiet before the first sound that was watched for."""
-        self._watches = False
-        if until - self.loud_until >= GAP_MS and len(segment.gaps) < GAPS_MOST:
+        """Note how long it was quiet before a sound that was watched for."""
+        least, self._watches = self._watches, self._watches if self._watches > GAP_MS else 0.0
+        if until - self.loud_until >= least and len(segment.gaps) < GAPS_MOST:
             segment.gaps = (*segment.gaps, (self.loud_until, until))
 
     def _soft(self, start: float, end: float) -> None:
@@ -354,7 +360,7 @@ class Voice:
             segment.closed = True
             self.ended_at = segment.end
         self.segment = None
-        self.resumed = self._watches = False
+        self.resumed, self._watches = False, 0.0
         self._tune()
 
     def refresh(self) -> Segment | None:

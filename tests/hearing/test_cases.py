@@ -503,6 +503,36 @@ def test_a_text_recorded_before_its_own_audio_begins_with_its_sound(
     assert found == [(begins, begins + 1_000) for begins in (1_000, 2_000 + gap, 3_000 + 2 * gap)]
 
 
+@pytest.mark.parametrize("early", [150, 350])
+def test_a_sentence_that_begins_after_a_long_pause_is_not_squeezed_into_the_one_before(early: int) -> None:
+    """It was recorded when that had just been spoken, and its own audio begins with some silence."""
+    stage = Stage()
+    stage.said("agent", "One short one.", 999)
+    stage.agent(1_000, speech(2_500, stage.dice))
+    stage.said("agent", "Another short one.", 3_600)
+    stage.agent(3_601, noise(0, 300 + early, stage.dice) + speech(1_000, stage.dice))
+    stage.play(6_000)
+    assert stage.span("One short one.") == (1_000, 3_500)
+    assert stage.span("Another short one.") == pytest.approx((3_901 + early, 4_901 + early), abs=20)
+
+
+@pytest.mark.parametrize("gap", [100, 140, 280])
+@pytest.mark.parametrize("known", [False, True])
+def test_sentences_recorded_ahead_begin_with_their_sound(gap: int, known: bool) -> None:
+    """Their audio is one after the other, with short silences between, which belong to none of them."""
+    stage = Stage()
+    texts = ("The first sentence of three.", "The second is quite a bit longer than the first.", "And the last one.")
+    audio, truth = b"", []
+    for text, spoken in zip(texts, (1_600, 2_900, 1_100), strict=True):
+        stage.said("agent", text, 990, spoken + gap if known else None)
+        truth.append((1_000 + len(audio) // 32, 1_000 + len(audio) // 32 + spoken))
+        audio += speech(spoken, stage.dice) + noise(0, gap, stage.dice)
+    stage.agent(1_000, audio)
+    stage.play(9_000)
+    for text, span in zip(texts, truth, strict=True):
+        assert stage.span(text) == pytest.approx(span, abs=20)
+
+
 def test_the_agents_own_event_begins_another_utterance() -> None:
     """Two utterances in one stream of audio, told apart by ``speech.started``; one that only announces is no split."""
     stage = Stage()
