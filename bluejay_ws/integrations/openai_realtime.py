@@ -416,8 +416,10 @@ class OpenAIRealtimeTap(Tap):
         key, name = event.get("call_id"), event.get("name")
         call = self.tools.of(key)
         if name or key is None or call.name:
+            call.start = None  # now
             self._begin_tool(call, name, event.get("arguments"), event.get("response_id"))
         elif not call.begun:  # its item is still to come, and has the name
+            call.start = self._now()
             call.by_model, call.response = True, event.get("response_id")
             call.pieces = event.get("arguments") or ""
 
@@ -425,12 +427,13 @@ class OpenAIRealtimeTap(Tap):
         key = event.get("call_id")
         if key is not None and not (call := self.tools.of(key)).begun:
             call.pieces = (call.pieces or "") + (event.get("delta") or "")
+            call.start = self._now()  # if nothing tells that they are whole
             self._asked(call, event.get("response_id"))
 
     def _begin_tool(self, call: ToolCall, name: Any, arguments: Any, response: Any) -> None:
         known, call.pieces = call.response, None
         self.tools.begin(call.key, name, arguments, another=bool(response and known and response != known))
-        call.by_model, call.response = True, response or known
+        call.by_model, call.response, call.start = True, response or known, None
 
     def _begin_pending(self, of: Callable[[ToolCall], bool]) -> None:
         """Take what came only in pieces, or without a name."""

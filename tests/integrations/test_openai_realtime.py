@@ -773,3 +773,16 @@ def test_a_transcription_that_failed_is_told_once(stream: Stream) -> None:
     failed = event("conversation.item.input_audio_transcription.failed", item_id="u", error={"code": "x"})
     stream.received(failed, failed)
     assert stream.events() == ["Transcription failed"]
+
+
+def test_a_call_whose_arguments_are_never_told_to_be_whole_began_with_their_last_piece(stream: Stream) -> None:
+    """Its answer shows that they were; it does not tell when."""
+    item = {"type": "function_call", "call_id": "c", "name": "f", "status": "in_progress", "arguments": ""}
+    stream.received(event("response.output_item.added", response_id="r", item=item))
+    for at, piece in ((100, '{"a":'), (200, "1}")):
+        delta = {"call_id": "c", "response_id": "r", "delta": piece}
+        stream.at(at).received(event("response.function_call_arguments.delta", **delta))
+    output = {"type": "function_call_output", "call_id": "c", "output": "done"}
+    stream.at(900).sent(event("conversation.item.create", item=output))
+    assert stream.tools() == [("f", {"a": 1}, "done")]
+    assert (stream.report.tool_calls or [])[0].start_offset_ms == 200
