@@ -41,7 +41,7 @@ class ElevenLabsTap(Tap):
         super().__init__(recorder, **options)
         self.output_bytes_per_ms = options.get("output_bytes_per_ms") or 32.0
         self._agent: dict[int, Reply] = {}  # by event id: what its audio belongs to
-        self._over: set[Any] = set()  # replies whose audio has ended
+        self._over: dict[Any, None] = {}  # replies whose audio has ended
         self._stale = -1
         self._cut_at: int | None = None  # when the caller broke in whose text is still to come
         self._ended: dict[str, dict[str, Any]] = {}  # server tools that are over; their output may still come
@@ -99,7 +99,8 @@ class ElevenLabsTap(Tap):
             _align(reply, facts["alignment"])
         self._agent_audio(reply, audio_bytes(facts.get("audio_base_64")) / self.output_bytes_per_ms)
         if facts.get("is_final"):
-            self._over.add(reply.key)
+            self._over[reply.key] = None
+            forget_oldest(self._over, KEPT)
 
     def _agent_text_whole(self, facts: dict[str, Any]) -> None:
         event, text = _number_of(facts), _clean(facts.get("agent_response"))
@@ -178,6 +179,8 @@ class ElevenLabsTap(Tap):
             self.tools.answered(key, facts["full_tool_result"])
         else:
             self._ended[str(key)] = facts
+            if len(self._ended) > KEPT:
+                self._end_tools()
 
     def _server_payload(self, facts: dict[str, Any]) -> None:
         key = facts.get("tool_call_id")

@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bluejay_ws.integrations.caller_audio import audio_bytes
-from bluejay_ws.integrations.tap import Reply, Speech, Tap
+from bluejay_ws.integrations.tap import KEPT, Reply, Speech, Tap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -118,6 +118,9 @@ class NovaSonicTap(Tap):
         reply = self._reply(next(self._numbers), self._turn)
         reply.text = text
         self._planned.append(reply)
+        if len(self._planned) > KEPT:
+            del self._planned[0]
+            self._finals = max(0, self._finals - 1)
 
     def _audio(self, facts: dict[str, Any]) -> None:
         if not self._planned:

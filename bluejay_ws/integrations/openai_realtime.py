@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from bluejay_ws.integrations.caller_audio import audio_bytes
 from bluejay_ws.integrations.messages import number
 from bluejay_ws.integrations.openai_live import LIVE_OUTGOING, LIVE_QUIET, LIVE_RECEIVED, Live
-from bluejay_ws.integrations.tap import Reply, Speech, Tap
+from bluejay_ws.integrations.tap import Reply, Speech, Tap, forget_oldest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +26,8 @@ __all__ = ["OpenAIRealtimeTap"]
 PREFIX_MS, SILENCE_MS = 300.0, 500.0
 """What the server's voice detection adds before and after the caller's speech, unless the session says otherwise."""
 
+TEXTS = 1_000
+"""So many items are remembered that were written, or could not be transcribed: each is told once."""
 LEFT_MS = 150.0
 """Speech that begins when less than this is left to play interrupts nothing."""
 
@@ -188,6 +190,7 @@ class OpenAIRealtimeTap(Tap):
         if key in self._texts:
             return
         self._texts[key] = None
+        forget_oldest(self._texts, TEXTS)
         speech = self._speeches.get(event.get("item_id"))
         start = None if speech is None else speech.start
         facts = {"item_id": event.get("item_id"), **_facts(error)}
@@ -239,6 +242,7 @@ class OpenAIRealtimeTap(Tap):
         if key in self._texts or not text:
             return
         self._texts[key] = None
+        forget_oldest(self._texts, TEXTS)
         if self._speaks_text:
             self._agent_said(self._reply(event["item_id"], event.get("response_id")), text)
         else:

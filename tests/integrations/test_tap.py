@@ -608,3 +608,32 @@ def test_what_the_agent_sent_is_what_was_heard_whatever_the_provider_thinks(
         assert heard == pytest.approx(sent_ms / WORD_MS, abs=1.01)
         assert WORDS.startswith(said.removesuffix("…"))
         assert transcript[-1].end_offset_ms == pytest.approx(sent_ms, abs=300)
+
+
+def kept(tap: Tap) -> int:
+    """Return the size of the largest thing that a tap holds."""
+    names = [name for kind in type(tap).__mro__ for name in kind.__dict__.get("__slots__", ())]
+    held = [getattr(tap, name) for name in (*names, *getattr(tap, "__dict__", ())) if name != "__weakref__"]
+    return max(len(one) for one in held if isinstance(one, dict | list | set))
+
+
+def endless(kind: type[Tap], turn: int) -> list[Any]:
+    """Return a turn of a call that has very many."""
+    if kind is OpenAIRealtimeTap:
+        failed = "conversation.item.input_audio_transcription.failed"
+        written = {"type": "response.output_text.done", "item_id": str(turn), "text": "x"}
+        return [written, {"type": failed, "item_id": str(turn)}]
+    if kind is NovaSonicTap:
+        return [{"event": {"textOutput": {"role": "ASSISTANT", "content": "a"}}}]
+    tool = {"tool_name": "f", "tool_call_id": str(turn), "tool_type": "webhook"}
+    end = {"audio_base_64": audio(1, 16_000), "event_id": turn, "is_final": True}
+    return [{"type": "audio", "audio_event": end}, {"type": "agent_tool_response", "agent_tool_response": tool}]
+
+
+@pytest.mark.parametrize("kind", [OpenAIRealtimeTap, NovaSonicTap, ElevenLabsTap])
+def test_what_a_tap_remembers_is_bounded(kind: type[Tap]) -> None:
+    """However long a call: texts, failures, ends of audio, tools of a server, sentences that were planned."""
+    stream = Stream(kind)
+    for turn in range(1_500):
+        stream.received(*endless(kind, turn))
+    assert kept(stream.tap) <= 1_000
