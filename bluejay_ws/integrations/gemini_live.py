@@ -20,6 +20,12 @@ __all__ = ["GeminiLiveTap"]
 
 _CONTENT = frozenset({"args", "response", "parameters", "parametersJsonSchema"})  # the user's own keys are inside
 _CODE = "code_execution"
+_INSIDE_OF = {
+    "functionResponses": "toolResponse",
+    "turns": "clientContent",
+    **dict.fromkeys(("audio", "media", "mediaChunks", "activityStart", "activityEnd"), "realtimeInput"),
+}
+"""The message that a part belongs to: google-genai has objects of parts too."""
 APART_MS = 2_000
 """Words of the caller's that come so much later are another utterance: a caller who is silent so long is answered."""
 
@@ -61,9 +67,10 @@ class GeminiLiveTap(Tap):
                 self._unknown()
 
     def _sent(self, message: dict[str, Any]) -> None:
-        for key, value in message.items():
+        whole = next(filter(None, (_INSIDE_OF.get(_camel_key(key)) for key in message)), None)
+        for key, value in (message if whole is None else {whole: message}).items():
             if key in {"realtimeInput", "realtime_input"}:
-                self._audio_field = key  # what follows is spelled likewise
+                self._audio_field = key if whole is None else self._audio_field  # what follows is spelled likewise
                 self._input(value)
             else:
                 action = self.outgoing.get(_camel_key(key))

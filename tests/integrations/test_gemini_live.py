@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bluejay_ws.integrations.gemini_live import GeminiLiveTap
-from tests.integrations.streams import Stream, audio
+from tests.integrations.streams import Stream, audio, pcm
 
 CUT = "…"
 INTERRUPTED = "Caller interrupted the agent"
@@ -240,6 +240,18 @@ def test_the_late_answer_of_a_cancelled_tool_does_not_part_what_the_agent_says(s
     stream.received(spoke(" will not."), content(modelTurn=sound(500)), content(turnComplete=True))
     assert stream.said() == [(0, 1_000, "AGENT", "Okay, I will not.")]
     assert stream.tools() == [("f", {}, {"status": "cancelled"})]
+
+
+def test_parts_of_messages_are_read_as_the_messages_that_they_belong_to(stream: Stream) -> None:
+    """google-genai has objects of them: what its methods take."""
+    blob = {"data": pcm(100, 16_000), "mime_type": "audio/pcm;rate=16000"}
+    for at in range(100, 1_100, 100):
+        stream.at(at).sent({"audio": blob})
+    stream.at(2_000).received(heard("Hello."), {"toolCall": {"functionCalls": [{"id": "1", "name": "f"}]}})
+    stream.sent({"function_responses": [{"id": "1", "name": "f", "response": {"some_key": 1}}]})
+    stream.sent({"turns": [{"role": "user", "parts": [{"text": "Typed."}]}], "turn_complete": True})
+    assert (stream.said(), stream.events()) == ([(0, 1_000, "USER", "Hello.")], ["Text sent to the model"])
+    assert stream.tools() == [("f", {}, {"some_key": 1})]
 
 
 def test_a_text_with_a_reply_is_not_said_twice(stream: Stream) -> None:
