@@ -57,6 +57,8 @@ RECENT_MS = 1_000.0
 """The first text of the agent's speech comes at most this long after it."""
 FINAL_MS = 2_000.0
 """More text for the caller's speech that has text comes at most this long after it: transcripts come in pieces."""
+GIVEN_UP_MS = 1_000.0
+"""A text whose audio has not come for so long, and the caller spoke meanwhile, is given up when another one comes."""
 REST_MS = 100.0
 """A caller who has been quiet for so long when a text comes has had a turn, which that text may answer."""
 YOUNG_MS = 500.0
@@ -629,7 +631,8 @@ class AgentTexts:
 
     def _is_past(self, ahead: Stretch, at: float) -> bool:
         """Return whether a text at ``at`` does not belong with those that wait: it is late, or answers the caller."""
-        return at - ahead.at > WAITS_MS or self._had_a_turn(ahead.at, at)
+        waited = at - ahead.at
+        return waited > WAITS_MS or (waited > GIVEN_UP_MS and self._has_spoken_since(ahead.at))
 
     def _had_a_turn(self, since: float, at: float) -> bool:
         """Return whether by ``at`` the caller had spoken after ``since``, and had stopped again."""

@@ -430,10 +430,21 @@ def test_a_backchannel_before_the_audio_gives_no_text_up(word_ms: int, kept: boo
     stage = Stage()
     stage.said("agent", "first", 1_000)
     stage.caller(1_200, speech(word_ms, stage.dice))
-    stage.said("agent", "second", 2_000)
-    stage.agent(2_100, speech(2_000, stage.dice))
+    stage.said("agent", "second", 2_100)
+    stage.agent(2_200, speech(2_000, stage.dice))
     stage.play(6_000)
     assert (stage.placed("first").share > 0.0) is kept
+
+
+def test_sentences_that_come_quickly_one_after_the_other_are_all_kept() -> None:
+    """The caller has said a word in between: the first was given up only if its audio does not come for a second."""
+    stage = Stage()
+    stage.said("agent", "The first sentence.", 1_000)
+    stage.caller(1_100, speech(400, stage.dice))
+    stage.said("agent", "Then the second one.", 1_800)
+    stage.agent(2_000, speech(2_500, stage.dice))
+    stage.play(6_000)
+    assert stage.placed("The first sentence.").share == stage.placed("Then the second one.").share == 1.0
 
 
 def test_a_text_that_comes_late_is_of_what_was_heard_before_the_caller_spoke() -> None:
