@@ -91,12 +91,12 @@ def test_an_agent_that_has_become_worse_fails_every_time(
 ) -> None:
     """Exit code 1, and the reason; as JSON for scripts. In virtual time no call of many is different."""
     scenario.write_text(SCENARIO.replace("outcome: completed", "outcome: completed\n  latency_p95: 2"))
-    often = ["--repeat", "3", "-n", "3", "--json"]
+    often = ["--repeat", "2", "-n", "2", "--json"]
     assert main(["check", str(scenario), *in_process(monkeypatch, "good"), *often]) == 0
     for manner, fault in WORSE.items():
         assert main(["check", str(scenario), *in_process(monkeypatch, manner), *often]) == 1
         runs = json.loads(capsys.readouterr().out.splitlines()[-1])["runs"]
-        assert [fault in run["faults"][0] for run in runs] == [True] * 3
+        assert [fault in run["faults"][0] for run in runs] == [True] * 2
 
 
 def test_an_agent_slower_than_last_time_fails(
@@ -142,10 +142,12 @@ def test_an_agent_that_reports_nothing_says_what_to_do(
 ) -> None:
     """A carrier's id stands elsewhere than in the header, and so the advice differs."""
     monkeypatch.setattr(check, "REPORT_SECONDS", 0.01)
+    short = "name: x\nsteps: [silence: 0.3]\ncaller: {greeting: 0}\n"
+    scenario.write_text(short)
     silent = ["--app", "tests.testing.scenario_agent:unrecorded"]
     assert main(["check", str(scenario), *silent]) == 1
     assert "is the agent's handler under @record?" in capsys.readouterr().out
-    scenario.write_text(SCENARIO + "protocol: twilio")
+    scenario.write_text(short + "protocol: twilio")
     assert main(["check", str(scenario), *silent]) == 1
     assert 'id_from=("header", "message")' in " ".join(capsys.readouterr().out.split())
 
@@ -225,6 +227,8 @@ def test_results_that_cannot_be_written_are_said(
         assert main(["check", str(scenario), "--app", "not:tried", *place]) == 2  # before any call is made
         assert "cannot write" in capsys.readouterr().err
     monkeypatch.setattr(check, "REPORT_SECONDS", 0.01)
+    short = "name: x\nsteps: [silence: 0.3]\ncaller: {greeting: 0}\n"
+    scenario.write_text(short)
     silent = ["--app", "tests.testing.scenario_agent:unrecorded"]
     assert main(["check", str(scenario), *silent, "--html", str(tmp_path / "pages"), "--json"]) == 1
     page = Path(json.loads(capsys.readouterr().out)["runs"][0]["page"])

@@ -167,16 +167,16 @@ async def agent(scope, receive, send):
     assert "the agent refuses the connection (HTTP 403 at the upgrade)" in capsys.readouterr().err
 
 
-def test_nobody_waits_for_a_call_of_a_minute(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nobody_waits_for_long_calls(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Calls at once do not wait for each other either, and one's report makes no time real for the others."""
     began = time.monotonic()
     short = Path(scenario(directory, "soon", turns=1)).rename(directory / "short.yaml")
-    files = [str(short), scenario(directory, turns=6)]
+    files = [str(short), scenario(directory, turns=3)]
     assert main(["check", *files, "--app", "handler_agent:agent", "--repeat", "2", "-n", "4", "--json"]) == 0
     runs = json.loads(capsys.readouterr().out.splitlines()[-1])["runs"]
-    assert sum(run["duration_ms"] for run in runs) > 60_000
+    assert sum(run["duration_ms"] for run in runs) > 30_000
     assert {run["caller_late_p99_ms"] for run in runs} == {0.0}
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - began < 30
 
 
 def test_time_can_be_real(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
