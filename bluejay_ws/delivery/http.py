@@ -78,6 +78,12 @@ def tls_context(settings: Settings) -> ssl.SSLContext:
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
+def _trust_anew(context: ssl.SSLContext) -> None:
+    """Trust what ``SSL_CERT_FILE`` holds by now, for all clients: somebody may have mended it under this process."""
+    with contextlib.suppress(OSError):
+        context.load_verify_locations(os.environ.get("SSL_CERT_FILE") or os.devnull)
+
+
 class UnusableVariableError(ValueError):
     """Say which variable of the environment keeps an HTTP client from being made.
 
@@ -156,6 +162,7 @@ class HttpExchange:
 
         self._settings = settings
         self._clock = clock
+        self._context = context
         self._transport = _transport(settings, context)
         self._progress = Progress(clock)
         # What all requests have in common is made once; the key is not kept here.
@@ -196,7 +203,10 @@ class HttpExchange:
         try:
             return self._request(method, path, body, limit)
         except Exception as error:  # noqa: BLE001 - whatever it is, it says how far the exchange came
-            return failure_of(error, self._progress)
+            failure = failure_of(error, self._progress)
+            if failure.phase is Phase.CERTIFICATE:
+                _trust_anew(self._context)
+            return failure
         finally:
             self._progress.deadline = math.inf
 

@@ -454,6 +454,25 @@ def test_a_certificate_that_is_not_trusted_is_a_matter_of_configuration(server_c
         assert platform.requests == []
 
 
+def test_a_certificate_file_that_is_mended_is_read_again(
+    authority: trustme.CA, server_context: ssl.SSLContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mounted one changes under a process that runs: neither this client nor another needs a new start."""
+    file = tmp_path / "ca.pem"
+    trustme.CA().cert_pem.write_to_path(str(file))
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    with FakePlatform(ssl_context=server_context) as platform:
+        chosen = settings(platform.url)
+        context = tls_context(chosen)
+        one, other = HttpExchange(chosen, context), HttpExchange(chosen, context)
+        assert one.post(report()) == Failure(Phase.CERTIFICATE, "certificate_not_trusted", CHECK)
+        authority.cert_pem.write_to_path(str(file))
+        one.post(report())  # it is read after a failure
+        assert [decided(client.post(report())).state for client in (one, other)] == [State.DELIVERED] * 2
+        one.close()
+        other.close()
+
+
 # Python 3.11 leaves a TLS socket that was reset before its handshake to the garbage collector.
 @pytest.mark.filterwarnings("ignore:unclosed <ssl.SSLSocket:ResourceWarning")
 @pytest.mark.parametrize("step", [Close(at="tls"), Close(at="connect"), Hang(at="tls"), Close(at="tls", reset=False)])
