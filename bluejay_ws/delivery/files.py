@@ -335,11 +335,11 @@ class FileLease(Lease):
             return
         # One file of each report: where the disk refused a new name, it was saved under that name as well.
         other = self._files.get(name.report_id)
-        if other is not None and _rank(other) >= _rank(file):
-            file.release()
-            return
         if other is not None:
-            other.release()
+            worse, file = sorted((file, other), key=_rank)
+            if _state_of(file.name, file.noted) is State.DELIVERED:
+                worse.remove()  # it would outlive the mark
+            worse.release()
         self._files[name.report_id] = file
 
     def _read(self, file: LockedFile) -> None:
@@ -376,8 +376,11 @@ class FileLease(Lease):
             file.release()
 
 
-def _rank(file: LockedFile) -> tuple[bool, bool, int]:
-    return file.name.state == SENT, file.name.state != LIVE, len(file.bodies)
+def _rank(file: LockedFile) -> tuple[bool, bool, int, bool]:
+    """Return what makes a file the better one: delivered, sealed, whole, perhaps sent."""
+    delivered = _state_of(file.name, file.noted) is State.DELIVERED
+    whole = sum(file.facts.counts.values())
+    return delivered, file.name.state != LIVE, whole, file.name.state != READY
 
 
 def _state_of(name: Name, noted: Mapping[str, object]) -> State:

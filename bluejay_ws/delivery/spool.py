@@ -255,16 +255,16 @@ class Spool(Store):
         if note:
             bodies.append(journal.delivery({"state": state.value, **note}))
         kept = self._write_whole(name, b"".join(map(journal.line, bodies)))
-        if state is State.DELIVERED:
-            self._remove_broken(name)
+        if kept or state is State.DELIVERED:
+            self._remove_others(name)
         return kept
 
-    def _remove_broken(self, name: Name) -> None:
-        """Remove what there is of a report that memory had whole."""
+    def _remove_others(self, name: Name) -> None:
+        """Remove what else there is of a report that memory had whole, such as a live file that could not be sealed."""
         directory = self._directory_of(name.identity)
         with contextlib.suppress(OSError):  # where nothing can be listed there is nothing that could be taken for left
             for left in names_in(directory):
-                if left.report_id == name.report_id and left.state != SENT:
+                if left.report_id == name.report_id and left != name:
                     _unlink(f"{directory}/{left}")
 
     def _write_whole(self, name: Name, data: bytes) -> bool:

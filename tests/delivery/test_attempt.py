@@ -18,6 +18,7 @@ from bluejay_ws.delivery.outcomes import Answer, Failure, Phase, State
 from bluejay_ws.delivery.store import Report, Store
 from bluejay_ws.settings import Settings
 from bluejay_ws.stats import Counters
+from bluejay_ws.wire import journal
 from tests.delivery.kit import (
     Script,
     adopted,
@@ -25,6 +26,7 @@ from tests.delivery.kit import (
     bodies,
     delivery_of,
     finished_call,
+    locked,
     move,
     new_id,
     only,
@@ -373,3 +375,38 @@ def test_after_an_unknown_outcome_every_later_post_follows_a_look(tmp_path: Path
     assert set(states_seen) == {"720488.sending"}
     decision = until_settled(work, delivery, script)
     assert (decision.reason, len(script.posted)) == ("read_back", 2)
+
+
+def test_a_report_that_is_saved_beside_a_live_file_leaves_one_file(tmp_path: Path) -> None:
+    """Its name could not be changed when the call ended: the next process would take it for another report."""
+    counters = Counters()
+    spool = spool_at(tmp_path, counters)
+    live = open_call(spool, "720488", "freeze_card")
+    (way,) = (tmp_path / "platform").iterdir()
+    ready = way / f"720488.{live.report_id}.ready"
+    ready.mkdir()  # in the way of the name
+    (ready / "x").touch()
+    report = live.seal()
+    (ready / "x").unlink()
+    ready.rmdir()
+    assert report.bodies
+    work, delivery, script = attempts(spool, counters), delivery_of(report), Script()
+    assert until_settled(work, delivery, script).state is State.DELIVERED
+    assert (states(tmp_path), len(script.posted)) == (["720488.sent"], 1)
+
+
+def test_of_two_files_of_a_report_the_one_that_says_delivered_counts(tmp_path: Path) -> None:
+    """The disk refused the last name too, and the first file could not be removed: nothing is sent again."""
+    spool = spool_at(tmp_path)
+    report = finished_call(spool, "720488", "freeze_card")
+    (ready,) = (path for path in tmp_path.rglob("*.ready"))
+    ready.with_suffix(".sending").write_bytes(ready.read_bytes())
+    with locked(spool, Name("720488", report.report_id, SENDING)) as file:
+        file.note(state="delivered")
+    with ready.open("ab") as longer:
+        longer.write(journal.line(journal.delivery({"outcome": "process_lost"})))
+        longer.write(journal.line(journal.delivery({"outcome": "process_lost"})))
+    script = Script()
+    decision = until_settled(attempts(spool), adopted(spool, "720488"), script)
+    assert (decision.wait, script.posted) == (None, [])
+    assert not ready.exists()
