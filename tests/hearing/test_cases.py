@@ -558,6 +558,18 @@ def test_the_agents_own_event_begins_another_utterance() -> None:
     assert stage.span("two") == (1_100, 2_100)
 
 
+def test_all_texts_between_the_agents_own_event_and_its_audio_are_of_that_audio() -> None:
+    """Its words come sentence by sentence, while what it said before has no text yet."""
+    stage = Stage()
+    stage.agent(100, speech(1_000, stage.dice))
+    stage.message("agent", "speech.started", 1_200, utterance_id="2")
+    for text in ("one", "two"):
+        stage.said("agent", text, 1_210)
+    stage.agent(1_600, speech(1_000, stage.dice))
+    stage.play(4_000)
+    assert (stage.placed("one").start_ms, stage.placed("two").end_ms) == (1_600, 2_600)
+
+
 def test_a_transcript_that_comes_late_belongs_to_what_was_said_before() -> None:
     """The caller has just begun again; the text is for the words before the pause."""
     stage = Stage()
