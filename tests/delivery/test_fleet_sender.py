@@ -142,6 +142,9 @@ def test_a_start_after_a_close_that_did_not_wait_for_a_round_makes_no_two_rounds
     assert old is not None
     assert not sender.close(0.0)
     assert "not handed over to the database: 1; only memory has them" in caplog.text
+    with monkeypatch.context() as patch:
+        refuse(patch, "exit", "finisher", "handover")
+        assert not sender.close(0.1)  # who waits makes no second round either
     sender.start()
     assert sender._thread is not old
     assert not sender.flush(0.05)
