@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 CONFTEST = """
 import pytest
 from tests import watchdog, workers
-workers.PATIENCE = 0.5
+workers.PATIENCE = 5.0
 def pytest_configure(config):
     config.pluginmanager.register(watchdog.Watchdog())
     config.pluginmanager.register(workers.Workers(3))
