@@ -68,7 +68,7 @@ def test_each_test_runs_once_whatever_becomes_of_its_worker(tmp_path: Path, root
     assert "assert 1 == 2" in said
     assert "while True: pass" in said  # where it hung
     assert "ValueError: afterwards" in said
-    assert re.search(r"ERROR test_it.py::test_leaves_a_thread - .* thread 'sleeper' was still running", said)
+    assert re.search(r"_ ERROR at \w+ of test_leaves_a_thread _+\n(?:.*\n){,3}?.*'sleeper' was still running", said)
     assert "1 failed" in run("-x", "-k", "fails or passes")
     (tmp_path / "test_it.py").write_text("import nothing_like_it")
     assert "No module named 'nothing_like_it'" in run()
