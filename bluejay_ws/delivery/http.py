@@ -80,7 +80,7 @@ def tls_context(settings: Settings) -> ssl.SSLContext:
 
 def _trust_anew(context: ssl.SSLContext) -> None:
     """Trust what ``SSL_CERT_FILE`` holds by now, for all clients: somebody may have mended it under this process."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError):  # not mended yet; the failure that led here is counted
         context.load_verify_locations(os.environ.get("SSL_CERT_FILE") or os.devnull)
 
 

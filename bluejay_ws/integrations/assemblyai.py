@@ -56,7 +56,7 @@ class AssemblyAITap(Tap):
         return super()._broke_in_at() if speech is None or speech.stopped else speech.start
 
     def _late(self, key: Any) -> Speech | None:
-        """Return the speech before the one that goes on, for a final text: nobody has finished what he still says."""
+        """Return the speech before the one that still goes on: a final text is of speech that has ended."""
         before = self._before
         if before is None or key in self._speeches or self._open is None or self._open.stopped:
             return None
