@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -71,7 +72,7 @@ def test_what_waits_is_listed_with_its_reason(tmp_path: Path) -> None:
     ]
     assert dict(listed[0].counts) == {"tool_calls": 1, "events": 1}
     assert [entry.attempts for entry in listed] == [1, 1]
-    assert "4242" not in repr(listed)
+    assert not re.search(r"\b(4242|last4|frozen)\b", repr(listed))  # a random id may hold the digits
     live, sent = (admin.entries(tmp_path, states=[state], wall=0.0) for state in ("live", SENT))
     assert [(entry.busy, entry.age) for entry in (*live, *sent)] == [(True, 0.0), (False, 0.0)]
 
