@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -95,7 +96,7 @@ def test_a_report_is_shown_without_its_text(tmp_path: Path, capsys: pytest.Captu
     hidden = capsys.readouterr().out
     assert "tool    freeze_card" in hidden
     assert "1 tool call, 0 utterances, 1 event" in hidden
-    assert "4242" not in hidden
+    assert not re.search(r"\b(4242|last4|frozen)\b", hidden)  # a random id may hold the digits
     assert outbox(tmp_path, "show", "720488", "--text") == 0
     assert '{"last4": "4242"}' in capsys.readouterr().out
 
