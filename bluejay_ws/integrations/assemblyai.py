@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bluejay_ws.integrations.caller_audio import audio_bytes
-from bluejay_ws.integrations.tap import BREAK_MS, Reply, Speech, Tap
+from bluejay_ws.integrations.tap import BREAK_MS, SERVICE_ERROR, Reply, Speech, Tap, noting
 
 if TYPE_CHECKING:
     from bluejay_ws.integrations.tap import Actions
@@ -33,11 +33,9 @@ class AssemblyAITap(Tap):
     def _configured(self, event: dict[str, Any]) -> None:
         config = event.get("config") or event.get("session") or {}
         self._model_is(config.get("model"))
-        for tool in config.get("tools") or ():
-            facts = tool.get("function") or tool
-            self.tools.describe(facts.get("name"), facts.get("description"))
-            if tool.get("http") is not None:
-                self._server_side.add(facts.get("name"))
+        tools = config.get("tools") or ()
+        self.tools.describe(tools)
+        self._server_side |= {(one.get("function") or one).get("name") for one in tools if one.get("http") is not None}
 
     # -- the caller --------------------------------------------------------------------------------------------
 
@@ -146,15 +144,9 @@ class AssemblyAITap(Tap):
             self.tools.ended(key)  # the provider runs it, and does not tell what it answered
 
     def _answered(self, event: dict[str, Any]) -> None:
-        if event.get("is_error"):
-            self.tools.failed(event.get("call_id"), event.get("result"))
-        else:
-            self.tools.answered(event.get("call_id"), event.get("result"))
+        self.tools.answered(event.get("call_id"), event.get("result"), failed=event.get("is_error"))
 
     # -- the rest ----------------------------------------------------------------------------------------------
-
-    def _error(self, event: dict[str, Any]) -> None:
-        self._note("Error of the model's service", code=event.get("code"), message=event.get("message"))
 
     def _ended(self, event: dict[str, Any]) -> None:
         seconds = event.get("session_duration_seconds")
@@ -174,8 +166,8 @@ class AssemblyAITap(Tap):
         "transcript.agent": _whole_text,
         "reply.done": _reply_done,
         "tool.call": _called,
-        "session.error": _error,
-        "error": _error,
+        "session.error": noting(SERVICE_ERROR, code="code", message="message"),
+        "error": noting(SERVICE_ERROR, code="code", message="message"),
         "session.ended": _ended,
     }
     outgoing: ClassVar[Actions] = {

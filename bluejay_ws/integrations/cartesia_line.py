@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bluejay_ws.integrations.tap import Reply, Speech, Tap
+from bluejay_ws.integrations.tap import SERVICE_ERROR, Reply, Speech, Tap, noting
 
 if TYPE_CHECKING:
     from bluejay_ws.integrations.tap import Actions
@@ -26,6 +26,8 @@ _OF_THE_SDK: dict[Any, dict[str, Any]] = {
     "agent_turn_ended": {"type": "agent_state", "value": "idle"},
     "agent_text_sent": {"type": "agent_speech"},
 }
+_ERROR = noting(SERVICE_ERROR, message="content message")
+_TRANSFER = noting("The agent transferred the call", target="target_phone_number target")
 
 
 class CartesiaLineTap(Tap):
@@ -187,18 +189,6 @@ class CartesiaLineTap(Tap):
             self._interrupted(next(self._numbers))
         self._agent_speaks = False
 
-    def _dtmf(self, message: dict[str, Any]) -> None:
-        self._note("DTMF", key=message.get("button") or message.get("dtmf"))
-
-    def _transfer(self, message: dict[str, Any]) -> None:
-        self._note("The agent transferred the call", target=message.get("target_phone_number") or message.get("target"))
-
-    def _ended(self, _: dict[str, Any]) -> None:
-        self._note("The agent ended the call")
-
-    def _error(self, message: dict[str, Any]) -> None:
-        self._note("Error of the model's service", message=message.get("content") or message.get("message"))
-
     def _finish(self) -> None:
         self._end_reply()
         super()._finish()
@@ -213,8 +203,8 @@ class CartesiaLineTap(Tap):
         "clear": _cleared,
         "agent_tool_called": _called_by_sdk,
         "agent_tool_returned": _called_by_sdk,
-        "dtmf": _dtmf,
-        "error": _error,
+        "dtmf": noting("DTMF", key="button dtmf"),
+        "error": _ERROR,
     }
     outgoing: ClassVar[Actions] = {
         "message": _planned_text,
@@ -222,10 +212,10 @@ class CartesiaLineTap(Tap):
         "tool_call": _called,
         "agent_tool_called": _called_by_sdk,
         "agent_tool_returned": _called_by_sdk,
-        "transfer": _transfer,
-        "agent_transfer_call": _transfer,
-        "end_call": _ended,
-        "error": _error,
+        "transfer": _TRANSFER,
+        "agent_transfer_call": _TRANSFER,
+        "end_call": noting("The agent ended the call"),
+        "error": _ERROR,
     }
     quiet: ClassVar[frozenset[str]] = frozenset({
         *("start", "ack", "media_output", "custom", "end", "media_input"),

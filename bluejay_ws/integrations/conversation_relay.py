@@ -8,7 +8,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bluejay_ws.integrations.tap import Reply, Speech, Tap
+from bluejay_ws.integrations.tap import SERVICE_ERROR, Reply, Speech, Tap, noting
 
 if TYPE_CHECKING:
     from bluejay_ws.integrations.tap import Actions
@@ -68,28 +68,16 @@ class ConversationRelayTap(Tap):
             later.corrected = ""
             self._tell_agent(later)
 
-    def _dtmf(self, message: dict[str, Any]) -> None:
-        self._note("DTMF", key=message.get("digit"))
-
-    def _dialled(self, message: dict[str, Any]) -> None:
-        self._note("The agent sent DTMF", digits=message.get("digits"))
-
-    def _ended(self, message: dict[str, Any]) -> None:
-        self._note("The agent ended the call", handoff=message.get("handoffData"))
-
-    def _error(self, message: dict[str, Any]) -> None:
-        self._note("Error of the model's service", message=message.get("description"))
-
     received: ClassVar[Actions] = {
         "prompt": _prompt,
         "interrupt": _was_interrupted,
-        "dtmf": _dtmf,
-        "error": _error,
+        "dtmf": noting("DTMF", key="digit"),
+        "error": noting(SERVICE_ERROR, message="description"),
     }
     outgoing: ClassVar[Actions] = {
         "text": _token,
-        "sendDigits": _dialled,
-        "end": _ended,
+        "sendDigits": noting("The agent sent DTMF", digits="digits"),
+        "end": noting("The agent ended the call", handoff="handoffData"),
     }
     quiet: ClassVar[frozenset[str]] = frozenset({"setup", "info"})
 

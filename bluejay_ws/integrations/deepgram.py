@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bluejay_ws.hearing.utterances import CUT_MARK
-from bluejay_ws.integrations.tap import Reply, Speech, Tap, audio_until, spoken_part
+from bluejay_ws.integrations.tap import SERVICE_ERROR, Reply, Speech, Tap, audio_until, noting, spoken_part
 
 if TYPE_CHECKING:
     from bluejay_ws.hearing.utterances import Utterance
@@ -50,8 +50,7 @@ class DeepgramTap(Tap):
         think = (message.get("agent") or {}).get("think") or {}
         think = (think[0] if think else {}) if isinstance(think, list) else think
         self._model_is((think.get("provider") or {}).get("model"))
-        for function in think.get("functions") or ():
-            self.tools.describe(function.get("name"), function.get("description"))
+        self.tools.describe(think.get("functions"))
 
     # -- the caller --------------------------------------------------------------------------------------------
 
@@ -241,18 +240,6 @@ class DeepgramTap(Tap):
             del self._injected[:-16]
             self._typed_text(message["content"])
 
-    def _error(self, message: dict[str, Any]) -> None:
-        self._note("Error of the model's service", code=message.get("code"), message=message.get("description"))
-
-    def _warning(self, message: dict[str, Any]) -> None:
-        self._note("Warning of the model's service", code=message.get("code"), message=message.get("description"))
-
-    def _refused(self, message: dict[str, Any]) -> None:
-        self._note("A message to be spoken was refused", message=message.get("message"))
-
-    def _frustrated(self, message: dict[str, Any]) -> None:
-        self._note("The caller is frustrated", count=message.get("count"), escalated=message.get("escalated"))
-
     def _latency(self, message: dict[str, Any]) -> None:
         facts = {key: value for key, value in message.items() if key.endswith("_latency")}
         self._note("Latency as the provider measured it", **facts)
@@ -277,10 +264,10 @@ class DeepgramTap(Tap):
         "FunctionCallCancelled": _abandoned,
         "History": _history,
         "LatencyReport": _latency,
-        "Error": _error,
-        "Warning": _warning,
-        "InjectionRefused": _refused,
-        "FrustrationDetected": _frustrated,
+        "Error": noting(SERVICE_ERROR, code="code", message="description"),
+        "Warning": noting("Warning of the model's service", code="code", message="description"),
+        "InjectionRefused": noting("A message to be spoken was refused", message="message"),
+        "FrustrationDetected": noting("The caller is frustrated", count="count", escalated="escalated"),
     }
     outgoing: ClassVar[Actions] = {
         "Settings": _settings,

@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bluejay_ws.integrations.caller_audio import audio_bytes
-from bluejay_ws.integrations.tap import KEPT, Reply, Tap, forget_oldest
+from bluejay_ws.integrations.tap import KEPT, SERVICE_ERROR, Reply, Tap, forget_oldest, noting
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,6 +25,7 @@ _PAYLOADS = {
     "agent_chat_response_part": "text_response_part",
     "client_error": "error_event",
 }
+_ERROR = noting(SERVICE_ERROR, error_type="error_type", code="code", message="message", reason="reason")
 _SPEECH = 0.5  # a score of the voice detection that means speech
 
 
@@ -157,11 +158,7 @@ class ElevenLabsTap(Tap):
             self.tools.ended(key)
 
     def _client_result(self, message: dict[str, Any]) -> None:
-        key, result = message.get("tool_call_id"), message.get("result")
-        if message.get("is_error"):
-            self.tools.failed(key, result)
-        else:
-            self.tools.answered(key, result)
+        self.tools.answered(message.get("tool_call_id"), message.get("result"), failed=message.get("is_error"))
 
     def _server_tool(self, facts: dict[str, Any]) -> None:
         self.tools.begin(facts.get("tool_call_id"), facts.get("tool_name"), facts.get("parameters"))
@@ -170,7 +167,7 @@ class ElevenLabsTap(Tap):
         key = facts.get("tool_call_id")
         if facts.get("tool_type") == "client" and self.tools.of(key).begun:
             if facts.get("is_error"):
-                self.tools.failed(key, facts.get("status") or "failed")
+                self.tools.answered(key, facts.get("status") or "failed", failed=True)
             return  # its result is what the client sent
         self._server_tool(facts)
         if facts.get("is_blocked"):
@@ -186,16 +183,13 @@ class ElevenLabsTap(Tap):
         key = facts.get("tool_call_id")
         self._ended.pop(str(key), None)
         self._server_tool(facts)
-        if facts.get("is_error"):
-            self.tools.failed(key, facts.get("full_tool_result"))
-        else:
-            self.tools.answered(key, facts.get("full_tool_result"))
+        self.tools.answered(key, facts.get("full_tool_result"), failed=facts.get("is_error"))
 
     def _end_tools(self) -> None:
         for facts in self._ended.values():
             key = facts.get("tool_call_id")
             if facts.get("is_error"):
-                self.tools.failed(key, facts.get("status") or "failed")
+                self.tools.answered(key, facts.get("status") or "failed", failed=True)
             else:
                 self.tools.ended(key)
         self._ended.clear()
@@ -206,7 +200,7 @@ class ElevenLabsTap(Tap):
         if state == "success":
             self.tools.answered(key, facts.get("result"))
         elif state == "failure":
-            self.tools.failed(key, facts.get("error_message"))
+            self.tools.answered(key, facts.get("error_message"), failed=True)
 
     def _approved(self, message: dict[str, Any]) -> None:
         if message.get("is_approved") is False:
@@ -214,20 +208,9 @@ class ElevenLabsTap(Tap):
 
     # -- the rest ----------------------------------------------------------------------------------------------
 
-    def _typed_message(self, message: dict[str, Any]) -> None:
-        if message.get("text"):
-            self._typed_text(message["text"])
-
     def _context(self, facts: dict[str, Any]) -> None:
         self._model_is(facts.get("model"))
         self._set_usage({key: facts[key] for key in ("context_tokens", "context_limit_tokens") if key in facts})
-
-    def _error(self, facts: dict[str, Any]) -> None:
-        wanted = {key: facts.get(key) for key in ("error_type", "code", "message", "reason")}
-        self._note("Error of the model's service", **wanted)
-
-    def _guardrail(self, facts: dict[str, Any]) -> None:
-        self._note("A guardrail was triggered", guardrail=facts.get("guardrail_type") or facts.get("name"))
 
     def _finish(self) -> None:
         self._end_tools()
@@ -247,16 +230,16 @@ class ElevenLabsTap(Tap):
         "agent_tool_response_full_payload": _server_payload,
         "mcp_tool_call": _mcp_tool,
         "context_usage": _context,
-        "client_error": _error,
-        "error": _error,
-        "guardrail_triggered": _guardrail,
+        "client_error": _ERROR,
+        "error": _ERROR,
+        "guardrail_triggered": noting("A guardrail was triggered", guardrail="guardrail_type name"),
     }
     payloads: ClassVar[Mapping[str, str]] = {kind: f"{kind}_event" for kind in received} | _PAYLOADS
     outgoing: ClassVar[Actions] = {
         "conversation_initiation_client_data": _initiated,
         "client_tool_result": _client_result,
         "mcp_tool_approval_result": _approved,
-        "user_message": _typed_message,
+        "user_message": Tap._typed_message,  # noqa: SLF001 - it is this class's own
     }
     quiet: ClassVar[frozenset[str]] = frozenset({
         *("ping", "tentative_user_transcript", "agent_response_complete", "agent_chat_response_part", "dtmf_request"),

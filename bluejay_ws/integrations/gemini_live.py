@@ -82,10 +82,9 @@ class GeminiLiveTap(Tap):
     def _setup(self, setup: dict[str, Any]) -> None:
         self._model_is((setup.get("model") or "").removeprefix("models/"))
         for tool in setup.get("tools") or ():
-            for function in tool.get("functionDeclarations") or ():
-                self.tools.describe(function.get("name"), function.get("description"))
-                if function.get("behavior") == "NON_BLOCKING":
-                    self._background.add(function.get("name"))
+            functions = tool.get("functionDeclarations") or ()
+            self.tools.describe(functions)
+            self._background |= {one.get("name") for one in functions if one.get("behavior") == "NON_BLOCKING"}
 
     # -- the caller --------------------------------------------------------------------------------------------
 
@@ -285,13 +284,11 @@ class GeminiLiveTap(Tap):
         name = answer.get("name")
         if answer.get("willContinue"):
             return
-        key, response, waited = answer.get("id"), answer.get("response"), bool(self.tools.open())
-        if isinstance(response, dict) and set(response) == {"error"}:
-            self.tools.failed(key, response["error"], name)
-        elif isinstance(response, dict) and set(response) == {"output"}:
-            self.tools.answered(key, response["output"], name)
-        else:
-            self.tools.answered(key, response, name)
+        said: Any = answer.get("response")
+        waited, wrapped = bool(self.tools.open()), set(said) if isinstance(said, dict) else set()
+        if wrapped in ({"error"}, {"output"}):
+            (said,) = said.values()
+        self.tools.answered(answer.get("id"), said, name, failed=wrapped == {"error"})
         if waited and name not in self._background and self._agent is not None and self._agent.text:
             self._agent_done()  # what follows the answer is another utterance
             self._agent = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bluejay_ws.integrations.caller_audio import audio_bytes
-from bluejay_ws.integrations.tap import Reply, Tap, forget_oldest
+from bluejay_ws.integrations.tap import SERVICE_ERROR, Reply, Tap, forget_oldest, noting
 
 if TYPE_CHECKING:
     from bluejay_ws.integrations.tap import Actions
@@ -40,8 +40,7 @@ class HumeTap(Tap):
         audio = message.get("audio") or {}
         if type(audio.get("sample_rate")) is int:
             self.input_bytes_per_ms = audio["sample_rate"] * 2 * (audio.get("channels") or 1) / 1_000
-        for tool in message.get("tools") or ():
-            self.tools.describe(tool.get("name"), tool.get("description"))
+        self.tools.describe(message.get("tools"))
 
     def _user_text(self, message: dict[str, Any]) -> None:
         if message.get("interim"):
@@ -95,10 +94,7 @@ class HumeTap(Tap):
         self.tools.answered(message.get("tool_call_id"), message.get("content"))
 
     def _tool_error(self, message: dict[str, Any]) -> None:
-        self.tools.failed(message.get("tool_call_id"), message.get("error") or message.get("content"))
-
-    def _error(self, message: dict[str, Any]) -> None:
-        self._note("Error of the model's service", code=message.get("code"), message=message.get("message"))
+        self.tools.answered(message.get("tool_call_id"), message.get("error") or message.get("content"), failed=True)
 
     received: ClassVar[Actions] = {
         "user_message": _user_text,
@@ -108,7 +104,7 @@ class HumeTap(Tap):
         "tool_call": _called,
         "tool_response": _answered,
         "tool_error": _tool_error,
-        "error": _error,
+        "error": noting(SERVICE_ERROR, code="code", message="message"),
     }
     outgoing: ClassVar[Actions] = {
         "session_settings": _settings,

@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bluejay_ws.integrations.caller_audio import audio_bytes
-from bluejay_ws.integrations.tap import KEPT, Reply, Speech, Tap
+from bluejay_ws.integrations.tap import KEPT, SERVICE_ERROR, Reply, Speech, Tap, forget_oldest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -57,7 +57,7 @@ class NovaSonicTap(Tap):
         for name, facts in message.items():
             if name.endswith("Exception"):  # as AWS's streams end
                 message_of = facts.get("message") if isinstance(facts, dict) else None
-                self._note("Error of the model's service", code=name, message=message_of)
+                self._note(SERVICE_ERROR, code=name, message=message_of)
         for name, facts in (message.get("event") or {}).items():
             action = actions.get(name)
             if action is not None:
@@ -72,8 +72,10 @@ class NovaSonicTap(Tap):
         extra = json.loads(extra) if isinstance(extra, str) and extra else extra or {}
         kind, role, stage = facts.get("type"), facts.get("role"), extra.get("generationStage") or "FINAL"
         self._blocks[facts["contentId"]] = {"type": kind, "role": role, "stage": stage}
-        if len(self._blocks) > 256:
-            del self._blocks[next(iter(self._blocks))]
+        forget_oldest(self._blocks, 256)
+        self._output_format(facts)
+
+    def _output_format(self, facts: dict[str, Any]) -> None:
         rate = (facts.get("audioOutputConfiguration") or {}).get("sampleRateHertz")
         if type(rate) is int and rate > 0:
             self.output_bytes_per_ms = rate * 2 / 1_000
@@ -130,13 +132,11 @@ class NovaSonicTap(Tap):
     def _final(self, text: str) -> None:
         if not self._planned and self._finals_due:  # the caller's text came first
             reply = self._finals_due.pop(0)
-            reply.corrected = text.strip()
-            self._agent_said(reply, reply.text)
-            return
-        index, self._finals = self._finals, self._finals + 1
-        if index >= len(self._planned):
-            self._plan(text)
-        reply = self._planned[min(index, len(self._planned) - 1)]
+        else:
+            index, self._finals = self._finals, self._finals + 1
+            if index >= len(self._planned):
+                self._plan(text)
+            reply = self._planned[min(index, len(self._planned) - 1)]
         reply.corrected = text.strip()
         self._agent_said(reply, reply.text)
 
@@ -149,10 +149,8 @@ class NovaSonicTap(Tap):
             return
         self._interrupted(turn)
         for reply in planned:
-            if reply.start is not None and reply.plays_from <= self._now():
-                self._cut(reply)
-            else:
-                self._cut(reply, 0.0)
+            began = reply.start is not None and reply.plays_from <= self._now()
+            self._cut(reply, None if began else 0.0)
         self._cut_the_rest()
 
     def _unheard(self, reply: Reply) -> bool:
@@ -184,26 +182,19 @@ class NovaSonicTap(Tap):
         tool = facts.get("toolResultInputConfiguration") or {}
         name = facts.get("contentName") or ""
         self._sent_blocks[name] = {**facts, "tool": tool.get("toolUseId")}
-        if len(self._sent_blocks) > 256:
-            del self._sent_blocks[next(iter(self._sent_blocks))]
+        forget_oldest(self._sent_blocks, 256)
 
     def _answered(self, facts: dict[str, Any]) -> None:
         block = self._sent_blocks.get(facts.get("contentName") or "", {})
         key = block.get("tool") or facts.get("toolUseId")
-        if facts.get("status") == "error":
-            self.tools.failed(key, facts.get("content"))
-        else:
-            self.tools.answered(key, facts.get("content"))
+        self.tools.answered(key, facts.get("content"), failed=facts.get("status") == "error")
 
     # -- the rest ----------------------------------------------------------------------------------------------
 
     def _prompt(self, facts: dict[str, Any]) -> None:
-        rate = (facts.get("audioOutputConfiguration") or {}).get("sampleRateHertz")
-        if type(rate) is int and rate > 0:
-            self.output_bytes_per_ms = rate * 2 / 1_000
-        for tool in (facts.get("toolConfiguration") or {}).get("tools") or ():
-            spec = tool.get("toolSpec") or {}
-            self.tools.describe(spec.get("name"), spec.get("description"))
+        self._output_format(facts)
+        tools = (facts.get("toolConfiguration") or {}).get("tools") or ()
+        self.tools.describe(tool.get("toolSpec") or {} for tool in tools)
 
     def _typed_input(self, facts: dict[str, Any]) -> None:
         block = self._sent_blocks.get(facts.get("contentName") or "", {})

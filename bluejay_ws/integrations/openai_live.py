@@ -140,8 +140,7 @@ def _started(tap: Any, event: dict[str, Any]) -> None:
     if type(form.get("rate")) is int:
         tap.input_bytes_per_ms = tap.output_bytes_per_ms = form["rate"] * 2 / 1_000
     responses = (session.get("delegation") or {}).get("responses") or {}
-    for tool in responses.get("tools") or ():
-        tap.tools.describe(tool.get("name"), tool.get("description"))
+    tap.tools.describe(responses.get("tools"))
 
 
 def _nested(tap: Any, event: dict[str, Any]) -> None:

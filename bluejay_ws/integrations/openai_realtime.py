@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from bluejay_ws.integrations.caller_audio import audio_bytes
 from bluejay_ws.integrations.messages import number
 from bluejay_ws.integrations.openai_live import LIVE_OUTGOING, LIVE_QUIET, LIVE_RECEIVED, Live
-from bluejay_ws.integrations.tap import Reply, Speech, Tap, forget_oldest
+from bluejay_ws.integrations.tap import SERVICE_ERROR, Reply, Speech, Tap, forget_oldest, noting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,9 +84,7 @@ class OpenAIRealtimeTap(Tap):
         self.input_bytes_per_ms = _bytes_per_ms(input_format, self.input_bytes_per_ms, rate)
         output_format = spoken.get("format") or session.get("output_audio_format")
         self.output_bytes_per_ms = _bytes_per_ms(output_format, self.output_bytes_per_ms)
-        for tool in session.get("tools") or ():
-            facts = tool.get("function") or tool
-            self.tools.describe(facts.get("name"), facts.get("description"))
+        self.tools.describe(session.get("tools"))
 
     def _detection(self, detection: Any) -> None:
         self.input.listens = detection is None and not self._hears  # push to talk: the audio tells since when
@@ -480,7 +478,7 @@ class OpenAIRealtimeTap(Tap):
         if not over:
             return
         if item.get("error") or status == "failed":
-            self.tools.failed(key, (item.get("error") or {}) if isinstance(item.get("error"), dict) else item["error"])
+            self.tools.answered(key, item.get("error") or {}, failed=True)
         elif output is not None:
             self.tools.answered(key, output)
         else:
@@ -504,15 +502,10 @@ class OpenAIRealtimeTap(Tap):
 
     def _error(self, event: dict[str, Any]) -> None:
         error = event.get("error") or {}
-        self._note(
-            "Error of the model's service", **_facts(error if isinstance(error, dict) else {"message": str(error)})
-        )
+        self._note(SERVICE_ERROR, **_facts(error if isinstance(error, dict) else {"message": str(error)}))
 
     def _warned(self, event: dict[str, Any]) -> None:
         self._note("Warning of the model's service", **_facts(event.get("warning")))
-
-    def _no_tools(self, event: dict[str, Any]) -> None:
-        self._note("The tools of an MCP server could not be listed", item_id=event.get("item_id"))
 
     def _ping(self, event: dict[str, Any]) -> None:
         """xAI: what came before a ping was sent before it, however late it was read here.
@@ -534,9 +527,6 @@ class OpenAIRealtimeTap(Tap):
         if speech.end is not None and speech.end_position is None:
             speech.end = min(speech.end, latest)
 
-    def _dtmf(self, event: dict[str, Any]) -> None:
-        self._note("DTMF", key=event.get("event"))
-
     def _finish(self) -> None:
         self.live.finish()
         self._plays_elsewhere = False
@@ -553,7 +543,7 @@ class OpenAIRealtimeTap(Tap):
         "input_audio_buffer.speech_stopped": _user_ended,
         "input_audio_buffer.committed": _committed,
         "input_audio_buffer.timeout_triggered": _idle,
-        "input_audio_buffer.dtmf_event_received": _dtmf,
+        "input_audio_buffer.dtmf_event_received": noting("DTMF", key="event"),
         "conversation.item.input_audio_transcription.delta": _user_piece,
         "conversation.item.input_audio_transcription.updated": _user_updated,
         "conversation.item.input_audio_transcription.completed": _user_text,
@@ -582,7 +572,7 @@ class OpenAIRealtimeTap(Tap):
         "response.function_call_arguments.done": _arguments,
         "response.mcp_call_arguments.done": _mcp_arguments,
         "response.mcp_call.failed": _mcp_failed,
-        "mcp_list_tools.failed": _no_tools,
+        "mcp_list_tools.failed": noting("The tools of an MCP server could not be listed", item_id="item_id"),
         "warning": _warned,
         "error": _error,
         "ping": _ping,

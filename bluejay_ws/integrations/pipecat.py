@@ -100,9 +100,7 @@ class BluejayObserver(BaseObserver):  # type: ignore[misc, unused-ignore]
         if not TYPE_CHECKING and BaseObserver is object:
             raise MissingPipecatError
         super().__init__(**options)
-        self._calls = TransportCalls(
-            transport, client=client, id_from=id_from, id_names=id_names, parameters=parameters
-        )
+        self._calls = TransportCalls(transport, client, id_from, id_names, parameters)
 
     @property
     def recorder(self) -> Recorder:
@@ -120,20 +118,11 @@ class BluejayObserver(BaseObserver):  # type: ignore[misc, unused-ignore]
 
 
 class TransportCalls:
-    """The observer without Pipecat: it finds the call of a transport's connection, and hands it the frames.
-
-    Args:
-        transport: has ``output()`` and ``add_event_handler``.
-        client: see `BluejayObserver`, as for the others.
-        id_from: where the id may stand.
-        id_names: under which names of the user's own.
-        parameters: where it may stand as well.
-    """
+    """The observer without Pipecat: it finds the call of a transport's connection, and hands it the frames."""
 
     def __init__(
         self,
         transport: Any,
-        *,
         client: Bluejay | None = None,
         id_from: tuple[IdSource, ...] = ("header",),
         id_names: tuple[str, ...] = (),
@@ -153,7 +142,7 @@ class TransportCalls:
         self._guarded(self._begin)
 
     def pushed(self, data: Any) -> None:
-        """Take note of a frame."""
+        """Take note of a frame on its way."""
         if self._tap is not None:
             self._guarded(self._tap.pushed, data)
 

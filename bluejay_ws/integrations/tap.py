@@ -31,8 +31,9 @@ if TYPE_CHECKING:
     Actions: TypeAlias = Mapping[str, Callable[[Any, Any], None]]
     """What a tap does with each type of message."""
 
-__all__ = ["Reply", "Speech", "Tap", "audio_bytes", "audio_until", "forget_oldest", "spoken_part"]
+__all__ = ["Reply", "Speech", "Tap", "audio_bytes", "audio_until", "forget_oldest", "noting", "spoken_part"]
 
+SERVICE_ERROR = "Error of the model's service"
 KEPT = 64
 """So many utterances of each side can still be corrected."""
 BREAK_MS = 10_000.0
@@ -168,20 +169,23 @@ class Tap:
 
     def setting(self, message: Any, *, sent: bool) -> None:
         """Take a message of before the call only if it says how the connection is set up: tools, formats, model."""
-        try:
-            message = plain(message)
-            if type(message) is dict and not self.settings.isdisjoint((message.get("type"), *message)):
-                (self._sent if sent else self._received)(message)
-        except Exception as error:  # noqa: BLE001 - a malformed message must not reach the agent
-            self.recorder.failed("tap", error)
+
+        def take() -> None:
+            found = plain(message)
+            if type(found) is dict and not self.settings.isdisjoint((found.get("type"), *found)):
+                (self._sent if sent else self._received)(found)
+
+        self._guarded(take)
 
     def close(self) -> None:
         """Record what is still being said; for the end of the connection. The end of the call does it too."""
-        if self.recorder.closed:
-            return
+        if not self.recorder.closed:
+            self._guarded(self._finish)
+
+    def _guarded(self, action: Callable[[], None]) -> None:
         try:
-            self._finish()
-        except Exception as error:  # noqa: BLE001 - see above
+            action()
+        except Exception as error:  # noqa: BLE001 - a malformed message must not reach the agent
             self.recorder.failed("tap", error)
 
     # -- dispatch ----------------------------------------------------------------------------------------------
@@ -516,6 +520,10 @@ class Tap:
             forget_oldest(self._typed, KEPT)
         self.recorder.add_event("Text sent to the model", description=text, tags=(self.provider, "text"))
 
+    def _typed_message(self, message: dict[str, Any]) -> None:
+        if message.get("text"):
+            self._typed_text(message["text"])
+
     def _text_reply(self, text: str, at: int | None = None) -> None:
         """Record a reply that the model wrote and did not speak."""
         title, tags = "Text reply of the model", (self.provider, "text")
@@ -546,6 +554,24 @@ class Tap:
             for tap in self._connections() or [self]:
                 _add_up(total, tap._usage)  # noqa: SLF001 - of the same class
             self.recorder.add_metadata(**{f"{self.provider}_usage": total})
+
+
+def noting(title: str, **facts: str) -> Callable[[Any, Any], None]:
+    """Return an action that records a message as an event.
+
+    Args:
+        title: of the event.
+        facts: each with the field that tells it, or several: the first that is not empty counts.
+    """
+
+    def note(tap: Tap, message: dict[str, Any]) -> None:
+        told = {
+            fact: next((message[one] for one in fields.split() if message.get(one) not in (None, "")), None)
+            for fact, fields in facts.items()
+        }
+        tap._note(title, **told)  # noqa: SLF001 - for tables of taps
+
+    return note
 
 
 class Speech:

@@ -78,10 +78,13 @@ class ToolCalls:
         self._unnamed = count(1)
         self._descriptions: dict[str, str | None] = {}
 
-    def describe(self, name: Any, description: Any) -> None:
-        """Take a tool's description from the provider's settings."""
-        if type(name) is str:
-            self._descriptions[name] = description if type(description) is str else None
+    def describe(self, tools: Iterable[dict[str, Any]] | None) -> None:
+        """Take the tools' descriptions from the provider's settings."""
+        for tool in tools or ():
+            facts = tool.get("function") or tool
+            name, description = facts.get("name"), facts.get("description")
+            if type(name) is str:
+                self._descriptions[name] = description if type(description) is str else None
 
     def of(self, key: Any) -> ToolCall:
         """Return what is known of a call; perhaps nothing yet."""
@@ -126,13 +129,10 @@ class ToolCalls:
             answer, call.answer = call.answer, _UNANSWERED
             _leave(call, answer)
 
-    def answered(self, key: Any, output: Any, name: Any = None) -> None:
-        """End a tool call with what it answered."""
-        self.end(key, parsed(output), name)
-
-    def failed(self, key: Any, message: Any, name: Any = None) -> None:
-        """End a tool call that failed."""
-        self.end(key, {"status": "failed", "message": parsed(message)}, name)
+    def answered(self, key: Any, output: Any, name: Any = None, *, failed: object = False) -> None:
+        """End a tool call with what it answered; if it ``failed``, with why."""
+        said = parsed(output)
+        self.end(key, {"status": "failed", "message": said} if failed else said, name)
 
     def cancelled(self, key: Any, status: str = "cancelled") -> None:
         """End a tool call that was called off."""

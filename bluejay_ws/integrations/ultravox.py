@@ -78,15 +78,8 @@ class UltravoxTap(Tap):
         self.tools.begin(message.get("invocationId"), message.get("toolName"), message.get("parameters") or {})
 
     def _answered(self, message: dict[str, Any]) -> None:
-        key = message.get("invocationId")
-        if message.get("errorType") or message.get("errorMessage"):
-            self.tools.failed(key, message.get("errorMessage") or message.get("errorType"))
-        else:
-            self.tools.answered(key, message.get("result"))
-
-    def _typed_message(self, message: dict[str, Any]) -> None:
-        if message.get("text"):
-            self._typed_text(message["text"])
+        error = message.get("errorMessage") or message.get("errorType")
+        self.tools.answered(message.get("invocationId"), error or message.get("result"), failed=error)
 
     received: ClassVar[Actions] = {
         "transcript": _text,
@@ -95,8 +88,8 @@ class UltravoxTap(Tap):
     }
     outgoing: ClassVar[Actions] = {
         "client_tool_result": _answered,
-        "input_text_message": _typed_message,
-        "user_text_message": _typed_message,
+        "input_text_message": Tap._typed_message,  # noqa: SLF001 - it is this class's own
+        "user_text_message": Tap._typed_message,  # noqa: SLF001
     }
     quiet: ClassVar[frozenset[str]] = frozenset({
         *("state", "debug", "pong", "call_started", "call_event", "room_info"),

@@ -35,7 +35,6 @@ from bluejay_ws.integrations.ultravox import UltravoxTap
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Generator, Iterator
-    from types import TracebackType
 
     from bluejay_ws.recorder import Recorder
 
@@ -170,14 +169,16 @@ class _Watcher:
             self._recorder, self._unread = recorder, []
             if self._kind is None:
                 self._kind = next(filter(None, (tap_for_message(one) for _, one in self._first)), None)
-            self._tap = None if self._kind is None else self._kind(recorder)
-            self._settings_again()
+            self._tap = None
+            if self._kind is not None:
+                self._begin()
 
-    def _settings_again(self) -> None:
-        """Give a new call's tap what the connection began with: tools, formats, the model."""
-        if self._tap is not None:
-            for sent, message in self._first:
-                self._tap.setting(message, sent=sent)
+    def _begin(self) -> Tap:
+        """Make the call's tap, and give it what the connection began with: tools, formats, the model."""
+        self._tap = tap = cast("Tap", self._kind(self._recorder))
+        for sent, message in self._first:
+            tap.setting(message, sent=sent)
+        return tap
 
     def received(self, message: Any) -> None:
         """Take a message of the provider's."""
@@ -214,8 +215,7 @@ class _Watcher:
         self._unread.append((sent, message))
         self._kind = tap_for_message(message)
         if self._kind is not None:
-            self._tap = tap = self._kind(recorder)
-            self._settings_again()
+            tap = self._begin()
             for was_sent, one in self._unread:
                 (tap.sent if was_sent else tap.event)(one)
             self._first = [*self._first, *self._unread][:HELD]
@@ -287,15 +287,13 @@ def _methods_of(connection: Any) -> Callable[[Any, _Watcher], None] | None:
 
 
 def _observe_websockets(connection: Any, watcher: _Watcher) -> None:
-    _replace(connection, "recv", _received(connection.recv, watcher.received))
-    _replace(connection, "send", _sends(connection.send, watcher.sent))
+    _observe_sending(connection, ["send"], watcher.sent)
+    connection.recv = _received(connection.recv, watcher.received)
 
 
 def _observe_openai(connection: Any, watcher: _Watcher) -> None:
-    _replace(connection, "recv_bytes", _received(connection.recv_bytes, watcher.received))
-    _replace(connection, "send", _sends(connection.send, watcher.sent))
-    if hasattr(connection, "send_raw"):
-        _replace(connection, "send_raw", _sends(connection.send_raw, watcher.sent))
+    _observe_sending(connection, ["send", "send_raw"], watcher.sent)
+    connection.recv_bytes = _received(connection.recv_bytes, watcher.received)
 
 
 def _observe_aiohttp(connection: Any, watcher: _Watcher) -> None:
@@ -304,9 +302,8 @@ def _observe_aiohttp(connection: Any, watcher: _Watcher) -> None:
         if isinstance(data, str | bytes):
             watcher.received(data)
 
-    _replace(connection, "receive", _received(connection.receive, received))
-    for name in ("send_str", "send_bytes"):
-        _replace(connection, name, _sends(getattr(connection, name), watcher.sent))
+    _observe_sending(connection, ["send_str", "send_bytes"], watcher.sent)
+    connection.receive = _received(connection.receive, received)
 
 
 def _observe_starlette(connection: Any, watcher: _Watcher) -> None:
@@ -320,8 +317,8 @@ def _observe_starlette(connection: Any, watcher: _Watcher) -> None:
 
         return noted
 
-    _replace(connection, "receive", _received(connection.receive, noting(watcher.received)))
-    _replace(connection, "send", _sends(connection.send, noting(watcher.sent)))
+    _observe_sending(connection, ["send"], noting(watcher.sent))
+    connection.receive = _received(connection.receive, noting(watcher.received))
 
 
 def _observe_aws(connection: Any, watcher: _Watcher) -> None:
@@ -335,7 +332,7 @@ def _observe_aws(connection: Any, watcher: _Watcher) -> None:
     def observe(stream: Any) -> None:
         if stream is not None and not hasattr(stream, "_bluejay_watcher"):
             stream._bluejay_watcher = watcher  # noqa: SLF001 - ours
-            _replace(stream, "receive", _received(stream.receive, received))
+            stream.receive = _received(stream.receive, received)
 
     @functools.wraps(opened)
     async def await_output(*args: Any, **options: Any) -> Any:
@@ -344,8 +341,8 @@ def _observe_aws(connection: Any, watcher: _Watcher) -> None:
         return found
 
     observe(getattr(connection, "output_stream", None))
-    _replace(connection, "await_output", await_output)
-    _replace(connection.input_stream, "send", _sends(connection.input_stream.send, watcher.sent))
+    connection.await_output = await_output
+    _observe_sending(connection.input_stream, ["send"], watcher.sent)
 
 
 def _observe_google(connection: Any, watcher: _Watcher) -> None:
@@ -357,21 +354,21 @@ def _observe_google(connection: Any, watcher: _Watcher) -> None:
             _quietly(watcher.received, message)
             yield message
 
-    _replace(connection, "receive", received)
+    connection.receive = received
     wires = {"send_realtime_input": "realtimeInput", "send_client_content": "clientContent"}
     for name, wire in {**wires, "send_tool_response": "toolResponse"}.items():
-        _replace(connection, name, _sends_fields(getattr(connection, name), wire, watcher.sent))
-    if hasattr(connection, "send"):  # deprecated, and in many examples
-        _replace(connection, "send", _sends(connection.send, functools.partial(_note_input, watcher.sent)))
+        setattr(
+            connection, name, _sends(getattr(connection, name), functools.partial(_note_fields, watcher.sent, wire))
+        )
+    # Deprecated, and in many examples:
+    _observe_sending(connection, ["send"], functools.partial(_note_input, watcher.sent))
 
 
 def _observe_deepgram(connection: Any, watcher: _Watcher) -> None:
-    _replace(connection, "recv", _received(connection.recv, watcher.received))
+    connection.recv = _received(connection.recv, watcher.received)
     connection.on("message", functools.partial(_quietly, watcher.received))  # of its own listening loop
     connection.__class__ = _iterates(type(connection))  # type: ignore[arg-type]
-    for name in dir(connection):
-        if name.startswith("send_"):
-            _replace(connection, name, _sends(getattr(connection, name), watcher.sent))
+    _observe_sending(connection, [name for name in dir(connection) if name.startswith("send_")], watcher.sent)
 
 
 @functools.lru_cache(maxsize=32)
@@ -396,8 +393,16 @@ def _iterates(kind: type[Any]) -> type[Any]:
     return type(kind.__name__, (kind,), {method.__name__: method, **facts})
 
 
-def _replace(connection: Any, name: str, method: Callable[..., Any]) -> None:
-    setattr(connection, name, method)
+def _observe_sending(connection: Any, names: list[str], note: Callable[[Any], None]) -> None:
+    """Have those of the methods that are there note what is sent; of fragments that a generator makes, nothing."""
+
+    def note_first(*args: Any, **options: Any) -> None:
+        for sent in (*args, *options.values())[:1]:
+            note(sent)
+
+    for name in names:
+        if hasattr(connection, name):
+            setattr(connection, name, _sends(getattr(connection, name), note_first))
 
 
 def _received(receive: Callable[..., Any], note: Callable[[Any], None]) -> Callable[..., Any]:
@@ -421,32 +426,22 @@ def _received(receive: Callable[..., Any], note: Callable[[Any], None]) -> Calla
     return received_at_once
 
 
-def _sends(send: Callable[..., Any], note: Callable[[Any], None]) -> Callable[..., Any]:
-    """Return a method that sends as before, and notes what is sent; of fragments that a generator makes, nothing."""
+def _sends(send: Callable[..., Any], note: Callable[..., None]) -> Callable[..., Any]:
+    """Return a method that sends as before, and notes its arguments."""
 
     @functools.wraps(send)
     def sends(*args: Any, **options: Any) -> Any:
-        if args:
-            _quietly(note, args[0])
-        elif options:
-            _quietly(note, next(iter(options.values())))
+        try:
+            note(*args, **options)
+        except Exception as error:  # noqa: BLE001 - the agent never sees our errors
+            current_recorder().failed("watch", error)
         return send(*args, **options)
 
     return sends
 
 
-def _sends_fields(send: Callable[..., Any], wire: str, note: Callable[[Any], None]) -> Callable[..., Any]:
-    """Return google-genai's method, which takes a message's fields as arguments."""
-
-    @functools.wraps(send)
-    def sends(*args: Any, **options: Any) -> Any:
-        _quietly(_note_fields, note, wire, options)
-        return send(*args, **options)
-
-    return sends
-
-
-def _note_fields(note: Callable[[Any], None], wire: str, options: dict[str, Any]) -> None:
+def _note_fields(note: Callable[[Any], None], wire: str, *_: Any, **options: Any) -> None:
+    """Tell what google-genai's methods are given: a message's fields as arguments."""
     note({wire: {key: _dumped(value) for key, value in options.items() if value is not None}})
 
 
@@ -499,18 +494,14 @@ class _Opening:
     async def __aenter__(self) -> Any:
         return self._watch(await self._opener.__aenter__())
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> Any:
-        return await self._opener.__aexit__(kind, error, traceback)
+    async def __aexit__(self, *error: object) -> Any:
+        return await self._opener.__aexit__(*error)
 
     def __enter__(self) -> Any:
         return self._watch(self._opener.__enter__())
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> Any:
-        return self._opener.__exit__(kind, error, traceback)
+    def __exit__(self, *error: object) -> Any:
+        return self._opener.__exit__(*error)
 
     def __await__(self) -> Generator[Any, Any, Any]:
         return self._opened(self._opener).__await__()
