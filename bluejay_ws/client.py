@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from bluejay_ws.recorder import Recorder
     from bluejay_ws.results import CallResult, ResultReader, RunResult
 
-__all__ = ["Bluejay", "Call", "default_client", "opening_failed"]
-
 logger = logging.getLogger("bluejay_ws")
 
 LOCAL_ID = "local-"

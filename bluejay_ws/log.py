@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from bluejay_ws.stats import Counters
 
-__all__ = ["logger", "say", "say_seldom"]
-
 logger = logging.getLogger("bluejay_ws")
 
 

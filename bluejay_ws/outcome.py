@@ -13,8 +13,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-__all__ = ["Left", "close_facts", "left_by", "outcome"]
-
 ABNORMAL, GOING_AWAY, BROKEN, RESTART = 1006, 1001, 1011, 1012
 
 _BAD_FRAMES = frozenset({1002, 1007, 1009})  # the agent's server cannot go on with what the caller sent

@@ -7,8 +7,6 @@ import threading
 import time
 from collections import Counter
 
-__all__ = ["KINDS_MOST", "QUIET_SECONDS", "Counters", "Seldom", "making", "started"]
-
 QUIET_SECONDS = 60.0
 """What repeats is said once in so many seconds."""
 

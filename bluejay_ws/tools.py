@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from bluejay_ws.recorder import Recorder
     from bluejay_ws.wire.encode import Encoded
 
-__all__ = ["record_tool"]
-
 P = ParamSpec("P")
 R = TypeVar("R")
 

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from bluejay_ws.cli.terminal import Terminal
 
-__all__ = ["AgentProcess", "environment_of", "listening_ports", "pid_listening_on", "port_of", "started"]
-
 PROC = Path("/proc")
 LISTENS = "0A"
 LOOK_SECONDS = 0.05

@@ -8,8 +8,6 @@ from typing import NoReturn
 
 from bluejay_ws.cli.terminal import Problem
 
-__all__ = ["Commands", "Parser", "UsageProblem", "count", "new_parser", "port", "port_number", "seconds"]
-
 Commands = argparse._SubParsersAction  # noqa: SLF001 - the only name argparse has for it
 
 

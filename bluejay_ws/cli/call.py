@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from bluejay_ws.testing.caller import CallLog
     from bluejay_ws.testing.platform import AcceptedReport
 
-__all__ = ["add_parser", "run"]
-
 PLATFORM_PORT = 8766
 BARGE_IN_MS = 1_000.0
 START_SECONDS = 60.0

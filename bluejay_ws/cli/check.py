@@ -40,8 +40,6 @@ if TYPE_CHECKING:
     Serving = AbstractAsyncContextManager[str]
     Ended = Callable[[], str]  # that the agent's process has ended, in words; `str` for one that is not ours: ""
 
-__all__ = ["HOLDS", "UNTRUSTED", "Run", "add_parser", "junit", "run", "verdict_of", "worse"]
-
 HOLDS, FAILED, UNUSABLE, UNTRUSTED = 0, 1, 2, 3
 PLATFORM_PORT = 8766
 START_SECONDS = 60.0

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from bluejay_ws.cli.arguments import Commands
     from bluejay_ws.cli.terminal import Terminal
 
-__all__ = ["add_parser", "run"]
-
 SHELLS = ("bash", "zsh", "tcsh")
 TEXT = """\
 Add one line to the start-up file of your shell:

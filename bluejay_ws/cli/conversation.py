@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from bluejay_ws.testing.caller import CallEvent, CallLog
     from bluejay_ws.testing.platform import AcceptedReport, FakePlatform
 
-__all__ = ["Conversation", "Faults", "await_report", "call_faults", "new_id", "report_faults", "show_accepted"]
-
 Faults = list[str]
 """What was not as it should be, one sentence for each; empty when all went well."""
 

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from bluejay_ws.testing.caller import CallLog
     from bluejay_ws.testing.platform import FakePlatform
 
-__all__ = ["hold_many"]
-
 
 @dataclass(slots=True)
 class Made:

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from bluejay_ws.cli.arguments import Commands
 
-__all__ = ["add_parser", "run"]
-
 SAY_EVERY = 60.0
 LOOK = 0.2
 AGAIN = 2.0

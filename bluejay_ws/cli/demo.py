@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
     from bluejay_ws.cli.arguments import Commands
 
-__all__ = ["add_parser", "run"]
-
 AGENT = ("-m", "bluejay_ws.cli.demo_agent", "0")
 START_SECONDS = 30.0
 GREETING_SECONDS = 5.0

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
     from websockets.asyncio.server import ServerConnection
 
-__all__ = ["agent", "main"]
-
 HEARD = ["Hi, I lost my card. It ends in 4242.", "Yes, please freeze it."]
 MS_PER_CHARACTER = 45
 THINKING = 0.5  # seconds

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from bluejay_ws.testing.caller import CallLog
     from bluejay_ws.testing.platform import FakePlatform
 
-__all__ = ["CRASHED", "Evidence", "explain", "is_local", "spool_of"]
-
 CRASHED = 1011
 """The close code with which servers end a connection whose handler raised."""
 

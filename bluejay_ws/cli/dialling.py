@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from bluejay_ws.testing.caller import CallLog
 
-__all__ = ["APART", "BAD_USAGE", "REFUSED", "UNREACHABLE", "RefusalProblem", "check_url", "dial", "problem_of"]
-
 BAD_USAGE, UNREACHABLE, REFUSED = 2, 3, 4
 EXAMPLE = "ws://localhost:8765"
 BETWEEN_TRIES = 0.25

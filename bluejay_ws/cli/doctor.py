@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from bluejay_ws.cli.arguments import Commands
     from bluejay_ws.testing.caller import CallLog
 
-__all__ = ["Finding", "add_parser", "run"]
-
 KEY = "BLUEJAY_API_KEY"
 KEPT = (LIVE, READY, SENDING, HELD, PARKED)
 LITTLE_SPACE = 100 * 2**20

@@ -20,8 +20,6 @@ from bluejay_ws.testing.virtual_time import VirtualTimeLoop
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
 
-__all__ = ["hosted", "served"]
-
 
 @contextlib.contextmanager
 def hosted(variables: Mapping[str, str], *, virtual: bool) -> Iterator[asyncio.Runner]:

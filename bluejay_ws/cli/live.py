@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from bluejay_ws.cli.terminal import Terminal
     from bluejay_ws.testing.caller import CallEvent, CallLog
 
-__all__ = ["LiveView", "describe", "summarise"]
-
 CLOSE_CODES = {1000: "normal", 1001: "going away", 1002: "protocol error", 1008: "policy", 1011: "internal error"}
 STYLES = {"caller": "cyan", "agent": "green"}
 FRAMES = {f"{who}.speech.{what}" for who in ("user", "agent") for what in ("started", "completed")} | {

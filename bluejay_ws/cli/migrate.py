@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from bluejay_ws.cli.arguments import Commands
 
-__all__ = ["add_parser", "database_of"]
-
 TEXT = """\
 Run it in each deploy, as a role that may create a schema: what is there already stays as
 it is. Roles that are named get what they need, and no more. An agent's role hands

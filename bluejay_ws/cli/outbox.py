@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
     _Place: TypeAlias = "_Directory | PostgresAdmin"
 
-__all__ = ["add_parser", "age_of", "reason_of", "run", "state_of", "without_text"]
-
 POLL = 0.1
 TO_SEND = (READY, SENDING)
 SOON = "by a running agent within a minute, by `outbox deliver` now"

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from bluejay_ws.testing.caller import CallEvent
     from bluejay_ws.testing.platform import AcceptedReport
 
-__all__ = ["Watch", "add_page_options", "watching", "write_report_page"]
-
 SHOWN_EVERY = 0.25  # seconds between two states of a live call
 
 

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from bluejay_ws.cli.terminal import Terminal
     from bluejay_ws.testing.platform import AcceptedReport
 
-__all__ = ["add_parser", "run"]
-
 LOOK_SECONDS = 0.5
 REFUSED = range(400, 500)
 TEXT = """\

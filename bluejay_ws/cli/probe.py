@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from bluejay_ws.delivery.outcomes import Failure
     from bluejay_ws.settings import Settings
 
-__all__ = ["SILENCES", "Client", "Reply", "ask", "culprit"]
-
 NOBODY = "bluejay-ws-doctor"  # an id that no call has
 NO_REPORT = b"{}"  # names no call: Bluejay's API has to refuse it, and to say why
 VARIABLES = ("ALL_PROXY", "HTTPS_PROXY")

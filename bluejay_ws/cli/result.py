@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from bluejay_ws.cli.arguments import Commands
     from bluejay_ws.results import ToolComparison
 
-__all__ = ["ASK", "add_parser", "result_for", "show_result"]
-
 ASK = ""
 """In place of a file: the platform is asked."""
 WAIT_SECONDS = 600.0

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from bluejay_ws.cli.arguments import Commands
 
-__all__ = ["add_parser", "run"]
-
 TEXT = """\
 The caller says the same again, over the agent's words where it did so, and the tools of
 the report are expected. Look it through: a call that failed shows what happened, not what

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from bluejay_ws.cli.arguments import Commands
 
-__all__ = ["add_parser", "load", "run", "say_verdict"]
-
 UNREADABLE = 2
 TEXT = """\
 REPORT is the JSON of one report: the body of an accepted request, what

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["Problem", "ReaderLeftError", "Terminal", "check_writable", "clean", "plural", "writing"]
-
 STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 NARROWEST, WIDEST = 40, 100
 QUIET_SECONDS = 1.0  # a shorter wait needs no word

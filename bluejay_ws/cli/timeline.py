@@ -12,8 +12,6 @@ if TYPE_CHECKING:
 
     from bluejay_ws.cli.terminal import Terminal
 
-__all__ = ["count_items", "show_report"]
-
 SPEAKERS = {"USER": ("caller", "cyan"), "AGENT": ("agent", "green")}
 INDENT = " " * 26
 KEY = f"{INDENT}{{:<12}}"

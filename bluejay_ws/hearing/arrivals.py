@@ -13,8 +13,6 @@ from typing import TypeAlias
 
 from bluejay_ws.hearing.level import NEVER, PIECE_MS
 
-__all__ = ["LATE_MS", "LEAN", "Arrivals", "Aside", "Sounds"]
-
 LATE_MS = 20.0
 """A frame that comes so much later than the end of the last one has waited, or there was a pause."""
 LEAN = 0.25

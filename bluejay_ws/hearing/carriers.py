@@ -40,8 +40,6 @@ if TYPE_CHECKING:
 
     from bluejay_ws.hearing.level import Frame
 
-__all__ = ["TEXT_LIMIT", "Carrier", "Ears", "recognise"]
-
 TEXT_LIMIT = 2 << 20
 """A carrier's message may hold half a minute of audio."""
 PIECE_MS = 20.0

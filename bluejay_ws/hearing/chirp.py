@@ -16,10 +16,10 @@ from pydantic_core import from_json
 
 from bluejay_ws.hearing import carriers
 from bluejay_ws.hearing.arrivals import Arrivals
-from bluejay_ws.hearing.level import BYTES_PER_MS, flat, size_of
+from bluejay_ws.hearing.level import BYTES_PER_MS, NEVER, PIECE, flat, size_of
 from bluejay_ws.hearing.turns import Turns
 from bluejay_ws.hearing.utterances import AgentTexts, CallerTexts, Stretch
-from bluejay_ws.hearing.voices import HASTE, NEVER, PAUSE_MS, PIECE, Voice
+from bluejay_ws.hearing.voices import HASTE, PAUSE_MS, Voice
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from bluejay_ws.hearing.arrivals import Aside, Sounds
     from bluejay_ws.hearing.level import Frame
     from bluejay_ws.hearing.utterances import Utterance
-
-__all__ = ["ERROR_FROM_AGENT", "ERROR_FROM_PLATFORM", "ChirpObserver", "Text"]
 
 ERROR_FROM_PLATFORM = "Session error from the platform"
 ERROR_FROM_AGENT = "Session error from the agent"

@@ -7,11 +7,6 @@ import struct
 from math import hypot, sqrt
 from typing import TypeAlias
 
-__all__ = [
-    "BYTES_PER_MS", "NEVER", "PIECE", "PIECE_MS", "SAMPLES", "Frame", "closer", "flat", "loudness", "measured", "shape",
-    "size_of",
-]  # fmt: skip
-
 Frame: TypeAlias = "bytes | bytearray | memoryview"
 """Audio as it passes a connection: 16 bit little-endian samples, mono, 16,000 a second."""
 

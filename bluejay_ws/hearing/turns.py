@@ -17,16 +17,6 @@ if TYPE_CHECKING:
 
     from bluejay_ws.hearing.voices import Segment
 
-__all__ = [
-    "AGENT_INTERRUPTED",
-    "BACKCHANNEL",
-    "CALLER_INTERRUPTED",
-    "LONG_SILENCE",
-    "RESPONSE",
-    "SENT_AHEAD",
-    "Turns",
-]
-
 CALLER_INTERRUPTED = "Caller interrupted the agent"
 AGENT_INTERRUPTED = "Agent interrupted the caller"
 BACKCHANNEL = "Caller backchannel"

@@ -9,29 +9,14 @@ from bisect import bisect_left
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
 
-from bluejay_ws.hearing.level import BYTES_PER_MS
+from bluejay_ws.hearing.level import BYTES_PER_MS, NEVER
 from bluejay_ws.hearing.turns import BACKCHANNEL_MS
-from bluejay_ws.hearing.voices import NEVER, RESUME_MS, SENTENCE_GAP_MS
+from bluejay_ws.hearing.voices import RESUME_MS, SENTENCE_GAP_MS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bluejay_ws.hearing.voices import Segment, Voice
-
-__all__ = [
-    "CUT_MARK",
-    "NOTHING",
-    "AgentTexts",
-    "CallerTexts",
-    "Heard",
-    "Placed",
-    "Speaker",
-    "Stretch",
-    "Utterance",
-    "cut_text",
-    "first_words",
-    "place",
-]
 
 Speaker: TypeAlias = Literal["AGENT", "USER"]
 

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from bluejay_ws.hearing.arrivals import Aside
     from bluejay_ws.hearing.level import Frame
 
-__all__ = ["HASTE", "NEVER", "PAUSE_MS", "PIECE", "PIECE_MS", "RESUME_MS", "Segment", "Voice"]
-
 ONSET_MS = 40.0
 """Sound shorter than this is no speech: a click, a pop."""
 BRIDGE_MS = 60.0

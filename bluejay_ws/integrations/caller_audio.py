@@ -10,8 +10,6 @@ if TYPE_CHECKING:
 
     from bluejay_ws.recorder import Recorder
 
-__all__ = ["CallerAudio", "InputClock", "audio_bytes"]
-
 PAUSE_MS = 700.0
 """Silence that ends what the caller says, where the provider does not say when it ended."""
 MOMENTS = 4_096

@@ -14,8 +14,6 @@ from pydantic_core import from_json
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-__all__ = ["SIMPLE", "number", "parsed", "plain"]
-
 SIMPLE = frozenset({str, int, float, bool, type(None), bytes, dict, list})
 """What a dictionary may hold and be taken as it is."""
 _BOM = "\ufeff"

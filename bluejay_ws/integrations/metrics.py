@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["Series", "series"]
-
 GAUGES = frozenset({"live", "waiting"})
 HELP = {
     "live": "Calls going on now.",

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from bluejay_ws.hearing.utterances import Utterance
     from bluejay_ws.integrations.tap import Tap
 
-__all__ = ["LIVE_OUTGOING", "LIVE_QUIET", "LIVE_RECEIVED", "Live"]
-
 GAP_MS = 1_000.0
 """Silence that ends an utterance."""
 SENTENCE_GAP_MS = 500.0

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from bluejay_ws.blocks import ToolCallBlock
     from bluejay_ws.recorder import Recorder
 
-__all__ = ["INTERRUPTED", "PipecatTap", "Push"]
-
 INTERRUPTED = "Caller interrupted the agent"
 SETTLE = 0.5
 """Seconds after the end of an utterance in which more of its text may come."""

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from bluejay_ws.blocks import ToolCallBlock
     from bluejay_ws.recorder import Recorder
 
-__all__ = ["ToolCall", "ToolCalls", "forget_oldest"]
-
 KEPT = 1_000
 """So many tool calls of a connection are remembered."""
 _UNANSWERED = object()

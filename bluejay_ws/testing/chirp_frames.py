@@ -7,8 +7,6 @@ import time
 import uuid
 from typing import Any
 
-__all__ = ["FrameError", "check_audio", "parse_text", "text_frame"]
-
 SPEECH = frozenset({"speech.started", "speech.completed"})
 REQUIRED = dict.fromkeys(SPEECH, "utterance_id") | {"mark": "name", "session.error": "code"}
 

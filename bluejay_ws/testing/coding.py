@@ -12,8 +12,6 @@ from bluejay_ws.testing.audio import SAMPLE_RATE, mulaw
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["CODINGS", "Coding"]
-
 
 @dataclass(frozen=True, slots=True)
 class Coding:

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from bluejay_ws.testing.faults import Step
     from bluejay_ws.testing.http11 import Request, Stream
 
-__all__ = ["carry_out", "end_badly"]
-
 
 def carry_out(stream: Stream, request: Request, step: Step, judged: Judged | None, closed: threading.Event) -> bool:
     """Answer, or do what the step says instead; return whether another exchange may follow.

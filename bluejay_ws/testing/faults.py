@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-__all__ = ["Answer", "Close", "Hang", "Plan", "Point", "Raw", "Refuse", "Step", "is_tls", "stage"]
-
 Point: TypeAlias = Literal["connect", "tls", "headers", "body", "answer", "status_line", "answer_body"]
 """Where an exchange is broken off: right after the TCP handshake, after the first bytes of the TLS handshake, after
 the first bytes of the request, in the middle of its body, after the whole request, in the middle of the status line,

@@ -13,8 +13,6 @@ from websockets.asyncio.server import serve
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-__all__ = ["FORMS", "HostingError", "is_plain", "serving"]
-
 HERE = "127.0.0.1"
 STOP_SECONDS = 5
 STARTUP_FAILED = 3  # the code with which uvicorn leaves when the lifespan failed

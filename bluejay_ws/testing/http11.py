@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Iterable
 
-__all__ = ["HttpError", "Request", "Stream", "answer_head", "phrase"]
-
 HEAD_LIMIT = 64 * 1024
 BODY_LIMIT = 16 * 1024 * 1024
 RECEIVE_SIZE = 64 * 1024

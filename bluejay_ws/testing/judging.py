@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from bluejay_ws.testing.reports import ToolCall
     from bluejay_ws.testing.scenarios import Expect, ToolExpectation
 
-__all__ = ["Fault", "judge", "percentile"]
-
 
 @dataclass(frozen=True, slots=True)
 class Fault:

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from bluejay_ws.testing.protocols import Heard, Protocol
 
-__all__ = ["Background", "CallEvent", "CallLog", "Habits", "Line"]
-
 Background: TypeAlias = Literal["noise", "silence", "pauses"]
 
 LULL = 0.15  # seconds without audio, beyond what was queued, after which the agent counts as quiet

@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Listener", "finish", "reset", "wake"]
-
 BACKLOG = 1024
 JOIN_SECONDS = 5.0
 PAUSE_SECONDS = 0.02

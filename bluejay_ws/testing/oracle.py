@@ -12,8 +12,6 @@ if TYPE_CHECKING:
 
     from bluejay_ws.testing.schema import Event, SimulationReport
 
-__all__ = ["AcceptedReport", "Oracle", "ReadBack"]
-
 START = "2026-01-01T00:00:00Z"
 EVALUATION = {"id": "1", "created_at": START, "agent_speak_percentage": None, "avg_agent_latency": None}
 

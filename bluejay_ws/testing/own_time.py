@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from bluejay_ws.testing.virtual_time import VirtualTimeLoop
 
-__all__ = ["own_time"]
-
 CLOCKS = ("time", "monotonic", "perf_counter")
 
 

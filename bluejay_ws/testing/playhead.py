@@ -6,8 +6,6 @@ from collections import deque
 
 from bluejay_ws.testing.audio import BYTES_PER_MS
 
-__all__ = ["Playhead"]
-
 
 class Playhead:
     """Play a queue of audio, and know when each mark in it has been reached.

@@ -32,9 +32,6 @@ from bluejay_ws.testing.coding import CODINGS, Coding
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["PROTOCOLS", "Chirp", "Heard", "Plivo", "Protocol", "ProtocolName", "Telnyx", "Twilio", "Vonage"]
-__all__ += ["new_protocol"]
-
 ProtocolName: TypeAlias = Literal["chirp", "twilio", "plivo", "telnyx", "vonage"]
 
 

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from bluejay_ws.testing.protocols import Protocol
     from bluejay_ws.testing.scenarios import Network, Scenario, Step
 
-__all__ = ["TRUSTED_MS", "Lateness", "prepare", "rehearse"]
-
 SILENCE_MS = 600.0
 DTMF = {key: (row, column) for row, keys in ((697, "123A"), (770, "456B"), (852, "789C"), (941, "*0#D"))
         for key, column in zip(keys, (1209, 1336, 1477, 1633), strict=True)}  # fmt: skip

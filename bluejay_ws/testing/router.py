@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from bluejay_ws.testing.oracle import AcceptedReport, Oracle
     from bluejay_ws.testing.schema import SimulationReport
 
-__all__ = ["Judged", "Router"]
-
 UPDATE = "/v1/update-simulation-result"
 RETRIEVE = "/v1/retrieve-simulation-result/"
 RETRIEVE_RUN = "/v1/retrieve-simulation-results/"

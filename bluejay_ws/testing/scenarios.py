@@ -16,20 +16,6 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterator
 
-__all__ = [
-    "Caller",
-    "Expect",
-    "Network",
-    "Scenario",
-    "ScenarioError",
-    "Step",
-    "StepError",
-    "ToolExpectation",
-    "from_report",
-    "line_of_step",
-    "load",
-]
-
 MOST_STEPS = 200
 ENOUGH_SECONDS = 60.0
 """A call of so many seconds is over in the time that a scenario has by default, even if its answers come later."""

@@ -7,8 +7,6 @@ from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-__all__ = ["BodyRejectedError", "Event", "SimulationReport", "ToolCall", "TranscriptEntry", "read", "unknown_fields"]
-
 
 def _integral(value: object) -> object:
     """Return 5 for 5.0: JSON Schema calls both an integer."""

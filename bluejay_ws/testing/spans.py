@@ -12,8 +12,6 @@ from bluejay_ws.testing.audio import BYTES_PER_MS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Loudness", "Span", "barge_ins", "latencies"]
-
 WINDOW_MS = 10
 LOUD = 200.0  # root mean square; hold noise stays below 150, and a quiet voice lies above 300
 PAUSE_MS = 300.0  # a shorter pause belongs to the same stretch of speech

@@ -11,8 +11,6 @@ from bluejay_ws.timeline.verdict import Finding
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["expected_tools", "judged", "verdicts"]
-
 KINDS = {
     "as_expected": ("as expected", "good"),
     "wrong_parameters": ("wrong parameters", "bad"),

@@ -20,8 +20,6 @@ from bluejay_ws.timeline.page import shell, view
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["LiveCall", "LivePage", "noticed"]
-
 HERE = "127.0.0.1"
 BEAT_SECONDS = 10.0
 POLL_SECONDS = 0.05  # a closed page is gone after it

@@ -16,8 +16,6 @@ from bluejay_ws.tools import MOCKED
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["Call", "Item", "number_of", "read", "seconds"]
-
 Facts = dict[str, Any]
 
 LONGEST_TEXT = 20_000

@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["BLOCK_MS", "Sound", "join"]
-
 RATE = 16_000
 BYTES_PER_MS = 32
 BLOCK_MS = 20

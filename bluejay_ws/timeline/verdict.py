@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from bluejay_ws.timeline.reading import Call, Item
 
-__all__ = ["THRESHOLD_MS", "Finding", "Latency", "compare", "findings", "headline", "latency_of", "missed"]
-
 THRESHOLD_MS = 1_500.0
 """An answer that takes longer is late, unless the reader of the page says otherwise."""
 QUEUED_MS = 1_000.0

@@ -22,20 +22,6 @@ from pydantic_core import from_json
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = [
-    "MESSAGES",
-    "NAMES",
-    "IdPlaces",
-    "IdSource",
-    "as_list",
-    "begins_stream",
-    "checked_sources",
-    "header_values",
-    "ids_in_message",
-    "ids_in_query",
-    "usable_id",
-]
-
 IdSource: TypeAlias = Literal["header", "query", "message"]
 
 MESSAGES = 8
