@@ -167,6 +167,11 @@ class Call:
         """Monotonic nanoseconds."""
         return self._client.clock
 
+    @property
+    def settings(self) -> Settings:
+        """What the client that records it was configured with."""
+        return self._client.settings
+
     def observed_by(self, connection: Connection) -> None:
         """Note who knows how the connection ends, and expect word of it from now on."""
         self._connection = connection

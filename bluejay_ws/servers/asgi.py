@@ -117,8 +117,9 @@ class BluejayMiddleware:
 
 async def serve(opener: Opener, app: App, scope: Scope, receive: Receive, send: Send) -> None:
     """Run an ASGI application on one websocket, recorded if it is a call that nobody records yet."""
-    call = None if SCOPE_KEY in scope else opener.guarded(open_scope, scope, server="asgi")
-    if call is None:
+    known = scope.get(SCOPE_KEY)
+    call = opener.guarded(open_scope, scope, server="asgi")
+    if call is None or call is known:
         return await app(scope, receive, send)
     connection = AsgiConnection(call, receive, send)
     call.observed_by(connection)
@@ -137,7 +138,7 @@ def _headers(scope: Scope, name: bytes) -> list[str]:
 def open_scope(
     scope: Scope, client: Callable[[], Bluejay], id_from: tuple[IdSource, ...], *, server: str
 ) -> Call | None:
-    """Return the call of a websocket's scope, and put it there; None without a usable id.
+    """Return the call of a websocket's scope, and put it there if it is new; None without a usable id.
 
     Args:
         scope: the ASGI scope of the connection.
@@ -145,14 +146,15 @@ def open_scope(
         id_from: where the call's id may stand, in this order.
         server: the adapter's name, for the report.
     """
-    call = open_call(
+    known: Call | None = scope.get(SCOPE_KEY)
+    call = known or open_call(
         client,
         id_from,
         server=server,
         headers=lambda name: _headers(scope, name.lower().encode()),
         target=lambda: "?" + scope.get("query_string", b"").decode("latin-1"),
     )
-    if call is not None:
+    if call is not known and call is not None:
         scope[SCOPE_KEY] = call  # in place: frameworks hand values to the outside by changing the scope
     return call
 

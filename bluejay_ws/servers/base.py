@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import queue
 import threading
@@ -11,6 +12,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from bluejay_ws.client import Bluejay, default_client, opening_failed
+from bluejay_ws.log import say_seldom
 from bluejay_ws.wire.ids import IdPlaces, checked_sources, ids_in_query
 from bluejay_ws.wire.platform import ID_HEADER
 
@@ -21,6 +23,11 @@ if TYPE_CHECKING:
     from bluejay_ws.wire.ids import IdSource
 
 __all__ = ["Opener", "Watched", "later", "open_call"]
+
+_OTHER_CLIENT = (
+    "a connection was to be recorded by two clients; the first, which is further out, records it: the key, spool and"
+    " redact of the other one are not used; give the middleware and the decorators the same client"
+)
 
 
 class Opener:
@@ -52,10 +59,19 @@ class Opener:
     def guarded(self, open_call: Callable[..., Call | None], connection: Any, **more: Any) -> Call | None:
         """Return what an adapter's ``open_call`` makes of a connection; None if it fails, which is counted."""
         try:
-            return open_call(connection, self.client, self.id_from, **more)
+            call = open_call(connection, self.client, self.id_from, **more)
+            return None if call is None else self.recognised(call)
         except Exception as error:  # noqa: BLE001 - an error of the library never reaches the agent
             opening_failed(self.client, error)
             return None
+
+    def recognised(self, call: Call) -> Call:
+        """Return the connection's call; say so if another client records it, with other settings than ours."""
+        own = self._client
+        if own is not None and own.settings is not call.settings and own.settings != call.settings:
+            own.counters.add("doubled.clients")
+            say_seldom(own.counters, logging.ERROR, _OTHER_CLIENT)
+        return call
 
     async def flush(self, timeout: float | None = None) -> None:  # noqa: ASYNC109
         """Deliver what is left, within ``timeout`` seconds or the client's ``flush_timeout``. Never raises."""

@@ -280,6 +280,37 @@ def test_a_call_is_recorded_once(platform: FakePlatform, client: Bluejay, outer:
     assert client.stats()["recorded"] == 1
 
 
+@pytest.mark.parametrize("inner", ["decorator", "middleware"])
+def test_a_second_client_on_the_same_connection_is_no_secret(
+    platform: FakePlatform, client: Bluejay, spool: Path, caplog: pytest.LogCaptureFixture, inner: str
+) -> None:
+    """The outer client records; that the redaction of the inner one does not run is said once, and counted."""
+    with Bluejay("test-key", base_url=platform.url, spool=spool, redact=lambda *_: "secret") as other:
+        recorded = inner == "decorator"
+        app: Any = starlette_app(record(echo, client=other) if recorded else echo)
+        for number in ("1", "2"):
+            one_call(
+                BluejayMiddleware(app if recorded else BluejayMiddleware(app, other), client),
+                headers={"X-Simulation-Result-Id": number},
+            )
+        assert client.flush()
+        assert (other.stats()["doubled.clients"], other.stats()["recorded"]) == (2, 0)
+    (line,) = [line for line in caplog.messages if "two clients" in line]
+    assert "redact of the other one are not used; give the middleware and the decorators the same client" in line
+    assert platform.accepted[0].report["tool_calls"][0]["output"] == "found it"
+
+
+def test_two_clients_of_the_same_settings_need_no_word(
+    platform: FakePlatform, client: Bluejay, spool: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is recorded is the same whoever of them records it."""
+    with Bluejay("test-key", base_url=platform.url, spool=spool) as twin:
+        assert twin.settings == client.settings
+        one_call(BluejayMiddleware(starlette_app(record(echo, client=twin)), client))
+        assert "doubled.clients" not in twin.stats()
+    assert not [line for line in caplog.messages if "two clients" in line]
+
+
 def test_the_framework_adds_the_middleware(platform: FakePlatform, client: Bluejay) -> None:
     """The one line of the README; the lifespan passes through it."""
     app = starlette_app(echo)
