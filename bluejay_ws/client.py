@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from bluejay_ws.call import Call, CallContext
-from bluejay_ws.current import INERT
+from bluejay_ws.current import INERT, current_recorder
 from bluejay_ws.delivery.sender import TRY_AGAIN, Sender, preload
 from bluejay_ws.delivery.spool import APART, DELETE_APART, SEND_APART, Spool
 from bluejay_ws.exceptions import ConfigurationError, DeliveryError, SpoolError
@@ -256,6 +256,8 @@ class Bluejay:
             return None
         if identity is not None and self._is_foreign(identity):
             return None
+        if identity is not None and identity == current_recorder().simulation_result_id:
+            self._say_nested(identity)
         if self.settings.apart and self.spool is not None and not self._said_apart:
             self._say_apart()
         # First: offsets count from here, and starting a thread takes a while.
@@ -292,6 +294,13 @@ class Bluejay:
         )
         say_seldom(self.counters, logging.WARNING, text, identity, self.settings.base_url)
         return True
+
+    def _say_nested(self, identity: str) -> None:
+        text = (
+            "call %s is recorded a second time, inside of what records it already: the report has two parts;"
+            " take current_recorder() there, or leave out one of @record, the middleware and bluejay.call"
+        )
+        say_seldom(self.counters, logging.WARNING, text, identity, key=(text,), simulation_result_id=identity)
 
     def _say_apart(self) -> None:
         self._said_apart = True

@@ -894,11 +894,18 @@ class Recorder:
         except BaseException as error:  # the hook's failure must neither leak the value nor reach the agent
             if not of_a_value(error):
                 raise
-            self._counters.add("redaction_failed")
+            self._failed_redaction(kind, error)
             return (_REDACTION_FAILED,) if kind == "tags" else _REDACTION_FAILED
         if slow:
             self._slow_redaction()
         return kept
+
+    def _failed_redaction(self, kind: str, error: BaseException) -> None:
+        """Say that a value is missing in the report; the error's own text may quote it."""
+        self._counters.add("redaction_failed")
+        text = "the redact hook raised %s for %s of a call: the report has %r in its place; mend the hook"
+        name, call = type(error).__name__, self.simulation_result_id
+        say_seldom(self._counters, logging.ERROR, text, name, kind, _REDACTION_FAILED, simulation_result_id=call)
 
     def _slow_redaction(self) -> None:
         """Say that the agent waits for its own hook; nobody else can end that wait."""

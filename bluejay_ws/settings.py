@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from dataclasses import dataclass, field
+from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -203,6 +204,8 @@ class Settings:
             raise ConfigurationError("retry", f"is {retry!r}", "give a Retry, such as Retry(ceiling=60)")
         if redact is not None and not callable(redact):
             raise ConfigurationError("redact", "is not callable", "give a function redact(kind, value)")
+        if iscoroutinefunction(redact) or iscoroutinefunction(getattr(redact, "__call__", None)):  # noqa: B004 - its kind
+            raise ConfigurationError("redact", "is async", "give a plain function: its result is needed at once")
         database, spool = _database(spool, env)
         url = _checked_url(base_url, env)
         key, key_problem = _checked_key(api_key, env)
@@ -287,6 +290,8 @@ def _checked_key(given: Secret | None, env: _Environment) -> tuple[Secret | None
         return None, ""
     if key.fits_a_header():
         return key, ""
+    if not isinstance(key.reveal(), str):
+        return None, f"{setting} is no text but {type(key.reveal()).__name__}; give the key as a str"
     reason = "holds blanks, line ends or characters that cannot stand in a header"
     return None, f"{setting} {reason}; copy the key again, without quotes and blanks"
 

@@ -640,6 +640,22 @@ def test_a_live_call_is_delivered_at_the_end_of_the_process(platform: FakePlatfo
     assert report.events[-1]["metadata"]["bluejay_ws"].get("incomplete") is None
 
 
+def test_a_call_that_is_recorded_inside_of_itself_says_so(
+    platform: FakePlatform, client: Bluejay, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`bluejay.call` below `@record`: nothing is lost, and the log says what to take instead."""
+    with client.call({"X-Simulation-Result-Id": ID}) as outer:
+        make_call(client, "720489")  # a call of another id is another call
+        assert ours(caplog) == []
+        make_call(client)
+        outer.add_event("outer")
+    assert client.flush()
+    (line,) = ours(caplog)
+    assert f"call {ID} is recorded a second time" in line
+    assert "take current_recorder() there" in line
+    assert ids(platform) == [ID, "720489"]
+
+
 def test_a_call_whose_process_was_killed_is_delivered_by_the_next_one(platform: FakePlatform, spool: Path) -> None:
     """What `record` methods had returned for is there, and the report says that its process was lost."""
     code = textwrap.dedent(AGENT) + "os.kill(os.getpid(), 9)"

@@ -617,11 +617,11 @@ def test_a_redaction_may_answer_with_one_text_for_all_tags() -> None:
     assert call.report().tags == ["hidden"]
 
 
-def test_a_redaction_that_fails_leaves_a_marker_and_no_value() -> None:
-    """The hook's exception reaches nobody, and the value it failed on is not kept."""
+def test_a_redaction_that_fails_leaves_a_marker_and_no_value(caplog: pytest.LogCaptureFixture) -> None:
+    """The hook's exception reaches nobody; the value it failed on is not kept, and a line of the log says so."""
 
     def redact(kind: str, value: Any) -> Any:
-        raise RuntimeError(kind)
+        raise RuntimeError(value)
 
     call = Call(redact=redact)
     call.recorder.add_tool_call("t", parameters={"a": "secret"}, output="secret")
@@ -634,6 +634,8 @@ def test_a_redaction_that_fails_leaves_a_marker_and_no_value() -> None:
     assert [u.utterance for u in report.recorded_transcript or []] == ["[redaction failed]"]
     assert report.tags == ["[redaction failed]"]
     assert call.counters["redaction_failed"] == 4
+    assert "the redact hook raised RuntimeError for output of a call" in caplog.text
+    assert "secret" not in caplog.text
     assert b"secret" not in b"".join(call.journal)
 
 

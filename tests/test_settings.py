@@ -273,6 +273,21 @@ def test_redact_must_be_callable() -> None:
         load(redact="yes")
 
 
+def test_redact_must_not_be_async() -> None:
+    """Nobody would await it: each value would be replaced by a coroutine that never ran."""
+
+    async def hook(kind: str, value: object) -> object:
+        return kind, value
+
+    class Hook:
+        async def __call__(self, kind: str, value: object) -> object:
+            return kind, value
+
+    for one in (hook, Hook()):
+        with pytest.raises(ConfigurationError, match=r"redact is async; give a plain function"):
+            load(redact=one)
+
+
 # -- the key ---------------------------------------------------------------------------------------------------------
 
 
@@ -337,10 +352,10 @@ def test_a_url_of_something_else_becomes_no_directory(scheme: str) -> None:
 
 @pytest.mark.parametrize("wrong", [CANARY.encode(), 5, [CANARY]])
 def test_a_key_that_is_no_text_is_like_a_missing_one(wrong: Any) -> None:
-    """Bytes are the usual mistake."""
+    """Bytes are the usual mistake; it is their kind that is wrong, and not their characters."""
     settings = load(api_key=wrong)
     assert settings.api_key is None
-    assert settings.key_problem.startswith("api_key holds")
+    assert settings.key_problem == f"api_key is no text but {type(wrong).__name__}; give the key as a str"
 
 
 def test_a_test_reports_to_no_account_but_to_the_local_platform() -> None:
