@@ -648,7 +648,7 @@ def test_a_call_that_is_recorded_inside_of_itself_says_so(
         make_call(client, "720489")  # a call of another id is another call
         assert ours(caplog) == []
         make_call(client)
-        outer.add_event("outer")
+        outer.add_tool_call("outer")
     assert client.flush()
     (line,) = ours(caplog)
     assert f"call {ID} is recorded a second time" in line
