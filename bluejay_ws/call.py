@@ -290,7 +290,6 @@ class Call:
         self.ended = True
         recorder = self.recorder
         try:
-            self._client.forget(self)
             facts = self._let_go()
             if recorder.closed:  # discarded, or a forked child's copy
                 return recorder.release()
@@ -298,6 +297,7 @@ class Call:
             return self._client.sender.end(recorder.report_id, partial(self._finish, facts, self._left))
         except Exception as error:  # noqa: BLE001 - the agent never sees our errors
             self.failed("end", error)
+            self._client.forget(self)
             return recorder.release()
 
     def _one_side_over(self) -> None:
@@ -355,9 +355,10 @@ class Call:
         return facts
 
     def _finish(self, facts: dict[str, Any], left: Left | None) -> None:
-        """Write the last lines of the call, and hand its report over. Never raises."""
+        """Take the call off the books, write its last lines, and hand its report over. Never raises."""
         sender, report_id = self._client.sender, self.recorder.report_id
         try:
+            self._client.forget(self)
             self.recorder.close(self._all_facts(facts, left), self._summary())
             identity = self.recorder.simulation_result_id
             if identity is None:

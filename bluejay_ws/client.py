@@ -134,6 +134,7 @@ class Bluejay:
         self._calls: dict[Call, None] = {}
         self._names: dict[str, Call] = {}
         self._older: dict[str, list[Call]] = {}  # live calls whose name a newer one has taken
+        self._naming = threading.RLock()  # calls begin and end on several threads; and a `__del__` may name one
         self._started = False
         self._said_apart = False
         self._say_what_is_missing()
@@ -325,8 +326,12 @@ class Bluejay:
 
         For threads, executors and webhooks. It never answers with "the latest call".
         """
-        call = self._names.get(str(name))
-        if call is None or call.ended:
+        name = str(name)
+        call = self._names.get(name)
+        if call is not None and call.ended:  # delivery forgets it soon; an older one of that name may live
+            self.forget(call)
+            call = self._names.get(name)
+        if call is None:
             self.counters.add("dropped.unknown_call")
             return INERT
         return call.recorder
@@ -334,21 +339,23 @@ class Bluejay:
     def remember(self, name: str, call: Call) -> None:
         """Let `find` answer to ``name``, or to the number that it is, with ``call``."""
         name = str(name)
-        older = self._names.get(name)
-        self._names[name] = call  # first: an odd name raises here, and must not stand in the way of the call's end
-        call.named(name)
-        if older is not None and older is not call:
-            others = self._older.setdefault(name, [])
-            others[:] = [other for other in others if other is not older and other is not call] + [older]
+        with self._naming:
+            older = self._names.get(name)
+            self._names[name] = call  # first: an odd name raises here, and must not stand in the way of the call's end
+            call.named(name)
+            if older is not None and older is not call:
+                others = self._older.setdefault(name, [])
+                others[:] = [other for other in others if other is not older and other is not call] + [older]
 
     def forget(self, call: Call) -> None:
         """Take a call that is over off the books; what it was called by leads to an older call again, if one lives."""
         self._calls.pop(call, None)
-        for name in call.names():
-            if self._names.get(name) is call:
-                self._names.pop(name, None)
-            if name in self._older:
-                self._recall(name, call)
+        with self._naming:
+            for name in call.names():
+                if self._names.get(name) is call:
+                    del self._names[name]
+                if name in self._older:
+                    self._recall(name, call)
 
     def _recall(self, name: str, call: Call) -> None:
         older = [other for other in self._older.pop(name) if other is not call and not other.ended]
@@ -446,7 +453,7 @@ class Bluejay:
     def stats(self) -> dict[str, int]:
         """Return the counts so far, by name, and the gauges ``live`` and ``waiting``."""
         always = dict.fromkeys(("recorded", "delivered", "retried", "held", "parked"), 0)
-        gauges = {"live": len(self._calls), "waiting": self.sender.pending()}
+        gauges = {"live": sum(not call.ended for call in list(self._calls)), "waiting": self.sender.pending()}
         return {**gauges, **always, **self.counters.snapshot()}
 
     def result(self, simulation_result_id: str, *, wait: float = 0.0) -> CallResult:
@@ -509,6 +516,7 @@ class Bluejay:
         self._calls = {}
         self._names = {}
         self._older = {}
+        self._naming = threading.RLock()  # the parent may have held it
         self._started = False
         self.counters.reset_after_fork()
         self.sender.reset_after_fork()

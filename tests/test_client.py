@@ -386,8 +386,20 @@ def test_the_end_of_a_newer_call_leaves_the_older_ones_to_be_found(client: Bluej
     assert client.find(ID) is first.recorder
     first.end()
     assert client.find(ID) is INERT
+    client.sender._finisher.drain(10.0)
     assert not client._names
     assert not client._older
+
+
+def test_an_older_call_is_found_as_soon_as_the_newer_one_is_over(client: Bluejay) -> None:
+    """Delivery takes a call off the books a moment after its end, on a thread of its own: nobody waits for that."""
+    older, newer = (client.open_call([ID], server="test") for _ in range(2))
+    assert older is not None
+    assert newer is not None
+    with client.sender._finisher._working:  # the thread gets no further meanwhile
+        newer.end()
+        assert client.find(ID) is older.recorder
+        assert client.stats()["live"] == 1
 
 
 def test_a_name_that_is_given_again_and_again_takes_no_more_room(client: Bluejay) -> None:
@@ -405,6 +417,7 @@ def test_a_name_that_is_given_again_and_again_takes_no_more_room(client: Bluejay
     second.end()
     assert client.find("room") is first.recorder
     first.end()
+    client.sender._finisher.drain(10.0)
     assert not client._names
     assert not client._older
 
