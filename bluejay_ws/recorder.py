@@ -87,11 +87,15 @@ class Owner(Protocol):
 
 
 class _Unfinished:
-    """What has no last line yet: open blocks, stretches without a place, and utterances changed since their line."""
+    """What has no last line yet: open blocks, stretches without a place, and utterances changed since their line.
 
-    __slots__ = ("blocks", "changed", "stretches")
+    And what is to be done once the call ends.
+    """
+
+    __slots__ = ("actions", "blocks", "changed", "stretches")
 
     def __init__(self) -> None:
+        self.actions: list[Callable[[], None]] = []
         self.blocks: dict[int, Block] = {}
         self.stretches: list[Stretch] = []
         self.changed: dict[int, Utterance] = {}
@@ -132,7 +136,6 @@ class Recorder:
 
     __slots__ = (
         "__weakref__",
-        "_at_end",
         "_bodies",
         "_clock",
         "_counters",
@@ -182,7 +185,6 @@ class Recorder:
         self._size = 0
         self._items = 0
         self._sources = 0  # of tool calls: a linked trace, the report itself
-        self._at_end: list[Callable[[], None]] | None = None
         self._unfinished = _NOTHING
         self.closed = False
         self._over = False  # nothing more is kept at all: the last line is written, or the call is left out
@@ -205,11 +207,6 @@ class Recorder:
     def started_ns(self) -> int:
         """The handshake by the clock."""
         return self._started
-
-    @property
-    def started_ms(self) -> float:
-        """The handshake in milliseconds of the clock."""
-        return self._started / 1e6
 
     @property
     def clock(self) -> Callable[[], int]:
@@ -540,8 +537,7 @@ class Recorder:
     def at_end(self, action: Callable[[], None]) -> None:
         """Call ``action`` when the call ends, while it can still record; for what listens to a provider."""
         if not self.closed:
-            self._at_end = self._at_end or []
-            self._at_end.append(action)
+            self._to_finish().actions.append(action)
 
     def stop(self) -> None:
         """Take nothing more from users, and close what is open as it stands now; `close` does the rest. Idempotent."""
@@ -551,13 +547,16 @@ class Recorder:
             self._stopped = self._clock()
         except Exception as error:  # noqa: BLE001 - as in `offset_ms`
             self._contain("offset", error)
-        actions, self._at_end = self._at_end, None
-        for action in actions or ():
-            self._guarded("end", action)
         if self._unfinished is not _NOTHING:
-            for block in list(self._unfinished.blocks.values()):
-                self._guarded("block", self._interrupt, block)
+            self._stop(self._unfinished)
         self.closed = True
+
+    def _stop(self, unfinished: _Unfinished) -> None:
+        actions, unfinished.actions = unfinished.actions, []
+        for action in actions:
+            self._guarded("end", action)
+        for block in list(unfinished.blocks.values()):
+            self._guarded("block", self._interrupt, block)
 
     @property
     def stopped_ms(self) -> int:
@@ -593,7 +592,7 @@ class Recorder:
     def release(self) -> None:
         """Let go of everything after the end: whoever still holds the recorder keeps no call, no words, no cycle."""
         self.owner = self.heard = self._lines = None
-        self._bodies, self._unfinished, self._at_end = _NO_LINES, _NOTHING, None
+        self._bodies, self._unfinished = _NO_LINES, _NOTHING
 
     # -- for the library itself ---------------------------------------------------------------------------------
 

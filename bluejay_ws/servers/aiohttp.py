@@ -209,7 +209,7 @@ class _Connection(base.Watched):
             message = await receive(*args, **kwargs)
             try:
                 if getattr(message, "type", None) is _BINARY:  # a subclass may return what it likes
-                    self.observer.user_audio(message.data, self.clock() / 1e6 - self.zero_ms)
+                    self.observer.user_audio(message.data, (self.clock() - self.zero) / 1e6)
                 else:
                     self._received(message)
             except Exception as error:  # noqa: BLE001 - an error of the library never reaches the agent
@@ -236,7 +236,7 @@ class _Connection(base.Watched):
                 raise
             try:
                 if opcode == _BINARY:
-                    self.observer.agent_audio(message, self.clock() / 1e6 - self.zero_ms)
+                    self.observer.agent_audio(message, (self.clock() - self.zero) / 1e6)
                 else:
                     self._passed(message, opcode)
             except Exception as error:  # noqa: BLE001 - an error of the library never reaches the agent

@@ -182,7 +182,7 @@ class AsgiConnection(Watched):
         message = await self._receive()
         try:
             if (data := message.get("bytes")) is not None:
-                self.observer.user_audio(data, self.clock() / 1e6 - self.zero_ms)
+                self.observer.user_audio(data, (self.clock() - self.zero) / 1e6)
             elif message["type"] == "websocket.receive":
                 self.call.user_text(message["text"], self.now_ms())
             elif message["type"] == "websocket.disconnect":
@@ -200,7 +200,7 @@ class AsgiConnection(Watched):
             raise
         try:
             if (data := message.get("bytes")) is not None:
-                self.observer.agent_audio(data, self.clock() / 1e6 - self.zero_ms)
+                self.observer.agent_audio(data, (self.clock() - self.zero) / 1e6)
             elif message["type"] == "websocket.send":
                 self.observer.agent_text(message["text"], self.now_ms())
             else:

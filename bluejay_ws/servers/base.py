@@ -116,13 +116,13 @@ class Watched:
         call: the connection's.
     """
 
-    __slots__ = ("call", "clock", "observer", "zero_ms")
+    __slots__ = ("call", "clock", "observer", "zero")
 
     def __init__(self, call: Call) -> None:
         self.call = call
         self.clock = call.clock
         self.observer = call.observer
-        self.zero_ms = call.recorder.started_ms  # here, as each frame needs it
+        self.zero = call.recorder.started_ns  # here, as each frame needs it
 
     def attach(self, how: Callable[[], None]) -> None:
         """Observe the connection by ``how``; where that fails the call is recorded without its frames."""
@@ -142,11 +142,11 @@ class Watched:
     def handshake_done(self) -> None:
         """See `Call.handshake_done`."""
         self.call.handshake_done()
-        self.zero_ms = self.call.recorder.started_ms
+        self.zero = self.call.recorder.started_ns
 
     def now_ms(self) -> float:
         """Return the milliseconds since the handshake."""
-        return self.clock() / 1e6 - self.zero_ms
+        return (self.clock() - self.zero) / 1e6
 
     def later(self, seconds: float, action: Callable[[], None]) -> None:
         """See `later`."""

@@ -103,7 +103,7 @@ class ProtocolTap(base.Watched):
     def decode(self, frame: Any, *, max_size: int | None = None) -> Any:  # noqa: ARG002 - an extension's signature
         """Note a frame from Bluejay, and return it."""
         try:
-            at_ms = self.clock() / 1e6 - self.zero_ms
+            at_ms = (self.clock() - self.zero) / 1e6
             if frame.opcode is _BINARY and frame.fin:
                 self.observer.user_audio(frame.data, at_ms)
             else:
@@ -115,7 +115,7 @@ class ProtocolTap(base.Watched):
     def encode(self, frame: Any) -> Any:
         """Note a frame to Bluejay, and return it."""
         try:
-            at_ms = self.clock() / 1e6 - self.zero_ms
+            at_ms = (self.clock() - self.zero) / 1e6
             if frame.opcode is _BINARY and frame.fin:
                 self.observer.agent_audio(frame.data, at_ms)
             else:
