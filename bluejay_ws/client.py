@@ -42,15 +42,15 @@ LOCAL_ID = "local-"
 def _sender(settings: Settings, store: Store | None, counters: Counters) -> Sender | FleetSender:
     if settings.database is None:
         return Sender(settings, store=store, counters=counters)
-    fleet = _fleet()
-    sender: FleetSender = fleet.FleetSender(
+    from bluejay_ws.delivery.handover import FleetSender  # noqa: PLC0415 - only fleets pay for its import
+
+    return FleetSender(
         settings.database.reveal(),
         settings.base_url,
         spool=store if isinstance(store, Spool) else None,
         counters=counters,
         flush_timeout=settings.flush_timeout,
     )
-    return sender
 
 
 @dataclass(frozen=True)
@@ -520,13 +520,6 @@ class Bluejay:
         self._started = False
         self.counters.reset_after_fork()
         self.sender.reset_after_fork()
-
-
-def _fleet() -> Any:
-    """Return what only fleets need: nobody else pays for its import."""
-    from bluejay_ws.delivery import handover  # noqa: PLC0415
-
-    return handover
 
 
 _clients: weakref.WeakSet[Bluejay] = weakref.WeakSet()

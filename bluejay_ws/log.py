@@ -40,13 +40,7 @@ def say_seldom(
 ) -> None:
     """Do what `say` does, but the same once a minute only: what goes wrong may do so with every frame of every call.
 
-    Args:
-        counters: see `say`.
-        level: see `say`.
-        text: see `say`.
-        args: see `say`.
-        key: what makes two lines the same; default the words, so that an error raised again counts as the same.
-        simulation_result_id: see `say`.
+    ``key`` is what makes two lines the same; default the words, so that an error raised again counts as the same.
     """
     left_out = counters.unsaid(key or (text, *map(str, args)))
     if left_out is None:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from bluejay_ws.exceptions import ResultError
 
@@ -361,25 +361,11 @@ class RunResult:
 _Found = TypeVar("_Found", CallResult, RunResult)
 
 
-class _Answered(Protocol):
-    @property
-    def status(self) -> int: ...
-    @property
-    def body(self) -> bytes: ...
-    @property
-    def complete(self) -> bool: ...
-
-
 class ResultReader:
     """Read results from the platform, seldom: a result that is not final is looked at again after growing waits.
 
-    Args:
-        get_result: makes one GET for a call; returns an answer with ``status``, ``body`` and ``complete``, or a
-            failure with ``reason``.
-        get_run: as ``get_result``, for a whole run.
-        base_url: of the platform, for messages.
-        clock: monotonic seconds.
-        sleep: waits for some seconds.
+    ``get_result`` and ``get_run`` make one GET, and return an answer with ``status``, ``body`` and ``complete``, or a
+    failure with ``reason``.
     """
 
     def __init__(
@@ -410,11 +396,9 @@ class ResultReader:
         """
 
         def look() -> CallResult:
-            answer = self._read(f"call {simulation_result_id}", self._get_result(simulation_result_id))
-            result = answer.get("simulation_result")
-            if not isinstance(result, dict):
-                raise _odd(f"call {simulation_result_id}", self._base_url)
-            return CallResult.of(simulation_result_id, result)
+            outcome = self._get_result(simulation_result_id)
+            answer = self._read(f"call {simulation_result_id}", outcome, "simulation_result", dict)
+            return CallResult.of(simulation_result_id, answer["simulation_result"])
 
         return self._until_final(look, wait)
 
@@ -432,10 +416,8 @@ class ResultReader:
         """
 
         def look() -> RunResult:
-            answer = self._read(f"run {run_id}", self._get_run(run_id))
-            if not isinstance(answer.get("simulation_results"), list | None):
-                raise _odd(f"run {run_id}", self._base_url)
-            return RunResult.of(run_id, answer)
+            outcome = self._get_run(run_id)
+            return RunResult.of(run_id, self._read(f"run {run_id}", outcome, "simulation_results", list | None))
 
         return self._until_final(look, wait)
 
@@ -455,8 +437,8 @@ class ResultReader:
             self._sleep(min(pause, left))
             pause = min(pause * GROWTH, LONGEST_WAIT)
 
-    def _read(self, what: str, outcome: Any) -> dict[str, Any]:
-        """Return the answer's object, or say why there is none and what to do."""
+    def _read(self, what: str, outcome: Any, key: str, kind: Any) -> dict[str, Any]:
+        """Return the answer's object, which has a value of this kind, or say why there is none and what to do."""
         status = getattr(outcome, "status", None)
         if status is None:
             reason = f"cannot be read: no answer from {self._base_url} ({outcome.reason})"
@@ -464,8 +446,8 @@ class ResultReader:
         if status != 200:
             raise _refused(what, status, self._base_url)
         answer = _object(outcome)
-        if answer is None:
-            raise _odd(what, self._base_url)
+        if answer is None or not isinstance(answer.get(key), kind):
+            raise ResultError(what, f"cannot be read: {self._base_url} answers something else", "check BLUEJAY_API_URL")
         return answer
 
 
@@ -473,28 +455,24 @@ class _PassingError(ResultError):
     """What the next look may not meet again."""
 
 
+_REFUSED = {
+    401: ("cannot be read: the platform refuses the key (HTTP 401)", "check BLUEJAY_API_KEY"),
+    403: ("cannot be read: the platform refuses the key (HTTP 403)", "check BLUEJAY_API_KEY"),
+    404: ("is not known to the platform", "check the id, and that the key is of the same account"),
+    422: ("has an id that the platform does not take (HTTP 422)", "check the id"),
+}
+
+
 def _refused(what: str, status: int, base_url: str) -> ResultError:
-    if status in {401, 403}:
-        return ResultError(
-            what, f"cannot be read: the platform refuses the key (HTTP {status})", "check BLUEJAY_API_KEY"
-        )
-    if status == 404:
-        return ResultError(
-            what, "is not known to the platform", "check the id, and that the key is of the same account"
-        )
-    if status == 422:
-        return ResultError(what, "has an id that the platform does not take (HTTP 422)", "check the id")
+    if status in _REFUSED:
+        return ResultError(what, *_REFUSED[status])
     reason = f"cannot be read: {base_url} answers HTTP {status}"
     if status == 429 or status >= 500:
         return _PassingError(what, reason, "wait a minute")
     return ResultError(what, reason, "check BLUEJAY_API_URL: bluejay-ws doctor")
 
 
-def _odd(what: str, base_url: str) -> ResultError:
-    return ResultError(what, f"cannot be read: {base_url} answers something else", "check BLUEJAY_API_URL")
-
-
-def _object(outcome: _Answered) -> dict[str, Any] | None:
+def _object(outcome: Any) -> dict[str, Any] | None:
     if not outcome.complete:
         return None
     try:

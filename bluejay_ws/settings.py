@@ -117,19 +117,13 @@ class Retry:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Hold one client's configuration, checked. Build it with `Settings.load`.
+    """Hold one client's configuration, checked; `bluejay_ws.Bluejay` explains it. Build it with `Settings.load`.
 
-    Args:
-        api_key: sent as ``X-API-Key``; None keeps every report in the spool until a key is there.
+    Attributes:
         base_url: where the platform is, without trailing slash and without ``/v1``.
-        timeout: seconds for each step of an HTTP exchange (connect, write, read).
-        retry: see `Retry`.
         spool: directory of the spool; None keeps reports in memory only.
         database: URL of the PostgreSQL database that reports of a fleet are handed over to; then ``spool`` is where
             they are kept until they are there.
-        redact: called as ``redact(kind, value)`` before anything is kept; its result is kept instead.
-        flush_timeout: seconds that closing, and the end of the process, may wait for delivery.
-        redial_wait: seconds after a crash in which the platform may dial the same call again.
         verify: seconds from a delivery to the one look whether the platform has it; None: there is none.
         key_problem: why there is no key although one was given; never the key.
         spool_problem: why there is no spool although none was forbidden.
@@ -175,21 +169,9 @@ class Settings:
         verify: bool | float | None = None,
         environ: Mapping[str, str] | None = None,
     ) -> Settings:
-        """Return checked settings from arguments and environment.
+        """Return checked settings: of the arguments of `bluejay_ws.Bluejay`, then the environment, then the defaults.
 
-        Args:
-            api_key: default ``BLUEJAY_API_KEY``; missing is allowed (reports wait in the spool).
-            base_url: default ``BLUEJAY_API_URL``, with or without a trailing ``/v1``.
-            timeout: seconds, above zero.
-            retry: default `Retry()`.
-            spool: a directory, or the URL of a PostgreSQL database (``postgresql://...``, for fleets); default
-                ``BLUEJAY_SPOOL``, then the user's state directory; ``False`` keeps reports in memory only. Beside a
-                database, local files are in ``BLUEJAY_SPOOL_DIRECTORY``, then in the user's state directory.
-            redact: see the class.
-            flush_timeout: seconds, zero or more.
-            redial_wait: seconds, zero or more.
-            verify: True: a minute; or a number of seconds; default ``BLUEJAY_VERIFY``, then False.
-            environ: default ``os.environ``.
+        Beside a database, local files are in ``BLUEJAY_SPOOL_DIRECTORY``, then in the user's state directory.
 
         Raises:
             ConfigurationError: a value cannot be used; its text never holds the key.

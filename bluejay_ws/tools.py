@@ -101,30 +101,24 @@ def _check(function: object, name: object, description: object) -> None:
         TypeError: with the way out.
     """
     for what, value in (("name", name), ("description", description)):
-        if value is not None and not isinstance(value, str):
-            message = f"record_tool: {what} must be a string, not {type(value).__name__}"
-            raise TypeError(message)
-    if name is not None and not name.strip():  # type: ignore[attr-defined]
-        message = "record_tool: the platform compares a tool's name, and this one is empty; leave it out or give one"
-        raise TypeError(message)
+        if not isinstance(value, str | None):
+            raise TypeError(f"record_tool: {what} must be a string, not {type(value).__name__}")
+    if isinstance(name, str) and not name.strip():
+        reason = "the platform compares a tool's name, and this one is empty; leave it out or give one"
+        raise TypeError(f"record_tool: {reason}")
     if isinstance(function, str):
-        message = f"record_tool takes a function; to give the tool a name write @record_tool(name={function!r})"
-        raise TypeError(message)
+        raise TypeError(f"record_tool takes a function; to give the tool a name write @record_tool(name={function!r})")
     if function is None or isinstance(function, staticmethod | classmethod):
         return
     if isinstance(function, type):
-        message = f"record_tool cannot record the class {function.__qualname__}: decorate its method, or an instance"
-        raise TypeError(message)
+        kind, remedy = f"the class {function.__qualname__}", "decorate its method, or an instance"
+        raise TypeError(f"record_tool cannot record {kind}: {remedy}")
     if _is_tool_object(function):
-        kind = type(function).__qualname__
-        message = (
-            f"record_tool cannot record a {kind}: a framework's decorator has made a tool object of the function. "
-            "Write @record_tool below that decorator, next to the function"
-        )
-        raise TypeError(message)
+        reason = "a framework's decorator has made a tool object of the function"
+        remedy = "Write @record_tool below that decorator, next to the function"
+        raise TypeError(f"record_tool cannot record a {type(function).__qualname__}: {reason}. {remedy}")
     if not callable(function):
-        message = f"record_tool takes a function, not {type(function).__name__}"
-        raise TypeError(message)
+        raise TypeError(f"record_tool takes a function, not {type(function).__name__}")
 
 
 def _is_tool_object(function: object) -> bool:
@@ -226,9 +220,11 @@ def _is_context(annotation: object) -> bool:
 def _wrapper(tool: _Tool, function: Callable[..., Any]) -> Any:
     kind = _runs(_behind_partials(function))
     if inspect.isasyncgenfunction(kind):
-        return functools.wraps(function)(_of_kind(inspect.CO_ASYNC_GENERATOR, _async_generator(tool, function)))
+        call = _generator(tool, function, _yielding_async, _recorded_async)
+        return functools.wraps(function)(_of_kind(inspect.CO_ASYNC_GENERATOR, call))
     if inspect.isgeneratorfunction(kind):
-        return functools.wraps(function)(_of_kind(inspect.CO_GENERATOR, _generator(tool, function)))
+        call = _generator(tool, function, _yielding, _recorded)
+        return functools.wraps(function)(_of_kind(inspect.CO_GENERATOR, call))
     make = _coroutine if inspect.iscoroutinefunction(kind) else _plain
     return functools.wraps(function)(make(tool, function))
 
@@ -365,15 +361,18 @@ def _kinds_can_be_told() -> bool:
 _KINDS_CAN_BE_TOLD = _kinds_can_be_told()
 
 
-def _generator(tool: _Tool, function: Callable[..., Any]) -> Callable[..., Any]:
-    def call(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+def _generator(
+    tool: _Tool, function: Callable[..., Any], yielding: Callable[..., Any], recorded: Callable[..., Any]
+) -> Callable[..., Any]:
+    """Return what makes a recorded generator, async or not, as ``yielding`` and ``recorded`` are."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
         if not current_recorder().active:
-            plain: Generator[Any, Any, Any] = function(*args, **kwargs)
-            return plain
+            return function(*args, **kwargs)
         other = stand_in(tool.name)
-        generator = function(*args, **kwargs) if other is None else _yielding(tool, other, args, kwargs)
+        generator = function(*args, **kwargs) if other is None else yielding(tool, other, args, kwargs)
         yielded = _Yielded(current_recorder())
-        return _recorded(generator, tool.begin(args, kwargs, mocked=other is not None), yielded)
+        return recorded(generator, tool.begin(args, kwargs, mocked=other is not None), yielded)
 
     return call
 
@@ -435,19 +434,6 @@ def _noted(generator: Generator[Any, Any, Any], yielded: _Yielded) -> Generator[
             raise
         except BaseException as error:  # noqa: BLE001 - thrown in by the consumer: the tool's own affair
             step, sent = generator.throw, error
-
-
-def _async_generator(tool: _Tool, function: Callable[..., Any]) -> Callable[..., Any]:
-    def call(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        if not current_recorder().active:
-            plain: AsyncGenerator[Any, Any] = function(*args, **kwargs)
-            return plain
-        other = stand_in(tool.name)
-        generator = function(*args, **kwargs) if other is None else _yielding_async(tool, other, args, kwargs)
-        yielded = _Yielded(current_recorder())
-        return _recorded_async(generator, tool.begin(args, kwargs, mocked=other is not None), yielded)
-
-    return call
 
 
 async def _recorded_async(
