@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 from bluejay_ws import client
 from bluejay_ws.cli.terminal import Problem
 from bluejay_ws.testing.hosting import FORMS, HostingError, serving
-from bluejay_ws.testing.own_time import own_time
-from bluejay_ws.testing.virtual_time import VirtualTimeLoop
+from bluejay_ws.testing.virtual_time import VirtualTimeLoop, own_time
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping

@@ -8,28 +8,14 @@ import random
 import shlex
 import struct
 import wave
+from dataclasses import dataclass
 from importlib.resources import as_file, files
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-__all__ = [
-    "BYTES_PER_MS",
-    "FRAME_BYTES",
-    "SAMPLE_RATE",
-    "caller_pcm",
-    "frames",
-    "hold_noise",
-    "mulaw",
-    "read_wav",
-    "silence",
-    "split_utterances",
-    "tone",
-    "voice",
-    "write_wav",
-]
 
 SAMPLE_RATE = 16_000
 BYTES_PER_MS = 32
@@ -202,3 +188,67 @@ def _samples(duration_ms: float) -> int:
 def _loudness(frame: bytes) -> float:
     samples = struct.unpack(f"<{len(frame) // 2}h", frame)
     return math.sqrt(sum(sample * sample for sample in samples) / len(samples)) / 32_768
+
+
+# -- how telephone carriers code it --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Coding:
+    """One way to code audio: ``mulaw`` (ITU-T G.711, a byte for a sample) or ``l16`` (two, little-endian)."""
+
+    name: Literal["mulaw", "l16"]
+    rate: int
+
+    def __str__(self) -> str:
+        return f"{self.name}/{self.rate}"
+
+    def encode(self, pcm: bytes) -> bytes:
+        """Return PCM of the caller's rate in this coding."""
+        if self.rate != SAMPLE_RATE:
+            pcm = _at_another_rate(pcm, len(pcm) // 2 * self.rate // SAMPLE_RATE)
+        return mulaw(pcm) if self.name == "mulaw" else pcm
+
+    def decode(self, audio: bytes) -> bytes:
+        """Return audio of this coding as PCM of the caller's rate.
+
+        Raises:
+            ValueError: there is none, or it ends in half a sample.
+        """
+        if not audio or (self.name == "l16" and len(audio) % 2):
+            raise ValueError(f"{len(audio)} bytes are not a whole number of samples")
+        pcm = _linear(audio) if self.name == "mulaw" else audio
+        return pcm if self.rate == SAMPLE_RATE else _at_another_rate(pcm, len(pcm) // 2 * SAMPLE_RATE // self.rate)
+
+
+CODINGS = {
+    str(coding): coding
+    for coding in (Coding("mulaw", 8_000), Coding("l16", 8_000), Coding("l16", 16_000), Coding("l16", 24_000))
+}
+"""Every coding that a carrier here can be asked for, by its name, such as ``mulaw/8000``."""
+
+
+def _at_another_rate(pcm: bytes, count: int) -> bytes:
+    """Return so many samples that sound as these do; of two samples that become one, their mean."""
+    samples = struct.unpack(f"<{len(pcm) // 2}h", pcm)
+    found: Sequence[int]
+    if 2 * count == len(samples):
+        found = [left + right >> 1 for left, right in zip(samples[::2], samples[1::2], strict=True)]
+    else:
+        found = [samples[number * len(samples) // count] for number in range(count)]
+    return struct.pack(f"<{count}h", *found)
+
+
+def _linear(audio: bytes) -> bytes:
+    return b"".join(map(_linear_table().__getitem__, audio))
+
+
+@functools.lru_cache(maxsize=1)
+def _linear_table() -> tuple[bytes, ...]:
+    return tuple(struct.pack("<h", _sample(code)) for code in range(256))
+
+
+def _sample(code: int) -> int:
+    inverted = ~code & 0xFF
+    size = (((inverted & 15) << 3) + 132 << (inverted >> 4 & 7)) - 132
+    return -size if inverted & 128 else size

@@ -155,11 +155,7 @@ class Plan:
             self.rest = step
 
     def take(self, *stages: str) -> Step | None:
-        """Return the next step and use it up, if it belongs to one of these stages; else None.
-
-        Args:
-            stages: as named by `stage`.
-        """
+        """Return the next step and use it up, if it belongs to one of these stages (see `stage`); else None."""
         with self._lock:
             if self._steps:
                 return self._steps.popleft() if stage(self._steps[0]) in stages else None

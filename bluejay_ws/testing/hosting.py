@@ -20,12 +20,7 @@ FORMS = "a handler of websockets under @record, an ASGI application (FastAPI, St
 
 
 class HostingError(TypeError):
-    """An agent cannot be served.
-
-    Args:
-        reason: as the rest of a sentence about it.
-        remedy: what to do about it.
-    """
+    """An agent cannot be served: why, as the rest of a sentence about it, and what to do."""
 
     def __init__(self, reason: str, remedy: str) -> None:
         super().__init__(f"the agent {reason}; {remedy}")

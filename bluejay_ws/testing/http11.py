@@ -22,12 +22,7 @@ _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([\x21-\x7e]+) HTTP/
 
 
 class HttpError(Exception):
-    """Say which status answers a request that cannot be read, and why.
-
-    Args:
-        status: of the answer.
-        reason: what is wrong with the request.
-    """
+    """Say which status answers a request that cannot be read, and why."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(status, reason)
@@ -75,13 +70,7 @@ class Request:
 
 
 class Stream:
-    """Read requests from one connection, one after the other.
-
-    Args:
-        sock: a connected socket, plain or TLS.
-        head_limit: most bytes of a request line with its headers.
-        body_limit: most bytes of a body.
-    """
+    """Read requests from one connected socket, plain or TLS, one after the other. The limits are bytes."""
 
     def __init__(self, sock: socket.socket, *, head_limit: int = HEAD_LIMIT, body_limit: int = BODY_LIMIT) -> None:
         self.sock = sock
@@ -98,8 +87,7 @@ class Stream:
     def begins(self, timeout: float | None) -> bytes:
         """Wait for the next request and return its first bytes; empty when the peer closed instead.
 
-        Args:
-            timeout: seconds to wait for each read from now on; None waits as long as it takes.
+        ``timeout`` counts for each read from now on, in seconds.
         """
         self.sock.settimeout(timeout)
         if self.rests():
@@ -231,10 +219,7 @@ def phrase(status: int) -> str:
 def answer_head(status: int, headers: Iterable[tuple[str, str]], length: int) -> bytes:
     """Spell a status line with its headers.
 
-    Args:
-        status: of the answer.
-        headers: win over ``Date``, ``Content-Type`` and ``Content-Length``, which are added when they are missing.
-        length: of the body, in bytes.
+    They win over ``Date``, ``Content-Type`` and the body's ``Content-Length``, which are added when they are missing.
     """
     given = list(headers)
     names = {name.lower() for name, _ in given}

@@ -18,24 +18,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One expectation that does not hold.
-
-    Args:
-        text: a sentence.
-        timed: it is about times, so it means nothing where times could not be measured.
-    """
+    """One expectation that does not hold; a ``timed`` one means nothing where times could not be measured."""
 
     text: str
     timed: bool = False
 
 
 def judge(expect: Expect, report: CallReport) -> list[Fault]:
-    """Return every expectation that does not hold; empty when all do.
-
-    Args:
-        expect: what must hold.
-        report: as the platform accepted it, with the caller's log.
-    """
+    """Return every expectation that does not hold in a report with its caller's log; empty when all do."""
     return [
         *_tools(expect, report),
         *_words(expect, report),

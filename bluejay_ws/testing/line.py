@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from websockets.exceptions import ConnectionClosed
 
 from bluejay_ws.testing.audio import BYTES_PER_MS, FRAME_BYTES, frames, hold_noise, silence
-from bluejay_ws.testing.chirp_frames import FrameError
 from bluejay_ws.testing.playhead import Playhead
-from bluejay_ws.testing.protocols import Chirp
+from bluejay_ws.testing.protocols import Chirp, FrameError
 from bluejay_ws.testing.spans import Loudness, Span
 
 if TYPE_CHECKING:
@@ -112,13 +111,7 @@ class Habits:
 
 
 class Line:
-    """One call that is going on. `DigitalHuman.dial` makes it; everything it does ends quietly when the call does.
-
-    Args:
-        connection: open.
-        habits: how the caller behaves.
-        protocol: how the call is carried; default: CHIRP.
-    """
+    """One call that is going on. `DigitalHuman.dial` makes it; everything it does ends quietly when the call does."""
 
     def __init__(self, connection: ClientConnection, habits: Habits, protocol: Protocol | None = None) -> None:
         self.log = CallLog()
@@ -184,11 +177,7 @@ class Line:
         return not (self._interrupted or self.closed)
 
     async def press(self, keys: str, pcm: bytes) -> bool:
-        """Press keys: as tones, or as the carrier's messages where it has them.
-
-        Args:
-            keys: what to press.
-            pcm: its tones.
+        """Press keys: as the carrier's messages, or as ``pcm``, their tones, where it has none.
 
         Returns:
             False when the agent interrupted, or the call ended.
@@ -218,9 +207,7 @@ class Line:
     async def sound(self, pcm: bytes, *, until_heard: bool = False) -> None:
         """Send audio that is no speech, such as noise: without speech events, in the place of the line's own.
 
-        Args:
-            pcm: what to send.
-            until_heard: no longer than until the agent speaks.
+        With ``until_heard`` no longer than until the agent speaks.
         """
         async with self._microphone:
             for piece in frames(pcm):
@@ -322,9 +309,9 @@ class Line:
             for name in self._playhead.reached(self._clock()):
                 await self._echo(name)
                 self._tell()
-            quiet_at = self._quiet_from() + LULL if self._audible else None
+            quiet_at = self._agent.until + LULL if self._audible else None
             if quiet_at is not None and quiet_at <= self._clock():
-                await self._fall_quiet(self._quiet_from())
+                await self._fall_quiet(self._agent.until)
                 continue
             if self._echo_at is not None and self._echo_at <= self._clock():
                 await self._hear_echo()
@@ -336,7 +323,7 @@ class Line:
 
     def _begin_speaking(self, utterance_id: str) -> None:
         now = self._clock()
-        in_mid_turn = self._audible and not self._turn_completed and now < self._quiet_from() + LULL
+        in_mid_turn = self._audible and not self._turn_completed and now < self._agent.until + LULL
         self._barging = self._agent.sounding(now) or in_mid_turn
         if self._barging:
             pace = self._habits.pace
@@ -491,14 +478,11 @@ class Line:
             return None
         reaction = self._habits.reaction * self._habits.pace
         lull = 0.0 if self._turn_completed else LONGER_LULL if self._turn_started else LULL
-        over = self._quiet_from() + max(reaction, lull)
+        over = self._agent.until + max(reaction, lull)
         if heard_ms is not None and self._turn_from_ms is not None:
             enough = self._playhead.heard_at(self._turn_from_ms + heard_ms, now)
             over = over if enough is None else min(over, enough)
         return over
-
-    def _quiet_from(self) -> float:
-        return self._agent.until
 
     async def _fall_quiet(self, at: float) -> None:
         self._audible, self._echo_at = False, None
@@ -550,7 +534,7 @@ class Line:
         log.user_spans = self._user.spans(self._began, now)
         log.agent_spans = self._agent.spans(self._began, now)
         if self._audible:
-            self._note("agent.quiet", at=min(now, self._quiet_from()))
+            self._note("agent.quiet", at=min(now, self._agent.until))
         for name in self._playhead.clear(now):
             self._note("mark.dropped", {"name": name}, at=now)
         log.heard_ms = self._playhead.heard_ms(now)

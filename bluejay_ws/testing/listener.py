@@ -20,16 +20,10 @@ PAUSE_SECONDS = 0.02
 
 
 class Listener:
-    """Hand each accepted TCP connection to ``handle``, on a daemon thread of its own.
+    """Hand each accepted TCP connection to ``handle``, on a daemon thread of its own. Port 0 is a free one.
 
     The handler owns the socket while it runs; the listener closes it afterwards. `OSError` ends one connection
     and is counted in `broken`; any other exception is kept in `errors`. Neither stops the listener.
-
-    Args:
-        handle: called as ``handle(sock)`` for each connection.
-        host: the address to bind.
-        port: 0 takes a free one.
-        name: of the threads.
     """
 
     def __init__(
@@ -76,11 +70,7 @@ class Listener:
             self._acceptor.start()
 
     def refuse(self, seconds: float | None = None) -> None:
-        """Refuse new connections from now on; those that are open stay open.
-
-        Args:
-            seconds: accept again after that time; None waits for `listen`.
-        """
+        """Refuse new connections, for so many seconds or until `listen`; those that are open stay open."""
         with self._lock:
             self._forget_return()
             self._stop_accepting()
@@ -183,13 +173,9 @@ def reset(sock: socket.socket) -> None:
 
 
 def finish(sock: socket.socket, *, seconds: float = 1.0) -> None:
-    """Close ``sock`` in order: say that nothing follows, then read away what the peer still sends.
+    """Close ``sock`` in order: say that nothing follows, then read away for a while what the peer still sends.
 
     Without the reading, unread bytes would turn the close into a reset and could destroy the answer on its way.
-
-    Args:
-        sock: a plain or TLS socket.
-        seconds: how long the peer may take to close its side.
     """
     deadline = time.monotonic() + seconds
     try:

@@ -90,12 +90,7 @@ class _Entry:
 
 
 class Oracle:
-    """Remember every accepted report. Not locked: its owner does that.
-
-    Args:
-        read_back: how to show what is remembered.
-        clock: monotonic seconds.
-    """
+    """Remember every accepted report. Not locked: its owner does that."""
 
     def __init__(self, read_back: ReadBack, clock: Callable[[], float]) -> None:
         self.read_back = read_back

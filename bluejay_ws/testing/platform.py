@@ -17,12 +17,11 @@ import threading
 import time
 from typing import TYPE_CHECKING, Self
 
-from bluejay_ws.testing.exchange import carry_out, end_badly
 from bluejay_ws.testing.faults import Answer, Close, Hang, Plan, Point, Raw, Refuse, Step, is_tls
 from bluejay_ws.testing.http11 import HttpError, Request, Stream
 from bluejay_ws.testing.listener import Listener, finish, wake
 from bluejay_ws.testing.oracle import AcceptedReport, Oracle, ReadBack
-from bluejay_ws.testing.router import Router
+from bluejay_ws.testing.router import Router, carry_out, end_badly
 
 if TYPE_CHECKING:
     import socket

@@ -8,11 +8,7 @@ from bluejay_ws.testing.audio import BYTES_PER_MS
 
 
 class Playhead:
-    """Play a queue of audio, and know when each mark in it has been reached.
-
-    Args:
-        pace: seconds that one second of audio takes to play: 1.0 is real time, 0 plays at once.
-    """
+    """Play a queue of audio, and know when each mark in it has been reached. At pace 0 it plays at once."""
 
     __slots__ = ("_marks", "_pace", "dropped_ms", "received_ms", "until")
 

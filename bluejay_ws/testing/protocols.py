@@ -23,26 +23,79 @@ from __future__ import annotations
 import abc
 import base64
 import json
+import time
 import uuid
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeAlias
 
-from bluejay_ws.testing.chirp_frames import FrameError, check_audio, parse_text, text_frame
-from bluejay_ws.testing.coding import CODINGS, Coding
+from bluejay_ws.testing.audio import CODINGS, Coding
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 ProtocolName: TypeAlias = Literal["chirp", "twilio", "plivo", "telnyx", "vonage"]
 
+SPEECH = frozenset({"speech.started", "speech.completed"})
+REQUIRED = dict.fromkeys(SPEECH, "utterance_id") | {"mark": "name", "session.error": "code"}
 
-class Heard(NamedTuple):
-    """What a message of the agent's says.
+
+class FrameError(Exception):
+    """Say why a frame is dropped, as `session.error` puts it.
 
     Args:
-        kind: ``audio``, ``mark``, ``clear``, or a type of CHIRP's.
-        pcm: of audio, as the caller hears it.
-        detail: of anything else.
+        code: ``INVALID_MESSAGE``, ``MISSING_FIELD`` or ``INVALID_AUDIO_FRAME``.
+        message: one sentence for a person.
     """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(code, message)
+        self.code = code
+        self.message = message
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.message}"
+
+
+def text_frame(frame_type: str, **data: Any) -> str:
+    """Return one text frame with a fresh ``id`` and the present ``ts_ms``."""
+    frame = {"type": frame_type, "id": str(uuid.uuid4()), "ts_ms": time.time_ns() // 1_000_000, "data": data}
+    return json.dumps(frame, ensure_ascii=False)
+
+
+def parse_text(text: str) -> tuple[str, dict[str, Any]]:
+    """Return the type and the data of a text frame. ``id`` and ``ts_ms`` may be missing.
+
+    Raises:
+        FrameError: the frame is not one of CHIRP's, or lacks the field its type needs.
+    """
+    try:
+        frame = json.loads(text)
+    except (ValueError, RecursionError):
+        raise FrameError("INVALID_MESSAGE", "the text frame is not JSON") from None
+    if not isinstance(frame, dict):
+        raise FrameError("INVALID_MESSAGE", "the text frame is not an object")
+    if "type" not in frame:
+        raise FrameError("MISSING_FIELD", "the text frame has no type")
+    frame_type, data = frame["type"], frame.get("data")
+    if not isinstance(frame_type, str) or frame_type not in REQUIRED:
+        raise FrameError("INVALID_MESSAGE", "the text frame's type is unknown")
+    needed = REQUIRED[frame_type]
+    if not isinstance(data, dict) or not isinstance(data.get(needed), str):
+        raise FrameError("MISSING_FIELD", f"{frame_type} needs data.{needed}")
+    return frame_type, data
+
+
+def check_audio(frame: bytes) -> None:
+    """Accept whole samples only.
+
+    Raises:
+        FrameError: the frame is empty or ends in half a sample.
+    """
+    if not frame or len(frame) % 2:
+        raise FrameError("INVALID_AUDIO_FRAME", f"{len(frame)} bytes are not a whole number of samples")
+
+
+class Heard(NamedTuple):
+    """What a message of the agent's says: ``audio`` as the caller hears it, ``mark``, ``clear``, a type of CHIRP's."""
 
     kind: str
     pcm: bytes = b""
@@ -190,7 +243,6 @@ class _MediaStream(_Carrier):
         return [self._event("start", start=self._start(ids))]
 
     def audio(self, pcm: bytes) -> str:
-        """Return ``media``."""
         payload = base64.b64encode(self.coding.encode(pcm)).decode()
         self._chunks += 1
         media = {"track": "inbound", "chunk": str(self._chunks), "timestamp": str(round(self._sent_ms))}
@@ -198,23 +250,18 @@ class _MediaStream(_Carrier):
         return self._event("media", media={**media, "payload": payload})
 
     def is_audio(self, message: bytes | str) -> bool:
-        """Return whether it is ``media``."""
         return isinstance(message, str) and message.startswith('{"event": "media"')
 
     def key(self, digit: str) -> str:
-        """Return ``dtmf``."""
         return self._event("dtmf", dtmf={"track": "inbound_track", "digit": digit})
 
     def mark(self, name: str) -> str:
-        """Return the echo of a mark."""
         return self._event("mark", mark={"name": name})
 
     def closing(self) -> list[str]:
-        """Return ``stop``."""
         return [self._event("stop", stop=self._stop())]
 
     def read(self, message: bytes | str) -> Heard:
-        """Return what the agent's message says."""
         if isinstance(message, bytes):
             raise FrameError("INVALID_MESSAGE", f"{self.name} takes text frames only")
         found = self._object(message)
@@ -414,11 +461,7 @@ PROTOCOLS: dict[str, type[Protocol]] = {one.name: one for one in (Chirp, Twilio,
 
 
 def new_protocol(name: str, coding: str | None = None) -> Protocol:
-    """Return a protocol for one call.
-
-    Args:
-        name: ``chirp``, ``twilio``, ``plivo``, ``telnyx`` or ``vonage``.
-        coding: such as ``l16/16000``; default: the protocol's usual one.
+    """Return a protocol for one call, with its usual coding or another one, such as ``l16/16000``.
 
     Raises:
         ValueError: there is no such protocol, or it does not carry that coding.

@@ -104,15 +104,9 @@ class Lateness:
 async def rehearse(
     scenario: Scenario, sounds: dict[int, bytes], url: str, simulation_result_id: str, *, seed: int = 0, **options: Any
 ) -> CallLog:
-    """Make the scenario's call once and return its log.
+    """Make the scenario's call once, with the sounds that `prepare` made, and return its log.
 
-    Args:
-        scenario: what to do.
-        sounds: as `prepare` made them.
-        url: of the agent.
-        simulation_result_id: of the call.
-        seed: of the network's chance.
-        options: more of `bluejay_ws.testing.caller.DigitalHuman`.
+    ``options`` are more of `bluejay_ws.testing.caller.DigitalHuman`.
 
     Raises:
         OSError: the agent cannot be reached.

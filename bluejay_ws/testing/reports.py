@@ -46,6 +46,7 @@ SESSION_ERROR = "Session error"
 FAILED = "agent_error"
 """The outcome of a call whose handler raised, or that the agent closed with 1011."""
 OWN = "bluejay_ws"  # the key of the library's own notes
+__tracebackhide__ = True  # pytest shows where a test expects something, and not how that is found out
 
 
 class ExpectationError(AssertionError):
@@ -172,7 +173,6 @@ class CallReport(AcceptedReport):
         Raises:
             ExpectationError: it was not called, or more than once (`tools` has all of them).
         """
-        __tracebackhide__ = True
         found = [call for call in self.tools if call.name == name]
         if len(found) != 1:
             self._fail(f"expected one call of {name}, found {self._calls_of(name, len(found))}")
@@ -260,7 +260,6 @@ class CallReport(AcceptedReport):
             times: how often exactly; default: once or more.
             parameters: those that matter; others may be there too.
         """
-        __tracebackhide__ = True
         found = [call for call in self.tools if call.name == name and has(call.parameters, parameters)]
         if len(found) == times or (times is None and found):
             return self
@@ -270,7 +269,6 @@ class CallReport(AcceptedReport):
 
     def expect_called_with(self, name: str, parameters: Mapping[str, Any]) -> Self:
         """Expect a call of the tool with these parameters and no others."""
-        __tracebackhide__ = True
         found = [call.parameters for call in self.tools if call.name == name]
         if any(has(had, parameters) and has(parameters, had) for had in found):
             return self
@@ -278,13 +276,11 @@ class CallReport(AcceptedReport):
 
     def expect_not_called(self, *names: str) -> Self:
         """Expect that none of these tools was called; without names: no tool at all."""
-        __tracebackhide__ = True
         found = [call.name for call in self.tools if not names or call.name in names]
         return self if not found else self._fail(f"expected no call of {' or '.join(names) or 'a tool'}, found {found}")
 
     def expect_called_in_order(self, *names: str) -> Self:
         """Expect calls of these tools one after the other; others may come between them."""
-        __tracebackhide__ = True
         called = [call.name for call in self.tools]
         rest = iter(called)
         if all(name in rest for name in names):
@@ -293,17 +289,14 @@ class CallReport(AcceptedReport):
 
     def expect_said(self, text: str, *, by: Speaker = "agent") -> Self:
         """Expect an utterance that contains the text, in upper or lower case."""
-        __tracebackhide__ = True
         return self if self._was_said(text, by) else self._fail(f"expected the {by} to say {text!r}")
 
     def expect_not_said(self, text: str, *, by: Speaker = "agent") -> Self:
         """Expect that no utterance contains the text, in upper or lower case."""
-        __tracebackhide__ = True
         return self._fail(f"expected the {by} not to say {text!r}") if self._was_said(text, by) else self
 
     def expect_latency_below(self, milliseconds: float) -> Self:
         """Expect that the caller waited less than this for each answer, and that there was one."""
-        __tracebackhide__ = True
         slow = [value for value in self.latencies if value >= milliseconds]
         if self.latencies and not slow:
             return self
@@ -317,7 +310,6 @@ class CallReport(AcceptedReport):
             times: how often exactly; default: once or more.
             by: who began to speak.
         """
-        __tracebackhide__ = True
         side = _side(by)
         found = sum(one.by == side for one in self.interruptions)
         if found == times or (times is None and found):
@@ -327,7 +319,6 @@ class CallReport(AcceptedReport):
 
     def expect_not_interrupted(self, *, by: Speaker | None = None) -> Self:
         """Expect that neither side interrupted the other, or not this one."""
-        __tracebackhide__ = True
         sides = SPEAKERS.values() if by is None else [_side(by)]
         found = [one for one in self.interruptions if one.by in sides]
         words = ", ".join(f"by the {one.by} at {one.at_ms / 1000:.2f} s" for one in found)
@@ -335,7 +326,6 @@ class CallReport(AcceptedReport):
 
     def expect_no_errors(self) -> Self:
         """Expect no ``session.error`` from either side, no failed tool, and no failure of the agent's own code."""
-        __tracebackhide__ = True
         return self if not self.errors else self._fail(f"expected no error, found: {'; '.join(self.errors)}")
 
     def timeline(self) -> str:
@@ -372,7 +362,6 @@ class CallReport(AcceptedReport):
         return f"no call of it (called: {', '.join(others) or 'no tool at all'})"
 
     def _fail(self, message: str) -> Self:
-        __tracebackhide__ = True
         raise ExpectationError(f"{message}\n\nThe call {self.simulation_result_id}:\n{self.timeline()}") from None
 
 

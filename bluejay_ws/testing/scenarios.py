@@ -33,12 +33,7 @@ class ScenarioError(ValueError):
 
 
 class StepError(ScenarioError):
-    """A step of a scenario cannot be done.
-
-    Args:
-        reason: in words.
-        number: of the step, from 0 on.
-    """
+    """A step of a scenario cannot be done; steps are counted from 0."""
 
     def __init__(self, reason: str, number: int) -> None:
         super().__init__(reason)

@@ -68,12 +68,7 @@ class SimulationReport(Published):
 
 
 class BodyRejectedError(Exception):
-    """Say how the platform answers a body that it does not take.
-
-    Args:
-        status: 422, or 400 for what is no JSON text at all.
-        detail: as the platform words it; may repeat what was sent.
-    """
+    """Say how the platform answers a body that it does not take; its words may repeat what was sent."""
 
     def __init__(self, status: int, detail: list[dict[str, Any]] | str) -> None:
         super().__init__(status, detail)
@@ -87,11 +82,7 @@ class BodyRejectedError(Exception):
 
 
 def read(body: bytes, content_type: str | None) -> SimulationReport:
-    """Return the report that ``body`` holds.
-
-    Args:
-        body: the exact bytes of the request.
-        content_type: the header's value, or None.
+    """Return the report that a request's body holds.
 
     Raises:
         BodyRejectedError: it is not JSON, not declared as JSON, or not what the schema describes.

@@ -28,11 +28,7 @@ class Span(NamedTuple):
 
 
 class Loudness:
-    """Collect when one side is loud, from its audio and the time at which that audio is heard.
-
-    Args:
-        pace: seconds that one second of audio takes.
-    """
+    """Collect when one side is loud, from its audio and the time at which that audio is heard."""
 
     __slots__ = ("_pace", "_pieces", "until")
 

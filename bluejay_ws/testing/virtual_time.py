@@ -26,18 +26,22 @@ import selectors
 import socket
 import struct
 import sys
+import threading
 import time
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
-__all__ = ["VirtualTimeLoop"]
+__all__ = ["VirtualTimeLoop", "own_time"]
 
 COUNTED = sys.platform == "linux"  # the kernel says how many bytes a connection has sent and received
 INFO_BYTES = 216
 LOOKS = 1_000 if COUNTED else 1
 """So often at most is what is on its way looked for; a connection that was reset never has it."""
+CLOCKS = ("time", "monotonic", "perf_counter")
 BLIND_ROUNDS = 8
 """So many rounds of callbacks may run before the sockets are looked at again: each look is a system call."""
 
@@ -204,3 +208,53 @@ def _leads_abroad(descriptor: int) -> bool:
                 return False
             return not ipaddress.ip_address(connection.getpeername()[0]).is_loopback
     return False
+
+
+# -- the modules of an agent that ask `time` for it -----------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def own_time(loop: VirtualTimeLoop, directory: Path) -> Iterator[None]:
+    """Have each loaded module below a directory read the loop's time in the place of the machine's.
+
+    ``time.time``, ``time.monotonic``, ``time.perf_counter`` and their ``_ns`` are replaced where the module imported
+    `time` or these names; in other threads than this one they stay real. Installed packages are left alone.
+    """
+    there = ModuleType("time")
+    vars(there).update(vars(time))
+    replaced: dict[Any, Any] = {time: there}
+    for name in CLOCKS:
+        for clock, unit in ((name, 1.0), (f"{name}_ns", 1e9)):
+            vars(there)[clock] = replaced[getattr(time, clock)] = _clock(getattr(time, clock), unit, loop)
+    changed = [(module, name, value) for module, name, value in _names(directory) if _is_one_of(value, replaced)]
+    for module, name, value in changed:
+        setattr(module, name, replaced[value])
+    try:
+        yield
+    finally:
+        for module, name, value in changed:
+            setattr(module, name, value)
+
+
+def _clock(real: Callable[[], Any], unit: float, loop: VirtualTimeLoop) -> Callable[[], Any]:
+    began, loop_began, thread, kind = real(), loop.time(), threading.get_ident(), type(real())
+
+    def now() -> Any:
+        if threading.get_ident() != thread:
+            return real()
+        return began + kind((loop.time() - loop_began) * unit)
+
+    return now
+
+
+def _names(directory: Path) -> Iterator[tuple[ModuleType, str, Any]]:
+    below = str(directory).rstrip("/") + "/"
+    for module in list(sys.modules.values()):
+        path = str(getattr(module, "__file__", None))
+        if path.startswith(below) and "/site-packages/" not in path:
+            for name, value in list(vars(module).items()):
+                yield module, name, value
+
+
+def _is_one_of(value: Any, known: dict[Any, Any]) -> bool:
+    return any(value is one for one in known)

@@ -10,7 +10,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
 from bluejay_ws.testing.audio import frames, tone
-from bluejay_ws.testing.chirp_frames import text_frame
+from bluejay_ws.testing.protocols import text_frame
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

@@ -13,7 +13,7 @@ from websockets.exceptions import ConnectionClosed
 
 from bluejay_ws.testing.audio import FRAME_BYTES, frames, silence, tone, voice
 from bluejay_ws.testing.caller import DigitalHuman
-from bluejay_ws.testing.chirp_frames import text_frame
+from bluejay_ws.testing.protocols import text_frame
 from bluejay_ws.testing.virtual_time import VirtualTimeLoop
 from tests.testing.agents import AnsweringAgent, serving, silent_agent
 

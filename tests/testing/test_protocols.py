@@ -11,13 +11,11 @@ import pytest
 from websockets.asyncio.server import serve
 
 from bluejay_ws import Bluejay, record
-from bluejay_ws.testing.audio import mulaw, silence, tone, voice
+from bluejay_ws.testing.audio import CODINGS, mulaw, silence, tone, voice
 from bluejay_ws.testing.caller import DigitalHuman
-from bluejay_ws.testing.chirp_frames import FrameError
-from bluejay_ws.testing.coding import CODINGS
 from bluejay_ws.testing.judging import judge
 from bluejay_ws.testing.platform import FakePlatform
-from bluejay_ws.testing.protocols import PROTOCOLS, new_protocol
+from bluejay_ws.testing.protocols import PROTOCOLS, FrameError, new_protocol
 from bluejay_ws.testing.rehearsal import rehearse
 from bluejay_ws.testing.reports import CallReport
 from bluejay_ws.testing.scenarios import Expect, Scenario

@@ -1,4 +1,4 @@
-"""`bluejay_ws.testing.exchange`: what leaves on the wire for each step."""
+"""`bluejay_ws.testing.router`: what leaves on the wire for each step."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bluejay_ws.testing.exchange import carry_out, end_badly
 from bluejay_ws.testing.faults import Answer, Close, Hang, Raw, Refuse
 from bluejay_ws.testing.http11 import Request, Stream
-from bluejay_ws.testing.router import Judged
+from bluejay_ws.testing.router import Judged, carry_out, end_badly
 
 if TYPE_CHECKING:
     from typing import Self

@@ -1,4 +1,4 @@
-"""`bluejay_ws.testing.chirp_frames`: text frames as the caller writes and checks them."""
+"""`bluejay_ws.testing.protocols`: text frames as the caller writes and checks them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import uuid
 
 import pytest
 
-from bluejay_ws.testing.chirp_frames import FrameError, check_audio, parse_text, text_frame
+from bluejay_ws.testing.protocols import FrameError, check_audio, parse_text, text_frame
 
 
 def test_a_text_frame_carries_type_id_time_and_data() -> None:
