@@ -26,11 +26,8 @@ WAITING = 1_500
 APART = 3.0
 """Seconds between two starts. Each mostly waits for its share of the ramp, so several may go on at once."""
 
-# Where it finds them, httpx imports a command line, trio and HTTP/2 as well: half a second, and nothing a user of this
-# package has by installing it.
 _AGENT = """
 import sys
-sys.modules.update(dict.fromkeys(("click", "rich", "pygments", "trio", "h2")))
 from bluejay_ws import Bluejay
 with Bluejay({key!r}, base_url={url!r}, spool={directory!r}, flush_timeout=0.0) as client:
     with client.call({{"X-Simulation-Result-Id": "goes-on"}}):  # the first connection starts delivery
@@ -91,7 +88,7 @@ def run(effort: Effort) -> list[Result]:
             median(first),
             "s",
             spread(first),
-            f"{len(found)} processes; imports, but for httpx's extras",
+            f"{len(found)} processes",
             1.0,
         ),
         Result("the last of them after", median(last), "s", spread(last), "at most 50 a second, as a ramp", 40.0),

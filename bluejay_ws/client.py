@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from bluejay_ws.call import Call, CallContext
 from bluejay_ws.current import INERT, current_recorder
+from bluejay_ws.delivery.http import HttpExchange, UnusableVariableError, tls_context
 from bluejay_ws.delivery.sender import TRY_AGAIN, Sender, preload
 from bluejay_ws.delivery.spool import APART, DELETE_APART, SEND_APART, Spool
 from bluejay_ws.exceptions import ConfigurationError, DeliveryError, SpoolError
@@ -485,7 +486,6 @@ class Bluejay:
 
     @contextlib.contextmanager
     def _reader(self) -> Iterator[ResultReader]:
-        from bluejay_ws.delivery.http import HttpExchange, UnusableVariableError, tls_context  # noqa: PLC0415 - brings httpx
         from bluejay_ws.results import ResultReader  # noqa: PLC0415 - no call needs it
 
         try:

@@ -319,7 +319,7 @@ def _plain_url(base_url: str | None, env: _Environment) -> tuple[str, str]:
         return "", "is not a URL"
     try:
         url = urlsplit(given)
-        host, _ = url.hostname, url.port
+        host, _, _ = url.hostname, url.port, url.netloc.encode("idna")
     except ValueError:
         return "", "is not a URL"
     if url.username is not None or url.password is not None:

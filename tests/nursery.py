@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 IMPORTED = (
     "asyncio",
-    "httpcore",
-    "httpx",
     "bluejay_ws.servers.websockets",
     "bluejay_ws.delivery.http",
     "bluejay_ws.testing.platform",

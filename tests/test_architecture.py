@@ -42,7 +42,7 @@ PURE_MODULES = tuple(  # taps read what passes by
 )
 IMPURE_LIBRARIES = {
     *("asyncio", "anyio", "trio", "concurrent", "threading", "multiprocessing", "signal", "subprocess", "time"),
-    *("io", "os", "shutil", "socket", "ssl", "select", "selectors", "tempfile", "httpx", "websockets"),
+    *("io", "os", "shutil", "socket", "ssl", "select", "selectors", "tempfile", "http", "websockets"),
 }
 
 
@@ -134,11 +134,11 @@ def test_there_is_no_cycle_of_imports() -> None:
         pytest.fail(f"a cycle: {error.args[1]}")
 
 
-def test_only_one_module_imports_httpx() -> None:
+def test_only_one_module_speaks_http() -> None:
     """The HTTP client can be replaced in one place, and that place is in delivery."""
-    users = [module.name for module in MODULES.values() if "httpx" in module.libraries() and module.top != BESIDE]
-    assert len(users) == 1
-    assert users[0].startswith("delivery.")
+    clients = {"http.client", "httpx", "urllib3", "requests"}
+    users = [module.name for module in MODULES.values() if module.imports() & clients and module.top != BESIDE]
+    assert users == ["delivery.http"]
 
 
 def test_pure_modules_know_no_event_loop_thread_clock_or_file() -> None:

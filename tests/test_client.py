@@ -6,7 +6,6 @@ import asyncio
 import gc
 import json
 import logging
-import os
 import pickle
 import subprocess
 import sys
@@ -901,7 +900,7 @@ def test_the_key_is_nowhere_but_in_its_header(
 ) -> None:
     """Not in any logger's lines at DEBUG, not in the spool, the URL, the body, a repr, or an attribute."""
     caplog.set_level(logging.DEBUG)
-    for name in ("httpx", "httpcore", "bluejay_ws", "asyncio", "websockets"):
+    for name in ("bluejay_ws", "asyncio", "websockets"):
         caplog.set_level(logging.DEBUG, logger=name)
     with FakePlatform(api_key=CANARY) as platform:
         platform.plan(Answer(status=429, headers={"Retry-After": "0"}))
@@ -923,7 +922,7 @@ def test_the_key_is_nowhere_but_in_its_header(
     assert all(CANARY.encode() not in request.body and CANARY not in request.path for request in requests)
     written = capfd.readouterr()
     assert CANARY not in caplog.text + written.out + written.err
-    assert "httpcore.http11" in {entry.name for entry in caplog.records}
+    assert "bluejay_ws" in {entry.name for entry in caplog.records}
     assert all(CANARY not in f"{entry.args!r}{entry.__dict__!r}" for entry in caplog.records)
 
 
@@ -1005,32 +1004,6 @@ def test_the_default_client_can_be_reached(monkeypatch: pytest.MonkeyPatch, tmp_
     Bluejay.default().close()
 
 
-IMPORTS = """
-import asyncio, os, sys, bluejay_ws
-async def main():
-    bluejay_ws.Bluejay("k")
-asyncio.run(main())
-print("httpx" in sys.modules, flush=True)
-if os.fork():
-    os.wait()
-    bluejay_ws.Bluejay("k")
-else:
-    bluejay_ws.record(lambda websocket: None)
-print({"httpx", "httpcore"} <= set(sys.modules), flush=True)
-"""
-
-
-def test_the_http_client_is_imported_before_the_first_call_and_not_on_a_running_loop() -> None:
-    """At configuration, and at decoration: a thread that imports it during a call holds the interpreter.
-
-    Where a client is made on the agent's loop, somebody is about to speak there.
-    """
-    environment = os.environ | {"BLUEJAY_API_KEY": "made-up", "BLUEJAY_SPOOL": os.devnull}
-    command = [sys.executable, "-W", "ignore", "-c", IMPORTS]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-    assert done.stdout.split() == ["False", "True", "True"]
-
-
 EXCHANGE = """
 import sys
 from bluejay_ws import Bluejay
@@ -1047,32 +1020,6 @@ def test_a_delivery_imports_nothing_that_a_fork_could_cut_in_two(platform: FakeP
     command = [sys.executable, "-c", EXCHANGE, platform.url.replace("127.0.0.1", "localhost")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["True"]
-
-
-UNREADABLE = """
-import logging, sys, threading
-sys.modules["httpcore"] = None
-import bluejay_ws
-said = threading.Event()
-shown = logging.StreamHandler()
-shown.addFilter(lambda one: "no report is" not in one.getMessage() or said.set() or True)
-logging.basicConfig(handlers=[shown])
-bluejay = bluejay_ws.Bluejay("k", flush_timeout=0.05)
-with bluejay.call({"X-Simulation-Result-Id": "7"}) as recorder:
-    recorder.add_event("x")
-said.wait(30)
-print(bluejay.flush(), bluejay.stats()["waiting"])
-"""
-
-
-def test_where_the_http_client_cannot_be_imported_calls_are_recorded_and_the_reason_is_logged(tmp_path: Path) -> None:
-    """A process that gave up its rights may read its own libraries no more; what was recorded waits."""
-    environment = os.environ | {"BLUEJAY_SPOOL": str(tmp_path), "BLUEJAY_API_URL": "http://127.0.0.1:1"}
-    command = [sys.executable, "-c", UNREADABLE]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-    assert done.stdout.split() == ["False", "1"]
-    assert "no report is accepted" in done.stderr
-    assert "httpcore" in done.stderr or "ModuleNotFoundError" in done.stderr
 
 
 @pytest.mark.parametrize("linked", [True, False])

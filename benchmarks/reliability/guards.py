@@ -59,8 +59,6 @@ def found(target: str) -> tuple[Any, str, Any]:
 def preload() -> None:
     """Import once what every process below needs."""
     for name in (
-        "httpx",
-        "httpcore",
         "websockets.asyncio.server",
         "websockets.sync.server",
         "bluejay_ws.testing.platform",

@@ -235,7 +235,7 @@ GUARDS: tuple[Guard, ...] = (
     ),
     Guard(
         "How far a request came decides whether it may be sent again",
-        "bluejay_ws.delivery.http:failure_of",
+        "bluejay_ws.delivery.http:_failure",
         "says that nothing was sent",
         "tests/delivery/test_http.py::test_without_an_answer_it_counts_how_far_the_report_came",
     ),

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bluejay_ws.delivery.http import HttpExchange, tls_context
+from bluejay_ws.delivery.http import HttpExchange, UnusableVariableError, tls_context
 from bluejay_ws.delivery.outcomes import Answer, Phase
 
 if TYPE_CHECKING:
-    import ssl
-    from collections.abc import Iterator
-
     from bluejay_ws.delivery.outcomes import Failure
     from bluejay_ws.settings import Settings
 
 NOBODY = "bluejay-ws-doctor"  # an id that no call has
 NO_REPORT = b"{}"  # names no call: Bluejay's API has to refuse it, and to say why
-VARIABLES = ("ALL_PROXY", "HTTPS_PROXY")
-REMEDY = "write it like http://proxy:3128; for a SOCKS proxy: pip install 'httpx[socks]'"
+REMEDY = "write it like http://proxy:3128; a proxy that speaks SOCKS or TLS cannot be used: leave it out with NO_PROXY"
 CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 REFUSED_KEY = frozenset({401, 403})
 UNCLEAR = frozenset({200, 400, 404, 422})
@@ -68,21 +63,13 @@ class Reply:
 def culprit(settings: Settings) -> Client:
     """Return which variable of the environment keeps a client from being made, if one does."""
     try:
-        context = tls_context(settings)
-    except (OSError, ValueError) as error:
-        names = [name for name in CERTIFICATES if os.environ.get(name)]
-        name = names[0] if names else "SSL_CERT_FILE"
-        return Client(
-            name, f"cannot be used: {_reason(error.__cause__ or error)}", "give the path of a file of PEM certificates"
-        )
-    if _works(settings, context):
-        return Client()
-    given = [name for name in (*VARIABLES, *(name.lower() for name in VARIABLES)) if os.environ.get(name)]
-    for name in given:
-        with _only(name, given):
-            if not _works(settings, context):
-                return Client(name.upper(), "cannot be used by the HTTP client", REMEDY)
-    return Client("the HTTP client", "cannot be made", "check the proxy variables of the environment")
+        HttpExchange(settings, tls_context(settings)).close()
+    except UnusableVariableError as error:
+        if error.variable in CERTIFICATES:
+            reason = _reason(error.__cause__ or error)
+            return Client(error.variable, f"cannot be used: {reason}", "give the path of a file of PEM certificates")
+        return Client(error.variable.upper(), "cannot be used by the HTTP client", REMEDY)
+    return Client()
 
 
 def ask(settings: Settings) -> Reply:
@@ -129,24 +116,6 @@ def _json(answer: Answer) -> Any:
         return json.loads(answer.body)
     except (ValueError, RecursionError):
         return None
-
-
-def _works(settings: Settings, context: ssl.SSLContext) -> bool:
-    try:
-        HttpExchange(settings, context).close()
-    except Exception:  # noqa: BLE001 - httpx raises what the parsers of its proxies raise
-        return False
-    return True
-
-
-@contextmanager
-def _only(name: str, names: list[str]) -> Iterator[None]:
-    """Leave one of these variables in the environment for a while; this is a process of our own."""
-    others = {other: os.environ.pop(other) for other in names if other != name}
-    try:
-        yield
-    finally:
-        os.environ.update(others)
 
 
 def _reason(error: BaseException) -> str:

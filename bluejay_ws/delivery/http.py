@@ -1,12 +1,15 @@
-"""The one place that speaks HTTP: a blocking httpx client that tells how far a failed exchange came.
+"""The one place that speaks HTTP: a blocking client that knows how far an exchange came.
 
-httpx is imported when the first client is made, on a thread of delivery's own.
+Whether a report may be sent again depends on how much of it left this machine, so a request is written to the socket
+here; the standard library reads the answer.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import importlib
+import io
 import logging
 import math
 import os
@@ -17,10 +20,12 @@ import time
 import zlib
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from encodings import idna  # noqa: F401 - a name is looked up with it; a child that is forked in an import hangs
 from functools import partial
+from http.client import HTTPException, HTTPResponse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import quote, urlsplit
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from urllib.parse import quote, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from bluejay_ws.delivery.outcomes import Answer, Failure, Phase
@@ -29,9 +34,9 @@ from bluejay_ws.version import VERSION
 from bluejay_ws.wire.platform import API_KEY_HEADER, RETRIEVE_PATH, RETRIEVE_RUN_PATH, UPDATE_PATH
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
-    import httpx
+    from _typeshed import WriteableBuffer
 
     from bluejay_ws.settings import Settings
     from bluejay_ws.stats import Counters
@@ -43,6 +48,7 @@ ANSWER_LIMIT = 64 * 1024
 # leave long calls unreadable for ever.
 RESULT_LIMIT = 8 * 1024 * 1024
 RUN_LIMIT = 64 * 1024 * 1024  # all calls of a run in one answer
+CHUNK = 64 * 1024
 ODD_NO_PROXY = "has networks, URLs or addresses in brackets, which do nothing here"
 PLAIN_NO_PROXY = "write names and plain addresses, separated by commas"
 # Shorter than any server keeps an idle connection: a request that meets a closing one has an unknown outcome.
@@ -52,30 +58,32 @@ _SECONDS = re.compile(r"([+-]?[0-9]+(?:\.[0-9]*)?)\s*(?:,.*)?", re.ASCII | re.DO
 STEPS = 3.0
 
 
-def import_client() -> None:
-    """Import httpx, and what is imported with the first client and the first name: it takes a quarter of a second.
-
-    A child that is forked while a thread imports waits for ever for what that thread was at.
-    """
-    for name in ("httpx", "httpcore", "encodings.idna"):
-        importlib.import_module(name)
-
-
 def tls_context(settings: Settings) -> ssl.SSLContext:
     """Return the TLS context for all clients; honours ``SSL_CERT_FILE`` and ``SSL_CERT_DIR``. Takes up to 0.3 s.
 
     Plain http to this machine gets one that trusts nobody, which costs nothing.
     """
-    import httpx  # noqa: PLC0415 - costs a quarter of a second, on this thread
+    if not settings.base_url.startswith("https:"):
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        context = _trusting(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+    except (OSError, ValueError) as error:
+        raise _explained(error, "SSL_CERT_FILE", "SSL_CERT_DIR") from error
+    context.set_alpn_protocols(["http/1.1"])
+    return context
 
-    if settings.base_url.startswith("https:"):
-        try:
-            if path := os.environ.get("SSL_CERT_FILE"):
-                Path(path).stat()  # old versions of httpx pass over one that is not there
-            return httpx.create_ssl_context()
-        except Exception as error:
-            raise _explained(error, "SSL_CERT_FILE", "SSL_CERT_DIR") from error
-    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+def _trusting(file: str | None, directory: str | None) -> ssl.SSLContext:
+    """Return a context that trusts this file, else this directory, else what the system and certifi trust."""
+    if file:
+        return ssl.create_default_context(cafile=file)
+    if directory:
+        Path(directory).stat()  # OpenSSL passes over one that is not there
+        return ssl.create_default_context(capath=directory)
+    context = ssl.create_default_context()
+    with contextlib.suppress(ImportError):  # small images have no certificates of the system
+        context.load_verify_locations(importlib.import_module("certifi").where())
+    return context
 
 
 def _trust_anew(context: ssl.SSLContext) -> None:
@@ -108,16 +116,19 @@ def _explained(error: Exception, *names: str) -> Exception:
     return error if found is None else UnusableVariableError(found, type(error).__name__)
 
 
-def _transport(settings: Settings, context: ssl.SSLContext) -> httpx.HTTPTransport:
-    """Return what carries requests. httpx's client above it, with its cookies and redirects, costs as much again."""
-    import httpx  # noqa: PLC0415 - see tls_context
+# -- the way to the platform ----------------------------------------------------------------------------------------
 
-    limits = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=KEEPALIVE)
-    proxy = _proxy(settings.base_url)
-    try:
-        return httpx.HTTPTransport(verify=context, limits=limits, proxy=proxy and httpx.Proxy(proxy))
-    except Exception as error:
-        raise _explained(error, "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY") from error
+
+class _Proxy(NamedTuple):
+    """Where tunnels to the platform begin.
+
+    Args:
+        address: host and port.
+        header: what lets us in; empty where nothing is asked for.
+    """
+
+    address: tuple[str, int]
+    header: str
 
 
 def _proxy(base_url: str) -> str | None:
@@ -127,6 +138,28 @@ def _proxy(base_url: str) -> str | None:
     if not proxy or not base_url.startswith("https:") or proxy_bypass(urlsplit(base_url).netloc):
         return None
     return proxy if "://" in proxy else f"http://{proxy}"
+
+
+def _proxy_of(base_url: str) -> _Proxy | None:
+    """Return what `_proxy` names, in its parts.
+
+    Raises:
+        UnusableVariableError: it is none that is understood.
+    """
+    text = _proxy(base_url)
+    try:
+        return _parsed(text) if text else None
+    except ValueError as error:
+        raise _explained(error, "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY") from error
+
+
+def _parsed(text: str) -> _Proxy:
+    url = urlsplit(text)
+    if url.scheme != "http" or not url.hostname:
+        raise ValueError
+    known = f"{unquote(url.username or '')}:{unquote(url.password or '')}".encode()
+    header = f"Proxy-Authorization: Basic {base64.b64encode(known).decode()}\r\n" if len(known) > 1 else ""
+    return _Proxy((url.hostname, url.port or 80), header)
 
 
 def odd_no_proxy() -> str:
@@ -143,39 +176,150 @@ def say_odd_no_proxy(counters: Counters) -> None:
         say(counters, logging.WARNING, "%s of the environment %s: %s", name, ODD_NO_PROXY, PLAIN_NO_PROXY)
 
 
+class _TunnelError(OSError):
+    """The proxy answered, and made no tunnel."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+# -- one connection -------------------------------------------------------------------------------------------------
+
+
+class _Socket(io.RawIOBase):
+    """A socket that waits no longer than each step, and the whole exchange, may take.
+
+    Args:
+        sock: connected.
+        timeout: seconds for each step.
+        clock: monotonic seconds.
+        deadline: of the exchange, in the clock's seconds.
+    """
+
+    def __init__(self, sock: socket.socket, timeout: float, clock: Callable[[], float], deadline: float) -> None:
+        self.sock = sock
+        self.deadline = deadline
+        self.ended = False
+        self.waits = True
+        self._timeout = timeout
+        self._clock = clock
+
+    def readable(self) -> bool:
+        """Return that this can be read from."""
+        return True
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int | None:
+        """Read what comes, in time; None if nothing is there and nobody wants to wait."""
+        self.sock.settimeout(self._left() if self.waits else 0.0)
+        try:
+            size = self.sock.recv_into(buffer)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return None
+        self.ended = not size
+        return size
+
+    def write_all(self, data: bytes) -> None:
+        """Send all of it."""
+        rest = memoryview(data)
+        while rest:
+            self.sock.settimeout(self._left())
+            rest = rest[self.sock.send(rest) :]
+
+    def _left(self) -> float:
+        """Return the seconds of the next step; an answer that drips keeps each of its time-outs, for ever."""
+        left = min(self._timeout, self.deadline - self._clock())
+        if left <= 0.0:
+            raise TimeoutError
+        return left
+
+
+class _Incoming(io.BufferedReader):
+    """What comes from a socket. The standard library closes it with each answer; the connection stays open."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class Connection:
+    """A connection to the platform, for one exchange after the other.
+
+    Args:
+        raw: its socket.
+    """
+
+    __slots__ = ("_incoming", "raw", "used_at")
+
+    def __init__(self, raw: _Socket) -> None:
+        self.raw = raw
+        self.used_at = 0.0
+        self._incoming = _Incoming(raw)
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        """Return what an answer is read from; the standard library asks a socket for it."""
+        del mode
+        return self._incoming
+
+    def answer(self, method: str) -> HTTPResponse:
+        """Return the answer to a request, read as far as its body. What only announces it is passed over."""
+        while True:
+            response = HTTPResponse(cast("socket.socket", self), method=method)
+            response.begin()
+            if response.status >= 200 or response.status == 101:
+                return response
+
+    def is_quiet(self) -> bool:
+        """Return whether the connection is open, and nothing came behind the last answer."""
+        self.raw.waits = False
+        try:
+            return not self._incoming.peek(1) and not self.raw.ended
+        except OSError:
+            return False
+        finally:
+            self.raw.waits = True
+
+    def cut_off(self) -> None:
+        """End it under the thread that waits for it, which then sees it as closed by the peer."""
+        with contextlib.suppress(OSError):  # not SSLSocket's own shutdown, which would change it under that thread
+            socket.socket.shutdown(self.raw.sock, socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Close the socket."""
+        self.raw.sock.close()
+
+
 class HttpExchange:
     """Carry requests to the platform, one at a time; each delivering thread has its own.
 
-    Proxies are taken from the environment as httpx does, but for plain http, which is for this machine only: a proxy
-    elsewhere would be handed the key in clear. Redirects are never followed: the key would travel.
+    Proxies are taken from the environment, but for plain http, which is for this machine only: a proxy elsewhere would
+    be handed the key in clear. Redirects are never followed: the key would travel.
 
     Args:
         settings: where the platform is, the key and the timeout.
         context: from `tls_context`.
         clock: monotonic seconds.
+
+    Raises:
+        UnusableVariableError: the environment names a proxy that cannot be used.
     """
 
     def __init__(
         self, settings: Settings, context: ssl.SSLContext, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        import httpx  # noqa: PLC0415 - see tls_context
-
         self._settings = settings
-        self._clock = clock
         self._context = context
-        self._transport = _transport(settings, context)
-        self._progress = Progress(clock)
+        self._clock = clock
+        self._url = urlsplit(settings.base_url)
+        self._proxy = _proxy_of(settings.base_url)
         # What all requests have in common is made once; the key is not kept here.
-        self._urls = {UPDATE_PATH: httpx.URL(settings.base_url + UPDATE_PATH)}
-        self._headers = [
-            (b"Host", self._urls[UPDATE_PATH].netloc),
-            (b"User-Agent", f"bluejay_ws/{VERSION}".encode()),
-            (b"Accept", b"application/json"),
-            (b"Accept-Encoding", b"identity"),
-        ]
-        extensions = {"trace": self._progress.trace, "timeout": httpx.Timeout(settings.timeout).as_dict()}
-        self._new_request = partial(httpx.Request, extensions=extensions)
-        self._stream = httpx.ByteStream
+        self._prefix = quote(self._url.path, safe="/%:@!$&'()*+,;=~")
+        self._headers = (
+            f"Host: {self._url.netloc.encode('idna').decode()}\r\nUser-Agent: bluejay_ws/{VERSION}\r\n"
+            "Accept: application/json\r\nAccept-Encoding: identity\r\n"
+        )
+        self._connection: Connection | None = None
+        self._deadline = math.inf
+        self._phase = Phase.NOT_SENT
 
     def post(self, body: bytes) -> Answer | Failure:
         """Send a report; never raises."""
@@ -191,105 +335,117 @@ class HttpExchange:
 
     def abort_if_late(self, now: float) -> None:
         """End an exchange that takes longer than it may in total, wherever it hangs; for another thread."""
-        if now > self._progress.deadline:
-            self._progress.cut_off()
+        if now > self._deadline and (connection := self._connection) is not None:
+            connection.cut_off()
 
     def close(self) -> None:
-        """Close the connections."""
-        self._transport.close()
+        """Close the connection; twice is allowed."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
 
     def _exchange(self, method: str, path: str, body: bytes | None, limit: int) -> Answer | Failure:
-        self._progress.begin(self._clock() + self._settings.timeout * STEPS)
+        self._phase = Phase.NOT_SENT
+        self._deadline = self._clock() + self._settings.timeout * STEPS
         try:
             return self._request(method, path, body, limit)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it says how far the exchange came
-            failure = failure_of(error, self._progress)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the phase says how far the exchange came
+            self.close()
+            failure = _failure(error, self._phase)
             if failure.phase is Phase.CERTIFICATE:
                 _trust_anew(self._context)
             return failure
         finally:
-            self._progress.deadline = math.inf
+            self._deadline = math.inf
 
     def _request(self, method: str, path: str, body: bytes | None, limit: int) -> Answer:
-        headers = self._headers
-        if (key := self._settings.api_key) is not None:
-            headers = [*headers, (API_KEY_HEADER.encode(), key.reveal().encode())]
-        if body is not None:
-            length = b"%d" % len(body)
-            headers = [*headers, (b"Content-Type", b"application/json"), (b"Content-Length", length)]
-        url = self._urls.get(path) or self._settings.base_url + path
-        # With a stream of its own httpx takes the request as it is, and prepares nothing.
-        response = self._transport.handle_request(
-            self._new_request(method, url, headers=headers, stream=self._stream(body or b""))
-        )
+        connection = self._connected()
+        unread = self._send(connection, method, path, body)
         try:
-            if not self._progress.heard:  # what came behind the last answer says nothing of this request
-                self._progress.cut_off()
-                raise ConnectionError
-            data, complete = _read(response, limit)
-        finally:
-            response.close()
-        asked = retry_after(
-            _first(response, "Retry-After"), _first(response, "Date"), ceiling=self._settings.retry.retry_after_ceiling
+            response = connection.answer(method)
+        except (OSError, HTTPException) as error:
+            raise unread or error from None
+        data, complete = _read(response, limit)
+        if unread or not complete or response.will_close or response.status == 101:
+            self.close()
+        connection.used_at = self._clock()
+        data, complete = _unpacked(data, response.getheader("Content-Encoding", ""), limit, complete=complete)
+        asked, date = (
+            response.headers.get("Retry-After"),
+            response.headers.get("Date"),
+        )  # the first: proxies repeat them
+        wait = retry_after(asked, date, ceiling=self._settings.retry.retry_after_ceiling)
+        return Answer(response.status, data, wait, not unread, complete)
+
+    def _send(self, connection: Connection, method: str, path: str, body: bytes | None) -> OSError | None:
+        """Send a request, in one packet where there is room; return what kept the platform from reading its end."""
+        key = self._settings.api_key
+        lines = (
+            f"{method} {self._prefix}{path} HTTP/1.1\r\n{self._headers}",
+            "" if key is None else f"{API_KEY_HEADER}: {key.reveal()}\r\n",
+            "" if body is None else f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n",
         )
-        return Answer(response.status_code, data, asked, self._progress.body_sent, complete)
-
-
-def retry_after(value: str | None, date: str | None, *, ceiling: float) -> float | None:
-    """Return the seconds a ``Retry-After`` header asks for, between 0 and ``ceiling``; None if it says nothing.
-
-    A date counts against the answer's own ``Date``, so that this machine's clock does not matter; without one it
-    counts against this machine's clock.
-
-    Never raises. What is in the past or negative is 0; what is neither seconds nor a date is None. Of several that a
-    proxy has joined with commas the first counts.
-
-    Args:
-        value: the header's value, as it came.
-        date: the answer's ``Date`` header, as it came.
-        ceiling: the longest wait that is believed, in seconds.
-    """
-    if value is None:
+        data = ("".join(lines) + "\r\n").encode("ascii") + (body or b"")
+        self._phase = Phase.BODY_INCOMPLETE
+        try:
+            connection.raw.write_all(data)
+        except OSError as error:  # it may have answered before it had read everything
+            return error
+        self._phase = Phase.UNKNOWN
         return None
-    text = value.strip()
-    found = _SECONDS.fullmatch(text)
-    seconds = float(found[1]) if found else _between("".join(text.partition("GMT")[:2]), date)
-    return None if seconds is None else min(max(seconds, 0.0), ceiling)
+
+    # -- connecting ---------------------------------------------------------------------------------------------
+
+    def _connected(self) -> Connection:
+        """Return the connection of the last exchange, if it can be used for another one, or a new one."""
+        known = self._connection
+        if known is not None and self._clock() - known.used_at < KEEPALIVE and known.is_quiet():
+            known.raw.deadline = self._deadline
+            return known
+        self.close()
+        secure = self._url.scheme == "https"
+        address = (self._url.hostname or "", self._url.port or (443 if secure else 80))
+        sock = socket.create_connection(self._proxy.address if self._proxy else address, self._settings.timeout)
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self._proxy:
+                self._open_tunnel(sock, address, self._proxy.header)
+            if secure:
+                sock.settimeout(self._settings.timeout)
+                sock = self._context.wrap_socket(sock, server_hostname=address[0])
+        except BaseException:
+            sock.close()
+            raise
+        self._connection = self._over(sock)
+        return self._connection
+
+    def _over(self, sock: socket.socket) -> Connection:
+        return Connection(_Socket(sock, self._settings.timeout, self._clock, self._deadline))
+
+    def _open_tunnel(self, sock: socket.socket, address: tuple[str, int], header: str) -> None:
+        tunnel = self._over(sock)
+        to = "[{}]:{}" if ":" in address[0] else "{}:{}"
+        to = to.format(*address)
+        tunnel.raw.write_all(f"CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n{header}\r\n".encode("ascii"))
+        status = tunnel.answer("CONNECT").status
+        if not 200 <= status < 300:
+            raise _TunnelError(status)
 
 
-def _between(text: str, date: str | None) -> float | None:
-    moment = _moment(text)
-    asked_at = _moment(date or "")
-    return None if moment is None else moment - (time.time() if asked_at is None else asked_at)
+# -- the answer -----------------------------------------------------------------------------------------------------
 
 
-def _moment(text: str) -> float | None:
-    try:
-        moment = parsedate_to_datetime(text)
-        seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, TypeError, OverflowError, IndexError, AttributeError):
-        return None
-    return None if math.isnan(seconds) else seconds
-
-
-def _first(response: httpx.Response, name: str) -> str | None:
-    """Return the first value of a header: proxies repeat them, and two that are joined are no date."""
-    return next(iter(response.headers.get_list(name)), None)
-
-
-def _read(response: httpx.Response, limit: int) -> tuple[bytes, bool]:
-    """Return as much of the body as there is, unpacked, up to ``limit``, and whether that is all."""
+def _read(response: HTTPResponse, limit: int) -> tuple[bytes, bool]:
+    """Return as much of the body as there is, up to ``limit``, and whether that is all."""
     data = bytearray()
-    complete = True
     try:
-        for chunk in cast("Iterable[bytes]", response.stream):
+        while chunk := response.read1(CHUNK):
             data += chunk
             if len(data) > limit:
-                complete = False
-                break
-    except Exception:  # noqa: BLE001 - the status is known, and counts; the body is incomplete
-        complete = False
-    return _unpacked(bytes(data[:limit]), response.headers.get("Content-Encoding", ""), limit, complete=complete)
+                return bytes(data[:limit]), False
+    except (OSError, HTTPException):  # the status is known, and counts
+        return bytes(data), False
+    return bytes(data), not response.length
 
 
 def _unpacked(data: bytes, encoding: str, limit: int, *, complete: bool) -> tuple[bytes, bool]:
@@ -354,96 +510,67 @@ def _at_its_end(unpacker: Any) -> bool:
     return bool(unpacker.is_finished() if hasattr(unpacker, "is_finished") else unpacker.eof)
 
 
-class Progress:
-    """Follow one exchange by the events of httpx's ``trace`` extension, and let no reading go beyond its deadline.
+def retry_after(value: str | None, date: str | None, *, ceiling: float) -> float | None:
+    """Return the seconds a ``Retry-After`` header asks for, between 0 and ``ceiling``; None if it says nothing.
+
+    A date counts against the answer's own ``Date``, so that this machine's clock does not matter; without one it
+    counts against this machine's clock.
+
+    Never raises. What is in the past or negative is 0; what is neither seconds nor a date is None. Of several that a
+    proxy has joined with commas the first counts.
 
     Args:
-        clock: monotonic seconds.
+        value: the header's value, as it came.
+        date: the answer's ``Date`` header, as it came.
+        ceiling: the longest wait that is believed, in seconds.
     """
-
-    __slots__ = ("_clock", "_head", "_holds", "_stream", "body_sent", "deadline", "heard", "started")
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._stream: Any = None
-        self.begin(math.inf)
-
-    def begin(self, deadline: float) -> None:
-        """Note that a new exchange begins, perhaps on the connection of the last one."""
-        self.deadline = deadline
-        self.started = False
-        self.body_sent = self.heard = False
-        self._holds, self._head = False, b""
-
-    def trace(self, event: str, info: dict[str, Any]) -> None:
-        """Take an event in; called by httpx."""
-        if event in {"connection.connect_tcp.complete", "connection.start_tls.complete"}:
-            self._stream = info["return_value"]
-            self._stream.read = partial(self._in_time, self._stream.read)
-            self._stream.write = partial(self._together, self._stream.write)
-        elif event == "http11.send_request_headers.started":
-            # A proxy is asked for a tunnel in the same way; that carries nothing of ours.
-            method = info["request"].method
-            self.started, self._holds = method != b"CONNECT", method == b"POST"
-        elif event == "http11.send_request_body.complete":
-            self.body_sent = self.started
-
-    def _in_time(self, read: Callable[[int, float], bytes], size: int, timeout: float) -> bytes:
-        """Read as a connection does; one that drips keeps each of its time-outs, for ever."""
-        left = self.deadline - self._clock()
-        if left <= 0.0:
-            raise TimeoutError
-        self.heard = True
-        return read(size, min(timeout, left))
-
-    def _together(self, write: Callable[[bytes, float | None], None], data: bytes, timeout: float | None) -> None:
-        """Write as a connection does, but a POST's headers together with its body: one packet less for both sides."""
-        if self._holds:
-            self._holds, self._head = False, data
-            return
-        head, self._head = self._head, b""
-        write(head + data, timeout)
-
-    def cut_off(self) -> None:
-        """End the connection under the thread that waits for it, which then sees it as closed by the peer."""
-        sock = self._stream.get_extra_info("socket") if self._stream is not None else None
-        try:
-            # Not SSLSocket's own shutdown, which would change the object under the other thread.
-            if sock is not None:
-                socket.socket.shutdown(sock, socket.SHUT_RDWR)
-        except OSError:
-            return
+    if value is None:
+        return None
+    text = value.strip()
+    found = _SECONDS.fullmatch(text)
+    seconds = float(found[1]) if found else _between("".join(text.partition("GMT")[:2]), date)
+    return None if seconds is None else min(max(seconds, 0.0), ceiling)
 
 
-def failure_of(error: Exception, progress: Progress) -> Failure:
-    """Return what an exception says about how far the exchange came."""
-    import httpx  # noqa: PLC0415 - see tls_context
+def _between(text: str, date: str | None) -> float | None:
+    moment = _moment(text)
+    asked_at = _moment(date or "")
+    return None if moment is None else moment - (time.time() if asked_at is None else asked_at)
 
-    if progress.body_sent:
-        return Failure(Phase.UNKNOWN, _word(error))
-    if isinstance(error, (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError)):
-        return Failure(Phase.CONFIGURATION, "bad_request_settings", "check BLUEJAY_API_URL and BLUEJAY_API_KEY")
-    if isinstance(error, httpx.ProxyError) and "407" in str(error):
-        return Failure(Phase.CONFIGURATION, "proxy_refuses", "check HTTPS_PROXY")
-    if progress.started:
-        return Failure(Phase.BODY_INCOMPLETE, _word(error))
-    if _has_cause(error, ssl.SSLCertVerificationError):
+
+def _moment(text: str) -> float | None:
+    try:
+        moment = parsedate_to_datetime(text)
+        seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, TypeError, OverflowError, IndexError, AttributeError):
+        return None
+    return None if math.isnan(seconds) else seconds
+
+
+# -- failures -------------------------------------------------------------------------------------------------------
+
+
+def _failure(error: Exception, phase: Phase) -> Failure:
+    """Return what an exception says, of an exchange that came so far."""
+    if phase is Phase.UNKNOWN:
+        return Failure(phase, _word(error, "read"))
+    if phase is Phase.BODY_INCOMPLETE:
+        return Failure(phase, _word(error, "write"))
+    if isinstance(error, _TunnelError):
+        refused = Failure(Phase.CONFIGURATION, "proxy_refuses", "check HTTPS_PROXY")
+        return refused if error.status == 407 else Failure(phase, "proxy_error")
+    if isinstance(error, ssl.SSLCertVerificationError):
         detail = "point SSL_CERT_FILE to the certificate of the authority that issued it"
         return Failure(Phase.CERTIFICATE, "certificate_not_trusted", detail)
-    if _has_cause(error, socket.gaierror):
-        return Failure(Phase.NOT_SENT, "dns", "a host name cannot be resolved: BLUEJAY_API_URL's, or its proxy's")
-    return Failure(Phase.NOT_SENT, _word(error))
+    if isinstance(error, socket.gaierror):
+        return Failure(phase, "dns", "a host name cannot be resolved: BLUEJAY_API_URL's, or its proxy's")
+    if isinstance(error, ValueError):
+        return Failure(Phase.CONFIGURATION, "bad_request_settings", "check BLUEJAY_API_URL and BLUEJAY_API_KEY")
+    return Failure(phase, _word(error, "connect"))
 
 
-def _word(error: Exception) -> str:
-    """Return the error's type as a word for counts: ``connect_error``, ``read_timeout``."""
-    name = type(error).__name__
-    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name).lstrip("_")
-
-
-def _has_cause(error: BaseException | None, kind: type[BaseException]) -> bool:
-    while error is not None:
-        if isinstance(error, kind):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+def _word(error: Exception, step: str) -> str:
+    """Return a word for counts: ``connect_error``, ``read_timeout``."""
+    if isinstance(error, HTTPException):
+        return "remote_protocol_error"
+    return f"{step}_{'timeout' if isinstance(error, TimeoutError) else 'error'}"

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import contextlib
 import logging
 import os
 import threading
@@ -25,6 +24,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Protocol
 
 from bluejay_ws.delivery.attempt import Context
+from bluejay_ws.delivery.http import STEPS, HttpExchange, say_odd_no_proxy, tls_context
 from bluejay_ws.delivery.queue import Queue
 from bluejay_ws.delivery.store import Store
 from bluejay_ws.delivery.verify import Verifier
@@ -40,9 +40,6 @@ if TYPE_CHECKING:
     from bluejay_ws.delivery.store import Report
     from bluejay_ws.settings import Settings
     from bluejay_ws.stats import Counters
-
-# Old releases of httpx need it, and it cannot be imported any more once a process is about to end.
-import_module("concurrent.futures.thread")
 
 __all__ = ["TRY_AGAIN", "BaseSender", "HttpClients", "Sender", "preload"]
 
@@ -71,10 +68,7 @@ class HttpClients:
     def __call__(self, timeout: float) -> Exchange:
         """Return a new one; may take a third of a second, and raise whatever is wrong with the environment."""
         with _making:
-            from bluejay_ws.delivery.http import HttpExchange, import_client, say_odd_no_proxy, tls_context  # noqa: PLC0415
-
             if self._context is None:
-                import_client()
                 self._context = tls_context(self._settings)
                 say_odd_no_proxy(self._counters)
             return HttpExchange(replace(self._settings, timeout=timeout), self._context)
@@ -434,8 +428,6 @@ class Sender(BaseSender):
         self.flush(until - self._clock())
 
     def _work_here(self, until: float) -> None:
-        from bluejay_ws.delivery.http import STEPS  # noqa: PLC0415 - see _http_client
-
         self._timeout = min(self._timeout, max(0.1, (until - self._clock()) / STEPS))  # no other thread ends one
         try:
             self._new_workers([]).work_here(until)
@@ -450,32 +442,28 @@ def _try_again(sender: weakref.ref[BaseSender]) -> None:
 
 
 def preload(database: object) -> None:
-    """Import the HTTP client now, while nobody waits: a thread that does so during a call would hold the interpreter.
+    """Import the driver of a fleet's database now: a thread that does so during a call would hold the interpreter.
 
     On a running event loop nothing is done: somebody might be speaking there. A fork waits until the import is over.
-    Where the import fails, as for a process that may no longer read its libraries, the thread that makes a client meets
-    the same error, says it, and tries again.
 
     Args:
-        database: None, or where reports are handed to: then its driver is imported instead.
+        database: where reports are handed to; None: nowhere, and nothing is to be imported.
 
     Raises:
         ConfigurationError: the driver is not installed.
     """
+    if database is None:
+        return
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         with _making:
-            if database is not None:
-                import_module("bluejay_ws.delivery.postgres").import_driver()
-                return
-            with contextlib.suppress(Exception):
-                import_module("bluejay_ws.delivery.http").import_client()
+            import_module("bluejay_ws.delivery.postgres").import_driver()
 
 
 _senders: weakref.WeakSet[BaseSender] = weakref.WeakSet()
-# Held while httpx is imported and a client is made. A fork waits for it: a child that is born in the middle of an
-# import finds half a module, for ever.
+# Held while a client is made, or the driver of a database is imported. A fork waits for it: a child that is born in the
+# middle of an import finds half a module, for ever.
 _making = threading.Lock()
 FORK_WAITS = 5.0
 

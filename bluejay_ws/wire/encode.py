@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import uuid  # noqa: F401 - the encoder needs it: at its first use, which is on an agent's loop
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date, datetime, time, timedelta

@@ -113,7 +113,7 @@ def test_what_stands_round_a_key_is_left_out(
 @pytest.mark.parametrize(
     ("name", "value", "where", "words"),
     [
-        ("HTTPS_PROXY", "socks5://127.0.0.1:1", "proxy", "httpx[socks]"),
+        ("HTTPS_PROXY", "socks5://127.0.0.1:1", "proxy", "SOCKS or TLS cannot be used: leave it out with NO_PROXY"),
         ("SSL_CERT_FILE", "/no/such/file", "certs", "SSL_CERT_FILE cannot be used: no such file"),
     ],
 )

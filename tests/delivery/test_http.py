@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import gzip
 import os
@@ -13,16 +14,16 @@ import time
 import types
 import zlib
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 import trustme
 
 from bluejay_ws.delivery import http
-from bluejay_ws.delivery.http import HttpExchange, Progress, tls_context
+from bluejay_ws.delivery.http import HttpExchange, tls_context
 from bluejay_ws.delivery.outcomes import Answer, Failure, Phase, Platform, State
 from bluejay_ws.delivery.sender import Sender
+from bluejay_ws.settings import Secret
 from bluejay_ws.stats import Counters
 from bluejay_ws.testing.platform import Answer as Says
 from bluejay_ws.testing.platform import Close, FakePlatform, Hang, Raw, Refuse
@@ -34,8 +35,7 @@ from tests.support import eventually
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Iterator
-
-    import httpx
+    from http.client import HTTPResponse
 
     from bluejay_ws.testing.platform import Step
     from tests.proxy import Passage
@@ -304,6 +304,108 @@ def test_what_comes_behind_an_answer_is_not_the_answer_to_the_next_report(platfo
     assert [accepted.simulation_result_id for accepted in platform.accepted] == ["1", "3"]
 
 
+SAYS_SUCCESS = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(SUCCESS), SUCCESS)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 100 Continue\r\n\r\n" + SAYS_SUCCESS,
+        b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n" + SAYS_SUCCESS,
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x;name=x\r\n%b\r\n0\r\nX-Trailer: y\r\n\r\n"
+        % (len(SUCCESS), SUCCESS),
+        b"HTTP/1.0 200 OK\r\n\r\n" + SUCCESS,
+        b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + SUCCESS,
+        SAYS_SUCCESS,
+    ],
+    ids=["continue", "hints", "chunked", "old", "until the end", "plain"],
+)
+def test_an_answer_is_understood_in_every_form_that_http_has(platform: FakePlatform, answer: bytes) -> None:
+    """What only announces it is passed over."""
+    platform.plan(Raw(answer))
+    client = exchange(platform.url)
+    outcome = client.post(report())
+    client.close()
+    assert isinstance(outcome, Answer)
+    assert (outcome.status, outcome.body, outcome.complete) == (200, SUCCESS, True)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n" % (len(SUCCESS), SUCCESS),
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n" + SUCCESS,
+    ],
+)
+def test_an_answer_that_breaks_off_is_incomplete_in_every_form(platform: FakePlatform, answer: bytes) -> None:
+    """What it held by then may be a part of something else."""
+    platform.plan(Raw(answer))
+    client = exchange(platform.url)
+    outcome = client.post(report())
+    client.close()
+    assert isinstance(outcome, Answer)
+    assert (outcome.status, outcome.complete) == (200, False)
+
+
+@pytest.mark.parametrize("first", [Raw(b"HTTP/1.1 101 Switching Protocols\r\n\r\n"), Says(status=204, body=b"")])
+def test_after_an_odd_answer_the_next_report_is_judged_by_its_own(platform: FakePlatform, first: Step) -> None:
+    """Neither says that the first was delivered."""
+    platform.plan(first)
+    client = exchange(platform.url)
+    states = [decided(client.post(report(identity))).state for identity in ("1", "2")]
+    client.close()
+    assert states == [State.UNKNOWN, State.DELIVERED]
+
+
+def test_an_answer_that_comes_before_the_report_is_read_counts() -> None:
+    """A gateway refuses what is too long, and reads no more of it: the report was not taken in."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = exchange(f"http://127.0.0.1:{listener.getsockname()[1]}", Hang())
+        asked = threading.Event()
+
+        def refuse() -> None:
+            with listener.accept()[0] as connection:
+                connection.recv(100)
+                connection.sendall(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
+                asked.wait(60)
+
+        server = threading.Thread(target=refuse)
+        server.start()
+        outcome = client.post(report() + b" " * 15_000_000)
+        client.close()
+        asked.set()
+        server.join()
+    assert isinstance(outcome, Answer)
+    assert (outcome.status, outcome.request_complete) == (413, False)
+
+
+def test_a_connection_that_the_platform_has_closed_meanwhile_is_not_used_again(platform: FakePlatform) -> None:
+    """A report that is sent on it would have an unknown outcome."""
+    platform.plan(Says(headers={"Content-Length": str(len(SUCCESS))}, body=SUCCESS, accept=True))
+    client = exchange(platform.url)
+    assert decided(client.post(report("1"))).state is State.DELIVERED
+    connection = client._connection
+    assert connection is not None
+    connection.cut_off()
+    assert decided(client.post(report("2"))).state is State.DELIVERED
+    assert client._connection is not connection
+    client.close()
+    assert platform.connections == 2
+
+
+def test_a_connection_is_not_used_again_after_a_while(platform: FakePlatform) -> None:
+    """The platform may be about to end it."""
+    now = [0.0]
+    chosen = settings(platform.url)
+    client = HttpExchange(chosen, tls_context(chosen), clock=lambda: now[0])
+    for wait in (0.0, http.KEEPALIVE / 2, http.KEEPALIVE):
+        now[0] += wait
+        assert decided(client.post(report(str(wait)))).state is State.DELIVERED
+    client.close()
+    assert platform.connections == 2
+
+
 def test_a_header_that_a_proxy_repeats_counts_once(platform: FakePlatform) -> None:
     """Joined by a comma, two numbers are none, and two dates are none."""
     platform.plan(Raw(b"HTTP/1.1 429 x\r\nRetry-After: 7\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n"))
@@ -358,21 +460,21 @@ def test_an_answer_that_drips_is_ended(platform: FakePlatform) -> None:
     assert outcome.phase is Phase.UNKNOWN
 
 
-def test_a_body_that_drips_is_ended_and_its_status_counts(platform: FakePlatform) -> None:
+def test_a_body_that_drips_is_ended_and_its_status_counts(
+    platform: FakePlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What came in time is kept, as incomplete."""
     platform.plan_reads(Says(body=b"x" * 1_000_000))
     now = [0.0]
     chosen = settings(platform.url, timeout=5.0)
     client = HttpExchange(chosen, tls_context(chosen), clock=lambda: now[0])
-    carry = client._transport.handle_request
+    read = http._read
 
-    def late(request: httpx.Request) -> httpx.Response:
-        try:
-            return carry(request)
-        finally:
-            now[0] = http.STEPS * 5.0 + 1.0
+    def late(response: HTTPResponse, limit: int) -> tuple[bytes, bool]:
+        now[0] = http.STEPS * 5.0 + 1.0
+        return read(response, limit)
 
-    client._transport.handle_request = late  # type: ignore[method-assign]
+    monkeypatch.setattr(http, "_read", late)
     outcome = client.look("720488")
     client.close()
     assert isinstance(outcome, Answer)
@@ -384,10 +486,11 @@ def test_ending_nothing_is_harmless(platform: FakePlatform) -> None:
     """Between two exchanges, before the first, and when the connection is gone already."""
     client = exchange(platform.url)
     client.abort_if_late(time.monotonic() + 1e9)
-    client._progress.cut_off()
     client.post(report())
+    client.abort_if_late(time.monotonic() + 1e9)
     client.close()
-    client._progress.cut_off()
+    client.abort_if_late(time.monotonic() + 1e9)
+    client.close()
 
 
 def test_a_name_that_does_not_resolve_was_not_sent() -> None:
@@ -419,12 +522,11 @@ def test_a_connect_that_times_out_was_not_sent() -> None:
             one.close()
 
 
-@pytest.mark.parametrize("url", ["ftp://127.0.0.1"])
-def test_an_unusable_url_is_a_matter_of_configuration(url: str) -> None:
+def test_a_key_that_no_header_can_hold_is_a_matter_of_configuration(platform: FakePlatform) -> None:
     """Trying again would not change it."""
     import dataclasses
 
-    chosen = dataclasses.replace(settings(), base_url=url)
+    chosen = dataclasses.replace(settings(platform.url), api_key=Secret("ключ"))
     client = HttpExchange(chosen, tls_context(chosen))
     outcome = client.post(report())
     client.close()
@@ -511,9 +613,10 @@ def test_tls_that_drips_is_ended(server_context: ssl.SSLContext, trusted: None) 
 
 
 class TunnelProxy:
-    """A proxy that answers CONNECT with one line, then closes."""
+    """A proxy that answers CONNECT in one way, then closes; or carries what follows to a port, until both end."""
 
-    def __init__(self, answer: bytes) -> None:
+    def __init__(self, answer: bytes, *, to: int = 0) -> None:
+        self._to = to
         self._socket = socket.create_server(("127.0.0.1", 0))
         self._socket.settimeout(5.0)
         self._answer = answer
@@ -526,7 +629,20 @@ class TunnelProxy:
         connection, _ = self._socket.accept()
         self.asked = connection.recv(65536)
         connection.sendall(self._answer)
+        if self._to:
+            with socket.create_connection(("127.0.0.1", self._to)) as other:
+                back = threading.Thread(target=self._carry, args=(other, connection))
+                back.start()
+                self._carry(connection, other)
+                back.join()
         connection.close()
+
+    @staticmethod
+    def _carry(one: socket.socket, other: socket.socket) -> None:
+        while data := one.recv(65536):
+            other.sendall(data)
+        with contextlib.suppress(OSError):  # it has ended on both sides
+            other.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
         self._thread.join()
@@ -583,6 +699,39 @@ def test_a_proxy_of_the_environment_is_used_and_its_failures_are_not_the_reports
     assert b"test-key" not in proxy.asked
 
 
+def test_a_report_goes_through_the_tunnel_that_a_proxy_makes(
+    server_context: ssl.SSLContext, trusted: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who the proxy asks for a name and a password gets them; the platform sees a report as always."""
+    with FakePlatform(ssl_context=server_context) as platform:
+        answer = b"HTTP/1.1 200 Connection established\r\nVia: 1.1 proxy\r\n\r\n"
+        proxy = TunnelProxy(answer, to=int(platform.url.rpartition(":")[2]))
+        monkeypatch.setenv("no_proxy", "")
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url.replace("//", "//ada:s%40cret@"))
+        client = exchange(platform.url)
+        assert decided(client.post(report())).state is State.DELIVERED
+        client.close()
+        proxy.close()
+    assert f"CONNECT {platform.url.removeprefix('https://')} HTTP/1.1".encode() in proxy.asked
+    assert b"Proxy-Authorization: Basic YWRhOnNAY3JldA==\r\n" in proxy.asked
+    assert b"test-key" not in proxy.asked
+    request = platform.requests[0]
+    assert request.header("Proxy-Authorization") is None
+
+
+@pytest.mark.parametrize(
+    "value", ["socks5://ada:secret@proxy:1", "https://proxy:1", "http://", "://", "http://proxy:x"]
+)
+def test_a_proxy_that_cannot_be_used_is_named(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its variable; never by its value, which may hold a password."""
+    monkeypatch.delenv("https_proxy", raising=False)
+    monkeypatch.setenv("no_proxy", "")
+    monkeypatch.setenv("HTTPS_PROXY", value)
+    with pytest.raises(http.UnusableVariableError, match=r"^HTTPS_PROXY of the environment cannot be used") as caught:
+        HttpExchange(settings("https://api.example.org"), tls_context(settings()))
+    assert "secret" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("variables", "proxy"),
     [
@@ -632,6 +781,32 @@ def test_what_does_nothing_in_no_proxy_is_logged_once(
     assert "fd00" not in caplog.text
 
 
+@pytest.mark.parametrize("certifi", [True, False])
+def test_the_certificates_of_the_system_are_trusted_and_those_of_certifi_where_it_is(
+    monkeypatch: pytest.MonkeyPatch, certifi: bool
+) -> None:
+    """Small images bring none of the system's; who has httpx or aiohttp mostly has certifi."""
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    if not certifi:
+        monkeypatch.setitem(sys.modules, "certifi", None)
+    context = tls_context(settings("https://127.0.0.1:1"))
+    assert (context.cert_store_stats()["x509_ca"] > 100) >= certifi
+    assert context.check_hostname
+
+
+def test_a_directory_of_certificates_that_is_not_there_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """OpenSSL would trust nobody, and say nothing."""
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
+    assert tls_context(settings("https://127.0.0.1:1")).check_hostname
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "missing"))
+    with pytest.raises(http.UnusableVariableError, match="SSL_CERT_DIR"):
+        tls_context(settings("https://127.0.0.1:1"))
+
+
 def test_a_directory_that_may_not_be_entered_keeps_no_client_from_being_made(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -646,16 +821,3 @@ def test_a_directory_that_may_not_be_entered_keeps_no_client_from_being_made(
 
     monkeypatch.setattr(Path, "stat", stat)
     assert tls_context(settings("https://127.0.0.1:1")).check_hostname
-
-
-def test_the_headers_of_a_post_leave_together_with_its_body() -> None:
-    """In one packet where there is room. A GET has no body, and a request for a tunnel waits for an answer first."""
-    for method, written in ((b"POST", [b"headbody"]), (b"GET", [b"head", b"body"]), (b"CONNECT", [b"head", b"body"])):
-        sent: list[bytes] = []
-        stream = SimpleNamespace(read=None, write=lambda data, timeout, sent=sent: sent.append(data))
-        progress = Progress()
-        progress.trace("connection.connect_tcp.complete", {"return_value": stream})
-        progress.trace("http11.send_request_headers.started", {"request": SimpleNamespace(method=method)})
-        for data in (b"head", b"body"):
-            stream.write(data, timeout=1.0)
-        assert sent == written
