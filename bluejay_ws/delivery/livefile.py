@@ -207,18 +207,18 @@ class LiveFile:
     def append(self, body: bytes) -> None:
         """Write one line. After the first failure, counted and logged once, nothing more is written."""
         line = journal.line(body)
-        try:
-            with self._lock:
+        with self._lock:
+            try:
                 if self._fd >= 0 or self._reopened():
                     self._write(line)
                 elif self._fd == _CLOSED:  # the call ended while this was being encoded, on another thread
                     self._files.counters.add("dropped.after_close")
-        except OSError as error:
-            self._tell(error)
-        except Exception as error:
-            with self._lock:
-                self._break(error)  # whatever it was: this line is missing in the file, and memory has it
-            raise
+            except Exception as error:  # noqa: BLE001 - whatever it was: this line is missing in the file
+                self._break(error)
+                failed = error
+            else:
+                return
+        self._tell(failed)
 
     def seal(self) -> Report:
         """End the file: rename it to ``.ready``, let go of it, and return it as a report to deliver.
@@ -303,12 +303,8 @@ class LiveFile:
         return f"{self._files.directory}/{shard_of(self.identity)}/{name}"
 
     def _write(self, data: bytes) -> None:
-        try:
-            if os.write(self._fd, data) != len(data):
-                raise _short_write()
-        except OSError as error:
-            self._break(error)
-            raise
+        if os.write(self._fd, data) != len(data):  # the usual reason is a full disk
+            raise OSError(errno.ENOSPC, "short write")
         self._unsynced = True
 
     def _reopened(self) -> bool:
@@ -319,11 +315,7 @@ class LiveFile:
         """
         if self._fd > _LENT:
             return False
-        try:
-            self._use(self._open_again())
-        except OSError as error:
-            self._break(error)
-            raise
+        self._use(self._open_again())
         return True
 
     def _open_again(self) -> int:
@@ -350,8 +342,14 @@ class LiveFile:
         self._files.closed(self)
         _close(fd)
 
-    def _tell(self, error: OSError) -> None:
-        """Say aloud that the file broke; without the lock, because a handler of logs may record too."""
+    def _tell(self, error: Exception) -> None:
+        """Say aloud that the file broke; without the lock, because a handler of logs may record too.
+
+        Raises:
+            Exception: it was no failure of the disk's; the recorder says so.
+        """
+        if not isinstance(error, OSError):
+            raise error
         reason = reason_of(error)
         self._files.counters.add(f"spool.write_{reason}")
         say(
@@ -410,8 +408,3 @@ def _close(fd: int) -> None:
             os.close(fd)
     except OSError:  # what it held is written or given up: there is nothing left to do
         pass
-
-
-def _short_write() -> OSError:
-    """Return why nothing may follow: what is missing would join the next line. The usual reason is a full disk."""
-    return OSError(errno.ENOSPC, "short write")

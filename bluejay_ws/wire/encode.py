@@ -22,11 +22,11 @@ from pathlib import PurePath
 from types import MappingProxyType, SimpleNamespace
 from typing import Any, NamedTuple, TypeVar
 
-from pydantic_core import from_json, to_json
+from pydantic_core import SchemaSerializer, from_json, to_json
 
 from bluejay_ws.interrupts import of_a_value
 
-__all__ = ["DEPTH_LIMIT", "ITEM_LIMIT", "Encoded", "clean", "cut_json", "cut_text", "encode", "finite"]
+__all__ = ["DEPTH_LIMIT", "ITEM_LIMIT", "Encoded", "clean", "cut_json", "cut_text", "encode", "finite", "strict_json"]
 
 _T = TypeVar("_T")
 _Read = TypeVar("_Read", bound="Callable[..., None]")
@@ -114,6 +114,9 @@ DEPTH_LIMIT = 64
 NUL = b"\\u0000"
 """How a NUL looks in JSON (or a backslash before the text ``u0000``: the careful path tells them apart)."""
 
+strict_json = SchemaSerializer({"type": "any"}, {"ser_json_inf_nan": "null"}).to_json
+"""Write JSON as `to_json` does, and null for NaN and the infinities; made once, it takes a tenth less."""
+
 _BACKSLASH = 0x5C
 _NUMBER_LIMIT = 1e18  # larger numbers take the careful path, and are none the worse for it
 
@@ -129,7 +132,7 @@ def plain_json(value: object, limit: int, depth: int = DEPTH_LIMIT) -> bytes | N
     try:
         if room_left(value, limit, depth) < 0:
             return None
-        data = to_json(value, inf_nan_mode="null")  # another thread may put a NaN in at this very moment
+        data = strict_json(value)  # another thread may put a NaN in at this very moment
     except Exception:  # noqa: BLE001 - a lone surrogate, a dict changed meanwhile: the careful path sees what it is
         return None
     return data if len(data) <= limit and (_BACKSLASH not in data or NUL not in data) else None
@@ -312,7 +315,7 @@ class Writer:
     def _float(self, value: float, _depth: int) -> None:
         number = float.__float__(value)
         self.mapped |= number - number != 0.0  # NaN and the infinities are no JSON
-        self._put(to_json(number, inf_nan_mode="null"))
+        self._put(strict_json(number))
 
     @_reads(bytes, bytearray, memoryview)
     def _bytes(self, value: bytes | bytearray | memoryview, depth: int) -> None:

@@ -21,6 +21,7 @@ from bluejay_ws.wire.encode import (
     encode,
     plain_json,
     room_left,
+    strict_json,
 )
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def tool_call(
         and 0 <= start_offset_ms <= _OFFSET_LIMIT
         and type(name) is str
         and len(name) <= NAME_LIMIT
-        and (parameters is None or type(parameters) is dict)
+        and (type(parameters) is dict or parameters is None)
         and (description is None or (type(description) is str and len(description) <= limit))
     ):
         try:
@@ -116,7 +117,7 @@ def tool_call(
             if output is not OMITTED:
                 room = room_left(output, room, DEPTH_LIMIT)
             if room >= 0:
-                data = to_json(item, inf_nan_mode="null")
+                data = strict_json(item)
                 if len(data) <= limit and (_BACKSLASH not in data or NUL not in data):
                     return data
         except Exception:  # noqa: BLE001, S110 - as in `encode.plain_json`
