@@ -32,7 +32,7 @@ from bluejay_ws.current import INERT, current_recorder
 from bluejay_ws.decorator import record
 from bluejay_ws.delivery import admin
 from bluejay_ws.delivery.sender import Sender
-from bluejay_ws.delivery.spool import Spool
+from bluejay_ws.delivery.spool import APART, Spool
 from bluejay_ws.exceptions import ConfigurationError, DeliveryError
 from bluejay_ws.servers.websockets import tap_of
 from bluejay_ws.settings import Retry, Secret
@@ -126,7 +126,7 @@ def test_without_a_key_reports_are_kept_apart(
         make_call(client, "720489")
         platform.wait_for(1)
         assert ids(platform) == ["720489"]
-        for entry in admin.entries(spool, place=admin.APART):
+        for entry in admin.entries(spool, place=APART):
             admin.send_to(spool, entry.name, client.settings.destination)
     with Bluejay("test-key", base_url=platform.url, spool=spool, redial_wait=0.0) as client:
         make_call(client, "720490")

@@ -23,6 +23,7 @@ from bluejay_ws.delivery import filesystem
 from bluejay_ws.delivery.files import HELD, LIVE, PARKED, READY, SENDING
 from bluejay_ws.delivery.http import ODD_NO_PROXY, PLAIN_NO_PROXY, odd_no_proxy
 from bluejay_ws.delivery.postgres_admin import PostgresAdmin
+from bluejay_ws.delivery.spool import DELETE_APART, SEND_APART
 from bluejay_ws.exceptions import ConfigurationError, SpoolError
 from bluejay_ws.settings import Secret, Settings, default_spool
 from bluejay_ws.testing.caller import DigitalHuman
@@ -276,7 +277,7 @@ def _apart(count: int) -> Iterator[Finding]:
     """Tell of reports that belong to no platform: they leave only when a person says so."""
     if count:
         words = f"{plural(count, 'report')} recorded without an API key or by a test: not sent until you say so"
-        remedy = f"send: {outbox.SEND_APART}; delete: {outbox.DELETE_APART}"
+        remedy = f"send: {SEND_APART}; delete: {DELETE_APART}"
         yield Finding("apart", "note", words, remedy)
 
 

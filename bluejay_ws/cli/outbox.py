@@ -20,6 +20,7 @@ from bluejay_ws.client import Bluejay
 from bluejay_ws.delivery import admin as outbox
 from bluejay_ws.delivery.files import HELD, LIVE, PARKED, READY, SENDING, SENT, STATES
 from bluejay_ws.delivery.postgres_admin import MOST, PostgresAdmin
+from bluejay_ws.delivery.spool import APART, DELETE_APART, SEND_APART
 from bluejay_ws.settings import Settings, default_spool
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ class _Directory:
 
     def apart(self) -> list[Entry]:
         """Return what was recorded without a key, or by a test: it leaves only when a person says so."""
-        return outbox.entries(self.directory, place=outbox.APART)
+        return outbox.entries(self.directory, place=APART)
 
 
 def _place(spool: str | None) -> _Place:
@@ -192,7 +193,7 @@ def _list(args: argparse.Namespace, place: _Place, terminal: Terminal) -> int:
     ]
     terminal.table(["state", "call", "age", "items", "tries", "reason"], rows)
     if any(entry.kept_apart for entry in found):
-        terminal.wrapped("", f"To send what is kept apart: {outbox.SEND_APART}; to delete it: {outbox.DELETE_APART}")
+        terminal.wrapped("", f"To send what is kept apart: {SEND_APART}; to delete it: {DELETE_APART}")
     if len(found) == MOST:
         terminal.say(f"There may be more: only {MOST:,} are listed.")
     return 0

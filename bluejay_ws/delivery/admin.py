@@ -12,28 +12,13 @@ from typing import TYPE_CHECKING
 
 from bluejay_ws.delivery.files import HELD, LIVE, PARKED, READY, SENDING, SENT, GoneError, LockedFile, Name, shard_of
 from bluejay_ws.delivery.processlock import lives
-from bluejay_ws.delivery.spool import APART, DELETE_APART, SEND_APART, names_in, places_in, shards_in
+from bluejay_ws.delivery.spool import APART, names_in, places_in, shards_in
 from bluejay_ws.exceptions import SpoolError
 from bluejay_ws.stats import Counters
 from bluejay_ws.wire import journal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-__all__ = [
-    "APART",
-    "DELETE_APART",
-    "SEND_APART",
-    "Entry",
-    "delete",
-    "entries",
-    "export",
-    "find",
-    "release",
-    "retry",
-    "send_to",
-    "show",
-]
 
 WAITING = (READY, SENDING, HELD, PARKED)
 LOOKS = 3  # at a directory whose files are renamed meanwhile

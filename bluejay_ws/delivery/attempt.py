@@ -41,8 +41,6 @@ if TYPE_CHECKING:
     from bluejay_ws.settings import Settings
     from bluejay_ws.stats import Counters
 
-__all__ = ["Attempt", "Attempts", "Context", "Delivery", "Exchange", "Move", "chance"]
-
 OTHERS_WAIT = 0.5
 CALL_WAIT = 1.0
 CUT_OUTPUT = 4096

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-__all__ = ["Breaker", "Change"]
-
 FAILURES_TO_OPEN = 5
 FIRST_PROBE = 1.0
 PROBE_CEILING = 30.0

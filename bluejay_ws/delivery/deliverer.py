@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from bluejay_ws.settings import Settings
     from bluejay_ws.stats import Counters
 
-__all__ = ["ClaimedLease", "Deliverer"]
-
 LEASE = 45.0  # longer than an exchange can take
 POD_LEASE = 15.0
 RENEW_EVERY = 5.0

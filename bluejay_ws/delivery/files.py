@@ -27,25 +27,6 @@ if TYPE_CHECKING:
 
     from bluejay_ws.stats import Counters
 
-__all__ = [
-    "HELD",
-    "LIVE",
-    "PARKED",
-    "QUARANTINE",
-    "READY",
-    "SENDING",
-    "SENT",
-    "STATES",
-    "SUFFIXES",
-    "FileLease",
-    "GoneError",
-    "LockedFile",
-    "Name",
-    "close_inherited",
-    "reason_of",
-    "shard_of",
-]
-
 LIVE, READY, SENDING, SENT, HELD, PARKED = "live", "ready", "sending", "sent", "held", "parked"
 STATES = (LIVE, READY, SENDING, SENT, HELD, PARKED)
 SUFFIXES = {

@@ -13,8 +13,6 @@ from typing import NoReturn
 
 from bluejay_ws.exceptions import SpoolError
 
-__all__ = ["MOUNTS", "check", "out_of_inodes", "type_of"]
-
 MOUNTS = Path("/proc/self/mountinfo")
 _NETWORK = frozenset(
     {"9p", "afs", "beegfs", "ceph", "cifs", "coda", "davfs", "gfs2", "gpfs", "lustre", "ncpfs", "ocfs2", "orangefs"}

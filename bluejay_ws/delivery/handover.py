@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from bluejay_ws.delivery.store import Report
     from bluejay_ws.stats import Counters
 
-__all__ = ["FleetSender", "Handover"]
-
 ROUND = 0.2
 ALIVE_EVERY = 1.0
 LEFTOVERS_EVERY = 5.0

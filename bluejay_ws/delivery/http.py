@@ -41,8 +41,6 @@ if TYPE_CHECKING:
     from bluejay_ws.settings import Settings
     from bluejay_ws.stats import Counters
 
-__all__ = ["HttpExchange", "UnusableVariableError", "odd_no_proxy", "retry_after", "say_odd_no_proxy", "tls_context"]
-
 ANSWER_LIMIT = 64 * 1024
 # A result holds the platform's own transcript and scores beside what we look for; the shorter limit would
 # leave long calls unreadable for ever.

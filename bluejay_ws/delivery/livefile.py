@@ -23,8 +23,6 @@ from bluejay_ws.wire import journal
 if TYPE_CHECKING:
     from bluejay_ws.stats import Counters
 
-__all__ = ["LiveFile", "OpenFiles"]
-
 OPEN_FILES = 64
 """So many files of live calls are open at once, at the most."""
 

@@ -17,25 +17,6 @@ if TYPE_CHECKING:
 
     from bluejay_ws.settings import Retry
 
-__all__ = [
-    "Answer",
-    "Decision",
-    "Failure",
-    "History",
-    "Phase",
-    "Platform",
-    "Sight",
-    "State",
-    "decide",
-    "decide_look",
-    "listed",
-    "number",
-    "offset_of",
-    "read_result",
-    "refuses",
-    "result_of",
-]
-
 NOT_FOUND_WAITS = (2.0, 10.0, 60.0, 600.0)
 REFUSED_TRIES = 4
 REFUSED_SECONDS = 600.0

@@ -32,23 +32,6 @@ if TYPE_CHECKING:
 
     import psycopg
 
-__all__ = [
-    "SCHEMA",
-    "AwayError",
-    "ClaimedCall",
-    "ClaimedReport",
-    "Link",
-    "Listener",
-    "Outbox",
-    "Piece",
-    "Settlement",
-    "connect",
-    "import_driver",
-    "is_url",
-    "migrate",
-    "shown",
-]
-
 CONNECT_SECONDS = 10
 STATEMENT_SECONDS = 20.0
 CHANNEL = "bluejay_ws"

@@ -15,8 +15,6 @@ from bluejay_ws.wire import journal
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["MOST", "Health", "PostgresAdmin"]
-
 MOST = 2_000
 """So many reports are listed, at the most."""
 MOST_READ = 100

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from bluejay_ws.delivery.attempt import Context
     from bluejay_ws.delivery.store import Found, Store
 
-__all__ = ["MEMORY_LIMIT", "Item", "Queue"]
-
 MEMORY_LIMIT = 64 * 1024 * 1024
 """Bytes of reports that are kept in memory only; beyond, the oldest are given up."""
 

@@ -41,8 +41,6 @@ if TYPE_CHECKING:
     from bluejay_ws.settings import Settings
     from bluejay_ws.stats import Counters
 
-__all__ = ["TRY_AGAIN", "BaseSender", "HttpClients", "Sender", "preload"]
-
 SYNC_EVERY = 1.0
 TIDY_EVERY = 30.0
 RECOVER_EVERY = 30.0

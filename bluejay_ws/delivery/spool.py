@@ -48,8 +48,6 @@ if TYPE_CHECKING:
     from bluejay_ws.delivery.store import Report
     from bluejay_ws.stats import Counters
 
-__all__ = ["APART", "DELETE_APART", "SEND_APART", "Spool", "names_in", "places_in"]
-
 APART = "kept-apart"
 """The place of what was recorded for no platform: without a key, or by a test. Nothing leaves it by itself."""
 SEND_APART = "bluejay-ws outbox deliver --kept-apart"

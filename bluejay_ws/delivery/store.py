@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from bluejay_ws.wire.journal import CallFacts
 
-__all__ = ["Found", "Lease", "LiveReport", "Part", "Report", "Store"]
-
 
 _WORD = re.compile(r"[a-z0-9_.]{1,64}", re.ASCII)
 

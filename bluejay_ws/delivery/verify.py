@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from bluejay_ws.delivery.outcomes import Answer, Failure
     from bluejay_ws.stats import Counters
 
-__all__ = ["Facts", "Verifier", "differences", "facts_of"]
-
 MOST = 1_000
 """So many calls wait for their look; more are counted as ``verify.skipped``."""
 LARGEST = 1024 * 1024

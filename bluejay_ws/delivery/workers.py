@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from bluejay_ws.delivery.queue import Queue
     from bluejay_ws.stats import Counters
 
-__all__ = ["Budget", "Chore", "Finisher", "NoClient", "Workers", "made"]
-
 # One is gentlest to the agent's loop, which competes for the interpreter; more are started while the platform is slow.
 WORKERS = 1
 WORKERS_MOST = 8

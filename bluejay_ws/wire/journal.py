@@ -457,11 +457,11 @@ def _is_item(kind: str, data: bytes) -> bool:
     """Return whether this begins with its offset, as all items do, which are sorted unparsed, and has its fields."""
     start = _START.match(data)
     item = _strict(data) if start is not None else None
-    return (
-        start is not None
-        and isinstance(item, dict)
-        and item["start_offset_ms"] == int(start[1])
-        and all(type(item.get(key)) in types for key, types in _FIELDS[kind].items())
-        and (kind != "events" or all(type(tag) is str for tag in item.get("tags") or ()))
-        and (kind != "recorded_transcript" or item["speaker"] in _SPEAKERS)
-    )
+    if start is None or not isinstance(item, dict) or item["start_offset_ms"] != int(start[1]):
+        return False
+    for key, types in _FIELDS[kind].items():
+        if type(item.get(key)) not in types:
+            return False
+    if kind == "events":
+        return all(type(tag) is str for tag in item.get("tags") or ())
+    return kind != "recorded_transcript" or item["speaker"] in _SPEAKERS
