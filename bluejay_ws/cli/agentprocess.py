@@ -9,14 +9,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from bluejay_ws.cli.terminal import Problem, clean
+from bluejay_ws.cli.terminal import Problem, clean, temporary_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -135,7 +134,7 @@ def started(
     Raises:
         Problem: the command cannot be run.
     """
-    with tempfile.TemporaryDirectory(prefix="bluejay-ws-") as name:
+    with temporary_directory() as name:
         directory = Path(name)
         variables = {**environment, "BLUEJAY_SPOOL": str(directory / "spool")}
         agent = None

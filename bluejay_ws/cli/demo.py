@@ -7,7 +7,6 @@ import os
 import select
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
@@ -22,7 +21,7 @@ from bluejay_ws.cli.conversation import (
     show_accepted,
 )
 from bluejay_ws.cli.pages import add_page_options, watching
-from bluejay_ws.cli.terminal import Problem, Terminal, clean
+from bluejay_ws.cli.terminal import Problem, Terminal, clean, temporary_directory
 from bluejay_ws.testing.platform import FakePlatform
 
 if TYPE_CHECKING:
@@ -125,7 +124,7 @@ def _agent(command: tuple[str, ...], platform: FakePlatform, stop_seconds: float
 
     The child ends when its standard input does, so it cannot outlive this process, however that ends.
     """
-    with tempfile.TemporaryDirectory(prefix="bluejay-ws-demo-") as directory:
+    with temporary_directory() as directory:
         log = Path(directory, "agent.log")
         with log.open("wb") as stderr, _start(command, _environment(platform, directory), stderr) as process:
             try:

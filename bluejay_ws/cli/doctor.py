@@ -16,12 +16,12 @@ from urllib.error import HTTPError
 
 from bluejay_ws.cli.arguments import new_parser
 from bluejay_ws.cli.dialling import RefusalProblem, check_url, dial
-from bluejay_ws.cli.probe import SILENCES, ask, culprit
+from bluejay_ws.cli.probe import NO_WAY, SILENCES, ask, culprit
 from bluejay_ws.cli.terminal import Problem, Terminal, plural
 from bluejay_ws.delivery import admin as outbox
 from bluejay_ws.delivery import filesystem
 from bluejay_ws.delivery.files import HELD, LIVE, PARKED, READY, SENDING
-from bluejay_ws.delivery.http import ODD_NO_PROXY, PLAIN_NO_PROXY, odd_no_proxy
+from bluejay_ws.delivery.http import ODD_NO_PROXY, PLAIN_NO_PROXY, named_proxy, odd_no_proxy
 from bluejay_ws.delivery.postgres_admin import PostgresAdmin
 from bluejay_ws.delivery.spool import DELETE_APART, SEND_APART
 from bluejay_ws.exceptions import ConfigurationError, SpoolError
@@ -174,9 +174,8 @@ def _client(settings: Settings) -> Iterator[Finding]:
         what = "certs" if client.variable.startswith("SSL_") else "proxy"
         yield Finding(what, "wrong", f"{client.variable} {client.reason}", client.remedy)
         return
-    names = [name for name in ("HTTPS_PROXY", "ALL_PROXY") if os.environ.get(name) or os.environ.get(name.lower())]
-    if names and settings.base_url.startswith("https:"):
-        yield Finding("proxy", "ok", f"{names[0]} is set: reports go through a proxy")
+    if named_proxy(settings.base_url):
+        yield Finding("proxy", "ok", f"{_proxy_variable()} is set: reports go through a proxy")
     if name := odd_no_proxy():
         yield Finding("proxy", "note", f"{name} {ODD_NO_PROXY}", PLAIN_NO_PROXY)
 
@@ -192,6 +191,9 @@ def _answer(settings: Settings) -> Finding:
     if reply.kind == "certificate":
         remedy = "point SSL_CERT_FILE to the certificate of the authority that issued it"
         return Finding("platform", "wrong", f"no answer from {url} ({reply.words})", remedy)
+    if reply.kind == "silent" and reply.words in NO_WAY and named_proxy(url):
+        remedy = f"mend {_proxy_variable()}, or name the platform's host in NO_PROXY"
+        return Finding("platform", "wrong", f"the proxy does not answer: {SILENCES[reply.words]}", remedy)
     if reply.kind == "silent":
         remedy = "check BLUEJAY_API_URL, the network, and the proxy of the environment"
         words = SILENCES.get(reply.words, reply.words.replace("_", " "))
@@ -201,6 +203,13 @@ def _answer(settings: Settings) -> Finding:
         return Finding("platform", "wrong", f"{url} answers {reply.words}", remedy)
     remedy = "check BLUEJAY_API_URL: a proxy, a login page or another service may answer in its place"
     return Finding("platform", "wrong", f"{url} answers {reply.words}, and not as Bluejay's API does", remedy)
+
+
+def _proxy_variable() -> str:
+    """Return the name of the variable that names the proxy."""
+    return next(
+        (name for name in ("HTTPS_PROXY", "ALL_PROXY") if os.environ.get(name) or os.environ.get(name.lower())), ""
+    )
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

@@ -7,12 +7,11 @@ import contextlib
 import importlib
 import os
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bluejay_ws import client
-from bluejay_ws.cli.terminal import Problem
+from bluejay_ws.cli.terminal import Problem, temporary_directory
 from bluejay_ws.testing.hosting import FORMS, HostingError, serving
 from bluejay_ws.testing.virtual_time import VirtualTimeLoop, own_time
 
@@ -31,7 +30,7 @@ def hosted(variables: Mapping[str, str], *, virtual: bool) -> Iterator[asyncio.R
     before = dict(os.environ)
     default, seam = client._default, client.Bluejay._seam  # noqa: SLF001 - put back at the end
     with (
-        tempfile.TemporaryDirectory(prefix="bluejay-ws-", ignore_cleanup_errors=True) as spool,
+        temporary_directory() as spool,
         asyncio.Runner(loop_factory=VirtualTimeLoop if virtual else None) as runner,
     ):
         os.environ.update({**variables, "BLUEJAY_SPOOL": spool})
@@ -77,8 +76,10 @@ def _found(name: str) -> Any:
         sys.path.insert(0, here)
     try:
         found: Any = importlib.import_module(module)
-    except Exception as error:
-        raise Problem(f"cannot import {module!r}: {type(error).__name__}: {error}", exit_code=2) from error
+    except (Exception, SystemExit) as error:
+        runs = isinstance(error, RuntimeError | SystemExit)
+        remedy = 'if it runs something, put that below: if __name__ == "__main__":' if runs else ""
+        raise Problem(f"cannot import {module!r}: {type(error).__name__}: {error}", remedy, exit_code=2) from error
     for part in path.split("."):
         if not hasattr(found, part):
             raise Problem(f"{module!r} has no {path!r}", f"give {FORMS}", exit_code=2)

@@ -29,6 +29,8 @@ SILENCES = {
     "remote_protocol_error": "the connection ended without an answer",
 }
 """Why the platform did not answer, by the error's name."""
+NO_WAY = frozenset({"dns", "connect_error", "connect_timeout"})
+"""Those before anybody was reached: where a proxy is to be asked, it was not."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,25 @@ class Problem(Exception):  # noqa: N818 - it ends a command in order, it is no d
         self.exit_code = exit_code
 
 
+@contextlib.contextmanager
+def temporary_directory() -> Iterator[str]:
+    """Give a directory for a started agent's spool and log, and remove it on the way out.
+
+    Raises:
+        Problem: none can be made: everything is read-only, or full.
+    """
+    import tempfile  # noqa: PLC0415 - a tenth of the time of the commands that need none
+
+    try:
+        directory = tempfile.TemporaryDirectory(prefix="bluejay-ws-", ignore_cleanup_errors=True)
+    except OSError as error:
+        reason = (error.strerror or type(error).__name__).lower()
+        remedy = "point TMPDIR to a directory that this user can write to"
+        raise Problem(f"the agent's spool and log have no place: {reason}", remedy) from None
+    with directory as name:
+        yield name
+
+
 class Terminal:
     """Write to a stream: lines for a person, or JSON for a script. Each method writes in one of the two modes only.
 

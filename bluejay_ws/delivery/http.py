@@ -129,7 +129,7 @@ class _Proxy(NamedTuple):
     header: str
 
 
-def _proxy(base_url: str) -> str | None:
+def named_proxy(base_url: str) -> str | None:
     """Return the proxy that the environment names for this address, unless NO_PROXY leaves it out."""
     proxies = getproxies()
     proxy = proxies.get("https") or proxies.get("all")
@@ -139,12 +139,12 @@ def _proxy(base_url: str) -> str | None:
 
 
 def _proxy_of(base_url: str) -> _Proxy | None:
-    """Return what `_proxy` names, in its parts.
+    """Return what `named_proxy` finds, in its parts.
 
     Raises:
         UnusableVariableError: it is none that is understood.
     """
-    text = _proxy(base_url)
+    text = named_proxy(base_url)
     try:
         return _parsed(text) if text else None
     except ValueError as error:
@@ -564,7 +564,8 @@ def _failure(error: Exception, phase: Phase) -> Failure:
         return Failure(phase, "dns", "a host name cannot be resolved: BLUEJAY_API_URL's, or its proxy's")
     if isinstance(error, ValueError):
         return Failure(Phase.CONFIGURATION, "bad_request_settings", "check BLUEJAY_API_URL and BLUEJAY_API_KEY")
-    return Failure(phase, _word(error, "connect"))
+    detail = "no connection can be made to BLUEJAY_API_URL, or to its proxy" if isinstance(error, OSError) else ""
+    return Failure(phase, _word(error, "connect"), detail)
 
 
 def _word(error: Exception, step: str) -> str:

@@ -155,6 +155,20 @@ def test_a_proxy_that_works_is_mentioned(doctor: Doctor, monkeypatch: pytest.Mon
     assert found["proxy"] == "ok: HTTPS_PROXY is set: reports go through a proxy"
 
 
+def test_a_proxy_that_is_down_is_not_taken_for_the_platform(doctor: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is what does not answer; and where NO_PROXY leaves it out, nobody speaks of it."""
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.setenv("NO_PROXY", "elsewhere.example")
+    monkeypatch.setenv("BLUEJAY_API_URL", "https://127.0.0.1:1")
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+    _, found = doctor.look()
+    assert found["platform"].startswith("wrong: the proxy does not answer: no connection can be made mend HTTPS_PROXY")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    _, found = doctor.look()
+    assert "proxy" not in found
+    assert found["platform"].startswith("wrong: no answer from https://127.0.0.1:1: no connection can be made")
+
+
 @pytest.mark.parametrize(
     ("reads", "posts", "state", "words"),
     [

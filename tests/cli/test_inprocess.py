@@ -194,6 +194,8 @@ def test_time_can_be_real(directory: Path, capsys: pytest.CaptureFixture[str]) -
     [
         (["--app", "handler_agent"], "--app is 'handler_agent'"),
         (["--app", "no_such_agent:agent"], "cannot import 'no_such_agent': ModuleNotFoundError"),
+        (["--app", "running_agent:agent"], 'put that below: if __name__ == "__main__":'),
+        (["--app", "ending_agent:agent"], "cannot import 'ending_agent': SystemExit: 3 if it runs something"),
         (["--app", "handler_agent:no.such"], "'handler_agent' has no 'no.such'"),
         (["--app", "handler_agent:VOICE"], "'handler_agent:VOICE' cannot be served"),
         (["--app", "handler_agent:json.dumps"], "'handler_agent:json.dumps' cannot be served"),
@@ -209,6 +211,8 @@ def test_what_cannot_be_hosted_is_named(
 ) -> None:
     """With the way out; a path is whatever the agent makes of it."""
     broken = "async def agent(scope, receive, send):\n    raise RuntimeError(scope['type'])\n"
+    (directory / "running_agent.py").write_text("import asyncio\nasyncio.run(asyncio.sleep(0))\n")
+    (directory / "ending_agent.py").write_text("raise SystemExit(3)\n")
     lifespan = "await receive(); await send({'type': 'lifespan.startup.failed', 'message': 'no'})"
     (directory / "broken_agent.py").write_text(broken.replace("raise RuntimeError(scope['type'])", lifespan))
     code = main(["check", scenario(directory, turns=1), *arguments])

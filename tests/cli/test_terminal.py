@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 import json
 import time
+from pathlib import Path
 
 import pytest
 
-from bluejay_ws.cli.terminal import Terminal, clean, plural
+from bluejay_ws.cli.terminal import Problem, Terminal, clean, plural, temporary_directory
 
 
 class Screen(io.StringIO):
@@ -156,3 +157,15 @@ def test_a_short_wait_is_not_shown() -> None:
     with Terminal(io.StringIO(), aside=aside, json_only=True).waiting("waiting"):
         pass
     assert aside.getvalue() == ""
+
+
+def test_without_a_place_for_files_the_way_out_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything is read-only or full: no traceback of the standard library; where there is one, it is removed."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with temporary_directory() as name:
+        assert Path(name).parent == tmp_path
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
+    with pytest.raises(Problem, match="have no place: no such file or directory") as raised, temporary_directory():
+        pass
+    assert "TMPDIR" in raised.value.remedy

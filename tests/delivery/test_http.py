@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from tests.proxy import Passage
 
 REFUSES = Failure(Phase.CONFIGURATION, "proxy_refuses", "check HTTPS_PROXY")
+NO_WAY = "no connection can be made to BLUEJAY_API_URL, or to its proxy"
 CHECK = "point SSL_CERT_FILE to the certificate of the authority that issued it"
 
 
@@ -516,7 +517,7 @@ def test_a_connect_that_times_out_was_not_sent() -> None:
             one.setblocking(False)
             one.connect_ex(listener.getsockname())
         client = exchange(f"http://127.0.0.1:{listener.getsockname()[1]}", Hang())
-        assert client.post(report()) == Failure(Phase.NOT_SENT, "connect_timeout")
+        assert client.post(report()) == Failure(Phase.NOT_SENT, "connect_timeout", NO_WAY)
         client.close()
         for one in fill:
             one.close()
@@ -674,7 +675,7 @@ def test_a_proxy_of_the_environment_does_not_see_plain_http(
         ),
         (b"HTTP/1.1 502 Bad Gateway\r\n\r\n", Failure(Phase.NOT_SENT, "proxy_error")),
         (b"", Failure(Phase.NOT_SENT, "remote_protocol_error")),
-        (b"HTTP/1.1 200 OK\r\n\r\n", Failure(Phase.NOT_SENT, "connect_error")),
+        (b"HTTP/1.1 200 OK\r\n\r\n", Failure(Phase.NOT_SENT, "connect_error", NO_WAY)),
     ],
 )
 def test_a_proxy_of_the_environment_is_used_and_its_failures_are_not_the_reports(
@@ -754,8 +755,8 @@ def test_the_proxy_is_the_one_that_the_environment_names(
         monkeypatch.delenv(name.lower(), raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert http._proxy("https://api.example.org") == proxy
-    assert http._proxy("http://127.0.0.1:80") is None
+    assert http.named_proxy("https://api.example.org") == proxy
+    assert http.named_proxy("http://127.0.0.1:80") is None
 
 
 @pytest.mark.parametrize(
