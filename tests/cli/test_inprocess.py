@@ -211,7 +211,9 @@ def test_what_cannot_be_hosted_is_named(
 ) -> None:
     """With the way out; a path is whatever the agent makes of it."""
     broken = "async def agent(scope, receive, send):\n    raise RuntimeError(scope['type'])\n"
-    (directory / "running_agent.py").write_text("import asyncio\nasyncio.run(asyncio.sleep(0))\n")
+    (directory / "running_agent.py").write_text(
+        "import asyncio\nmain = asyncio.sleep(0)\ntry:\n    asyncio.run(main)\nfinally:\n    main.close()\n"
+    )
     (directory / "ending_agent.py").write_text("raise SystemExit(3)\n")
     lifespan = "await receive(); await send({'type': 'lifespan.startup.failed', 'message': 'no'})"
     (directory / "broken_agent.py").write_text(broken.replace("raise RuntimeError(scope['type'])", lifespan))
