@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
+from pydantic_core import from_json
+
 from bluejay_ws.wire.encode import message
-from bluejay_ws.wire.items import OMITTED
+from bluejay_ws.wire.items import OMITTED, mapping
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -55,6 +57,16 @@ class Block:
         self.number = -1
         self.start_offset_ms = -1
 
+    @property
+    def _given_start(self) -> Any:
+        """What stands for its start because somebody set it beforehand; else None."""
+        start = self.start_offset_ms
+        return None if self.number >= 0 or (type(start) is int and start < 0) else start
+
+    def _begin(self, number: int, start_offset_ms: int) -> None:
+        """Have a number among all blocks, and a start."""
+        self.number, self.start_offset_ms = number, start_offset_ms
+
     def __enter__(self) -> Self:
         self._recorder._enter_block(self)  # noqa: SLF001 - a block is the recorder's other half
         return self
@@ -92,6 +104,10 @@ class ToolCallBlock(Block):
         self.description = description
         self.output: Any = OMITTED
         self.opened: bytes | None = None  # its JSON as it began: a tool may change what it was called with
+
+    def _keep(self, opened: bytes) -> None:
+        """Keep its JSON as it began."""
+        self.opened = opened
 
     def result(self, error: BaseException | None) -> object:
         """Return the output to report, given the exception that ended the block (None: a normal end)."""
@@ -132,3 +148,9 @@ class EventBlock(Block):
         self.description = description
         self.tags = tags
         self.metadata = metadata
+
+    def _interrupt(self) -> None:
+        """Say in its metadata that it outlived its call."""
+        known = {} if self.metadata is None else self.metadata
+        known = known if type(known) is dict else from_json(mapping(known))  # plain, and of a bounded size
+        self.metadata = {**known, "bluejay_ws": {"interrupted": True}}

@@ -6,7 +6,7 @@ its clock, its journal and its ear for who was heard when are handed in, and it 
 It may be used from any thread; it only ever adds; and it never raises: what cannot be kept is counted.
 """
 
-# ruff: noqa: SLF001 - an utterance and its recorder are two halves of one thing
+# ruff: noqa: SLF001 - an utterance or a block and its recorder are two halves of one thing
 
 from __future__ import annotations
 
@@ -633,16 +633,14 @@ class Recorder:
             self._late()
 
     def _open_block(self, block: Block) -> None:
-        start = block.start_offset_ms
-        given = block.number < 0 and not (type(start) is int and start < 0)  # beforehand
-        block.start_offset_ms = self._at(start) if given else self.offset_ms()
-        block.number = next(_numbers)
+        block._begin(next(_numbers), self._at(block._given_start))
         if not self._begins_an_item():
             return
         self._to_finish().blocks[block.number] = block
         if isinstance(block, ToolCallBlock):
             self._tools_come_from(_REPORT)
-            block.opened = opened = self._begun(block)
+            opened = self._begun(block)
+            block._keep(opened)
             self._append(journal.opened(block.number, "tool_calls", opened[:-1] + _INTERRUPTED))
         elif isinstance(block, EventBlock):
             self._append(journal.opened(block.number, "events", self._event_block(block, None)))
@@ -692,9 +690,7 @@ class Recorder:
         if self._unfinished.blocks.pop(block.number, None) is None:
             return
         if isinstance(block, EventBlock):
-            known = {} if block.metadata is None else block.metadata
-            known = known if type(known) is dict else from_json(items.mapping(known))  # plain, and of a bounded size
-            block.metadata = {**known, "bluejay_ws": {"interrupted": True}}
+            block._interrupt()
         if not isinstance(block, ToolCallBlock):
             self._end_block(block, None)
         elif block.output is not items.OMITTED:
@@ -744,12 +740,12 @@ class Recorder:
         if len(stretch.texts) == 1:
             self._to_finish().stretches.append(stretch)
         if stretch.segments:
-            one._start_ms = min(int(stretch.segments[0].start), one._at_ms)
+            one._begins(stretch.segments[0].start)
         self._write(one, journal.opened)
 
-    def _stand(self, one: Utterance, start: int, end: int) -> None:
-        """Give an utterance its times."""
-        one._place(start, end)
+    def _stand(self, one: Utterance, start: int, end: int, share: float = 1.0) -> None:
+        """Give an utterance its times, and the share of its audio that was heard."""
+        one._place(start, end, share)
         if one._recorder is not None:  # else it was withdrawn meanwhile
             self._write(one, journal.done)
 
@@ -793,7 +789,7 @@ class Recorder:
                     self._write(one, journal.done)
 
     def _withdrawn(self, one: Utterance, reason: str) -> None:
-        one._recorder = None
+        one._let_go()
         self._counters.add(f"dropped.{reason}")
         self._append(journal.dropped(one._number))
 
@@ -822,11 +818,11 @@ class Recorder:
 
     def _place_one(self, placed: Placed) -> None:
         one, heard = placed.utterance, self.heard
-        if placed.share < 1.0 and not one.by_user and heard is not None and heard.hears_agent():
-            one._share = placed.share
-            if placed.share <= 0.0:
-                return self._withdrawn(one, "never_heard")
-        return self._stand(one, placed.start_ms, placed.end_ms)
+        known = placed.share < 1.0 and not one.by_user and heard is not None and heard.hears_agent()
+        share = placed.share if known else 1.0
+        if share <= 0.0:
+            return self._withdrawn(one, "never_heard")
+        return self._stand(one, placed.start_ms, placed.end_ms, share)
 
     # -- inside: the whole call ---------------------------------------------------------------------------------
 

@@ -201,9 +201,17 @@ class Utterance:
 
     # -- what its recorder says of it --------------------------------------------------------------------------
 
-    def _place(self, start_ms: int, end_ms: int) -> None:
-        """Give it its times."""
-        self._start_ms, self._end_ms, self._placed = start_ms, end_ms, True
+    def _begins(self, start_ms: float) -> None:
+        """Begin with the speech that it belongs to, as far as that is known."""
+        self._start_ms = min(int(start_ms), self._at_ms)
+
+    def _place(self, start_ms: int, end_ms: int, share: float) -> None:
+        """Give it its times, and the share of its audio that was heard."""
+        self._start_ms, self._end_ms, self._share, self._placed = start_ms, end_ms, share, True
+
+    def _let_go(self) -> None:
+        """Change nothing any more: it is out of the report."""
+        self._recorder = None
 
     def _newly_cut(self) -> bool:
         """Return whether it is cut, once: so that it is counted once."""
