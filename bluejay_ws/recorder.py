@@ -364,7 +364,7 @@ class Recorder:
             return self._late()
         try:
             # Agents do this in the middle of speech: the clock is read here, which saves a call.
-            now = (self._clock() - self._started) // 1_000_000
+            now = max(0, (self._clock() - self._started) // 1_000_000)
             start = now if start_offset_ms is None else self._at(start_offset_ms)
             if self._redact is not None:
                 parameters, description = self._redacted_input(parameters, description)

@@ -203,7 +203,7 @@ class Utterance:
 
     def _begins(self, start_ms: float) -> None:
         """Begin with the speech that it belongs to, as far as that is known."""
-        self._start_ms = min(int(start_ms), self._at_ms)
+        self._start_ms = max(0, min(int(start_ms), self._at_ms))
 
     def _place(self, start_ms: int, end_ms: int, share: float) -> None:
         """Give it its times, and the share of its audio that was heard."""

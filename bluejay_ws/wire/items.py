@@ -1,17 +1,16 @@
 """The items of a report, each as the JSON that is journaled and posted: encoded once, when it is recorded.
 
 Every builder appends to ``notes`` what it had to do, such as ``cut.output`` or ``mapped.parameters``, and never
-raises, whatever it is given. The offset is always the first key: items can be sorted without being parsed.
+raises, whatever value it is given. Offsets are the recorder's own: whole milliseconds since the handshake, not
+negative, an end not before its start. They are always the first keys: items can be sorted without being parsed.
 """
 
 from __future__ import annotations
 
-from numbers import Real
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from pydantic_core import from_json, to_json
 
-from bluejay_ws.interrupts import of_a_value
 from bluejay_ws.wire.encode import (
     DEPTH_LIMIT,
     ITEM_LIMIT,
@@ -67,11 +66,8 @@ OUTPUT_ROOM: Final = len(_OUTPUT_KEY) + _MARKER_ROOM
 """Bytes that an output takes at least, to say that it was cut."""
 
 _NAME_ROOM = 8 * NAME_LIMIT
-_OFFSET_LIMIT = 2**53
-_SPEAKERS_OF_THE_WIRE = ("AGENT", "USER")
 _FILLERS = {None: b"", True: b',"filler_utterance":true', False: b',"filler_utterance":false'}
 _UTTERANCE_ROOM = 128  # what an utterance has beside its words
-_SPEAKERS = {"AGENT": b'"AGENT"', "USER": b'"USER"', "agent": b'"AGENT"', "user": b'"USER"'}
 
 
 def tool_call(
@@ -105,9 +101,7 @@ def tool_call(
     if output is not OMITTED:
         item["output"] = output
     if (
-        type(start_offset_ms) is int
-        and 0 <= start_offset_ms <= _OFFSET_LIMIT
-        and type(name) is str
+        type(name) is str
         and len(name) <= NAME_LIMIT
         and (type(parameters) is dict or parameters is None)
         and (description is None or (type(description) is str and len(description) <= limit))
@@ -127,7 +121,7 @@ def tool_call(
 
 def _careful_tool_call(item: dict[str, object], limit: int, notes: list[str]) -> Item:
     builder = _Builder(limit, notes)
-    builder.put_offset("start_offset_ms", item["start_offset_ms"])
+    builder.put_offset("start_offset_ms", item)
     builder.put_name("name", item["name"])
     builder.put_text("description", item.get("description"), later=2)
     builder.put_object("parameters", item.get("parameters"), later=1)
@@ -196,7 +190,6 @@ def event(
         and (tags is None or (type(tags) in {list, tuple} and all(type(tag) is str for tag in tags)))  # type: ignore[attr-defined]
         and (description is None or type(description) is str)
         and (metadata is None or type(metadata) is dict)
-        and _ordered(start_offset_ms, start_offset_ms if end_offset_ms is None else end_offset_ms)
     ):
         data = plain_json(item, limit, _DEEPEST)
     return _careful_event(item, limit, notes) if data is None else data
@@ -204,9 +197,8 @@ def event(
 
 def _careful_event(item: dict[str, object], limit: int, notes: list[str]) -> Item:
     builder = _Builder(limit, notes)
-    start = builder.put_offset("start_offset_ms", item["start_offset_ms"])
-    if "end_offset_ms" in item:
-        builder.put_offset("end_offset_ms", item["end_offset_ms"], least=start)
+    builder.put_offset("start_offset_ms", item)
+    builder.put_offset("end_offset_ms", item)
     builder.put_name("title", item["title"])
     builder.put_texts("tags", item.get("tags"), later=2)
     builder.put_text("description", item.get("description"), later=1)
@@ -218,7 +210,7 @@ def utterance(
     start_offset_ms: int,
     end_offset_ms: int,
     speaker: Literal["AGENT", "USER"],
-    text: str | None,
+    text: str,
     filler: bool | None,  # noqa: FBT001 - one of the wire's fields
     notes: list[str],
     *,
@@ -229,32 +221,23 @@ def utterance(
     Args:
         start_offset_ms: milliseconds since the handshake, not negative.
         end_offset_ms: milliseconds since the handshake, not below the start.
-        speaker: whose words they are, in any case; what is neither is taken for the agent.
-        text: the words; None, for none at all, is counted.
-        filler: whether they only filled a silence; None is left out.
+        speaker: whose words they are.
+        text: the words.
+        filler: whether they only filled a silence; None, and what is neither true nor false, is left out.
         notes: gets what was cut or mapped.
         limit: bytes that the item may take; held to from 8 KiB on.
     """
-    if (
-        type(speaker) is str
-        and speaker in _SPEAKERS_OF_THE_WIRE
-        and (filler is None or type(filler) is bool)
-        and _ordered(start_offset_ms, end_offset_ms)
-    ):
-        words = plain_json(text, limit - _UTTERANCE_ROOM) if type(text) is str else None
-        if words is not None:
-            return b'{"start_offset_ms":%d,"end_offset_ms":%d,"speaker":%b,"utterance":%b%b}' % (
-                start_offset_ms, end_offset_ms, _SPEAKERS[speaker], words, _FILLERS[filler],
-            )  # fmt: skip
-    builder = _Builder(limit, notes)
-    start = builder.put_offset("start_offset_ms", start_offset_ms)
-    builder.put_offset("end_offset_ms", end_offset_ms, least=start)
-    builder.put_speaker("speaker", speaker)
-    if text is None:
-        notes.append("mapped.utterance")
-    builder.put_text("utterance", "" if text is None else text, later=1)
-    builder.put_flag("filler_utterance", filler)
-    return builder.item()
+    words = plain_json(text, limit - _UTTERANCE_ROOM)
+    if words is None:
+        found = _text(text, limit - _UTTERANCE_ROOM)
+        _note(notes, "utterance", found)
+        words = found.json
+    if filler is not None and type(filler) is not bool:
+        notes.append("dropped.filler_utterance")
+        filler = None
+    return b'{"start_offset_ms":%d,"end_offset_ms":%d,"speaker":"%b","utterance":%b%b}' % (
+        start_offset_ms, end_offset_ms, speaker.encode(), words, _FILLERS[filler],
+    )  # fmt: skip
 
 
 def text(value: object, notes: list[str] | None = None, *, limit: int = ITEM_LIMIT, key: str = "text") -> Item:
@@ -300,25 +283,15 @@ class _Builder:
     def item(self) -> Item:
         return b"{" + b",".join(self._parts) + b"}"
 
-    def put_offset(self, key: str, value: object, least: int = 0) -> int:
-        whole = _whole(value)
-        offset = min(max(least, whole), _OFFSET_LIMIT)
-        if type(value) is not int or offset != value:
-            self._notes.append(f"mapped.{key}")
-        self._add(key, b"%d" % offset)
-        return offset
+    def put_offset(self, key: str, item: dict[str, Any]) -> None:
+        if key in item:
+            self._add(key, b"%d" % item[key])
 
     def put_name(self, key: str, value: object) -> None:
         known = _text(value, _NAME_ROOM)
         name: str = from_json(known.json)
         cut = known.cut or len(name) > NAME_LIMIT
         self._keep(key, Encoded(to_json(name[:NAME_LIMIT]), known.mapped, cut))
-
-    def put_speaker(self, key: str, value: object) -> None:
-        known = _SPEAKERS.get(value) if type(value) is str else None
-        if known is None:
-            self._notes.append(f"mapped.{key}")
-        self._add(key, known or _SPEAKERS["AGENT"])
 
     def put_text(self, key: str, value: object, *, later: int) -> None:
         if value is not None:
@@ -335,12 +308,6 @@ class _Builder:
     def put_value(self, key: str, value: object) -> None:
         self._keep(key, encode(value, limit=self._left(key, 0)))
 
-    def put_flag(self, key: str, value: object) -> None:
-        if type(value) is bool:
-            self._add(key, b"true" if value else b"false")
-        elif value is not None:
-            self._notes.append(f"dropped.{key}")
-
     def _left(self, key: str, later: int) -> int:
         """Return the room for a value when ``later`` more keys must find room for a marker at least."""
         return max(_MARKER_ROOM, self._room - len(key) - 4 - later * (_MARKER_ROOM + len("description") + 4))
@@ -355,25 +322,11 @@ class _Builder:
         self._room -= len(part) + 1
 
 
-def _ordered(start: object, end: object) -> bool:
-    return type(start) is int and type(end) is int and 0 <= start <= end <= _OFFSET_LIMIT
-
-
 def _note(notes: list[str] | None, key: str, found: Encoded) -> None:
     if notes is not None and found.cut:
         notes.append(f"cut.{key}")
     if notes is not None and found.mapped:
         notes.append(f"mapped.{key}")
-
-
-def _whole(value: Any) -> int:
-    """Return a number as a whole one; 0 if it is none."""
-    try:
-        return int(value) if issubclass(type(value), Real) else 0
-    except BaseException as error:  # NaN, infinity, and numbers that only say they are
-        if not of_a_value(error):
-            raise
-        return 0
 
 
 def _text(value: object, limit: int) -> Encoded:
