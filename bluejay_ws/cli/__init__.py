@@ -122,11 +122,7 @@ def _parsed(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def new_argument_parser(only: str = "") -> argparse.ArgumentParser:
-    """Return the parser of the command line.
-
-    Args:
-        only: the one command whose own arguments are wanted; of the others it has the names. Default: all of them.
-    """
+    """Return the parser of the command line; of other commands than ``only`` it has no more than the names."""
     parser = Parser(
         prog="bluejay-ws",
         description="Call voice agents on this machine as Bluejay does, and look after the reports of real calls.",

@@ -30,11 +30,9 @@ LAST_LINES = 12
 
 
 class AgentProcess:
-    """An agent that this command has started, and the files that belong to it.
+    """An agent that this command has started, and the directory that goes when it does: its log and its spool.
 
-    Args:
-        process: the leader of a session of its own.
-        directory: holds its log and its spool, and goes when the agent does.
+    The process leads a session of its own.
     """
 
     def __init__(self, process: subprocess.Popen[bytes], directory: Path) -> None:
@@ -64,12 +62,7 @@ class AgentProcess:
             time.sleep(LOOK_SECONDS)
 
     def wait_for_port(self, wanted: int | None, seconds: float, terminal: Terminal) -> int:
-        """Wait until the agent listens and return its port.
-
-        Args:
-            wanted: the port that it is said to take; None: whichever it takes.
-            seconds: at most.
-            terminal: for the progress.
+        """Wait until the agent listens, on the ``wanted`` port or on whichever it takes, and return it.
 
         Raises:
             Problem: it ended, listens nowhere, or on several ports.
@@ -123,13 +116,9 @@ class AgentProcess:
 def started(
     command: str, environment: Mapping[str, str], terminal: Terminal, *, stop_seconds: float
 ) -> Iterator[AgentProcess]:
-    """Start an agent with a spool of its own, and stop it on the way out.
+    """Start an agent with a spool of its own, and stop it on the way out: it is killed after ``stop_seconds``.
 
-    Args:
-        command: as on a command line; no shell reads it.
-        environment: variables that it gets besides our own and ``BLUEJAY_SPOOL``.
-        terminal: says that the agent takes long to end.
-        stop_seconds: how long it may take to end before it is killed.
+    No shell reads the command. The environment comes on top of our own.
 
     Raises:
         Problem: the command cannot be run.

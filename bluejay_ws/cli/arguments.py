@@ -12,13 +12,7 @@ Commands = argparse._SubParsersAction  # noqa: SLF001 - the only name argparse h
 
 
 class UsageProblem(Problem):
-    """End a command whose arguments are wrong.
-
-    Args:
-        message: what argparse says.
-        usage: all that it would write.
-        remedy: which help to read.
-    """
+    """End a command whose arguments are wrong, with all that argparse would write."""
 
     def __init__(self, message: str, usage: str, remedy: str) -> None:
         super().__init__(message, remedy, exit_code=2)

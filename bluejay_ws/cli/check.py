@@ -70,17 +70,7 @@ exit codes:
 
 @dataclass
 class Run:
-    """One call of one scenario, and what came of it.
-
-    Args:
-        scenario: what was to happen.
-        path: of its file.
-        voice: of the caller.
-        seed: of the network's chance.
-        repetition: from 1 on.
-        call: its id.
-        sounds: PCM of its steps.
-    """
+    """One call of one scenario, and what came of it. Steps have their PCM in ``sounds``; repetitions count from 1."""
 
     scenario: Scenario
     path: Path

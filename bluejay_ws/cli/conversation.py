@@ -35,19 +35,10 @@ UNANSWERED_MS = 8_000
 
 @dataclass(frozen=True, kw_only=True)
 class Conversation:
-    """Describe one call.
+    """Describe one call: of `DigitalHuman`, and ``greeting``, ``barge_in_ms`` and ``seconds`` of its `call`.
 
-    Args:
-        url: of the agent.
-        simulation_result_id: of the call.
-        user: for Basic authentication; None sends none.
-        password: for Basic authentication.
+    Attributes:
         utterances: what the caller says; None: the shipped two sentences.
-        greeting: seconds that the agent may take to speak first.
-        barge_in_ms: interrupt each answer but the last after so much of it.
-        seconds: hang up after so long.
-        pace: seconds that one second of audio takes.
-        protocol: how the call is carried.
         frames: show text frames too, beside what can be heard.
         watch: follows the call for its page.
     """
@@ -68,9 +59,7 @@ class Conversation:
     def hold(self, terminal: Terminal, *, wait: float = 0.0) -> CallLog:
         """Make the call, with one line for each event, and return its log.
 
-        Args:
-            terminal: for the lines.
-            wait: seconds in which a refused connection means that the agent is not up yet.
+        For ``wait`` seconds a refused connection means that the agent is not up yet.
 
         Raises:
             Problem: it could not begin.
@@ -154,14 +143,7 @@ def report_faults(report: dict[str, Any]) -> Faults:
 def await_report(
     platform: FakePlatform, simulation_result_id: str, terminal: Terminal, *, patience: float = 10.0
 ) -> AcceptedReport | None:
-    """Wait for the report of a call that has ended; None if none was accepted in time.
-
-    Args:
-        platform: where it comes in.
-        simulation_result_id: of the call.
-        terminal: for the progress.
-        patience: seconds to wait for it.
-    """
+    """Wait for the report of a call that has ended; None if none was accepted in time."""
     with terminal.waiting("waiting for the report"):
         try:
             return platform.wait_for(1, patience, simulation_result_id=simulation_result_id)[0]
@@ -170,13 +152,7 @@ def await_report(
 
 
 def show_accepted(accepted: AcceptedReport, ended_at: float, terminal: Terminal) -> None:
-    """Write an accepted report as a timeline.
-
-    Args:
-        accepted: the report.
-        ended_at: when the call ended, in monotonic seconds.
-        terminal: where.
-    """
+    """Write an accepted report as a timeline; the call ended at ``ended_at``, in monotonic seconds."""
     call = accepted.simulation_result_id
     delay_ms = max(0.0, accepted.received_at - ended_at) * 1000
     terminal.document({"type": "report", "call": call, "after_ms": round(delay_ms), "report": accepted.report})

@@ -31,13 +31,9 @@ class Made:
 
 
 def hold_many(conversation: Conversation, calls: int, platform: FakePlatform | None, terminal: Terminal) -> int:
-    """Make calls at once and write a table of them; return the exit code.
+    """Make calls at once, each with an id of its own, and write a table of them; return the exit code.
 
-    Args:
-        conversation: one of them; each gets an id of its own.
-        calls: how many.
-        platform: takes the reports; None: nobody looks at reports.
-        terminal: where the table is written.
+    Without a platform nobody looks at reports.
     """
     prefix = conversation.simulation_result_id
     each = [replace(conversation, simulation_result_id=f"{prefix}-{number}") for number in range(1, calls + 1)]

@@ -60,11 +60,6 @@ def add_parser(commands: Commands[argparse.ArgumentParser]) -> None:
 def run(args: argparse.Namespace, terminal: Terminal) -> int:
     """Hold the call and show its report; return the exit code.
 
-    Args:
-        args: ``pace``; ``agent``: the arguments of the Python that runs the agent; ``greeting``: seconds that it may
-            take to speak first; ``stop_seconds``: how long it may take to end before it is killed.
-        terminal: where all is shown.
-
     Raises:
         Problem: the agent did not start, or its report did not come in exactly once.
     """

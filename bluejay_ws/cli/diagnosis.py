@@ -30,13 +30,8 @@ RUN = 'or let this command start it: bluejay-ws call --run "python agent.py"'
 class Evidence:
     """Hold what is known about a call whose report did not come.
 
-    Args:
-        call: its id.
-        log: what the caller saw.
-        platform: where the report should have come in.
-        environ: the variables the agent was started with; None where they cannot be seen.
-        spool: the spool it is known to use; None: the one that ``environ`` names.
-        crashed: returns whether the agent has written a traceback.
+    ``environ`` is what the agent was started with, None where that cannot be seen; ``spool`` the one it is known to
+    use, None for the one that ``environ`` names; ``crashed`` tells whether the agent has written a traceback.
     """
 
     call: str

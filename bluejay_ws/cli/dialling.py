@@ -31,11 +31,7 @@ REFUSALS = {
 
 
 class RefusalProblem(Problem):
-    """Say that the agent refused the connection at the upgrade.
-
-    Args:
-        status: the HTTP status it answered.
-    """
+    """Say that the agent refused the connection at the upgrade, with an HTTP status."""
 
     def __init__(self, status: int) -> None:
         words, remedy = REFUSALS.get(status, ("the agent does not upgrade the connection", "look into the agent's log"))
@@ -60,12 +56,7 @@ def check_url(url: str) -> str:
 
 
 def dial(call: Callable[[], CallLog], url: str, *, wait: float = 0.0) -> CallLog:
-    """Make the call and return its log.
-
-    Args:
-        call: makes it; called again while the agent is not up yet.
-        url: for the messages.
-        wait: seconds in which a refused connection means that the agent is not up yet.
+    """Make the call and return its log; for ``wait`` seconds try again while nobody listens.
 
     Raises:
         Problem: the call could not begin.

@@ -57,14 +57,7 @@ exit codes:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was checked.
-
-    Args:
-        what: in a word.
-        state: ``ok``, ``note`` or ``wrong``.
-        words: what was found.
-        remedy: what to do about it.
-    """
+    """One thing that was checked: ``ok``, ``note`` or ``wrong``, what was found, and what to do about it."""
 
     what: str
     state: str

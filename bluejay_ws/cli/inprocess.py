@@ -23,9 +23,8 @@ if TYPE_CHECKING:
 def hosted(variables: Mapping[str, str], *, virtual: bool) -> Iterator[asyncio.Runner]:
     """Give the event loop for an agent of this process, with the environment and the clock that it is to have.
 
-    Args:
-        variables: for the agent, besides a spool of its own. They are taken back at the end.
-        virtual: the loop's time jumps, and every client that the agent makes takes its times from it.
+    The variables, and a spool of its own, are taken back at the end. With ``virtual`` the loop's time jumps, and every
+    client that the agent makes takes its times from it.
     """
     before = dict(os.environ)
     default, seam = client._default, client.Bluejay._seam  # noqa: SLF001 - put back at the end
@@ -50,10 +49,7 @@ def hosted(variables: Mapping[str, str], *, virtual: bool) -> Iterator[asyncio.R
 
 @contextlib.asynccontextmanager
 async def served(name: str) -> AsyncIterator[str]:
-    """Import an agent and serve it on a free port; give its URL.
-
-    Args:
-        name: ``module:object``; modules of the working directory are found.
+    """Import an agent and serve it on a free port; give its URL. Modules of the working directory are found.
 
     Raises:
         Problem: it cannot be imported or served.

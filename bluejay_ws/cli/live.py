@@ -40,13 +40,7 @@ WORDS = {
 
 
 class LiveView:
-    """Write the events of one call as they come.
-
-    Args:
-        terminal: where.
-        call: its id, for scripts.
-        frames: show text frames too, beside what can be heard.
-    """
+    """Write the events of one call as they come; with ``frames`` text frames too, beside what can be heard."""
 
     def __init__(self, terminal: Terminal, call: str, *, frames: bool = True) -> None:
         self._terminal = terminal

@@ -35,10 +35,7 @@ def add_page_options(parser: argparse.ArgumentParser) -> None:
 class Watch:
     """Follow calls, and show them as pages. Its methods are called from several threads.
 
-    Args:
-        html: the file of the page; None writes none. Further calls get the file's name with their id.
-        live: the page that shows calls while they last.
-        playable: keep the sound, not only its levels.
+    Without ``html`` no page is written; of several calls each has the file's name with its id.
     """
 
     def __init__(self, html: Path | None, live: LivePage | None, *, playable: bool = False) -> None:

@@ -35,13 +35,7 @@ NO_WAY = frozenset({"dns", "connect_error", "connect_timeout"})
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """What became of making a client.
-
-    Args:
-        variable: of the environment that cannot be used; empty when a client was made.
-        reason: why.
-        remedy: what to do about it.
-    """
+    """What became of making a client: the variable that cannot be used, or none; why, and what to do about it."""
 
     variable: str = ""
     reason: str = ""

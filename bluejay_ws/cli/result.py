@@ -79,9 +79,7 @@ def _run_result(args: argparse.Namespace, terminal: Terminal) -> int:
 def result_for(simulation_result_id: str, place: str) -> dict[str, Any]:
     """Return what the platform shows for a call, as `CallResult.as_dict` has it.
 
-    Args:
-        simulation_result_id: of the call.
-        place: the file that ``bluejay-ws result ID --json`` wrote, or that holds the platform's own answer; `ASK`.
+    ``place`` is a file that ``bluejay-ws result ID --json`` wrote, or that holds the platform's own answer; or `ASK`.
 
     Raises:
         Problem: it cannot be read, or is about another call.

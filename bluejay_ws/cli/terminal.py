@@ -21,11 +21,7 @@ QUIET_SECONDS = 1.0  # a shorter wait needs no word
 
 
 class ReaderLeftError(Exception):
-    """Say that nobody takes the output any more.
-
-    Args:
-        reason: such as a full disk; empty where the reader has seen enough, as ``head`` does.
-    """
+    """Say that nobody takes the output any more: why, or nothing where the reader has seen enough, as ``head`` does."""
 
     def __init__(self, reason: str = "") -> None:
         super().__init__(reason)
@@ -33,13 +29,7 @@ class ReaderLeftError(Exception):
 
 
 class Problem(Exception):  # noqa: N818 - it ends a command in order, it is no defect
-    """End a command with a message for a person in place of a traceback.
-
-    Args:
-        message: what is wrong, in one line.
-        remedy: what to do about it.
-        exit_code: of the process.
-    """
+    """End a command with a message for a person, and what to do about it, in place of a traceback."""
 
     def __init__(self, message: str, remedy: str = "", *, exit_code: int = 1) -> None:
         super().__init__(message, remedy)
@@ -70,12 +60,7 @@ def temporary_directory() -> Iterator[str]:
 class Terminal:
     """Write to a stream: lines for a person, or JSON for a script. Each method writes in one of the two modes only.
 
-    Args:
-        out: the stream.
-        colour: paint what `paint` is asked to paint.
-        width: columns to stay within.
-        json_only: write what `document` is given, and nothing else.
-        aside: where progress is shown; default: nowhere.
+    Progress is shown ``aside``; default: nowhere.
     """
 
     def __init__(
@@ -133,13 +118,8 @@ class Terminal:
     def wrapped(self, label: str, text: str, *, style: str = "", lines: int = 8, whole_words: bool = False) -> None:
         """Write text behind a label, wrapped to the width and indented; what is beyond ``lines`` is left out.
 
-        Args:
-            label: stands before the first line; its length is the indentation of the others.
-            text: cleaned of control characters here.
-            style: of the label.
-            lines: how many at most.
-            whole_words: let a long word, such as a path, be wider than the terminal: it can be copied then. Where
-                the stream is no terminal the text is one line: it can be searched.
+        Control characters are taken out. With ``whole_words`` a long word, such as a path, is wider than the terminal:
+        it can be copied then; and where the stream is no terminal the text is one line: it can be searched.
         """
         indent, width = " " * len(label), max(20, self.width - len(label))
         if whole_words and not self._out.isatty():

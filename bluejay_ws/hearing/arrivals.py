@@ -64,10 +64,7 @@ class Arrivals:
     def place(self, at: float, sounds: Sounds, *, trusted: bool) -> list[_Frame]:
         """Take a frame that was read at ``at``; return what can be placed now, each with its start.
 
-        Args:
-            at: when it was read.
-            sounds: its pieces.
-            trusted: whether the caller's audio comes as fast as it lasts, as far as is known.
+        ``trusted``: the caller's audio comes as fast as it lasts, as far as is known.
         """
         ms = sum(one for _, one in sounds)
         late = at - self.until

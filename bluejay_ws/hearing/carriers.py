@@ -99,11 +99,7 @@ class Format(NamedTuple):
 class Carrier:
     """One carrier's stream: messages and binary frames in both directions go in, sounds and marks come out.
 
-    Args:
-        name: for the report.
-        ears: learn of each message.
-        user: format of the caller's audio.
-        agent: format of the agent's; default: the same.
+    The agent's audio has the caller's format, unless it has one of its own.
     """
 
     __slots__ = ("_agent", "_ears", "_user", "name")

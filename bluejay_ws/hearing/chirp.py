@@ -68,9 +68,6 @@ class ChirpObserver:
     """Observe one call. All times are float milliseconds since the handshake.
 
     The audio methods are cheap enough for every frame; one observer that has heard nothing takes some hundred bytes.
-
-    Args:
-        events: takes events; the call's recorder.
     """
 
     __slots__ = (
@@ -108,19 +105,13 @@ class ChirpObserver:
             heard.agent_frame(flat(frame), size, at_ms)
 
     def user_heard(self, level: float, ms: float, at_ms: float) -> None:
-        """Note caller audio of which a carrier's reader knows the level and the length.
-
-        Args:
-            level: root mean square or the like, on the scale of 16 bit samples.
-            ms: how long it lasts.
-            at_ms: when it came.
-        """
+        """Note caller audio of which a carrier's reader knows the length and the level, as of 16 bit samples."""
         heard = self._caught_up()
         heard.user.took(int(ms * BYTES_PER_MS))
         heard.user_sounds([(level, ms)], at_ms)
 
     def agent_heard(self, level: float, ms: float, at_ms: float) -> None:
-        """Note agent audio of which a carrier's reader knows the level and the length; see `user_heard`."""
+        """Note agent audio of which a carrier's reader knows the level and the length."""
         heard = self._caught_up()
         heard.agent_sounds([(level, ms)], at_ms)
 

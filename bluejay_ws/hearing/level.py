@@ -41,27 +41,16 @@ def flat(frame: Frame) -> Frame:
 
 
 def loudness(frame: Frame, offset: int, size: int) -> float:
-    """Return how loud some of a frame is: roughly the root mean square of its samples, 0 to 32,768.
+    """Return how loud ``size`` bytes of a frame in one piece are: roughly the root mean square, 0 to 32,768.
 
     Takes about 1 us, whatever the length. An odd last byte is ignored; what holds no sample has level 0.
-
-    Args:
-        frame: in one piece.
-        offset: where to begin, in bytes.
-        size: how much of it, in bytes.
     """
     read, scale = _shapes.get(size) or shape(size)
     return hypot(*read.unpack_from(frame, offset)) * scale
 
 
 def closer(frame: Frame, offset: int, size: int) -> float:
-    """Return how loud some of a frame is, from more of its samples, and without the offset of its line from zero.
-
-    Args:
-        frame: of one sample at least.
-        offset: where to begin, in bytes.
-        size: how much of it, in bytes.
-    """
+    """Return how loud some of a frame is, from more of its samples, and without the offset of its line from zero."""
     return measured(frame, offset, size)[0]
 
 

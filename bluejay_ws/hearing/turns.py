@@ -66,12 +66,7 @@ class _Interruption:
 
 
 class Turns:
-    """Conclude from segments; see the module.
-
-    Args:
-        add_event: called with ``title`` and the keyword arguments ``start_offset_ms``, ``end_offset_ms``, ``metadata``
-            and perhaps ``description``; at most 1,000 times.
-    """
+    """Conclude from segments; see the module. At most 1,000 events are added, with the arguments of `add_event`."""
 
     __slots__ = (
         "_add_event", "_agent", "_claims", "_interruption", "_latencies", "_quiet_from", "_told", "_user", "_waiting",

@@ -201,12 +201,9 @@ class Voice:
     def pass_over(self, aside: Aside, begin: float) -> int:
         """Take the first of some frames of 20 ms as far as they change nothing; return how many those are.
 
-        Where nobody speaks every other one is looked at: sound that is shorter than two is no speech. In speech it is
-        those up to the last one that is surely loud, and what is surely quiet behind it, if that is no pause yet.
-
-        Args:
-            aside: the frames with the times at which they were sent or came.
-            begin: when the first of them is heard, and the others without a pause; NEVER if that is open.
+        The first of them is heard at ``begin``, and the others without a pause; NEVER if that is open. Where nobody
+        speaks every other one is looked at: sound that is shorter than two is no speech. In speech it is those up to
+        the last one that is surely loud, and what is surely quiet behind it, if that is no pause yet.
         """
         if begin == NEVER or self._watches:
             return 0
@@ -247,13 +244,9 @@ class Voice:
         return self.look(frame, offset, size) if self.quiet_below <= found < self.loud_from else found
 
     def hear(self, level: float, start: float, ms: float, at: float) -> bool:
-        """Take one piece of audio; return whether speech may have begun or ended.
+        """Take a piece of audio, which was sent or came at ``at``; return whether speech may have begun or ended.
 
-        Args:
-            level: how loud it is.
-            start: when it is heard.
-            ms: how long it lasts.
-            at: when it was sent or came.
+        ``start`` is when it is heard, ``ms`` how long it lasts.
         """
         end = start + ms
         if level < self.threshold:
@@ -286,8 +279,7 @@ class Voice:
     def watch(self, least_ms: float = GAP_MS) -> None:
         """Look for where the sound goes on that follows now: a text was recorded that may begin there.
 
-        Args:
-            least_ms: how long it is quiet before, at least; if longer than usual, look until the speech ends.
+        It is quiet for ``least_ms`` before; if that is longer than usual, look until the speech ends.
         """
         self._watches = least_ms
 

@@ -34,12 +34,10 @@ GROUPS = {
 class Series(NamedTuple):
     """One number of `Bluejay.stats()`.
 
-    Args:
-        name: of the metric, such as ``bluejay_ws_dropped``; without the ``_total`` of counters.
+    Attributes:
+        name: such as ``bluejay_ws_dropped``; without the ``_total`` of counters.
         gauge: whether it goes up and down; else it only grows.
-        text: what it counts.
         reason: within a group of counts; empty for a count of its own.
-        value: now.
     """
 
     name: str

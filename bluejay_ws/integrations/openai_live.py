@@ -26,11 +26,7 @@ SWITCH_GAP_MS = 250.0
 
 
 class Live:
-    """The part of the tap that reads a live model's session.
-
-    Args:
-        tap: whose recorder, tools and input clock are used.
-    """
+    """The part of the tap that reads a live model's session."""
 
     def __init__(self, tap: Tap) -> None:
         self._tap = tap

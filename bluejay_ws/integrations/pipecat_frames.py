@@ -70,11 +70,8 @@ class Push(Protocol):
 class PipecatTap:
     """Turn the frames of one call into facts of its recorder.
 
-    Args:
-        recorder: the call's.
-        output: the output transport's processor: what it pushes downstream has been played.
-        later: called as ``later(seconds, action)``; without it the last words of an utterance wait for the next
-            one, or for `close`.
+    What ``output``, the output transport's processor, pushes downstream has been played. ``later(seconds, action)``
+    lets the last words of an utterance wait for more; without it they wait for the next one, or for `close`.
     """
 
     __slots__ = (

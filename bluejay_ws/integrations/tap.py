@@ -628,11 +628,7 @@ class Reply:
 def spoken_part(text: str, heard_ms: float, audio_ms: float, marks: list[tuple[float, int]] = []) -> str:  # noqa: B006
     """Return the words of a text that the first ``heard_ms`` of its audio carried, to the end of the last one.
 
-    Args:
-        text: the whole.
-        heard_ms: how much was heard.
-        audio_ms: how long the whole is.
-        marks: pairs of milliseconds and characters said by then, rising; without them words are spread evenly.
+    Marks are pairs of milliseconds and characters said by then, rising; without them words are spread evenly.
     """
     if heard_ms <= 0.0:
         return ""

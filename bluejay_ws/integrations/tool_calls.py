@@ -63,10 +63,8 @@ class ToolCall:
 class ToolCalls:
     """The tool calls of one connection.
 
-    Args:
-        recorder: the call's.
-        elsewhere: returns those of the call's other connections to the same provider: a connection that was lost and
-            opened again answers what the one before it was asked.
+    ``elsewhere`` returns those of the call's other connections to the same provider: a connection that was lost and
+    opened again answers what the one before it was asked.
     """
 
     def __init__(self, recorder: Recorder, elsewhere: Callable[[], Iterable[ToolCalls]] = tuple) -> None:
@@ -143,10 +141,8 @@ class ToolCalls:
     def end(self, key: Any, output: Any, name: Any = None) -> None:
         """End a tool call; what comes before its call waits for it.
 
-        Args:
-            key: of the call; None, or an id that is not known, is the oldest open one that fits.
-            output: what is recorded.
-            name: the tool's, where the answer says it.
+        Without a key, or with an id that is not known, that is the oldest open one that fits, by its name where that is
+        known.
         """
         call = self._calls.get(key)
         if call is not None and call.block is None and call.twin is not None:

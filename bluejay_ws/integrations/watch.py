@@ -143,11 +143,7 @@ def _watched(connection: Any, tap: Tap | _Watchable | None, recorder: Recorder |
 
 
 class _Watcher:
-    """What is observed of one connection: whose it is, and what reads it.
-
-    Args:
-        address: where the connection leads, "" if that is not known.
-    """
+    """What is observed of one connection: whose it is, and what reads it."""
 
     __slots__ = ("_first", "_kind", "_recorder", "_tap", "_unread")
 
@@ -474,11 +470,7 @@ def _quietly(action: Callable[..., None], *args: Any) -> None:
 
 
 class _Opening:
-    """What opens a connection, which is watched as soon as it is open.
-
-    Args:
-        opener: for example ``websockets.connect(...)``, ``session.ws_connect(...)``, ``client.realtime.connect(...)``.
-    """
+    """What opens a connection, such as ``websockets.connect(...)``; it is watched as soon as it is open."""
 
     def __init__(self, opener: Any, tap: Tap | _Watchable | None, recorder: Recorder | None) -> None:
         self._opener = opener

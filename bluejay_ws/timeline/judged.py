@@ -29,8 +29,7 @@ MEASURES = {  # what the judge says, and whether true is good
 def expected_tools(result: Mapping[str, Any]) -> dict[str, list[Any]] | None:
     """Return the tools that the simulation expected, by name; None where it expected none.
 
-    Args:
-        result: what `bluejay_ws.results.CallResult.as_dict` returns; parts of it may be missing.
+    A result is what `bluejay_ws.results.CallResult.as_dict` returns; parts of it may be missing.
     """
     found: dict[str, list[Any]] = {}
     for pair in dicts_in(result.get("tool_calls")):
@@ -40,11 +39,7 @@ def expected_tools(result: Mapping[str, Any]) -> dict[str, list[Any]] | None:
 
 
 def verdicts(result: Mapping[str, Any]) -> Iterator[Finding]:
-    """Yield what the platform holds against the call, but for its tools.
-
-    Args:
-        result: see `expected_tools`.
-    """
+    """Yield what the platform holds against the call, but for its tools."""
     status, meaning = str(result.get("status") or ""), str(result.get("meaning") or "")
     if result.get("final") and status != "COMPLETED":
         yield Finding("bad", f"The platform says {status}: {meaning}.", brief=f"the platform says {status}")
@@ -57,11 +52,7 @@ def verdicts(result: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def judged(result: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the page shows of a result, as data: ``rows`` of label, text and level, and ``tools``.
-
-    Args:
-        result: see `expected_tools`.
-    """
+    """Return what the page shows of a result, as data: ``rows`` of label, text and level, and ``tools``."""
     rows = [[label, text, level] for label, text, level in _rows(result) if text]
     return {"rows": rows, "tools": [_pair(pair) for pair in dicts_in(result.get("tool_calls"))]}
 

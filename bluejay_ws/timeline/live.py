@@ -47,11 +47,7 @@ class Event(Protocol):
 
 
 class LivePage:
-    """Serve the page on loopback, from ``with`` to its end.
-
-    Args:
-        port: 0 takes a free one.
-    """
+    """Serve the page on loopback, from ``with`` to its end; port 0 takes a free one."""
 
     def __init__(self, *, port: int = 0) -> None:
         self._port = port
@@ -105,13 +101,9 @@ class LivePage:
         return self._server is not None
 
     def show(self, key: str, report: object, *, live: bool = False, **options: Any) -> None:
-        """Add a call, or replace what is shown of it. Any thread may do it.
+        """Add a call, or replace what is shown of it; ``live``: it continues. Any thread may do it.
 
-        Args:
-            key: which call; later calls with the same key replace it.
-            report: what is known of it.
-            live: it continues.
-            options: as for `bluejay_ws.timeline.page.view`.
+        ``options`` are those of `bluejay_ws.timeline.page.view`.
         """
         shown = view(report, **options)
         shown |= {"key": key, "live": live}
@@ -161,11 +153,7 @@ def noticed(simulation_result_id: str, events: Iterable[Event]) -> dict[str, Any
 
 
 class LiveCall:
-    """Make a report of what a caller notices, while its call continues.
-
-    Args:
-        simulation_result_id: of the call.
-    """
+    """Make a report of what a caller notices, while its call continues."""
 
     def __init__(self, simulation_result_id: str) -> None:
         self.simulation_result_id = simulation_result_id

@@ -57,12 +57,7 @@ def write_page(report: object, path: str | os.PathLike[str], **options: Any) -> 
 
 
 def render(report: object, **options: Any) -> str:
-    """Return the page of a report as HTML.
-
-    Args:
-        report: the parsed JSON of a report; a partial or foreign one gives a page too.
-        options: as for `view`.
-    """
+    """Return the page of a report as HTML; ``options`` are those of `view`."""
     return shell({"call": view(report, **options)})
 
 

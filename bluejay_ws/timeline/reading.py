@@ -51,15 +51,13 @@ DENIALS = {"success": False, "ok": False, "isError": True, "is_error": True}
 
 @dataclass(slots=True)
 class Item:
-    """One thing that happened.
+    """One thing that happened, in milliseconds since the handshake.
 
-    Args:
+    Attributes:
         kind: ``caller``, ``agent``, ``tool``, ``event``, ``latency``, ``interruption``, ``silence``, ``error`` or
             ``close``.
-        start: milliseconds since the handshake.
-        end: the same; None where it takes no time or nobody wrote it down.
+        end: None where it takes no time or nobody wrote it down.
         text: the words, the tool's name or the event's title.
-        facts: everything else that the report says of it.
         count: how many equal events this stands for.
         problem: what is wrong with it, in words; empty when nothing is.
     """
@@ -87,15 +85,10 @@ class Item:
 class Call:
     """Everything that a report says, in order of time.
 
-    Args:
-        simulation_result_id: empty where the report has none.
-        items: all of them.
+    Attributes:
         closing: how the connection ended and what was counted, as the library noted it.
         expected: the tools that the simulation expected, by name; None where that is not known.
         unreadable: how many items could not be read.
-        tags: of the call.
-        trace_ids: of the call.
-        metadata: of the call.
     """
 
     simulation_result_id: str
@@ -118,12 +111,10 @@ class Call:
 
 
 def read(report: object, *, expected: Mapping[str, Any] | None = None) -> Call:
-    """Return what the report says; anything that is no report is an empty one.
+    """Return what the report's parsed JSON says; anything that is no report is an empty one.
 
-    Args:
-        report: the parsed JSON.
-        expected: tools that the simulation expected, by name, each with a list of its calls
-            (``{"parameters": ..., "output": ...}``); default: those in a report that was read back from the platform.
+    Tools that were ``expected`` stand by name, each with a list of its calls (``{"parameters": ..., "output": ...}``);
+    default: those in a report that was read back from the platform.
     """
     body = _body(report)
     reading = _Reading()
