@@ -33,7 +33,7 @@ Sounds: TypeAlias = "list[tuple[float, float]]"
 """Levels and lengths in milliseconds of the pieces of one frame."""
 Aside: TypeAlias = "list[tuple[float, bytes]]"
 """Frames of 20 ms that are heard together, each with its time."""
-_Frame: TypeAlias = "tuple[float, float, Sounds]"
+PlacedFrame: TypeAlias = "tuple[float, float, Sounds]"
 
 
 class Arrivals:
@@ -48,7 +48,7 @@ class Arrivals:
 
     def __init__(self) -> None:
         self.until = 0.0
-        self.waiting: list[_Frame] = []
+        self.waiting: list[PlacedFrame] = []
         self._waiting_ms = 0.0
 
     def in_time(self, aside: Aside) -> float:
@@ -61,7 +61,7 @@ class Arrivals:
         late = aside[-1][0] - self.until - PIECE_MS * (len(aside) - 1)
         return NEVER if late > LATE_MS else self.until + (LEAN * late if late > 0.0 else late)
 
-    def place(self, at: float, sounds: Sounds, *, trusted: bool) -> list[_Frame]:
+    def place(self, at: float, sounds: Sounds, *, trusted: bool) -> list[PlacedFrame]:
         """Take a frame that was read at ``at``; return what can be placed now, each with its start.
 
         ``trusted``: the caller's audio comes as fast as it lasts, as far as is known.
@@ -94,25 +94,25 @@ class Arrivals:
             after = began
         return False
 
-    def over(self, now: float) -> list[_Frame]:
+    def over(self, now: float) -> list[PlacedFrame]:
         """Return, each with its start, the frames that nothing has followed; at ``now``."""
         if not self.waiting or now - self.waiting[-1][0] < max(PATIENCE_MS, 2 * self.waiting[-1][1]):
             return []
         waiting, self.waiting, self._waiting_ms = self.waiting, [], 0.0
         return [self._placed(at, ms, sounds) for at, ms, sounds in waiting]
 
-    def hurried(self) -> list[_Frame]:
+    def hurried(self) -> list[PlacedFrame]:
         """Return, each with its start, the frames that came faster than they last: they had waited."""
         waiting = self.waiting
         if len(waiting) > 1 and waiting[-1][0] - waiting[0][0] < PACE * (self._waiting_ms - waiting[-1][1]):
             return self._all_from(self.until)
         return []
 
-    def _all_from(self, start: float) -> list[_Frame]:
+    def _all_from(self, start: float) -> list[PlacedFrame]:
         """Place all that waited, one right after the other."""
         waiting, self.waiting, self._waiting_ms, self.until = self.waiting, [], 0.0, start
         return [self._placed(self.until, ms, sounds) for _, ms, sounds in waiting]
 
-    def _placed(self, start: float, ms: float, sounds: Sounds) -> _Frame:
+    def _placed(self, start: float, ms: float, sounds: Sounds) -> PlacedFrame:
         self.until = start + ms
         return start, ms, sounds

@@ -28,7 +28,7 @@ import binascii
 import json
 import random
 import re
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import sqrt
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
@@ -53,26 +53,15 @@ SAMPLES = 48
 Message: TypeAlias = "Mapping[str, Any]"
 
 
-class Ears(Protocol):
+class _Ears(Protocol):
     """What a carrier tells: the observer."""
 
-    def user_heard(self, level: int, ms: float, at_ms: float) -> None:
-        """Note caller audio."""
-
-    def agent_heard(self, level: int, ms: float, at_ms: float) -> None:
-        """Note agent audio."""
-
-    def clear(self, at_ms: float) -> None:
-        """Note that what is queued is not heard."""
-
-    def mark(self, name: str, at_ms: float) -> None:
-        """Note a mark of the agent's."""
-
-    def mark_echoed(self, name: str, at_ms: float) -> None:
-        """Note that a mark came back."""
-
-    def invalid_audio(self) -> None:
-        """Count audio that cannot be read."""
+    def user_heard(self, level: int, ms: float, at_ms: float) -> None: ...
+    def agent_heard(self, level: int, ms: float, at_ms: float) -> None: ...
+    def clear(self, at_ms: float) -> None: ...
+    def mark(self, name: str, at_ms: float) -> None: ...
+    def mark_echoed(self, name: str, at_ms: float) -> None: ...
+    def invalid_audio(self) -> None: ...
 
 
 class Format(NamedTuple):
@@ -104,7 +93,7 @@ class Carrier:
 
     __slots__ = ("_agent", "_ears", "_user", "name")
 
-    def __init__(self, name: str, ears: Ears, user: Format | None, agent: Format | None = None) -> None:
+    def __init__(self, name: str, ears: _Ears, user: Format | None, agent: Format | None = None) -> None:
         self.name = name
         self._ears = ears
         self._user = user
@@ -135,25 +124,21 @@ class Carrier:
             self._ears.agent_heard(loudness, ms, at_ms)
 
 
-class MediaStream(Carrier):
+class _MediaStream(Carrier):
     """Twilio, Telnyx, Exotel and Plivo: everything is JSON, audio is base64 in it."""
 
     __slots__ = ()
 
     def received(self, message: Message, at_ms: float) -> None:
-        """Act on a text message from the carrier."""
         event = message.get("event")
         if event == "media":
             media = _inside(message, "media")
             if media.get("track", "inbound") in ("inbound", "inbound_track"):
                 self._decoded(media, at_ms, self._user_sounds)
-        elif event == "mark":
-            self._echoed(_inside(message, "mark").get("name"), at_ms)
-        elif event == "playedStream":
-            self._echoed(message.get("name"), at_ms)
+        elif event in ("mark", "playedStream"):
+            self._named(message, self._ears.mark_echoed, at_ms)
 
     def sent(self, message: Message, at_ms: float) -> None:
-        """Act on a text message to the carrier."""
         event = message.get("event")
         if event == "media":
             self._decoded(_inside(message, "media"), at_ms, self._agent_sounds)
@@ -161,10 +146,8 @@ class MediaStream(Carrier):
             self._played(_inside(message, "media"), at_ms)
         elif event in ("clear", "clearAudio"):
             self._ears.clear(at_ms)
-        elif event == "mark":
-            self._marked(_inside(message, "mark").get("name"), at_ms)
-        elif event == "checkpoint":
-            self._marked(message.get("name"), at_ms)
+        elif event in ("mark", "checkpoint"):
+            self._named(message, self._ears.mark, at_ms)
 
     def _played(self, media: Message, at_ms: float) -> None:
         """Act on Plivo's ``playAudio``, which says how its own audio is coded."""
@@ -180,38 +163,32 @@ class MediaStream(Carrier):
             if audio:
                 take(audio, at_ms)
 
-    def _marked(self, name: object, at_ms: float) -> None:
-        if _usable(name):
-            self._ears.mark(str(name), at_ms)
-
-    def _echoed(self, name: object, at_ms: float) -> None:
-        if _usable(name):
-            self._ears.mark_echoed(str(name), at_ms)
+    def _named(self, message: Message, note: Callable[[str, float], None], at_ms: float) -> None:
+        """Note a mark by its name; Plivo's messages have it at their top."""
+        name = (_inside(message, "mark") or message).get("name")
+        if isinstance(name, str | int) and len(str(name)) <= NAME_LIMIT:
+            note(str(name), at_ms)
 
 
-class BinaryStream(Carrier):
+class _BinaryStream(Carrier):
     """Vonage: audio is binary; commands and notifications are JSON."""
 
     __slots__ = ()
 
     def received(self, message: Message, at_ms: float) -> None:
-        """Act on a text message from the carrier."""
         if message.get("event") == "websocket:notify":
             self._ears.mark_echoed(_digest(message.get("payload")), at_ms)
 
     def sent(self, message: Message, at_ms: float) -> None:
-        """Act on a text message to the carrier."""
         if message.get("action") == "clear":
             self._ears.clear(at_ms)
         elif message.get("action") == "notify":
             self._ears.mark(_digest(message.get("payload")), at_ms)
 
     def user_audio(self, frame: Frame, at_ms: float) -> None:
-        """Note a binary frame from the carrier."""
         self._checked(frame, at_ms, self._user_sounds)
 
     def agent_audio(self, frame: Frame, at_ms: float) -> None:
-        """Note a binary frame to the carrier."""
         self._checked(frame, at_ms, self._agent_sounds)
 
     def _checked(self, frame: Frame, at_ms: float, take: Callable[[Frame, float], None]) -> None:
@@ -221,16 +198,15 @@ class BinaryStream(Carrier):
             self._ears.invalid_audio()
 
 
-class AudioHook(BinaryStream):
+class _AudioHook(_BinaryStream):
     """Genesys: audio is binary mu-law, the caller's channel first; a ``barge_in`` that is sent empties the queue."""
 
     __slots__ = ()
 
     def received(self, message: Message, at_ms: float) -> None:
-        """Act on a text message from the carrier; none of them says anything of audio."""
+        """Pass over a text message from the carrier: none says anything of audio."""
 
     def sent(self, message: Message, at_ms: float) -> None:
-        """Act on a text message to the carrier."""
         parameters = _inside(message, "parameters")
         if message.get("type") == "opened":
             media = _first(parameters.get("media"))
@@ -238,11 +214,12 @@ class AudioHook(BinaryStream):
                 self._user = _audio_hook(media)
         elif message.get("type") == "event":
             entities = parameters.get("entities")
-            if isinstance(entities, list) and any(_kind(entity) == "barge_in" for entity in entities):
+            kinds = [one.get("type") for one in entities if isinstance(one, dict)] if isinstance(entities, list) else []
+            if "barge_in" in kinds:
                 self._ears.clear(at_ms)
 
 
-def recognise(message: Message, ears: Ears) -> Carrier | None:
+def recognise(message: Message, ears: _Ears) -> Carrier | None:
     """Return the carrier whose stream begins with this message from it; None for any other message.
 
     A stream whose coding is not known (Opus, MP3, AMR) is recognised, and nothing is heard of its audio.
@@ -250,13 +227,13 @@ def recognise(message: Message, ears: Ears) -> Carrier | None:
     event = message.get("event")
     if event == "websocket:connected":
         content = message.get("content-type")
-        return BinaryStream("vonage", ears, _format(content, None)) if isinstance(content, str) else None
+        return _BinaryStream("vonage", ears, _format(content, None)) if isinstance(content, str) else None
     if event == "start" and isinstance(message.get("start"), dict):
         return _media_stream(message, message["start"], ears)
     if message.get("type") == "open":
         media = _first(_inside(message, "parameters").get("media"))
         if media:
-            return AudioHook("genesys", ears, _audio_hook(media), _format("PCMU", media.get("rate")))
+            return _AudioHook("genesys", ears, _audio_hook(media), _format("PCMU", media.get("rate")))
     return None
 
 
@@ -269,7 +246,7 @@ _STREAMS = (
 )
 
 
-def _media_stream(message: Message, start: Message, ears: Ears) -> Carrier | None:
+def _media_stream(message: Message, start: Message, ears: _Ears) -> Carrier | None:
     for name, key, coding in _STREAMS:
         if key in message or key in start:
             found = start.get("mediaFormat", start.get("media_format"))
@@ -277,7 +254,7 @@ def _media_stream(message: Message, start: Message, ears: Ears) -> Carrier | Non
             rate = media.get("sampleRate", media.get("sample_rate"))
             encoding = coding if name == "exotel" else media.get("encoding") or coding
             either_order = name == "telnyx"  # its 16 bit samples are documented in neither
-            return MediaStream(name, ears, _format(encoding, rate, either_order=either_order))
+            return _MediaStream(name, ears, _format(encoding, rate, either_order=either_order))
     return None
 
 
@@ -339,17 +316,13 @@ _MULAW_SQUARES = [_mulaw(code) ** 2 for code in range(256)]
 _ALAW_SQUARES = [_alaw(code) ** 2 for code in range(256)]
 
 
-def _mulaw_level(audio: Frame) -> int:
-    return _coded_level(audio, _MULAW_SQUARES)
-
-
-def _alaw_level(audio: Frame) -> int:
-    return _coded_level(audio, _ALAW_SQUARES)
-
-
-def _coded_level(audio: Frame, squares: list[int]) -> int:
+def _coded_level(squares: list[int], audio: Frame) -> int:
     picked = _picker(len(audio))(audio)
     return int(sqrt(sum(map(squares.__getitem__, picked)) / SAMPLES))
+
+
+_mulaw_level = partial(_coded_level, _MULAW_SQUARES)
+_alaw_level = partial(_coded_level, _ALAW_SQUARES)
 
 
 @lru_cache(maxsize=256)
@@ -379,14 +352,6 @@ def _inside(message: Message, key: str) -> Message:
 def _first(media: object) -> Message:
     found = media[0] if isinstance(media, list) and media else None
     return found if isinstance(found, dict) else {}
-
-
-def _kind(entity: object) -> object:
-    return entity.get("type") if isinstance(entity, dict) else None
-
-
-def _usable(name: object) -> bool:
-    return isinstance(name, str | int) and len(str(name)) <= NAME_LIMIT
 
 
 def _digest(payload: object) -> str:

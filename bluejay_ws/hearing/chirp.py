@@ -24,7 +24,7 @@ from bluejay_ws.hearing.voices import HASTE, PAUSE_MS, Voice
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bluejay_ws.hearing.arrivals import Aside, Sounds
+    from bluejay_ws.hearing.arrivals import Aside, PlacedFrame, Sounds
     from bluejay_ws.hearing.level import Frame
     from bluejay_ws.hearing.utterances import Utterance
 
@@ -55,13 +55,11 @@ FRESH_MS = 250.0
 Text: TypeAlias = "bytes | bytearray | memoryview | str"
 
 
-class Events(Protocol):
-    """Who takes what an observer adds."""
+class _Events(Protocol):
+    """What takes events, as `Recorder.add_event` does: the call's recorder."""
 
     @property
-    def note_event(self) -> Callable[..., None]:
-        """What takes an event, as `Recorder.add_event` does; called at most 1,000 times in a call."""
-        ...
+    def note_event(self) -> Callable[..., None]: ...
 
 
 class ChirpObserver:
@@ -70,11 +68,9 @@ class ChirpObserver:
     The audio methods are cheap enough for every frame; one observer that has heard nothing takes some hundred bytes.
     """
 
-    __slots__ = (
-        "_events", "_heard",
-    )  # fmt: skip
+    __slots__ = ("_events", "_heard")
 
-    def __init__(self, events: Events) -> None:
+    def __init__(self, events: _Events) -> None:
         self._events = events  # not its bound `note_event`: that would be an object more for each idle connection
         self._heard: _Hearing | None = None
 
@@ -185,21 +181,17 @@ class ChirpObserver:
 
     def received(self, frame: Frame, at_ms: float) -> None:
         """Note a frame of the caller's that the user's own code hands over."""
-        heard = self._caught_up()
-        if heard.user.frames > heard.user.handed:
-            return  # an adapter hears it already
-        self.user_audio(frame, at_ms)
-        heard.listen()
-        heard.user.handed = heard.user.frames
+        self._handed(self._caught_up().user, self.user_audio, frame, at_ms)
 
     def sent(self, frame: Frame, at_ms: float) -> None:
         """Note a frame of the agent's that the user's own code hands over."""
-        heard = self._caught_up()
-        if heard.agent.frames > heard.agent.handed:
-            return
-        self.agent_audio(frame, at_ms)
-        heard.listen()
-        heard.agent.handed = heard.agent.frames
+        self._handed(self._caught_up().agent, self.agent_audio, frame, at_ms)
+
+    def _handed(self, voice: Voice, hear: Callable[[Frame, float], None], frame: Frame, at_ms: float) -> None:
+        if voice.frames == voice.handed:  # else an adapter hears it already
+            hear(frame, at_ms)
+            self._caught_up()
+            voice.handed = voice.frames
 
     # -- text ---------------------------------------------------------------------------------------------------------
 
@@ -410,14 +402,15 @@ class _Hearing:
     def user_sounds(self, sounds: Sounds, at: float) -> None:
         """Take a frame of the caller's: it was spoken when it came, or has waited to be read."""
         rehearsed = self.user.hasty and self.user.bytes > at * BYTES_PER_MS  # more audio than there was time for
-        for start, _, pieces in self.arrivals.place(at, sounds, trusted=not rehearsed):
-            self._hear_user(start, pieces)
+        self._hear_user(self.arrivals.place(at, sounds, trusted=not rehearsed))
 
-    def _hear_user(self, start: float, pieces: Sounds) -> None:
-        for level, ms in pieces:
-            if self.user.hear(level, start, ms, start):
-                self.user_changed(start)
-            start += ms
+    def _hear_user(self, frames: list[PlacedFrame]) -> None:
+        for start, _, pieces in frames:
+            at = start
+            for level, ms in pieces:
+                if self.user.hear(level, at, ms, at):
+                    self.user_changed(at)
+                at += ms
 
     def agent_sounds(self, sounds: Sounds, at: float) -> None:
         """Take a frame of the agent's: it is heard behind all that was sent before."""
@@ -457,8 +450,7 @@ class _Hearing:
 
     def settle(self, now: float) -> None:
         """Draw the conclusions that time alone allows."""
-        for start, _, pieces in self.arrivals.over(now):
-            self._hear_user(start, pieces)
+        self._hear_user(self.arrivals.over(now))
         self.user.refresh()
         self.agent.refresh()
         spoken = self.arrivals.until
@@ -478,8 +470,7 @@ class _Hearing:
 
     def close(self, now: float, *, observed: bool) -> None:
         """End everything at ``now``."""
-        for start, _, pieces in self.arrivals.over(NEVER):
-            self._hear_user(start, pieces)
+        self._hear_user(self.arrivals.over(NEVER))
         self.user.loud_until = min(self.user.loud_until, now)
         self.user.end()
         self.agent.end()
@@ -532,8 +523,7 @@ class _Hearing:
     def add_text(self, utterance: Utterance, at: float) -> Stretch:
         """Add a text to its stretch, and return that."""
         if utterance.by_user:
-            for start, _, pieces in self.arrivals.hurried():
-                self._hear_user(start, pieces)
+            self._hear_user(self.arrivals.hurried())
             speaks = self.user.segment is not None and at - self.user.loud_until < PAUSE_MS
             return self.user_texts.add(utterance, at, speaks=speaks)
         stretch = self.agent_texts.add(utterance, at)
