@@ -24,7 +24,8 @@ from bluejay_ws.cli.crowd import hold_many
 from bluejay_ws.cli.diagnosis import CRASHED, Evidence, explain, is_local
 from bluejay_ws.cli.dialling import BAD_USAGE, RefusalProblem, check_url
 from bluejay_ws.cli.pages import add_page_options, watching
-from bluejay_ws.cli.terminal import Problem, Terminal, clean
+from bluejay_ws.cli.platform import local_platform
+from bluejay_ws.cli.terminal import Problem, Terminal, clean, words_of
 from bluejay_ws.testing.audio import read_wav, split_utterances
 from bluejay_ws.testing.platform import FakePlatform
 from bluejay_ws.testing.protocols import PROTOCOLS
@@ -240,13 +241,8 @@ def _call_with_platform(args: argparse.Namespace, conversation: Conversation, te
 @contextlib.contextmanager
 def _platform(number: int, conversation: Conversation, terminal: Terminal) -> Iterator[FakePlatform]:
     """Give a local platform, and say how an agent reports to it."""
-    platform = FakePlatform(port=number, on_report=_hearer(conversation))
-    try:
-        platform.start()
-    except OSError as error:
-        reason = (error.strerror or "unknown").lower()
-        raise Problem(f"no platform on port {number}: {reason}", "give another one: --platform-port") from None
-    with contextlib.closing(platform):
+    remedy = "give another one: --platform-port"
+    with local_platform(number, remedy, _hearer(conversation), exit_code=1) as platform:
         variables = {"BLUEJAY_API_URL": platform.url, "BLUEJAY_API_KEY": platform.api_key}
         terminal.wrapped("", "A local platform takes the report. The agent must have been started with:")
         terminal.say()
@@ -361,8 +357,7 @@ def _utterances(wav: Path | None) -> list[bytes] | None:
     try:
         utterances = split_utterances(read_wav(wav))
     except OSError as error:
-        reason = (error.strerror or "unknown").lower()
-        raise Problem(f"cannot read {str(wav)!r}: {reason}", exit_code=BAD_USAGE) from None
+        raise Problem(f"cannot read {str(wav)!r}: {words_of(error)}", exit_code=BAD_USAGE) from None
     except ValueError as error:
         raise Problem(clean(str(error)), exit_code=BAD_USAGE) from None
     if not utterances:

@@ -20,6 +20,7 @@ from bluejay_ws.cli.arguments import count, new_parser, port, port_number
 from bluejay_ws.cli.conversation import new_id
 from bluejay_ws.cli.dialling import APART, check_url, problem_of
 from bluejay_ws.cli.inprocess import hosted, served
+from bluejay_ws.cli.platform import local_platform
 from bluejay_ws.cli.terminal import Problem, Terminal, check_writable, clean, plural, writing
 from bluejay_ws.testing.judging import judge, percentile
 from bluejay_ws.testing.platform import FakePlatform
@@ -105,21 +106,19 @@ class Run:
 
     def to_json(self) -> dict[str, Any]:
         """Return what a script wants to know."""
-        p95 = round(percentile(self.latencies, 0.95)) if self.latencies else None
-        facts: dict[str, Any] = {
+        return {
             "name": self.name,
             "file": str(self.path),
             "call": self.call,
             "repetition": self.repetition,
-        }
-        times = {
-            "latency_p95_ms": p95,
+            **({} if self.page is None else {"page": str(self.page)}),
+            "holds": not self.faults,
+            "trusted": self.trusted,
+            "faults": self.faults,
+            "latency_p95_ms": round(percentile(self.latencies, 0.95)) if self.latencies else None,
             "duration_ms": round(self.duration_ms),
             "caller_late_p99_ms": round(self.late_ms, 1),
         }
-        if self.page is not None:
-            facts["page"] = str(self.page)
-        return {**facts, "holds": not self.faults, "trusted": self.trusted, "faults": self.faults, **times}
 
 
 def add_parser(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -258,7 +257,9 @@ def _agent(
 ) -> Iterator[tuple[asyncio.Runner, Serving, FakePlatform, Ended]]:
     """Give the calls' loop, what gives the agent's URL in it, the agent's platform, and what says that it has ended."""
     if args.url is not None:
-        with _platform_for_others(args.platform_port, terminal) as platform, asyncio.Runner() as runner:
+        remedy = "give another one: --platform-port"
+        with local_platform(args.platform_port, remedy) as platform, asyncio.Runner() as runner:
+            terminal.say(f"The agent must have BLUEJAY_API_URL={platform.url} BLUEJAY_API_KEY={platform.api_key}")
             yield runner, contextlib.nullcontext(check_url(args.url)), platform, str
         return
     with FakePlatform() as platform:
@@ -269,17 +270,6 @@ def _agent(
         else:
             with _started(args, variables, terminal) as (url, ended), asyncio.Runner() as runner:
                 yield runner, contextlib.nullcontext(url), platform, ended
-
-
-@contextlib.contextmanager
-def _platform_for_others(number: int, terminal: Terminal) -> Iterator[FakePlatform]:
-    try:
-        platform = FakePlatform(port=number).start()
-    except OSError as error:
-        raise Problem(f"no platform on port {number}: {error.strerror}", exit_code=UNUSABLE) from None
-    with contextlib.closing(platform):
-        terminal.say(f"The agent must have BLUEJAY_API_URL={platform.url} BLUEJAY_API_KEY={platform.api_key}")
-        yield platform
 
 
 @contextlib.contextmanager

@@ -44,6 +44,21 @@ TIMEOUT = 10.0
 LOOK_SECONDS = 0.5
 STYLES = {"ok": "green", "note": "yellow", "wrong": "red"}
 INDENT = 17
+ANSWERS = {
+    "bluejay": ("Bluejay's API answers at {url}", ""),
+    "refused": ("{url} is reached, and refuses the key ({said})", "is the key of this account, and copied whole?"),
+    "certificate": (
+        "no answer from {url} ({said})",
+        "point SSL_CERT_FILE to the certificate of the authority that issued it",
+    ),
+    "silent": ("no answer from {url}: {said}", "check BLUEJAY_API_URL, the network, and the proxy of the environment"),
+    "failing": ("{url} answers {said}", "try again later; reports wait in the spool until then"),
+    "other": (
+        "{url} answers {said}, and not as Bluejay's API does",
+        "check BLUEJAY_API_URL: a proxy, a login page or another service may answer in its place",
+    ),
+}
+"""What an answer of the platform's means, and what to do about it."""
 TEXT = """\
 Checks the API key, the proxy and certificate variables, that Bluejay's API answers, the clock, the spool with its disk,
 and the reports that wait. With the URL of an agent it also checks that the agent refuses strangers with a 401 at the
@@ -174,28 +189,15 @@ def _client(settings: Settings) -> Iterator[Finding]:
 
 
 def _answer(settings: Settings) -> Finding:
-    url, reply = settings.base_url, ask(settings)
-    if reply.kind == "bluejay":
-        return Finding("platform", "ok", f"Bluejay's API answers at {url}")
-    if reply.kind == "refused":
-        state = "note" if settings.api_key is None else "wrong"
-        remedy = "" if settings.api_key is None else "is the key of this account, and copied whole?"
-        return Finding("platform", state, f"{url} is reached, and refuses the key ({reply.words})", remedy)
-    if reply.kind == "certificate":
-        remedy = "point SSL_CERT_FILE to the certificate of the authority that issued it"
-        return Finding("platform", "wrong", f"no answer from {url} ({reply.words})", remedy)
-    if reply.kind == "silent" and reply.words in NO_WAY and named_proxy(url):
+    reply = ask(settings)
+    state, (text, remedy) = "ok" if reply.kind == "bluejay" else "wrong", ANSWERS[reply.kind]
+    if reply.kind == "refused" and settings.api_key is None:
+        state, remedy = "note", ""
+    if reply.kind == "silent" and reply.words in NO_WAY and named_proxy(settings.base_url):
         remedy = f"mend {_proxy_variable()}, or name the platform's host in NO_PROXY"
         return Finding("platform", "wrong", f"the proxy does not answer: {SILENCES[reply.words]}", remedy)
-    if reply.kind == "silent":
-        remedy = "check BLUEJAY_API_URL, the network, and the proxy of the environment"
-        words = SILENCES.get(reply.words, reply.words.replace("_", " "))
-        return Finding("platform", "wrong", f"no answer from {url}: {words}", remedy)
-    if reply.kind == "failing":
-        remedy = "try again later; reports wait in the spool until then"
-        return Finding("platform", "wrong", f"{url} answers {reply.words}", remedy)
-    remedy = "check BLUEJAY_API_URL: a proxy, a login page or another service may answer in its place"
-    return Finding("platform", "wrong", f"{url} answers {reply.words}, and not as Bluejay's API does", remedy)
+    said = SILENCES.get(reply.words, reply.words.replace("_", " ")) if reply.kind == "silent" else reply.words
+    return Finding("platform", state, text.format(url=settings.base_url, said=said), remedy)
 
 
 def _proxy_variable() -> str:
@@ -253,8 +255,12 @@ def _spool(settings: Settings) -> Iterator[Finding]:
     yield _space(str(directory))
     mine = [entry for entry in kept if entry.place in {"", settings.destination}]
     yield from _outbox([entry for entry in mine if entry.name.state != LIVE])
-    yield from _lost(sum(entry.name.state == LIVE for entry in mine))
-    yield from _apart(sum(entry.kept_apart for entry in kept))
+    if left := sum(entry.name.state == LIVE for entry in mine):
+        remedy = "start the agent, which delivers them at its first call, or: bluejay-ws outbox deliver"
+        yield Finding("calls", "note", f"{plural(left, 'call')} left by a process that died", remedy)
+    if apart := sum(entry.kept_apart for entry in kept):  # these leave only when a person says so
+        words = f"{plural(apart, 'report')} recorded without an API key or by a test: not sent until you say so"
+        yield Finding("apart", "note", words, f"send: {SEND_APART}; delete: {DELETE_APART}")
     others = Counter(entry.place for entry in kept if entry not in mine and not entry.kept_apart)
     yield from _elsewhere(others, settings.destination)
 
@@ -267,20 +273,6 @@ def _outbox(waiting: Sequence[outbox.Entry]) -> Iterator[Finding]:
         yield Finding("outbox", "ok", f"{plural(len(waiting), 'report')} waiting; none is held or parked")
     else:
         yield Finding("outbox", "ok", "no report waits")
-
-
-def _lost(left: int) -> Iterator[Finding]:
-    if left:
-        remedy = "start the agent, which delivers them at its first call, or: bluejay-ws outbox deliver"
-        yield Finding("calls", "note", f"{plural(left, 'call')} left by a process that died", remedy)
-
-
-def _apart(count: int) -> Iterator[Finding]:
-    """Tell of reports that belong to no platform: they leave only when a person says so."""
-    if count:
-        words = f"{plural(count, 'report')} recorded without an API key or by a test: not sent until you say so"
-        remedy = f"send: {SEND_APART}; delete: {DELETE_APART}"
-        yield Finding("apart", "note", words, remedy)
 
 
 def _elsewhere(counts: Mapping[str, int], destination: str) -> Iterator[Finding]:

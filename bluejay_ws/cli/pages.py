@@ -128,7 +128,9 @@ def watching(args: argparse.Namespace, terminal: Terminal) -> Iterator[Watch | N
         try:
             yield watch
         finally:
-            _write(watch, terminal)
+            with writing():
+                for path in watch.write():
+                    terminal.wrapped("page       ", str(path))
         if live is not None and sys.stdout.isatty():
             terminal.say("The page stays until you press Ctrl-C.")
             with contextlib.suppress(KeyboardInterrupt):
@@ -143,9 +145,3 @@ def write_report_page(report: object, path: Path, terminal: Terminal, **options:
     """
     with writing():
         terminal.wrapped("page       ", str(write_page(report, path, **options)))
-
-
-def _write(watch: Watch, terminal: Terminal) -> None:
-    with writing():
-        for path in watch.write():
-            terminal.wrapped("page       ", str(path))

@@ -8,13 +8,14 @@ import shlex
 from typing import TYPE_CHECKING
 
 from bluejay_ws.cli.arguments import new_parser, port
-from bluejay_ws.cli.terminal import Problem, clean
+from bluejay_ws.cli.terminal import Problem, clean, words_of
 from bluejay_ws.cli.timeline import count_items
 from bluejay_ws.testing.platform import FakePlatform
 from bluejay_ws.timeline.live import LivePage
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable, Iterator
 
     from bluejay_ws.cli.arguments import Commands
     from bluejay_ws.cli.terminal import Terminal
@@ -39,6 +40,24 @@ def add_parser(commands: Commands[argparse.ArgumentParser]) -> None:
     parser.set_defaults(run=run)
 
 
+@contextlib.contextmanager
+def local_platform(
+    number: int, remedy: str, on_report: Callable[[AcceptedReport], None] | None = None, *, exit_code: int = 2
+) -> Iterator[FakePlatform]:
+    """Run a platform on this port.
+
+    Raises:
+        Problem: the port is taken.
+    """
+    platform = FakePlatform(port=number, on_report=on_report)
+    try:
+        platform.start()
+    except OSError as error:
+        raise Problem(f"no platform on port {number}: {words_of(error)}", remedy, exit_code=exit_code) from None
+    with contextlib.closing(platform):
+        yield platform
+
+
 def run(args: argparse.Namespace, terminal: Terminal) -> int:
     """Take reports until Ctrl-C; return 0.
 
@@ -48,13 +67,7 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
     arrived: queue.SimpleQueue[AcceptedReport] = queue.SimpleQueue()
     with contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as stack:
         page = stack.enter_context(LivePage()) if args.live else None
-        try:
-            platform = stack.enter_context(FakePlatform(port=args.port, on_report=arrived.put))
-        except OSError as error:
-            reason = (error.strerror or "unknown").lower()
-            raise Problem(
-                f"cannot listen on port {args.port}: {reason}", "choose another --port", exit_code=2
-            ) from None
+        platform = stack.enter_context(local_platform(args.port, "choose another --port", arrived.put))
         _introduce(platform, page, terminal)
         refused = 0
         while True:

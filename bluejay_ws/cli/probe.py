@@ -62,7 +62,8 @@ def culprit(settings: Settings) -> Client:
         HttpExchange(settings, tls_context(settings)).close()
     except UnusableVariableError as error:
         if error.variable in CERTIFICATES:
-            reason = _reason(error.__cause__ or error)
+            cause = error.__cause__ or error
+            reason = (getattr(cause, "strerror", None) or type(cause).__name__).lower()
             return Client(error.variable, f"cannot be used: {reason}", "give the path of a file of PEM certificates")
         return Client(error.variable.upper(), "cannot be used by the HTTP client", REMEDY)
     return Client()
@@ -78,11 +79,7 @@ def ask(settings: Settings) -> Reply:
         if outcome.status in UNCLEAR and not _is_result(outcome):
             proof = exchange.post(NO_REPORT)
             return _proof(proof) if isinstance(proof, Answer) else _silence(proof)
-    return _judge(outcome)
-
-
-def _judge(answer: Answer) -> Reply:
-    return Reply("bluejay") if _is_result(answer) else _by_status(answer)
+    return Reply("bluejay") if _is_result(outcome) else _by_status(outcome)
 
 
 def _proof(answer: Answer) -> Reply:
@@ -112,7 +109,3 @@ def _json(answer: Answer) -> Any:
         return json.loads(answer.body)
     except (ValueError, RecursionError):
         return None
-
-
-def _reason(error: BaseException) -> str:
-    return (getattr(error, "strerror", None) or type(error).__name__).lower()

@@ -11,8 +11,9 @@ from bluejay_ws.cli.arguments import new_parser, seconds
 from bluejay_ws.cli.pages import write_report_page
 from bluejay_ws.cli.terminal import Problem, Terminal, check_writable, clean
 from bluejay_ws.client import Bluejay
-from bluejay_ws.results import CallResult, RunResult, dicts_in, ids_in
+from bluejay_ws.results import CallResult, RunResult, ids_in
 from bluejay_ws.settings import Settings
+from bluejay_ws.timeline.judged import evaluation_rows
 
 if TYPE_CHECKING:
     import argparse
@@ -25,7 +26,6 @@ ASK = ""
 WAIT_SECONDS = 600.0
 STYLES = {"as_expected": "green", "missing": "red", "wrong_parameters": "red", "extra": "yellow"}
 KINDS = {"as_expected": "as expected", "wrong_parameters": "wrong", "missing": "missing", "extra": "extra"}
-MEASURES = ("goal_success", "hallucination", "redundancy", "custom_evals_success_rate", "pronunciation_score")
 RESULT_TEXT = """\
 Without --check the exit code is 0 when the result could be read. With --check it is
 1 unless the call is COMPLETED, every expected tool was called with the expected
@@ -198,16 +198,8 @@ def _facts(result: CallResult) -> list[tuple[str, str]]:
 
 def _show_evaluation(evaluation: dict[str, Any], terminal: Terminal) -> None:
     terminal.title("  evaluation")
-    for key in MEASURES:
-        if evaluation.get(key) is not None:
-            reason = evaluation.get(f"{key.partition('_')[0]}_reasoning")
-            words = f"{_json(evaluation[key])}{f': {reason}' if reason else ''}"
-            terminal.wrapped(f"  {key.replace('_', ' '):<26}", words)
-    if evaluation.get("call_summary"):
-        terminal.wrapped(f"  {'summary':<26}", str(evaluation["call_summary"]))
-    for metric in dicts_in(evaluation.get("custom_metrics")):
-        words = ": ".join(str(metric[key]) for key in ("response_value", "reasoning") if metric.get(key))
-        terminal.wrapped(f"  {clean(str(metric.get('name'))):<26}", words)
+    for label, words, _ in evaluation_rows(evaluation):
+        terminal.wrapped(f"  {clean(label):<26}", words)
 
 
 def _show_run(run: RunResult, terminal: Terminal, *, strict: bool) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bluejay_ws.cli.arguments import new_parser, seconds
 from bluejay_ws.cli.pages import write_report_page
 from bluejay_ws.cli.result import ASK, result_for
-from bluejay_ws.cli.terminal import Problem, Terminal, clean
+from bluejay_ws.cli.terminal import Problem, Terminal, clean, words_of
 from bluejay_ws.timeline.page import view
 from bluejay_ws.timeline.verdict import THRESHOLD_MS
 
@@ -91,9 +91,7 @@ def load(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_bytes())
     except OSError as error:
-        raise Problem(
-            f"cannot read {str(path)!r}: {(error.strerror or 'unknown').lower()}", exit_code=UNREADABLE
-        ) from None
+        raise Problem(f"cannot read {str(path)!r}: {words_of(error)}", exit_code=UNREADABLE) from None
     except (ValueError, RecursionError) as error:
         raise Problem(f"{str(path)!r} is no JSON: {error}", exit_code=UNREADABLE) from None
     if not isinstance(found, dict):

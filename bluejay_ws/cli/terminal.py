@@ -190,7 +190,7 @@ class Terminal:
         except BrokenPipeError:
             raise ReaderLeftError from None  # an OSError would be taken for the agent's
         except OSError as error:
-            raise ReaderLeftError((error.strerror or "unknown").lower()) from None
+            raise ReaderLeftError(words_of(error)) from None
 
 
 @contextlib.contextmanager
@@ -199,8 +199,7 @@ def writing() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = (error.strerror or "unknown").lower()
-        raise Problem(f"cannot write {str(error.filename)!r}: {reason}", exit_code=2) from None
+        raise Problem(f"cannot write {str(error.filename)!r}: {words_of(error)}", exit_code=2) from None
 
 
 def check_writable(*paths: Path | None) -> None:
@@ -215,6 +214,11 @@ def check_writable(*paths: Path | None) -> None:
             path.open("ab").close()
             if not existed:
                 path.unlink()
+
+
+def words_of(error: OSError) -> str:
+    """Return what the system says of an error."""
+    return (error.strerror or "unknown").lower()
 
 
 def clean(text: str) -> str:

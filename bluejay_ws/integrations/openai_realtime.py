@@ -256,12 +256,9 @@ class OpenAIRealtimeTap(Tap):
     def _cut_there(self, reply: Reply, heard_ms: float | None, at: float) -> None:
         self._cut(reply, heard_ms)
         for later in self._replies.values():  # what was to play after it was dropped with it
-            if later.start is not None and reply.start is not None and later.plays_from > reply.plays_from:
-                self._drop_unplayed(later, at)
-
-    def _drop_unplayed(self, reply: Reply, at: float) -> None:
-        if reply.heard_ms is None and reply.plays_from > at:
-            self._cut(reply, 0.0)
+            behind = later.start is not None and reply.start is not None and later.plays_from > reply.plays_from
+            if behind and later.heard_ms is None and later.plays_from > at:
+                self._cut(later, 0.0)
 
     def _of_response(self, response: Any) -> list[Reply]:
         return [reply for reply in self._replies.values() if response is not None and reply.response == response]

@@ -24,6 +24,7 @@ MEASURES = {  # what the judge says, and whether true is good
     "custom_evals_success_rate": None,
     "pronunciation_score": None,
 }
+LABELS = {name: name.capitalize() for name in (*(key.replace("_", " ") for key in MEASURES), "summary")}
 
 
 def expected_tools(result: Mapping[str, Any]) -> dict[str, list[Any]] | None:
@@ -63,27 +64,27 @@ def _rows(result: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     yield "Status", f"{status}: {meaning}" if meaning else status, level
     latency = result.get("latency")
     if isinstance(latency, dict):
-        yield (
-            "Latency",
-            ", ".join(f"{key.removesuffix('_agent_latency')} {value}" for key, value in latency.items()),
-            "",
-        )
+        values = (f"{key.removesuffix('_agent_latency')} {value}" for key, value in latency.items())
+        yield "Latency", ", ".join(values), ""
     for evaluation in dicts_in(result.get("evaluations")):
-        yield from _evaluation(evaluation)
+        for label, text, verdict in evaluation_rows(evaluation):
+            yield LABELS.get(label, label), text, verdict
     traces = result.get("trace_ids")
     yield "Trace ids", ", ".join(map(str, traces)) if isinstance(traces, list) else "", ""
     yield "Recording", str(result.get("audio_url") or ""), ""
     yield "Transcript", str(result.get("transcript_url") or ""), ""
 
 
-def _evaluation(evaluation: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+def evaluation_rows(evaluation: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Yield what the judge said: label, words and level of each measure that is there."""
     for key, wanted in MEASURES.items():
         value = evaluation.get(key)
         if value is not None:
             level = "" if wanted is None or not isinstance(value, bool) else "good" if value is wanted else "bad"
             reason = evaluation.get(f"{key.partition('_')[0]}_reasoning")
-            yield key.replace("_", " ").capitalize(), f"{_json(value)}{f': {reason}' if reason else ''}", level
-    yield "Summary", str(evaluation.get("call_summary") or ""), ""
+            yield key.replace("_", " "), f"{_json(value)}{f': {reason}' if reason else ''}", level
+    if evaluation.get("call_summary"):
+        yield "summary", str(evaluation["call_summary"]), ""
     for metric in dicts_in(evaluation.get("custom_metrics")):
         words = ": ".join(str(metric[key]) for key in ("response_value", "reasoning") if metric.get(key))
         yield str(metric.get("name")), words, ""
@@ -98,14 +99,8 @@ def _pair(pair: Mapping[str, Any]) -> list[str]:
     ]
     if pair.get("output_differs"):
         differs.append("another output")
-    return [
-        str(pair.get("name")),
-        words,
-        level,
-        _side(pair.get("expected")),
-        _side(pair.get("actual")),
-        "\n".join(differs),
-    ]
+    sides = _side(pair.get("expected")), _side(pair.get("actual"))
+    return [str(pair.get("name")), words, level, *sides, "\n".join(differs)]
 
 
 def _side(call: object) -> str:

@@ -27,23 +27,15 @@ CALLS_KEPT = 200
 SAFE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 
 
-class Event(Protocol):
-    """What a caller says of its call: a kind, a time and details."""
+class _Event(Protocol):
+    """What a caller says of its call: milliseconds since the handshake, what happened, and what else is known."""
 
     @property
-    def at_ms(self) -> float:
-        """Milliseconds since the handshake."""
-        ...
-
+    def at_ms(self) -> float: ...
     @property
-    def kind(self) -> str:
-        """What happened."""
-        ...
-
+    def kind(self) -> str: ...
     @property
-    def detail(self) -> Mapping[str, Any]:
-        """What else is known."""
-        ...
+    def detail(self) -> Mapping[str, Any]: ...
 
 
 class LivePage:
@@ -51,7 +43,7 @@ class LivePage:
 
     def __init__(self, *, port: int = 0) -> None:
         self._port = port
-        self._path = f"/{secrets.token_urlsafe(16)}/"
+        self.path = f"/{secrets.token_urlsafe(16)}/"
         self._calls: dict[str, dict[str, Any]] = {}
         self._changed = threading.Condition()
         self._changes = 0
@@ -88,12 +80,7 @@ class LivePage:
     def url(self) -> str:
         """Return the page's address, its secret word included."""
         port = self._port if self._server is None else self._server.server_address[1]
-        return f"http://{HERE}:{port}{self._path}"
-
-    @property
-    def path(self) -> str:
-        """Return the path below which all is served."""
-        return self._path
+        return f"http://{HERE}:{port}{self.path}"
 
     @property
     def is_open(self) -> bool:
@@ -121,7 +108,7 @@ class LivePage:
 
     def page(self) -> str:
         """Return the page, which asks for everything else."""
-        return shell({"live": self._path}, connect="'self'")
+        return shell({"live": self.path}, connect="'self'")
 
     def call(self, key: str) -> dict[str, Any] | None:
         """Return what is shown of a call; None for one that is not known."""
@@ -144,7 +131,7 @@ class LivePage:
             return self._changes > number
 
 
-def noticed(simulation_result_id: str, events: Iterable[Event]) -> dict[str, Any]:
+def noticed(simulation_result_id: str, events: Iterable[_Event]) -> dict[str, Any]:
     """Return as a report what a caller noticed of a whole call."""
     call = LiveCall(simulation_result_id)
     for event in events:
@@ -161,7 +148,7 @@ class LiveCall:
         self._events: list[dict[str, Any]] = []
         self._now = 0
 
-    def add(self, event: Event) -> None:
+    def add(self, event: _Event) -> None:
         """Take one event of the caller's."""
         at = self._now = round(event.at_ms)
         if event.kind in ("user.audio", "agent.heard"):

@@ -12,7 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
 RATE = 16_000
 BYTES_PER_MS = 32
@@ -39,10 +39,10 @@ class Sound:
 
     def to_page(self) -> dict[str, Any]:
         """Return the levels (one byte for 20 ms), and the sound as mu-law at 16 kHz where it is to be played."""
-        return {"block_ms": BLOCK_MS, "rate": RATE, **{who: self._track(runs) for who, runs in self._tracks.items()}}
-
-    def _track(self, runs: Sequence[tuple[float, bytes]]) -> list[dict[str, Any]]:
-        return [self._run(start, array("h", _even(pcm))) for start, pcm in runs]
+        tracks = {
+            who: [self._run(start, array("h", _even(pcm))) for start, pcm in runs] for who, runs in self._tracks.items()
+        }
+        return {"block_ms": BLOCK_MS, "rate": RATE, **tracks}
 
     def _run(self, start: float, samples: array[int]) -> dict[str, Any]:
         if sys.byteorder == "big":  # pragma: no cover - none of the machines that test this is one

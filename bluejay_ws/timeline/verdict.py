@@ -144,13 +144,10 @@ def compare(call: Call, other: Call, latency: Latency, before: Latency) -> list[
     return [*tools, *_slower(latency, before), *_more_problems(call, other)]
 
 
-def _wait(item: Item) -> float:
-    return _noted(item, "latency_ms") or item.until - item.start
-
-
 def _waits(call: Call) -> list[tuple[float, float]]:
     """Return when each wait began, and how long it was."""
-    return [(item.start, _wait(item)) for item in call.of("latency")] or list(_inferred(call))
+    told = [(item.start, _noted(item, "latency_ms") or item.until - item.start) for item in call.of("latency")]
+    return told or list(_inferred(call))
 
 
 def _inferred(call: Call) -> Iterator[tuple[float, float]]:
@@ -174,7 +171,8 @@ def _percentile(values: Sequence[float], share: float) -> float | None:
 
 def _ending(call: Call) -> Iterator[Finding]:
     facts = call.closing
-    outcome, code = str(facts.get("outcome") or facts.get("incomplete") or ""), _code(facts.get("close_code"))
+    outcome, code = str(facts.get("outcome") or facts.get("incomplete") or ""), facts.get("close_code")
+    code = code if isinstance(code, int) else None
     words = "The agent's code failed" if facts.get("error") else OUTCOMES.get(outcome)
     if words is None and code not in FINE:
         words = CLOSE_CODES.get(code) or f"The connection was closed with code {code}"
@@ -184,10 +182,6 @@ def _ending(call: Call) -> Iterator[Finding]:
         error = f": {facts['error']}" if facts.get("error") else ""
         text = f"{words}{error}, {seconds(call.duration)} into the call{_during(call)}."
         yield Finding("bad", text, call.duration, f"{words[0].lower()}{words[1:]}{error}")
-
-
-def _code(value: object) -> int | None:
-    return value if isinstance(value, int) else None
 
 
 def _during(call: Call) -> str:
@@ -308,7 +302,8 @@ def _interruptions(call: Call) -> Iterator[Finding]:
     found = call.of("interruption")
     by_agent = [item for item in found if item.text.startswith("Agent")]
     if by_agent:
-        text = f"The agent talked over the caller{_often(len(by_agent))}, for up to {seconds(_longest(by_agent))}."
+        longest = max(_noted(item, "overlap_ms") or item.until - item.start for item in by_agent)
+        text = f"The agent talked over the caller{_often(len(by_agent))}, for up to {seconds(longest)}."
         brief = f"the agent talked over the caller{_often(len(by_agent))}"
         yield Finding("bad" if len(by_agent) > 1 else "warn", text, by_agent[0].start, brief)
     for item in found:
@@ -321,10 +316,6 @@ def _interruptions(call: Call) -> Iterator[Finding]:
 
 def _often(count: int) -> str:
     return {1: " once", 2: " twice"}.get(count, f" {count} times")
-
-
-def _longest(items: Sequence[Item]) -> float:
-    return max(_noted(item, "overlap_ms") or item.until - item.start for item in items)
 
 
 def _noted(item: Item, key: str) -> float:
@@ -344,12 +335,9 @@ def _silences(call: Call) -> Iterator[Finding]:
     silences = call.of("silence")
     if silences:
         longest = max(silences, key=lambda item: item.until - item.start)
-        text = f"Nobody was heard for {seconds(longest.until - longest.start)}{_more(len(silences), 'silence')}."
+        more = "" if len(silences) == 1 else f" ({len(silences)} long silences)"
+        text = f"Nobody was heard for {seconds(longest.until - longest.start)}{more}."
         yield Finding("warn", text, longest.start)
-
-
-def _more(count: int, word: str) -> str:
-    return "" if count == 1 else f" ({count} long {word}s)"
 
 
 def _delivery(facts: dict[str, Any]) -> Iterator[Finding]:
