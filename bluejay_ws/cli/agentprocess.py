@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from bluejay_ws.cli.terminal import Problem, clean, temporary_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from bluejay_ws.cli.terminal import Terminal
 
@@ -143,17 +143,21 @@ def _signals_later() -> Iterator[None]:
         yield
         return
     came: list[int] = []
-    before = {
-        number: signal.signal(number, lambda number, _: came.append(number))
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
+    with signals_go_to(came.append):
+        yield
+    for late in came:
+        signal.raise_signal(late)
+
+
+@contextlib.contextmanager
+def signals_go_to(take: Callable[[int], object]) -> Iterator[None]:
+    """Let ``take`` have Ctrl-C and SIGTERM for a while; the handlers that were there before come back."""
+    before = {one: signal.signal(one, lambda number, _: take(number)) for one in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler or signal.SIG_DFL)  # None: it was not Python's
-        for late in came:
-            signal.raise_signal(late)
+            signal.signal(number, handler or signal.SIG_DFL)  # None: it was not Python's, and cannot be given back
 
 
 def _start(command: str, environment: Mapping[str, str], log: int) -> subprocess.Popen[bytes]:

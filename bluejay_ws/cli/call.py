@@ -12,14 +12,7 @@ from urllib.parse import urlsplit
 
 from bluejay_ws.cli.agentprocess import environment_of, listening_ports, pid_listening_on, port_of, started
 from bluejay_ws.cli.arguments import count, new_parser, port, port_number, seconds
-from bluejay_ws.cli.conversation import (
-    Conversation,
-    await_report,
-    call_faults,
-    new_id,
-    report_faults,
-    show_accepted,
-)
+from bluejay_ws.cli.conversation import Conversation, await_report, call_faults, new_id, report_faults, show_accepted
 from bluejay_ws.cli.crowd import hold_many
 from bluejay_ws.cli.diagnosis import CRASHED, Evidence, explain, is_local
 from bluejay_ws.cli.dialling import BAD_USAGE, RefusalProblem, check_url
@@ -86,13 +79,8 @@ def add_parser(commands: Commands[argparse.ArgumentParser]) -> None:
     add("--port", metavar="N", type=port_number, help="of the agent, in place of a URL")
     add("--path", metavar="PATH", default="", help="of the agent at --port or --run, such as /media")
     add("--platform", action="store_true", help="take the report of a running agent, and show it")
-    add(
-        "--platform-port",
-        metavar="N",
-        type=port,
-        default=PLATFORM_PORT,
-        help=f"of the platform that --platform starts ({PLATFORM_PORT})",
-    )
+    starts = f"of the platform that --platform starts ({PLATFORM_PORT})"
+    add("--platform-port", metavar="N", type=port, default=PLATFORM_PORT, help=starts)
     add("--yes", action="store_true", help="call an agent that may report to a real account")
     add("-n", "--calls", metavar="N", type=count, default=1, help="make so many calls at once (1)")
     add("--id", default="", help="simulation result id (default: local- and six digits)")

@@ -129,23 +129,14 @@ def add_parser(commands: Commands[argparse.ArgumentParser]) -> None:
     add("--url", metavar="URL", help="of a running agent that reports to the local platform")
     add("--run", metavar="COMMAND", dest="command", help='start the agent: --run "python agent.py"')
     add("--app", metavar="MODULE:OBJECT", help="run the agent in this process: --app agent:handler")
-    add(
-        "--time",
-        metavar="WHICH",
-        choices=("virtual", "real"),
-        help="virtual (with --app, and its default): nobody waits; real",
-    )
+    which = "virtual (with --app, and its default): nobody waits; real"
+    add("--time", metavar="WHICH", choices=("virtual", "real"), help=which)
     add("--port", metavar="N", type=port_number, help="of the agent that --run starts; default: the one that it opens")
     add("--path", metavar="PATH", default="", help="of the agent that --run or --app starts, such as /media")
     add("--user", metavar="NAME", help="for Basic authentication")
     add("--password", metavar="WORD", default="", help="for Basic authentication")
-    add(
-        "--platform-port",
-        metavar="N",
-        type=port,
-        default=PLATFORM_PORT,
-        help=f"with --url: of the platform ({PLATFORM_PORT})",
-    )
+    with_url = f"with --url: of the platform ({PLATFORM_PORT})"
+    add("--platform-port", metavar="N", type=port, default=PLATFORM_PORT, help=with_url)
     add("-n", "--calls", metavar="N", type=count, default=1, help="make so many calls at once (1)")
     add("--repeat", metavar="N", type=count, default=1, help="make each call so often (1)")
     add("--baseline", metavar="FILE", type=Path, help="what --save wrote last time: fail where latencies are worse")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from bluejay_ws.cli.agentprocess import signals_go_to
 from bluejay_ws.cli.arguments import count, new_parser, seconds
 from bluejay_ws.cli.migrate import database_of
 from bluejay_ws.cli.terminal import Problem, Terminal
@@ -18,7 +18,6 @@ from bluejay_ws.stats import Counters
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
 
     from bluejay_ws.cli.arguments import Commands
 
@@ -62,7 +61,8 @@ def run(args: argparse.Namespace, terminal: Terminal) -> int:
     counters = Counters()
     deliverer = Deliverer(url, settings, counters=counters, workers=args.workers, pod_lease=args.lease)
     try:
-        with _stopping() as stop:
+        stop = threading.Event()
+        with signals_go_to(lambda _: stop.set()):
             if not _started(deliverer, stop, terminal, wait=not args.until_empty):
                 return 0
             terminal.say(f"delivering from {shown(url)} to {settings.base_url}")
@@ -88,18 +88,6 @@ def _started(deliverer: Deliverer, stop: threading.Event, terminal: Terminal, *,
         else:
             return True
     return False
-
-
-@contextlib.contextmanager
-def _stopping() -> Iterator[threading.Event]:
-    """Return what SIGTERM and Ctrl-C set. The handlers that were there before come back: `main` may be called again."""
-    stop = threading.Event()
-    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler or signal.SIG_DFL)  # None: it was not Python's, and cannot be given back
 
 
 def _settings(args: argparse.Namespace) -> Settings:

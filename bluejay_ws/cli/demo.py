@@ -12,14 +12,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
 
 from bluejay_ws.cli.arguments import new_parser, seconds
-from bluejay_ws.cli.conversation import (
-    Conversation,
-    await_report,
-    call_faults,
-    new_id,
-    report_faults,
-    show_accepted,
-)
+from bluejay_ws.cli.conversation import Conversation, await_report, call_faults, new_id, report_faults, show_accepted
 from bluejay_ws.cli.pages import add_page_options, watching
 from bluejay_ws.cli.terminal import Problem, Terminal, clean, temporary_directory
 from bluejay_ws.testing.platform import FakePlatform

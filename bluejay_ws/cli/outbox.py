@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from bluejay_ws.cli.arguments import new_parser, seconds
 from bluejay_ws.cli.pages import write_report_page
 from bluejay_ws.cli.probe import SILENCES
-from bluejay_ws.cli.result import ASK, result_for
+from bluejay_ws.cli.result import add_result_option, result_for
 from bluejay_ws.cli.terminal import Problem, Terminal, clean, plural
 from bluejay_ws.cli.timeline import count_items, show_report
 from bluejay_ws.client import Bluejay
@@ -88,13 +88,8 @@ def add_parser(commands: Commands[argparse.ArgumentParser]) -> None:
     showing = _add_action(actions, "show", "reports as timelines, without what was said", _show)
     showing.add_argument("ids", nargs="+", metavar="ID")
     showing.add_argument("--html", metavar="FILE", type=Path, help="write a page with everything that was said")
-    showing.add_argument(
-        "--result",
-        metavar="FILE",
-        nargs="?",
-        const=ASK,
-        help="with --html: what the platform shows (a file of `result ID --json`; without FILE it is asked)",
-    )
+    words = "with --html: what the platform shows (a file of `result ID --json`; without FILE it is asked)"
+    add_result_option(showing, words)
     showing.add_argument("--text", action="store_true", help="with what was said, parameters, outputs and metadata")
     delivering = _add_action(actions, "deliver", "send what waits, now and from here", _deliver)
     delivering.add_argument("--seconds", metavar="S", type=seconds, default=30.0, help="how long to try (30)")

@@ -62,6 +62,11 @@ def add_parser(commands: Commands[argparse.ArgumentParser]) -> None:
         parser.add_argument("--strict", action="store_true", help="extra tool calls and hallucinations fail too")
 
 
+def add_result_option(parser: argparse.ArgumentParser, words: str) -> None:
+    """Add ``--result`` to a command that writes a page; its value is for `result_for`."""
+    parser.add_argument("--result", metavar="FILE", nargs="?", const=ASK, help=words)
+
+
 def _run_result(args: argparse.Namespace, terminal: Terminal) -> int:
     if not args.id.strip():
         raise Problem("which call?", "give its simulation result id", exit_code=2)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bluejay_ws.cli.arguments import new_parser, seconds
 from bluejay_ws.cli.pages import write_report_page
-from bluejay_ws.cli.result import ASK, result_for
+from bluejay_ws.cli.result import add_result_option, result_for
 from bluejay_ws.cli.terminal import Problem, Terminal, clean, words_of
 from bluejay_ws.timeline.page import view
 from bluejay_ws.timeline.verdict import THRESHOLD_MS
@@ -39,13 +39,8 @@ def add_parser(commands: Commands[argparse.ArgumentParser]) -> None:
     add("--html", metavar="FILE", type=Path, help="write the page to this file")
     add("--against", metavar="FILE", type=Path, help="another report to be shown beside it: one that went well")
     add("--expected", metavar="FILE", type=Path, help='tools that were expected: {"name": [{"parameters": {...}}]}')
-    add(
-        "--result",
-        metavar="FILE",
-        nargs="?",
-        const=ASK,
-        help="what the platform shows: `bluejay-ws result ID --json` in a file; without FILE it is asked",
-    )
+    words = "what the platform shows: `bluejay-ws result ID --json` in a file; without FILE it is asked"
+    add_result_option(parser, words)
     add("--late", metavar="S", type=seconds, default=THRESHOLD_MS / 1000, help="an answer after more is late (1.5)")
     parser.set_defaults(run=run)
 

@@ -180,8 +180,6 @@ class Terminal:
         if self.json_only:
             self._write(json.dumps(value, ensure_ascii=False, default=str))
 
-    # -----------------------------------------------------------------------------------------------------------
-
     def _write(self, line: str) -> None:
         encoding = self._out.encoding or "utf-8"
         try:

@@ -341,9 +341,6 @@ def _level_of_either_order(audio: Frame) -> int:
     return min(_pcm_level(audio), _pcm_level(bytes(audio)[1:-1])) if len(audio) > 2 else _pcm_level(audio)
 
 
-# -- small things -----------------------------------------------------------------------------------------------------
-
-
 def _inside(message: Message, key: str) -> Message:
     found = message.get(key)
     return found if isinstance(found, dict) else {}

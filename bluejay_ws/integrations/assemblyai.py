@@ -28,8 +28,6 @@ class AssemblyAITap(Tap):
         self._reply_now: Any = None
         self._server_side: set[str] = set()
 
-    # -- settings ----------------------------------------------------------------------------------------------
-
     def _configured(self, event: dict[str, Any]) -> None:
         config = event.get("config") or event.get("session") or {}
         self._model_is(config.get("model"))

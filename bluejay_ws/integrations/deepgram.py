@@ -41,8 +41,6 @@ class DeepgramTap(Tap):
         self._last_said: Speech | None = None
         self._first_audio_at: float | None = None
 
-    # -- settings ----------------------------------------------------------------------------------------------
-
     def _settings(self, message: dict[str, Any]) -> None:
         audio = message.get("audio") or {}
         self.input_bytes_per_ms = _bytes_per_ms(audio.get("input"), self.input_bytes_per_ms)

@@ -57,8 +57,6 @@ class ElevenLabsTap(Tap):
         elif kind not in self.quiet and not str(kind).startswith("internal_"):
             self._unknown()
 
-    # -- settings ----------------------------------------------------------------------------------------------
-
     def _configured(self, facts: dict[str, Any]) -> None:
         self.input_bytes_per_ms = _bytes_per_ms(facts.get("user_input_audio_format"), self.input_bytes_per_ms)
         self.output_bytes_per_ms = _bytes_per_ms(facts.get("agent_output_audio_format"), self.output_bytes_per_ms)

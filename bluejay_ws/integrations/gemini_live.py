@@ -77,8 +77,6 @@ class GeminiLiveTap(Tap):
                 if action is not None:
                     action(self, camel(value))
 
-    # -- settings ----------------------------------------------------------------------------------------------
-
     def _setup(self, setup: dict[str, Any]) -> None:
         self._model_is((setup.get("model") or "").removeprefix("models/"))
         for tool in setup.get("tools") or ():

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bluejay_ws.integrations.caller_audio import audio_bytes
-from bluejay_ws.integrations.tap import SERVICE_ERROR, Reply, Tap, forget_oldest, noting
+from bluejay_ws.integrations.tap import SERVICE_ERROR, Reply, Tap, is_new, noting
 
 if TYPE_CHECKING:
     from bluejay_ws.integrations.tap import Actions
@@ -65,10 +65,8 @@ class HumeTap(Tap):
 
     def _audio(self, message: dict[str, Any]) -> None:
         piece = (message.get("id"), message.get("index"))
-        if piece in self._pieces and piece[1] is not None:
+        if not is_new(piece, self._pieces, 1_000) and piece[1] is not None:
             return
-        self._pieces[piece] = None
-        forget_oldest(self._pieces, 1_000)
         size = max(0, audio_bytes(message.get("data")) - _WAV_HEADER)
         self._agent_audio(self._reply(message.get("id")), size / self.output_bytes_per_ms)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from bluejay_ws.integrations.caller_audio import audio_bytes
 from bluejay_ws.integrations.messages import number
 from bluejay_ws.integrations.openai_live import LIVE_OUTGOING, LIVE_QUIET, LIVE_RECEIVED, Live
-from bluejay_ws.integrations.tap import SERVICE_ERROR, Reply, Speech, Tap, forget_oldest, noting
+from bluejay_ws.integrations.tap import SERVICE_ERROR, Reply, Speech, Tap, is_new, noting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,8 +68,6 @@ class OpenAIRealtimeTap(Tap):
         self._playing_out: Any = None  # the response whose audio the server plays
         self._plays_elsewhere = False  # WebRTC and SIP: the audio is not in the events
         self.live = Live(self)
-
-    # -- settings ----------------------------------------------------------------------------------------------
 
     def _configured(self, event: dict[str, Any]) -> None:
         session = event.get("session") or {}
@@ -185,10 +183,8 @@ class OpenAIRealtimeTap(Tap):
 
     def _not_transcribed(self, event: dict[str, Any]) -> None:
         error, key = event.get("error") or {}, (event.get("item_id"), "failed")
-        if key in self._texts:
+        if not is_new(key, self._texts, TEXTS):
             return
-        self._texts[key] = None
-        forget_oldest(self._texts, TEXTS)
         speech = self._speeches.get(event.get("item_id"))
         start = None if speech is None else speech.start
         facts = {"item_id": event.get("item_id"), **_facts(error)}
@@ -237,10 +233,8 @@ class OpenAIRealtimeTap(Tap):
     def _written(self, event: dict[str, Any]) -> None:
         key = (event["item_id"], event.get("content_index") or 0)
         text = event.get("text") or ""
-        if key in self._texts or not text:
+        if not text or not is_new(key, self._texts, TEXTS):
             return
-        self._texts[key] = None
-        forget_oldest(self._texts, TEXTS)
         if self._speaks_text:
             self._agent_said(self._reply(event["item_id"], event.get("response_id")), text)
         else:

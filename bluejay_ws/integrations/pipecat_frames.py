@@ -16,11 +16,11 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bluejay_ws.integrations.caller_audio import InputClock
+from bluejay_ws.integrations.tool_calls import ToolCalls, is_new
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bluejay_ws.blocks import ToolCallBlock
     from bluejay_ws.recorder import Recorder
 
 INTERRUPTED = "Caller interrupted the agent"
@@ -87,7 +87,7 @@ class PipecatTap:
         self._later = later
         self._user = _UserSpeech()
         self._agent: _AgentSpeech | None = None
-        self._tools: dict[str, ToolCallBlock | None] = {}  # by call id; None: over
+        self._tools = ToolCalls(recorder)
         self._seen: dict[int, None] = {}
         self._ending = False
         self._fillers: list[str] = []  # what the application has the agent say beside the model
@@ -108,7 +108,7 @@ class PipecatTap:
             wanted = downstream and push.source is self._output
         else:
             twin = getattr(push.frame, "broadcast_sibling_id", None) is not None
-            wanted = (downstream or not twin) and self._is_new(push.frame.id)
+            wanted = (downstream or not twin) and is_new(push.frame.id, self._seen, _SEEN)
         at = self._at(push) if wanted else -1.0
         if at >= 0.0:  # else it is of the call before this one
             getattr(self, action)(push.frame, at)
@@ -120,14 +120,6 @@ class PipecatTap:
         self._finish(self._agent, now)
 
     # -- inside ------------------------------------------------------------------------------------------------
-
-    def _is_new(self, number: int) -> bool:
-        if number in self._seen:
-            return False
-        self._seen[number] = None
-        if len(self._seen) > _SEEN:
-            del self._seen[next(iter(self._seen))]
-        return True
 
     def _at(self, push: Push) -> float:
         """Return when a frame was pushed, in milliseconds since the handshake; before it: below zero."""
@@ -257,29 +249,22 @@ class PipecatTap:
     # -- tools -------------------------------------------------------------------------------------------------
 
     def _tool_began(self, frame: Any, at: float) -> None:
-        if frame.tool_call_id in self._tools:
-            return
-        block = self._recorder.tool_call(frame.function_name, frame.arguments)
-        block.start_offset_ms = int(at)
-        self._tools[frame.tool_call_id] = block.__enter__()
+        call = self._tools.of(frame.tool_call_id)
+        if not call.begun:
+            call.start = int(at)
+            self._tools.begin(frame.tool_call_id, frame.function_name, frame.arguments)
 
     def _tool_ended(self, frame: Any, _: float) -> None:
         properties = getattr(frame, "properties", None)
         if properties is not None and not getattr(properties, "is_final", True):
             return
         error = getattr(frame, "error", None)
-        self._leave_tool(frame, frame.result if error is None else {"status": "failed", "message": error})
+        output = frame.result if error is None else {"status": "failed", "message": error}
+        self._tools.end(frame.tool_call_id, output)
 
     def _tool_cancelled(self, frame: Any, _: float) -> None:
         timed_out = getattr(frame, "run_llm", False)  # only its own deadline asks for an answer to a cancelled call
-        self._leave_tool(frame, {"status": "timed_out" if timed_out else "cancelled"})
-
-    def _leave_tool(self, frame: Any, output: Any) -> None:
-        block = self._tools.get(frame.tool_call_id)
-        if block is not None:
-            self._tools[frame.tool_call_id] = None
-            block.output = output
-            block.__exit__(None, None, None)
+        self._tools.cancelled(frame.tool_call_id, "timed_out" if timed_out else "cancelled")
 
     # -- the end -----------------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from weakref import WeakKeyDictionary, WeakSet
 from bluejay_ws.hearing.utterances import CUT_MARK, MS_PER_LETTER, first_words
 from bluejay_ws.integrations.caller_audio import CallerAudio, audio_bytes
 from bluejay_ws.integrations.messages import SIMPLE, number, plain
-from bluejay_ws.integrations.tool_calls import ToolCalls, forget_oldest
+from bluejay_ws.integrations.tool_calls import ToolCalls, forget_oldest, is_new
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -30,8 +30,10 @@ if TYPE_CHECKING:
 
     Actions: TypeAlias = Mapping[str, Callable[[Any, Any], None]]
     """What a tap does with each type of message."""
+    _Mark: TypeAlias = tuple[float, int]
+    """Milliseconds of a reply's audio, and characters said by then."""
 
-__all__ = ["Reply", "Speech", "Tap", "audio_bytes", "audio_until", "forget_oldest", "noting", "spoken_part"]
+__all__ = ["Reply", "Speech", "Tap", "audio_bytes", "audio_until", "forget_oldest", "is_new", "noting", "spoken_part"]
 
 SERVICE_ERROR = "Error of the model's service"
 KEPT = 64
@@ -484,10 +486,8 @@ class Tap:
 
     def _interrupted(self, key: Any, *, at: float | None = None, by: str = "user") -> None:
         """Record an interruption, where the caller began if that is known; the same ``key`` is the same one."""
-        if key in self._interruptions:
+        if not is_new(key, self._interruptions, KEPT):
             return
-        self._interruptions[key] = None
-        forget_oldest(self._interruptions, KEPT)
         at = self._broke_in_at() if at is None and by == "user" else at
         at_ms = None if at is None else int(at)
         if by == "user":
@@ -513,11 +513,8 @@ class Tap:
 
     def _typed_text(self, text: str, key: Any = None) -> None:
         """Record text that reached the model without a voice: the caller did not say it."""
-        if key is not None:
-            if key in self._typed:
-                return
-            self._typed[key] = None
-            forget_oldest(self._typed, KEPT)
+        if key is not None and not is_new(key, self._typed, KEPT):
+            return
         self.recorder.add_event("Text sent to the model", description=text, tags=(self.provider, "text"))
 
     def _typed_message(self, message: dict[str, Any]) -> None:
@@ -632,12 +629,7 @@ def spoken_part(text: str, heard_ms: float, audio_ms: float, marks: list[tuple[f
     """
     if heard_ms <= 0.0:
         return ""
-    before, after = (0.0, 0), (audio_ms, len(text))
-    for mark in marks:
-        if mark[0] > heard_ms:
-            after = mark
-            break
-        before = mark
+    before, after = _around(marks, (audio_ms, len(text)), lambda mark: mark[0] > heard_ms)
     if before[0] >= audio_ms and after[0] <= heard_ms:
         return text
     span = after[0] - before[0]
@@ -650,14 +642,19 @@ def spoken_part(text: str, heard_ms: float, audio_ms: float, marks: list[tuple[f
 
 def audio_until(length: int, whole: int, audio_ms: float, marks: list[tuple[float, int]]) -> float:
     """Return how much audio the first ``length`` of ``whole`` characters take; the other way round of `spoken_part`."""
-    before, after = (0.0, 0), (audio_ms, whole)
-    for mark in marks:
-        if mark[1] > length:
-            after = mark
-            break
-        before = mark
+    before, after = _around(marks, (audio_ms, whole), lambda mark: mark[1] > length)
     letters = after[1] - before[1]
     return before[0] + ((after[0] - before[0]) * (length - before[1]) / letters if letters > 0 else 0.0)
+
+
+def _around(marks: list[_Mark], end: _Mark, is_behind: Callable[[_Mark], bool]) -> tuple[_Mark, _Mark]:
+    """Return the last mark before a place, and the first behind it; else the beginning, and the end."""
+    before: _Mark = (0.0, 0)
+    for mark in marks:
+        if is_behind(mark):
+            return before, mark
+        before = mark
+    return before, end
 
 
 def _add_up(total: dict[str, Any], more: Mapping[str, Any]) -> None:

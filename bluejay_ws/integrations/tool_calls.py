@@ -182,6 +182,14 @@ def _leave(call: ToolCall, output: Any) -> None:
         block.__exit__(None, None, None)
 
 
+def is_new(key: Any, met: dict[Any, None], most: int) -> bool:
+    """Return whether a key was not met before; it is now."""
+    new = key not in met
+    met[key] = None
+    forget_oldest(met, most)
+    return new
+
+
 def forget_oldest(kept: dict[Any, Any], most: int) -> None:
     """Bound what is remembered, however long the call."""
     while len(kept) > most:

@@ -332,8 +332,6 @@ class CallReport(AcceptedReport):
         """Return the call as a person reads it: one line for each fact, in order of time."""
         return "\n".join(line for _, line in sorted(self._lines(), key=lambda pair: pair[0])) or "  (an empty report)"
 
-    # -----------------------------------------------------------------------------------------------------------
-
     def _ends(self) -> list[dict[str, Any]]:
         """Return what the library noted of the connection's end; the last note first."""
         return [_notes(event) for event in reversed(self.happened) if event.title == CLOSED]

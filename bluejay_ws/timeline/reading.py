@@ -11,6 +11,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from bluejay_ws.results import dicts_in
 from bluejay_ws.tools import MOCKED
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def read(report: object, *, expected: Mapping[str, Any] | None = None) -> Call:
         *_collapsed(reading.events(body.get("events"))),
     ]
     items.sort(key=lambda item: (item.start, item.until))
-    wanted = reading.expected if expected is None else {str(name): _objects(calls) for name, calls in expected.items()}
+    wanted = reading.expected if expected is None else {str(name): dicts_in(calls) for name, calls in expected.items()}
     return Call(
         simulation_result_id=_text(body.get("simulation_result_id", body.get("id"))),
         items=items,
@@ -174,7 +175,7 @@ class _Reading:
         name = _text(facts.get("name"))
         self.expected = self.expected or {}
         if facts.get("expected"):
-            self.expected[name] = _objects(facts["expected"])
+            self.expected[name] = dicts_in(facts["expected"])
         for actual in self._each(facts.get("actual")):
             yield from self._tool(actual, name)
 
@@ -342,7 +343,3 @@ def _texts(value: object) -> list[str]:
 
 def _object(value: object) -> Facts:
     return value if isinstance(value, dict) else {}
-
-
-def _objects(value: object) -> list[Facts]:
-    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []

@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bluejay_ws.cli import agentprocess, terminal
-from bluejay_ws.cli.agentprocess import environment_of, listening_ports, pid_listening_on, port_of, started
+from bluejay_ws.cli.agentprocess import (
+    environment_of,
+    listening_ports,
+    pid_listening_on,
+    port_of,
+    signals_go_to,
+    started,
+)
 from bluejay_ws.cli.terminal import Problem, Terminal
 
 if TYPE_CHECKING:
@@ -170,3 +177,18 @@ def test_an_agent_can_be_started_from_a_thread() -> None:
 
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(run).result() > 0
+
+
+def test_a_handler_of_signals_that_was_not_pythons_becomes_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python cannot give such a handler back: it shows it as None, and refuses None."""
+    given: list[object] = []
+
+    def set_handler(_: int, handler: object) -> None:
+        if handler is None:
+            raise TypeError("signal handler must be signal.SIG_IGN, signal.SIG_DFL, or a callable object")
+        given.append(handler)
+
+    monkeypatch.setattr(signal, "signal", set_handler)
+    with signals_go_to(given.append):
+        assert len(given) == 2
+    assert given[2:] == [signal.SIG_DFL] * 2
