@@ -426,7 +426,7 @@ class Attempt:
             self._delivery.asked_until = self._context.wall() + decision.wait
             note["next_at"] = self._delivery.asked_until
         self._mark_all(self._parts, decision.state, note)
-        self._say_again(decision, decision.reason)
+        self._say_again(decision, f"{decision.reason}: {decision.detail}" if decision.detail else decision.reason)
 
     def _deliver(self, parts: Sequence[Part], how: str, body: bytes | None = None) -> None:
         report_ids = [part.report_id for part in parts]

@@ -191,9 +191,9 @@ def _after_failure(failure: Failure, history: History, retry: Retry, jitter: flo
     return Decision(State.WAITING, 0.0, Platform.MISCONFIGURED, failure.reason, failure.detail)
 
 
-def _unknown(reason: str, retry: Retry, asked: float | None) -> Decision:
+def _unknown(reason: str, retry: Retry, asked: float | None, detail: str = "") -> Decision:
     wait = max(retry.read_back[0], asked or 0.0)
-    return Decision(State.UNKNOWN, wait, Platform.DOWN, reason, pinned=True, asked=bool(asked))
+    return Decision(State.UNKNOWN, wait, Platform.DOWN, reason, detail, pinned=True, asked=bool(asked))
 
 
 def _after_answer(
@@ -219,7 +219,7 @@ def _after_success(answer: Answer, retry: Retry) -> Decision:
     body = _json(answer.body)
     if isinstance(body, dict) and body.get("status") == "success" and answer.request_complete:
         return Decision(State.DELIVERED, None, Platform.UP, "delivered")
-    return _unknown(f"http.{answer.status}_unexpected_body", retry, None)
+    return _unknown(f"http.{answer.status}_unexpected_body", retry, None, _GATEWAY)
 
 
 def _not_processed(answer: Answer, history: History, retry: Retry, jitter: float) -> Decision:

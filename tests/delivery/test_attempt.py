@@ -106,6 +106,16 @@ def test_that_a_result_cannot_be_read_back_is_said(
     assert f"its result cannot be read back: {why or 'transport.read_timeout'}" in caplog.text
 
 
+def test_a_login_page_in_the_place_of_the_platform_says_what_to_check(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The URL of the website is a usual mistake: it answers 200 to everything."""
+    script = Script(deque([Answer(200, b"<html>welcome")]))
+    delivery, work = delivery_of(finished_call(spool_at(tmp_path), "720488")), attempts(spool_at(tmp_path))
+    assert work.attempt(delivery, script).state is State.UNKNOWN
+    assert "(http.200_unexpected_body: not an answer of Bluejay's API to this report; check BLUEJAY" in caplog.text
+
+
 def test_a_mark_that_the_disk_refused_is_made_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A delivered report is not posted again, not counted again, and its file gets its name once that is possible."""
     counters = Counters()
