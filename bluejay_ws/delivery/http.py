@@ -262,9 +262,14 @@ class Connection:
         """Return the answer to a request, read as far as its body. What only announces it is passed over."""
         while True:
             response = HTTPResponse(cast("socket.socket", self), method=method)
-            response.begin()
+            try:
+                response.begin()
+            except BaseException:
+                response.close()  # else the garbage collector does, and complains of the order
+                raise
             if response.status >= 200 or response.status == 101:
                 return response
+            response.close()
 
     def is_quiet(self) -> bool:
         """Return whether the connection is open, and nothing came behind the last answer."""
@@ -363,7 +368,8 @@ class HttpExchange:
             response = connection.answer(method)
         except (OSError, HTTPException) as error:
             raise unread or error from None
-        data, complete = _read(response, limit)
+        with response:
+            data, complete = _read(response, limit)
         if unread or not complete or response.will_close or response.status == 101:
             self.close()
         connection.used_at = self._clock()
@@ -425,9 +431,9 @@ class HttpExchange:
         to = "[{}]:{}" if ":" in address[0] else "{}:{}"
         to = to.format(*address)
         tunnel.raw.write_all(f"CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n{header}\r\n".encode("ascii"))
-        status = tunnel.answer("CONNECT").status
-        if not 200 <= status < 300:
-            raise _TunnelError(status)
+        with tunnel.answer("CONNECT") as answer:
+            if not 200 <= answer.status < 300:
+                raise _TunnelError(answer.status)
 
 
 # -- the answer -----------------------------------------------------------------------------------------------------
