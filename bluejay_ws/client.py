@@ -36,8 +36,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("bluejay_ws")
 
-LOCAL_ID = "local-"
-"""How the ids of the local caller begin."""
+LOCAL_ID = "local-"  # how the ids of the local caller begin
 
 
 def _sender(settings: Settings, store: Store | None, counters: Counters) -> Sender | FleetSender:

@@ -148,7 +148,6 @@ def _local_url(number: int, path: str) -> str:
 
 
 def _call_started(args: argparse.Namespace, conversation: Conversation, terminal: Terminal) -> int:
-    """Start the agent, call it, show its report, and stop it."""
     wanted = port_of(conversation.url) if conversation.url else None
     if wanted is not None and _is_here(conversation.url) and wanted in listening_ports(None):
         raise Problem(f"something listens at port {wanted} already", "stop it, or choose another port", exit_code=3)
@@ -260,7 +259,6 @@ def _check_before(
 
 
 def _call_only(args: argparse.Namespace, conversation: Conversation, terminal: Terminal) -> int:
-    """Call the agent, whatever it does with its report."""
     _confirm(args, conversation, terminal)
     if args.calls > 1:
         return hold_many(conversation, args.calls, None, terminal)
@@ -317,7 +315,6 @@ def _judge(log: CallLog, evidence: Evidence, terminal: Terminal) -> int:
 
 
 def _conclude(call: str, log: CallLog, faults: list[str], terminal: Terminal) -> int:
-    """Say what was wrong; return the exit code."""
     terminal.document(
         {
             "type": "summary",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import math
 import re
@@ -354,18 +355,15 @@ async def _report_of(call: str, platform: FakePlatform, ended: Ended) -> Accepte
     Raises:
         TimeoutError: none came.
     """
-    if not isinstance(asyncio.get_running_loop(), VirtualTimeLoop):
-        for _ in range(LOOKS):
-            with contextlib.suppress(TimeoutError):
-                seconds = REPORT_SECONDS / LOOKS
-                return (await asyncio.to_thread(platform.wait_for, 1, seconds, simulation_result_id=call))[0]
-            if ended():
-                break
-        raise TimeoutError
+    look = functools.partial(platform.wait_for, 1, REPORT_SECONDS / LOOKS, simulation_result_id=call)
     for _ in range(LOOKS):
-        await asyncio.sleep(0.1)
         with contextlib.suppress(TimeoutError):
-            return platform.wait_for(1, REPORT_SECONDS / LOOKS, simulation_result_id=call)[0]
+            if not isinstance(asyncio.get_running_loop(), VirtualTimeLoop):
+                return (await asyncio.to_thread(look))[0]
+            await asyncio.sleep(0.1)
+            return look()[0]
+        if ended():
+            break
     raise TimeoutError
 
 

@@ -155,7 +155,6 @@ def _url(process: subprocess.Popen[bytes], log: Path) -> str:
 
 
 def _stop(process: subprocess.Popen[bytes], stop_seconds: float) -> None:
-    """Ask the agent to stop, and make sure that it has."""
     try:
         process.communicate(timeout=stop_seconds)  # closes its standard input
     except subprocess.TimeoutExpired:

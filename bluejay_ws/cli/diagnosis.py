@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from bluejay_ws.testing.caller import CallLog
     from bluejay_ws.testing.platform import FakePlatform
 
-CRASHED = 1011
-"""The close code with which servers end a connection whose handler raised."""
+CRASHED = 1011  # the close code with which servers end a connection whose handler raised
 
 RUN = 'or let this command start it: bluejay-ws call --run "python agent.py"'
 

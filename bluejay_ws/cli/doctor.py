@@ -201,7 +201,6 @@ def _answer(settings: Settings) -> Finding:
 
 
 def _proxy_variable() -> str:
-    """Return the name of the variable that names the proxy."""
     return next(
         (name for name in ("HTTPS_PROXY", "ALL_PROXY") if os.environ.get(name) or os.environ.get(name.lower())), ""
     )
@@ -312,7 +311,6 @@ def _inodes(directory: str) -> int:
 
 
 def _database(settings: Settings) -> Iterator[Finding]:
-    """Look at the database of a fleet, where there is one."""
     if settings.database is None:
         return
     try:

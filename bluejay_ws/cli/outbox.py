@@ -151,7 +151,6 @@ class _Directory:
         return str(self.directory)
 
     def entries(self, *, states: Sequence[str] = outbox.WAITING) -> list[Entry]:
-        """Return what is in the directory."""
         return outbox.entries(self.directory, states=states)
 
     def apart(self) -> list[Entry]:

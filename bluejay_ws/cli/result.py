@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from bluejay_ws.cli.arguments import Commands
     from bluejay_ws.results import ToolComparison
 
-ASK = ""
-"""In place of a file: the platform is asked."""
+ASK = ""  # in place of a file: the platform is asked
 WAIT_SECONDS = 600.0
 STYLES = {"as_expected": "green", "missing": "red", "wrong_parameters": "red", "extra": "yellow"}
 KINDS = {"as_expected": "as expected", "wrong_parameters": "wrong", "missing": "missing", "extra": "extra"}

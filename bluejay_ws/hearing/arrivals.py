@@ -13,21 +13,15 @@ from typing import TypeAlias
 
 from bluejay_ws.hearing.level import NEVER, PIECE_MS
 
-LATE_MS = 20.0
-"""A frame that comes so much later than the end of the last one has waited, or there was a pause."""
+LATE_MS = 20.0  # a frame that comes so much later than the end of the last one has waited, or there was a pause
 LEAN = 0.25
 """Frames that come a little late are taken to be that late by this share: the network is never early."""
-LONGEST_MS = 10_000.0
-"""Nothing waits for longer."""
+LONGEST_MS = 10_000.0  # nothing waits for longer
 FRAMES_MOST = 1_000
-STEADY_MS = 80.0
-"""Frames that come one after the other for so long at the pace of speech do not wait any more;"""
-PACE = 0.75
-"""that is, in no less than this share of their length. (A busy machine may hold up a single one.)"""
-LEAST_PACE = 0.25
-"""Each of them, that is, comes no sooner than after this share of the one before."""
-PATIENCE_MS = 60.0
-"""If nothing more comes for so long, nothing more has waited."""
+STEADY_MS = 80.0  # frames that come one after the other for so long at the pace of speech do not wait any more;
+PACE = 0.75  # that is, in no less than this share of their length. (A busy machine may hold up a single one.)
+LEAST_PACE = 0.25  # each of them, that is, comes no sooner than after this share of the one before
+PATIENCE_MS = 60.0  # if nothing more comes for so long, nothing more has waited
 
 Sounds: TypeAlias = "list[tuple[float, float]]"
 """Levels and lengths in milliseconds of the pieces of one frame."""

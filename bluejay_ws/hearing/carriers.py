@@ -33,22 +33,18 @@ from math import sqrt
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
-from bluejay_ws.hearing.level import closer, size_of
+from bluejay_ws.hearing.level import measured, size_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from bluejay_ws.hearing.level import Frame
 
-TEXT_LIMIT = 2 << 20
-"""A carrier's message may hold half a minute of audio."""
-PIECE_MS = 20.0
-"""Longer audio is listened to in pieces of this length."""
-PIECES_MOST = 256
-"""So many pieces of one message, at the most; of longer audio they are longer."""
+TEXT_LIMIT = 2 << 20  # a carrier's message may hold half a minute of audio
+PIECE_MS = 20.0  # longer audio is listened to in pieces of this length
+PIECES_MOST = 256  # so many pieces of one message, at the most; of longer audio they are longer
 NAME_LIMIT = 256
-SAMPLES = 48
-"""So many samples of a piece are looked at: its loudness is known within a tenth or so."""
+SAMPLES = 48  # so many samples of a piece are looked at: its loudness is known within a tenth or so
 
 Message: TypeAlias = "Mapping[str, Any]"
 
@@ -333,7 +329,7 @@ def _picker(size: int) -> Callable[[Any], tuple[int, ...]]:
 
 
 def _pcm_level(audio: Frame) -> int:
-    return int(closer(audio, 0, len(audio))) if len(audio) > 1 else 0
+    return int(measured(audio, 0, len(audio))[0]) if len(audio) > 1 else 0
 
 
 def _level_of_either_order(audio: Frame) -> int:

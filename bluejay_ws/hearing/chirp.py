@@ -37,20 +37,17 @@ ASIDE_MOST = 10
 GONE_MS = 3_000.0
 """A caller whose audio does not come for so long, in the middle of speech, has stopped; till then it may be waiting."""
 LATEST_MS = 1e10
-FIRST_TEXTS = 8
-"""A carrier shows itself within so many text messages."""
+FIRST_TEXTS = 8  # a carrier shows itself within so many text messages
 TEXT_LIMIT = 64 * 1024
 NAME_LIMIT = 256
 MESSAGE_LIMIT = 1_000
 MARKS_LIMIT = 64
-EARLY_MS = 100.0
-"""A mark that comes back this long before its audio can have been played confirms nothing."""
+EARLY_MS = 100.0  # a mark that comes back this long before its audio can have been played confirms nothing
 MUTE_MS = 2_000
 """An agent that has sent so much audio without any speech has said nothing; a test may send a little silence."""
 LEAST_HASTE_MS = 1_000.0
 """So much audio at least has come before it can be said that it came too fast for a caller who speaks."""
-FRESH_MS = 250.0
-"""An agent's ``speech.started`` this soon after its first audio is about that audio."""
+FRESH_MS = 250.0  # an agent's ``speech.started`` this soon after its first audio is about that audio
 
 Text: TypeAlias = "bytes | bytearray | memoryview | str"
 
@@ -250,13 +247,7 @@ class ChirpObserver:
         return dict(heard.closed) if heard.closed is not None else self._summary(heard)
 
     def _summary(self, heard: _Hearing) -> dict[str, object]:
-        return {
-            "user_frames": heard.user.frames,
-            "user_audio_ms": heard.user.bytes // BYTES_PER_MS,
-            "agent_frames": heard.agent.frames,
-            "agent_audio_ms": heard.agent.bytes // BYTES_PER_MS,
-            **heard.summary(),
-        }
+        return heard.summary()
 
     @property
     def observed(self) -> bool:
@@ -391,12 +382,10 @@ class _Hearing:
         return frames[self.agent.pass_over(frames, self.agent.in_time(frames)) :] if frames else frames
 
     def user_frame(self, frame: Frame, size: int, at: float) -> None:
-        """Hear a frame of the caller's, of any size."""
         self.user.took(size)
         self.user_sounds(sounds(frame, size, self.user), at)
 
     def agent_frame(self, frame: Frame, size: int, at: float) -> None:
-        """Hear a frame of the agent's, of any size."""
         self.agent_sounds(sounds(frame, size, self.agent), at)
 
     def user_sounds(self, sounds: Sounds, at: float) -> None:
@@ -460,7 +449,6 @@ class _Hearing:
         self.turns.settle(now)
 
     def cut(self, at: float) -> None:
-        """End the agent's queue at ``at``."""
         self.agent.end()
         self.agent_texts.cut(at)
         self.turns.cut(at)
@@ -469,7 +457,6 @@ class _Hearing:
         self.agent.ended_at = min(self.agent.ended_at, at)
 
     def close(self, now: float, *, observed: bool) -> None:
-        """End everything at ``now``."""
         self._hear_user(self.arrivals.over(NEVER))
         self.user.loud_until = min(self.user.loud_until, now)
         self.user.end()
@@ -513,7 +500,6 @@ class _Hearing:
             self.agent_texts.split()
 
     def error(self, title: str, data: dict[str, Any], at: float) -> None:
-        """Note a ``session.error``."""
         self.errors += 1
         facts = {key: data[key][:MESSAGE_LIMIT] for key in ("code", "message") if isinstance(data.get(key), str)}
         self.turns.tell(title, at, None, facts)
@@ -521,7 +507,6 @@ class _Hearing:
     # -- text ---------------------------------------------------------------------------------------------------------
 
     def add_text(self, utterance: Utterance, at: float) -> Stretch:
-        """Add a text to its stretch, and return that."""
         if utterance.by_user:
             self._hear_user(self.arrivals.hurried())
             speaks = self.user.segment is not None and at - self.user.loud_until < PAUSE_MS
@@ -534,6 +519,10 @@ class _Hearing:
     def summary(self) -> dict[str, object]:
         """Return what was counted."""
         facts: dict[str, object] = {
+            "user_frames": self.user.frames,
+            "user_audio_ms": self.user.bytes // BYTES_PER_MS,
+            "agent_frames": self.agent.frames,
+            "agent_audio_ms": self.agent.bytes // BYTES_PER_MS,
             "invalid_frames": self.invalid,
             "text_frames": self.texts,
             "unreadable_text_frames": self.unreadable,

@@ -11,16 +11,12 @@ Frame: TypeAlias = "bytes | bytearray | memoryview"
 """Audio as it passes a connection: 16 bit little-endian samples, mono, 16,000 a second."""
 
 BYTES_PER_MS = 32
-PIECE = 20 * BYTES_PER_MS
-"""Frames are listened to in pieces of 20 ms: a long one may hold a pause."""
+PIECE = 20 * BYTES_PER_MS  # frames are listened to in pieces of 20 ms: a long one may hold a pause
 PIECE_MS = 20.0
 NEVER = float("inf")
-SAMPLES = 12
-"""So many samples of a frame are looked at: its loudness is known within a third or so."""
-SAMPLES_CLOSER = 64
-"""So many where that is too little to tell speech from noise: within a tenth or so."""
-FLAT_LEVEL = 20.0
-"""Samples that differ by less than this are all the same: there is no sound in them."""
+SAMPLES = 12  # so many samples of a frame are looked at: its loudness is known within a third or so
+SAMPLES_CLOSER = 64  # so many where that is too little to tell speech from noise: within a tenth or so
+FLAT_LEVEL = 20.0  # samples that differ by less than this are all the same: there is no sound in them
 FLAT_LOUD = 1_500.0
 """Samples of one value, at least so far from zero, are a test's sound; nearer to it they are a line's offset."""
 _SHAPES_MOST = 1_024
@@ -49,13 +45,8 @@ def loudness(frame: Frame, offset: int, size: int) -> float:
     return hypot(*read.unpack_from(frame, offset)) * scale
 
 
-def closer(frame: Frame, offset: int, size: int) -> float:
-    """Return how loud some of a frame is, from more of its samples, and without the offset of its line from zero."""
-    return measured(frame, offset, size)[0]
-
-
 def measured(frame: Frame, offset: int, size: int) -> tuple[float, float]:
-    """Return the same as `closer`, and the mean of the samples."""
+    """Return a level from more samples, without the offset of the line from zero, and the mean of the samples."""
     read, scale = _closer.get(size) or _made(_closer, size, SAMPLES_CLOSER)
     samples = read.unpack_from(frame, offset)
     mean = sum(samples) / len(samples)

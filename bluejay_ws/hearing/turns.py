@@ -24,20 +24,17 @@ SENT_AHEAD = "Agent audio was sent ahead"
 RESPONSE = "Response latency"
 LONG_SILENCE = "Long silence"
 
-SILENCE_MS = 5_000.0
-"""Nobody heard for this long is a long silence."""
+SILENCE_MS = 5_000.0  # nobody heard for this long is a long silence
 STILL_MS = 149.0
 """A caller who begins when the agent is heard for no longer than this has not interrupted it: 150 less delays."""
 QUICK_MS = 151.0
 """An agent that begins when the caller is heard for no longer than this has only answered quickly: 150, and delays."""
-BACKCHANNEL_MS = 300.0
-"""Shorter words ("mm-hm") while the other side speaks do not interrupt it."""
+BACKCHANNEL_MS = 300.0  # shorter words ("mm-hm") while the other side speaks do not interrupt it
 SAME_MS = 1_000.0
 """A caller who continues after a shorter pause, over the same speech of the agent's, still interrupts the same way."""
 AHEAD_MS = 500.0
 """More than this still to be heard when the agent had stopped sending: it cannot be interrupted."""
-NEAR_MS = 2_000.0
-"""What a provider says about an interruption this near is about the same one."""
+NEAR_MS = 2_000.0  # what a provider says about an interruption this near is about the same one
 EVENTS_LIMIT = 1_000
 WAITING_LIMIT = 64
 
@@ -55,7 +52,6 @@ class _Interruption:
         self.add(user, agent)
 
     def add(self, user: Segment, agent: Segment) -> None:
-        """Add a stretch in which both are heard."""
         until = min(user.heard_end, agent.heard_end)
         self.overlap_ms += max(0.0, until - max(user.start, agent.start))
         self.end = max(self.end, until)
@@ -123,7 +119,7 @@ class Turns:
 
     def claim(self, at: float, by: str, source: str, *, observed: bool) -> None:
         """Take a provider's word that ``by`` interrupted the other side: one with what the audio shows near it."""
-        if self._is_told(at, by):
+        if any(one == by and start - NEAR_MS < at < end + NEAR_MS for one, start, end in self._told):
             return
         if not observed:
             self._interrupts(by, at, None, {"source": source})
@@ -243,9 +239,6 @@ class Turns:
     def _claimed(self, by: str, start: float, end: float) -> list[tuple[float, str, str]]:
         """Return what providers and frameworks say of an interruption near these times: a short word may be one."""
         return [one for one in self._claims if one[1] == by and start - NEAR_MS < one[0] < end + NEAR_MS]
-
-    def _is_told(self, at: float, by: str) -> bool:
-        return any(one == by and start - NEAR_MS < at < end + NEAR_MS for one, start, end in self._told)
 
     def _unconfirm(self) -> None:
         self.unconfirmed += len(self._claims)

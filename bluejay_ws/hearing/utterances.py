@@ -20,26 +20,18 @@ if TYPE_CHECKING:
 
 Speaker: TypeAlias = Literal["AGENT", "USER"]
 
-CUT_MARK = "…"
-"""What stands at the end of a text of which only the beginning was heard."""
-MS_PER_LETTER = 65.0
-"""How long speech takes, roughly, where nothing is known about it."""
-HUNGRY = 0.6
-"""Texts with less audio than this share of what they should take may get more."""
+CUT_MARK = "…"  # what stands at the end of a text of which only the beginning was heard
+MS_PER_LETTER = 65.0  # how long speech takes, roughly, where nothing is known about it
+HUNGRY = 0.6  # texts with less audio than this share of what they should take may get more
 ENOUGH = 0.6
 """A text that has had this share of what it should take is spoken when the next text comes before its own audio."""
-SNAP = 0.35
-"""A pause this near to where a sentence should end, as a share of the sentence, is where it ends."""
-JOIN_MS = 400.0
-"""The agent's audio after a longer pause is another utterance, unless its texts ask for more."""
-TURN_MS = 1_000.0
-"""The caller's speech after a longer pause is another utterance."""
+SNAP = 0.35  # a pause this near to where a sentence should end, as a share of the sentence, is where it ends
+JOIN_MS = 400.0  # the agent's audio after a longer pause is another utterance, unless its texts ask for more
+TURN_MS = 1_000.0  # the caller's speech after a longer pause is another utterance
 WAITS_MS = 5_000.0
 """The audio of an agent's text begins at most this long after the text, if the caller or another text comes between."""
-SOUNDS_MS = 200.0
-"""More text for speech that has text comes at most this long after it."""
-RECENT_MS = 1_000.0
-"""The first text of the agent's speech comes at most this long after it."""
+SOUNDS_MS = 200.0  # more text for speech that has text comes at most this long after it
+RECENT_MS = 1_000.0  # the first text of the agent's speech comes at most this long after it
 FINAL_MS = 2_000.0
 """More text for the caller's speech that has text comes at most this long after it: transcripts come in pieces."""
 GIVEN_UP_MS = 1_000.0
@@ -48,10 +40,8 @@ REST_MS = 100.0
 """A caller who has been quiet for so long when a text comes has had a turn, which that text may answer."""
 YOUNG_MS = 500.0
 """Text that comes when the caller has spoken for less than this belongs to what was said before."""
-CUT_MS = 100.0
-"""What lacks less than this of its audio was heard to its end;"""
-TAIL_MS = 400.0
-"""or this, where silence was sent in its place: speech synthesis adds some behind what it says."""
+CUT_MS = 100.0  # what lacks less than this of its audio was heard to its end;
+TAIL_MS = 400.0  # or this, where silence was sent in its place: speech synthesis adds some behind what it says
 EPSILON_MS = 0.001
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u9fff\uf900-\ufaff\uff00-\uff65\U00020000-\U0003ffff"
 _MARKS = "\u0300-\u036f\u0e31\u0e34-\u0e3a\u0e47-\u0e4e\u200d\ufe00-\ufe0f"  # belong to the character before
@@ -206,7 +196,6 @@ class Utterance:
         self._start_ms = max(0, min(int(start_ms), self._at_ms))
 
     def _place(self, start_ms: int, end_ms: int, share: float) -> None:
-        """Give it its times, and the share of its audio that was heard."""
         self._start_ms, self._end_ms, self._share, self._placed = start_ms, end_ms, share, True
 
     def _let_go(self) -> None:

@@ -14,45 +14,29 @@ if TYPE_CHECKING:
     from bluejay_ws.hearing.arrivals import Aside
     from bluejay_ws.hearing.level import Frame
 
-ONSET_MS = 40.0
-"""Sound shorter than this is no speech: a click, a pop."""
-BRIDGE_MS = 60.0
-"""The sound of an onset may be quiet for less than this in between."""
-PAUSE_MS = 300.0
-"""Speech that is quiet for this long has ended with its last loud piece."""
-LEAST_LEVEL = 220.0
-"""Nothing below this is speech: hold noise has levels of 60 to 150, breathing little more."""
-ABOVE_FLOOR = 1.6
-"""Speech begins louder than the noise floor by this factor."""
+ONSET_MS = 40.0  # sound shorter than this is no speech: a click, a pop
+BRIDGE_MS = 60.0  # the sound of an onset may be quiet for less than this in between
+PAUSE_MS = 300.0  # speech that is quiet for this long has ended with its last loud piece
+LEAST_LEVEL = 220.0  # nothing below this is speech: hold noise has levels of 60 to 150, breathing little more
+ABOVE_FLOOR = 1.6  # speech begins louder than the noise floor by this factor
 SOFT_LEVEL = 180.0
 """Right before and after what is loud, speech may be soft: louder than this, as noise may become louder at any time,"""
-SOFT_LEAST = 60.0
-"""or than this where there is none,"""
-NO_NOISE = 30.0
-"""that is, where the floor is no higher than this;"""
-SOFT_ABOVE_FLOOR = 1.3
-"""and louder than the noise floor by this factor."""
+SOFT_LEAST = 60.0  # or than this where there is none,
+NO_NOISE = 30.0  # that is, where the floor is no higher than this;
+SOFT_ABOVE_FLOOR = 1.3  # and louder than the noise floor by this factor
 SOFT_GAP_MS = 25.0
 """What is soft goes on with speech only right behind it: after a pause, it may be noise that has become louder."""
-SOFT_BEFORE_MS = 100.0
-"""What is soft for longer before it is loud is no speech: noise has become louder."""
-SOFT_AFTER_MS = 160.0
-"""The same of what follows: nothing of it was speech then."""
-SURELY = 0.7
-"""A level of a few samples that is below this share of a threshold is below it,"""
+SOFT_BEFORE_MS = 100.0  # what is soft for longer before it is loud is no speech: noise has become louder
+SOFT_AFTER_MS = 160.0  # the same of what follows: nothing of it was speech then
+SURELY = 0.7  # a level of a few samples that is below this share of a threshold is below it,
 SURELY_LOUD = 1.4
 """and one above this share is above it; in between one looks closer, and where speech may begin."""
-ASKEW = 0.6
-"""Where the mean of the samples is this share of their level, the line has an offset from zero."""
+ASKEW = 0.6  # where the mean of the samples is this share of their level, the line has an offset from zero
 ASKEW_LEAST = 100.0
-HASTE = 1.3
-"""Audio that comes this many times as fast as it lasts comes from no caller that speaks."""
-SLACK_MS = 20.0
-"""Audio that is sent so much later than it could be played leaves no gap that matters."""
-GAP_MS = 40.0
-"""A gap is no shorter, where a text was recorded just before;"""
-SENTENCE_GAP_MS = 80.0
-"""nor than this, where sentences may end anywhere: words have shorter ones in them."""
+HASTE = 1.3  # audio that comes this many times as fast as it lasts comes from no caller that speaks
+SLACK_MS = 20.0  # audio that is sent so much later than it could be played leaves no gap that matters
+GAP_MS = 40.0  # a gap is no shorter, where a text was recorded just before;
+SENTENCE_GAP_MS = 80.0  # nor than this, where sentences may end anywhere: words have shorter ones in them
 GAPS_MOST = 64
 RESUME_MS = 400.0
 """Audio that is sent after a longer wait may be something new, though it is heard without a pause."""

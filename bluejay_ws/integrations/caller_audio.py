@@ -10,14 +10,11 @@ if TYPE_CHECKING:
 
     from bluejay_ws.recorder import Recorder
 
-PAUSE_MS = 700.0
-"""Silence that ends what the caller says, where the provider does not say when it ended."""
+PAUSE_MS = 700.0  # silence that ends what the caller says, where the provider does not say when it ended
 MOMENTS = 4_096
 """So many moments of the audio that was sent are kept; of the older half, every second goes when there are more."""
-MOMENT_NS = 80_000_000
-"""So long a moment lasts: speech that is shorter is none."""
-ASIDE = 8
-"""So many frames wait at most until they are looked at."""
+MOMENT_NS = 80_000_000  # so long a moment lasts: speech that is shorter is none
+ASIDE = 8  # so many frames wait at most until they are looked at
 _QUIET = "AB+/-_"
 """The letters of base64 that end a sample whose upper byte is 0, 1, 254 or 255; louder ones seldom end so."""
 _QUIET_BYTES = b"\x00\x01\xfe\xff"
@@ -61,7 +58,6 @@ class CallerAudio:
         self._newest = now
 
     def _look(self) -> None:
-        """Take in what was put aside."""
         aside, self._aside = self._aside, []
         if not aside:
             return
@@ -174,7 +170,6 @@ class _Ear:
         self._was: tuple[float, float] | None = None
 
     def speaks(self, ms: float, now: float) -> None:
-        """Note that the caller spoke for ``ms`` up to now."""
         if self.since is None or now - ms - self._end > PAUSE_MS:
             if self.since is not None:
                 self._was = self.since, self._end

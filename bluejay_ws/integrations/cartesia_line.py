@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bluejay_ws.integrations.tap import SERVICE_ERROR, Reply, Speech, Tap, noting
+from bluejay_ws.integrations.tap import SERVICE_ERROR, Reply, Tap, noting
 
 if TYPE_CHECKING:
     from bluejay_ws.integrations.tap import Actions
@@ -37,8 +37,6 @@ class CartesiaLineTap(Tap):
 
     def __init__(self, recorder: Recorder, **options: Any) -> None:
         super().__init__(recorder, **options)
-        self._user: Speech | None = None
-        self._agent: Reply | None = None
         self._broken: Reply | None = None  # what the caller has just broken in on; its words may still come
         self._planned: list[str] = []
         self._agent_speaks = False

@@ -8,11 +8,10 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bluejay_ws.integrations.tap import SERVICE_ERROR, Reply, Speech, Tap, noting
+from bluejay_ws.integrations.tap import SERVICE_ERROR, Reply, Tap, noting
 
 if TYPE_CHECKING:
     from bluejay_ws.integrations.tap import Actions
-    from bluejay_ws.recorder import Recorder
 
 __all__ = ["ConversationRelayTap"]
 
@@ -21,11 +20,6 @@ class ConversationRelayTap(Tap):
     """Turn the messages of a Twilio ConversationRelay websocket into facts of a recorder; see `Tap`."""
 
     provider = "twilio"
-
-    def __init__(self, recorder: Recorder, **options: Any) -> None:
-        super().__init__(recorder, **options)
-        self._user: Speech | None = None
-        self._agent: Reply | None = None
 
     def _prompt(self, message: dict[str, Any]) -> None:
         if self._user is None:

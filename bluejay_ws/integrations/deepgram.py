@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DeepgramTap"]
 
-LEFT_MS = 150.0
-"""Speech that comes when less than this is left to play interrupts nothing."""
+LEFT_MS = 150.0  # speech that comes when less than this is left to play interrupts nothing
 
 
 class DeepgramTap(Tap):
@@ -31,7 +30,6 @@ class DeepgramTap(Tap):
 
     def __init__(self, recorder: Recorder, **options: Any) -> None:
         super().__init__(recorder, **options)
-        self._user: Speech | None = None
         self._said: _Sentences | None = None
         self._earlier: list[_Sentences] = []  # replies before it, which may still play
         self._cut_said: list[_Sentences] = []  # what was cut last

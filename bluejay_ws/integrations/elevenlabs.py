@@ -32,7 +32,7 @@ _SPEECH = 0.5  # a score of the voice detection that means speech
 class ElevenLabsTap(Tap):
     """Turn the messages of an ElevenLabs Agents connection into facts of a recorder; see `Tap`."""
 
-    __slots__ = ("_agent", "_cut_at", "_ended", "_over", "_stale", "_text_only")
+    __slots__ = ("_by_event", "_cut_at", "_ended", "_over", "_stale", "_text_only")
 
     provider = "elevenlabs"
     audio_field = "user_audio_chunk"
@@ -41,7 +41,7 @@ class ElevenLabsTap(Tap):
     def __init__(self, recorder: Recorder, **options: Any) -> None:
         super().__init__(recorder, **options)
         self.output_bytes_per_ms = options.get("output_bytes_per_ms") or 32.0
-        self._agent: dict[int, Reply] = {}  # by event id: what its audio belongs to
+        self._by_event: dict[int, Reply] = {}  # by event id: what its audio belongs to
         self._over: dict[Any, None] = {}  # replies whose audio has ended
         self._stale = -1
         self._cut_at: int | None = None  # when the caller broke in whose text is still to come
@@ -90,10 +90,10 @@ class ElevenLabsTap(Tap):
         event = _number_of(facts)
         if event < self._stale:  # of the same number may be the reply to what was typed
             return
-        reply = self._agent.get(event)
+        reply = self._by_event.get(event)
         if reply is None or (reply.key in self._over and reply.final):
-            reply = self._agent[event] = self._reply((event, len(self._replies) if reply else None), event)
-            forget_oldest(self._agent, KEPT)
+            reply = self._by_event[event] = self._reply((event, len(self._replies) if reply else None), event)
+            forget_oldest(self._by_event, KEPT)
         if facts.get("alignment"):
             _align(reply, facts["alignment"])
         self._agent_audio(reply, audio_bytes(facts.get("audio_base_64")) / self.output_bytes_per_ms)
@@ -113,10 +113,10 @@ class ElevenLabsTap(Tap):
         self._end_tools()
 
     def _of_response(self, event: int, response: Any) -> Reply:
-        reply = self._agent.get(event)
+        reply = self._by_event.get(event)
         if reply is None or (reply.final and reply.response not in {event, response}):
-            reply = self._agent[event] = self._reply((event, response), response)
-            forget_oldest(self._agent, KEPT)
+            reply = self._by_event[event] = self._reply((event, response), response)
+            forget_oldest(self._by_event, KEPT)
         elif reply.response == event and response is not None:
             reply.response = response
         return reply
@@ -124,7 +124,7 @@ class ElevenLabsTap(Tap):
     def _corrected(self, facts: dict[str, Any]) -> None:
         event, response = _number_of(facts), facts.get("response_id")
         found = [one for one in self._replies.values() if response is not None and one.response == response]
-        reply = found[0] if found else self._agent.get(event)
+        reply = found[0] if found else self._by_event.get(event)
         if reply is None:
             return
         reply.corrected = _clean(facts.get("corrected_agent_response"))
@@ -139,12 +139,12 @@ class ElevenLabsTap(Tap):
         self._stale = event or self._stale
         span = self.input.spoke_since()
         self._cut_at = self._stamp(self._now()) if span is None else self._stamp(span)
-        newest = max(self._agent, default=-1)
+        newest = max(self._by_event, default=-1)
         if ("corrected", newest) not in self._interruptions:
             self._interrupted(("interruption", event), at=span)
         self._interruptions["corrected", newest] = None
         for reply in self._replies.values():
-            if reply is self._agent.get(newest) or reply.plays_from + reply.audio_ms > self._now():
+            if reply is self._by_event.get(newest) or reply.plays_from + reply.audio_ms > self._now():
                 self._cut(reply)
 
     # -- tools -------------------------------------------------------------------------------------------------

@@ -34,8 +34,8 @@ class GeminiLiveTap(Tap):
     """Turn the messages of a Gemini Live connection into facts of a recorder; see `Tap`."""
 
     __slots__ = (
-        "_agent", "_background", "_calls", "_joins", "_kind_received", "_kind_sent", "_piece_at", "_text", "_text_late",
-        "_turn", "_unworded", "_user",
+        "_background", "_calls", "_joins", "_kind_received", "_kind_sent", "_piece_at", "_text", "_text_late",
+        "_turn", "_unworded",
     )  # fmt: skip
 
     provider = "gemini"
@@ -45,8 +45,6 @@ class GeminiLiveTap(Tap):
     def __init__(self, recorder: Recorder, **options: Any) -> None:
         super().__init__(recorder, **options)
         self._turn = 0
-        self._user: Speech | None = None
-        self._agent: Reply | None = None
         self._text = ""
         self._joins = True  # late pieces of the caller's belong to what was said before
         self._background: set[str] = set()

@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bluejay_ws.integrations.caller_audio import audio_bytes
-from bluejay_ws.integrations.tap import KEPT, SERVICE_ERROR, Reply, Speech, Tap, forget_oldest
+from bluejay_ws.integrations.tap import KEPT, SERVICE_ERROR, Reply, Tap, forget_oldest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -35,7 +35,6 @@ class NovaSonicTap(Tap):
         super().__init__(recorder, **options)
         self._blocks: dict[str, dict[str, Any]] = {}  # what a content block is, by its id
         self._sent_blocks: dict[str, dict[str, Any]] = {}
-        self._user: Speech | None = None
         self._planned: list[Reply] = []  # this completion's replies, by their audio
         self._finals = 0
         self._before: tuple[int, list[Reply]] = (0, [])  # the turn before, and its replies that had audio

@@ -17,12 +17,9 @@ if TYPE_CHECKING:
     from bluejay_ws.hearing.utterances import Utterance
     from bluejay_ws.integrations.tap import Tap
 
-GAP_MS = 1_000.0
-"""Silence that ends an utterance."""
-SENTENCE_GAP_MS = 500.0
-"""Silence that ends it after a full stop."""
-SWITCH_GAP_MS = 250.0
-"""Silence that ends it when the other side has spoken in it."""
+GAP_MS = 1_000.0  # silence that ends an utterance
+SENTENCE_GAP_MS = 500.0  # silence that ends it after a full stop
+SWITCH_GAP_MS = 250.0  # silence that ends it when the other side has spoken in it
 
 
 class Live:

@@ -26,10 +26,8 @@ __all__ = ["OpenAIRealtimeTap"]
 PREFIX_MS, SILENCE_MS = 300.0, 500.0
 """What the server's voice detection adds before and after the caller's speech, unless the session says otherwise."""
 
-TEXTS = 1_000
-"""So many items are remembered that were written, or could not be transcribed: each is told once."""
-LEFT_MS = 150.0
-"""Speech that begins when less than this is left to play interrupts nothing."""
+TEXTS = 1_000  # so many items are remembered that were written, or could not be transcribed: each is told once
+LEFT_MS = 150.0  # speech that begins when less than this is left to play interrupts nothing
 
 _G711 = frozenset({"g711_ulaw", "g711_alaw", "audio/pcmu", "audio/pcma"})
 

@@ -24,14 +24,11 @@ if TYPE_CHECKING:
     from bluejay_ws.recorder import Recorder
 
 INTERRUPTED = "Caller interrupted the agent"
-SETTLE = 0.5
-"""Seconds after the end of an utterance in which more of its text may come."""
-LATE_MS = 5_000.0
-"""Text is not of a speech that ended longer ago than this."""
+SETTLE = 0.5  # seconds after the end of an utterance in which more of its text may come
+LATE_MS = 5_000.0  # text is not of a speech that ended longer ago than this
 SILENCE_MS = 350.0
 """How long Pipecat listens to silent audio of a speaking avatar before it says that the agent has stopped."""
-PIECE_MS = 100.0
-"""Audio passes in pieces that are shorter than this."""
+PIECE_MS = 100.0  # audio passes in pieces that are shorter than this
 _SEEN = 256  # frames of interest that may be on their way at once
 
 _AT_OUTPUT = {
@@ -379,11 +376,9 @@ class _AgentSpeech:
 
     @property
     def goes_on(self) -> bool:
-        """Whether it is being heard."""
         return self.start is not None and self.end is None
 
     def is_another(self, context: object) -> bool:
-        """Return whether text of this context belongs to another utterance."""
         return context is not None and self.context is not None and context != self.context
 
     def text(self, frame: Any, context: object) -> None:
@@ -394,7 +389,6 @@ class _AgentSpeech:
         self.words.add(frame)
 
     def audio(self, frame: Any, at: float) -> None:
-        """Note a piece of audio that begins to play."""
         self._audio_until = at + _length_ms(frame)
         self._by_silence = type(frame).__name__ != "TTSAudioRawFrame"
 

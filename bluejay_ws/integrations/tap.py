@@ -36,17 +36,13 @@ if TYPE_CHECKING:
 __all__ = ["Reply", "Speech", "Tap", "audio_bytes", "audio_until", "forget_oldest", "is_new", "noting", "spoken_part"]
 
 SERVICE_ERROR = "Error of the model's service"
-KEPT = 64
-"""So many utterances of each side can still be corrected."""
-BREAK_MS = 10_000.0
-"""The words of a caller who breaks in come at most so much later."""
-AHEAD_MS = 300.0
-"""If the agent has sent so much more than the provider takes for heard, the caller hears it."""
+KEPT = 64  # so many utterances of each side can still be corrected
+BREAK_MS = 10_000.0  # the words of a caller who breaks in come at most so much later
+AHEAD_MS = 300.0  # if the agent has sent so much more than the provider takes for heard, the caller hears it
 _GROWTH = 3
 HASTE = 0.6
 """Speech that takes less than this share of its usual time is none: its words came before their audio."""
-_TELLING = 40
-"""A reply of so many letters tells how fast the agent speaks."""
+_TELLING = 40  # a reply of so many letters tells how fast the agent speaks
 _CONNECTIONS: WeakKeyDictionary[Recorder, WeakSet[Tap]] = WeakKeyDictionary()
 """The taps of a call: a connection that was lost and opened again has another tap, and the call one sum of usage."""
 
@@ -74,9 +70,29 @@ class Tap:
 
     # An object with more than thirty attributes and without slots is slow to read: Python shares no keys for it.
     __slots__ = (
-        "__weakref__", "_audio_field", "_broken_in_at", "_cut_now", "_hears", "_interruptions", "_last_at",
-        "_last_stamp", "_model", "_now", "_numbers", "_plays_until", "_replies", "_sent_before_reply", "_speeches",
-        "_typed", "_usage", "input", "output_bytes_per_ms", "recorder", "tools",
+        "__weakref__",
+        "_agent",
+        "_audio_field",
+        "_broken_in_at",
+        "_cut_now",
+        "_hears",
+        "_interruptions",
+        "_last_at",
+        "_last_stamp",
+        "_model",
+        "_now",
+        "_numbers",
+        "_plays_until",
+        "_replies",
+        "_sent_before_reply",
+        "_speeches",
+        "_typed",
+        "_usage",
+        "_user",
+        "input",
+        "output_bytes_per_ms",
+        "recorder",
+        "tools",
     )  # fmt: skip
 
     provider: ClassVar[str] = ""
@@ -104,6 +120,8 @@ class Tap:
         self._now = recorder.offset_ms
         self.output_bytes_per_ms = output_bytes_per_ms or self.output_rate
         self.input = CallerAudio(recorder, input_bytes_per_ms or self.input_rate, listens=self.listens)
+        self._user: Speech | None = None  # what is being said, for providers that do not name it
+        self._agent: Reply | None = None
         self._speeches: dict[Any, Speech] = {}
         self._replies: dict[Any, Reply] = {}
         self.tools = ToolCalls(recorder, lambda: (one.tools for one in self._connections() if one is not self))

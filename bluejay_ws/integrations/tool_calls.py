@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from bluejay_ws.blocks import ToolCallBlock
     from bluejay_ws.recorder import Recorder
 
-KEPT = 1_000
-"""So many tool calls of a connection are remembered."""
+KEPT = 1_000  # so many tool calls of a connection are remembered
 _UNANSWERED = object()
 _NO_ID = object()
 

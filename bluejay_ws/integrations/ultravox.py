@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bluejay_ws.integrations.tap import Reply, Tap
+from bluejay_ws.integrations.tap import Tap
 
 if TYPE_CHECKING:
     from bluejay_ws.integrations.tap import Actions
-    from bluejay_ws.recorder import Recorder
 
 __all__ = ["UltravoxTap"]
 
@@ -24,10 +23,6 @@ class UltravoxTap(Tap):
     provider = "ultravox"
     input_rate = output_rate = 96.0
     listens = True
-
-    def __init__(self, recorder: Recorder, **options: Any) -> None:
-        super().__init__(recorder, **options)
-        self._agent: Reply | None = None
 
     def _audio_received(self, audio: bytes) -> None:
         if self._agent is None:

@@ -44,8 +44,7 @@ logger = logging.getLogger("bluejay_ws")
 
 C = TypeVar("C")
 
-HELD = 8
-"""So many messages may pass before the provider is known; they are taken in then."""
+HELD = 8  # so many messages may pass before the provider is known; they are taken in then
 
 _ADDRESSES: tuple[tuple[str, type[Tap]], ...] = (
     ("api.openai.com", OpenAIRealtimeTap),
@@ -177,11 +176,9 @@ class _Watcher:
         return tap
 
     def received(self, message: Any) -> None:
-        """Take a message of the provider's."""
         self._pass(message, sent=False)
 
     def sent(self, message: Any) -> None:
-        """Take a message to the provider."""
         self._pass(message, sent=True)
 
     def _pass(self, message: Any, *, sent: bool) -> None:

@@ -52,7 +52,18 @@ class Answer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Close:
+class _BreakingOff:
+    at: Point = "answer"
+    accept: bool = False
+
+    def __post_init__(self) -> None:
+        if self.accept and self.at not in _WHOLE_REQUEST:
+            reason = f"it has not been read; choose one of {_WHOLE_REQUEST}"
+            raise ValueError(f"a report cannot be accepted at {self.at!r}: {reason}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Close(_BreakingOff):
     """Break the connection off.
 
     Args:
@@ -61,28 +72,17 @@ class Close:
         accept: take the report in first; only where the whole request has been read.
     """
 
-    at: Point = "answer"
     reset: bool = True
-    accept: bool = False
-
-    def __post_init__(self) -> None:
-        _check_accept(self.at, accept=self.accept)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hang:
+class Hang(_BreakingOff):
     """Say nothing more, until the client gives up or the platform is closed.
 
     Args:
         at: where.
         accept: take the report in first; only where the whole request has been read.
     """
-
-    at: Point = "answer"
-    accept: bool = False
-
-    def __post_init__(self) -> None:
-        _check_accept(self.at, accept=self.accept)
 
 
 @dataclass(frozen=True)
@@ -149,8 +149,7 @@ class Plan:
         if requests_only:
             _check_request(step)
         if isinstance(step, Refuse):
-            message = "connections cannot be refused one by one; call refuse() and listen()"
-            raise ValueError(message)  # noqa: TRY004 - the right type of thing at the wrong place
+            raise ValueError("connections cannot be refused one by one; call refuse() and listen()")  # noqa: TRY004
         with self._lock:
             self.rest = step
 
@@ -182,11 +181,4 @@ def is_tls(step: Step) -> bool:
 
 def _check_request(step: Step) -> None:
     if stage(step) not in {"headers", "request"}:
-        message = f"{step} is due before it is known whether a request is a GET; use plan()"
-        raise ValueError(message)
-
-
-def _check_accept(at: Point, *, accept: bool) -> None:
-    if accept and at not in _WHOLE_REQUEST:
-        message = f"a report cannot be accepted at {at!r}: it has not been read; choose one of {_WHOLE_REQUEST}"
-        raise ValueError(message)
+        raise ValueError(f"{step} is due before it is known whether a request is a GET; use plan()")

@@ -173,8 +173,7 @@ class Stream:
     def _receive(self) -> None:
         data = self.sock.recv(RECEIVE_SIZE)
         if not data:
-            message = "the peer closed in the middle of a request"
-            raise ConnectionAbortedError(message)
+            raise ConnectionAbortedError("the peer closed in the middle of a request")
         self._buffer += data
 
 

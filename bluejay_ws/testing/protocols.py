@@ -303,12 +303,10 @@ class _MediaStream(_Carrier):
         return json.dumps({"event": event, self.sequence: str(self._messages), self.stream: self.stream_id, **more})
 
     @abc.abstractmethod
-    def _start(self, ids: Sequence[str]) -> dict[str, Any]:
-        """Return what ``start`` says."""
+    def _start(self, ids: Sequence[str]) -> dict[str, Any]: ...
 
     @abc.abstractmethod
-    def _stop(self) -> dict[str, Any]:
-        """Return what ``stop`` says."""
+    def _stop(self) -> dict[str, Any]: ...
 
 
 class Twilio(_MediaStream):

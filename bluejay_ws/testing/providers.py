@@ -180,8 +180,7 @@ class _Protocol(ABC):
         return f"{kind}_{next(self._numbers)}"
 
     @abstractmethod
-    def hello(self) -> Iterable[dict[str, Any] | bytes]:
-        """Return what it says first."""
+    def hello(self) -> Iterable[dict[str, Any] | bytes]: ...
 
     @abstractmethod
     def read(self, message: str | bytes) -> tuple[str, Any]:
@@ -192,16 +191,13 @@ class _Protocol(ABC):
         return ()
 
     @abstractmethod
-    def heard(self, text: str, at_ms: float) -> Iterable[dict[str, Any] | bytes]:
-        """Return what it understood."""
+    def heard(self, text: str, at_ms: float) -> Iterable[dict[str, Any] | bytes]: ...
 
     @abstractmethod
-    def calls(self, name: str, arguments: dict[str, Any]) -> Iterable[dict[str, Any] | bytes]:
-        """Return a tool call."""
+    def calls(self, name: str, arguments: dict[str, Any]) -> Iterable[dict[str, Any] | bytes]: ...
 
     @abstractmethod
-    def says(self, text: str, pcm: bytes) -> Iterable[dict[str, Any] | bytes]:
-        """Return a reply."""
+    def says(self, text: str, pcm: bytes) -> Iterable[dict[str, Any] | bytes]: ...
 
     def chunks(self, pcm: bytes) -> list[bytes]:
         size = self.speaks_at * 2 * CHUNK_MS // 1_000

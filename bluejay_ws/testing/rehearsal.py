@@ -30,8 +30,7 @@ if TYPE_CHECKING:
 SILENCE_MS = 600.0
 DTMF = {key: (row, column) for row, keys in ((697, "123A"), (770, "456B"), (852, "789C"), (941, "*0#D"))
         for key, column in zip(keys, (1209, 1336, 1477, 1633), strict=True)}  # fmt: skip
-TRUSTED_MS = 50.0
-"""A caller whose loop is later than this too often cannot say whether the agent was late."""
+TRUSTED_MS = 50.0  # a caller whose loop is later than this too often cannot say whether the agent was late
 
 
 def prepare(scenario: Scenario, directory: Path, voice: str) -> dict[int, bytes]:

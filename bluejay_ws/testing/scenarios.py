@@ -20,11 +20,9 @@ MOST_STEPS = 200
 ENOUGH_SECONDS = 60.0
 """A call of so many seconds is over in the time that a scenario has by default, even if its answers come later."""
 MOST_MS = 1e12
-GOODBYE_MS = 3_000
-"""A caller who hangs up so soon after the last word waited for no answer."""
+GOODBYE_MS = 3_000  # a caller who hangs up so soon after the last word waited for no answer
 KEYS = r"^[0-9*#A-D]+$"
-LONGEST = 120.0
-"""Seconds: a wait that is longer was meant in milliseconds."""
+LONGEST = 120.0  # seconds: a wait that is longer was meant in milliseconds
 ACTIONS = ("say", "play", "silence", "noise", "dtmf", "listen", "hang_up", "drop")
 
 
@@ -401,12 +399,10 @@ def _no_such_setting(place: list[str]) -> str:
     """Return the names that may stand there, or the one that is meant."""
     part: type[BaseModel] = PARTS.get(next((one for one in reversed(place[:-1]) if one in PARTS), ""), Scenario)
     alike = get_close_matches(place[-1], part.model_fields, 1)
-    return "there is no such setting: " + (f"did you mean {alike[0]}?" if alike else f"give {_either(part)}")
-
-
-def _either(part: type[BaseModel]) -> str:
     *others, last = part.model_fields
-    return f"{', '.join(others)} or {last}"
+    return "there is no such setting: " + (
+        f"did you mean {alike[0]}?" if alike else f"give {', '.join(others)} or {last}"
+    )
 
 
 def _line(node: Any, path: list[Any]) -> int:

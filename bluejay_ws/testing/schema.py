@@ -122,8 +122,7 @@ def _value(body: bytes) -> object:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    message = f"{name} is not JSON"
-    raise ValueError(message)
+    raise ValueError(f"{name} is not JSON")
 
 
 def _declares_json(content_type: str | None) -> bool:

@@ -104,7 +104,6 @@ def _pair(pair: Mapping[str, Any]) -> list[str]:
 
 
 def _side(call: object) -> str:
-    """Return the parameters of one side, and when it was called."""
     if not isinstance(call, dict):
         return ""
     at = call.get("start_offset_ms")

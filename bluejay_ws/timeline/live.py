@@ -206,7 +206,6 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        """Answer a browser."""
         live = cast("_Server", self.server).live
         host = (self.headers.get("Host") or "").rpartition(":")[0]
         rest = self.path.removeprefix(live.path)

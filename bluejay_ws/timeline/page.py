@@ -128,7 +128,6 @@ def _item(item: Item) -> dict[str, Any]:
 
 
 def _figures(call: Call, latency: Latency) -> list[list[str]]:
-    """Return the numbers that stand in a row at the top."""
     tools = call.of("tool")
     counts = {
         "failed": sum(bool(tool.problem) for tool in tools),

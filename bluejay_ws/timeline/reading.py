@@ -19,13 +19,10 @@ if TYPE_CHECKING:
 
 Facts = dict[str, Any]
 
-LONGEST_TEXT = 20_000
-"""Characters of one text, and of one item's details, that the page holds."""
-LARGEST = 7 * 24 * 3_600_000
-"""Milliseconds: what lies further away than a week is no place in a call."""
+LONGEST_TEXT = 20_000  # characters of one text, and of one item's details, that the page holds
+LARGEST = 7 * 24 * 3_600_000  # milliseconds: what lies further away than a week is no place in a call
 _TURNS = dict.fromkeys((*range(0x202A, 0x202F), *range(0x2066, 0x206A)))  # they would turn the page's own words too
-REPEATED = 3
-"""So many equal events in a row become one."""
+REPEATED = 3  # so many equal events in a row become one
 TIMES_KEPT = 50
 KINDS = {
     "Caller interrupted the agent": "interruption",

@@ -18,8 +18,7 @@ RATE = 16_000
 BYTES_PER_MS = 32
 BLOCK_MS = 20
 GAP_MS = 100.0
-QUIET = 600
-"""Peaks below this are silence or hold noise, of which no sound is kept; a quiet voice lies above."""
+QUIET = 600  # peaks below this are silence or hold noise, of which no sound is kept; a quiet voice lies above
 
 
 class Sound:

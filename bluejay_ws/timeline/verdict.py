@@ -14,15 +14,12 @@ if TYPE_CHECKING:
 
     from bluejay_ws.timeline.reading import Call, Item
 
-THRESHOLD_MS = 1_500.0
-"""An answer that takes longer is late, unless the reader of the page says otherwise."""
-QUEUED_MS = 1_000.0
-"""An agent that has sent so much ahead when it is interrupted cannot stop in time."""
+THRESHOLD_MS = 1_500.0  # an answer that takes longer is late, unless the reader of the page says otherwise
+QUEUED_MS = 1_000.0  # an agent that has sent so much ahead when it is interrupted cannot stop in time
 LEVELS = ("bad", "warn", "note")
 SAID_AGAIN = 3
 HEADLINES = 3
-ALIKE = 6
-"""So many findings of one kind are told one by one."""
+ALIKE = 6  # so many findings of one kind are told one by one
 
 OUTCOMES = {
     "connection_lost": "The connection broke without a goodbye",
@@ -145,7 +142,6 @@ def compare(call: Call, other: Call, latency: Latency, before: Latency) -> list[
 
 
 def _waits(call: Call) -> list[tuple[float, float]]:
-    """Return when each wait began, and how long it was."""
     told = [(item.start, _noted(item, "latency_ms") or item.until - item.start) for item in call.of("latency")]
     return told or list(_inferred(call))
 

@@ -24,13 +24,11 @@ if TYPE_CHECKING:
 
 IdSource: TypeAlias = Literal["header", "query", "message"]
 
-MESSAGES = 8
-"""How many text messages of a call are searched for its id before it counts as no simulation."""
+MESSAGES = 8  # how many text messages of a call are searched for its id before it counts as no simulation
 
 _SOURCES = ("header", "query", "message")
 _MESSAGE_LIMIT = 1 << 16
-NAMES = frozenset({"simulationresultid"})
-"""The id's name, without case, ``-``, ``_`` and prefixes."""
+NAMES = frozenset({"simulationresultid"})  # the id's name, without case, ``-``, ``_`` and prefixes
 _INSIDE = frozenset(
     {
         "start", "setup", "customparameters", "parameters", "data", "headers", "customheaders", "extraheaders",
@@ -44,8 +42,7 @@ _PREFIX = re.compile(r"(?:sipheader_)?(?:x-ph-|x-)?", re.IGNORECASE)
 """A prefix of a user's own name, which carriers may put another before."""
 _DEPTH = 5
 _OWN_DEPTH = 8
-_NODES = 1_000
-"""So many objects and lists of a message are looked into."""
+_NODES = 1_000  # so many objects and lists of a message are looked into
 _BEGINS = re.compile(r'"(?:start|setup|open|websocket:connected)"')
 _BEGINS_BYTES = re.compile(_BEGINS.pattern.encode())
 _BEGINS_WITHIN = 4_096
@@ -229,7 +226,7 @@ def _search(value: Any, names: frozenset[str], found: list[str], left: list[int]
     value = _unpacked(value)
     for name, inner in _fields(value):
         plain = _plain(name)
-        if _names_it(name, names) and _could_be_id(inner):
+        if _names_it(name, names) and isinstance(inner, str | int) and not isinstance(inner, bool):
             found.append(str(inner).strip())
         elif plain in _INSIDE or _stripped(plain) in _INSIDE:
             inside = _decoded(inner) if plain == "clientstate" else inner
@@ -250,7 +247,8 @@ def _may_hold(value: Any) -> bool:
 def _fields(value: Any) -> list[tuple[str, Any]]:
     """Return names and values, in whichever form a carrier packs them: an object, a list of pairs, or text."""
     if isinstance(value, str):
-        return _fields_of_text(value)
+        pairs = _PAIRS.findall(value[:_MESSAGE_LIMIT])
+        return [(name.strip("\"'"), one.strip().strip("\"'")) for name, one in pairs]
     if isinstance(value, dict):
         return list(value.items())
     if isinstance(value, list):
@@ -269,20 +267,12 @@ def _unpacked(value: Any) -> Any:
     return value
 
 
-def _fields_of_text(text: str) -> list[tuple[str, Any]]:
-    return [(name.strip("\"'"), one.strip().strip("\"'")) for name, one in _PAIRS.findall(text[:_MESSAGE_LIMIT])]
-
-
 def _decoded(value: Any) -> Any:
     """Return what base64 says, where it is text: of either alphabet, padded or not."""
     try:
         return binascii.a2b_base64(value.translate(_STANDARD) + "==").decode()
     except (AttributeError, ValueError):
         return value
-
-
-def _could_be_id(value: Any) -> bool:
-    return isinstance(value, str | int) and not isinstance(value, bool)
 
 
 def _names_it(name: str, names: frozenset[str]) -> bool:

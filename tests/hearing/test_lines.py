@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bluejay_ws.hearing.level import closer, loudness
+from bluejay_ws.hearing.level import loudness, measured
 from bluejay_ws.hearing.turns import RESPONSE
 from bluejay_ws.testing.audio import voice
 from tests.hearing.stage import Stage, noise, speech
@@ -82,8 +82,8 @@ def test_an_offset_from_zero_is_no_sound(offset: int, rms: int) -> None:
 
 def test_samples_of_one_value_far_from_zero_are_a_tests_sound() -> None:
     """No line has such an offset."""
-    assert closer(b"\x00\x20" * 320, 0, 640) == 8_192
-    assert closer(b"\x00\x02" * 320, 0, 640) == 0
+    assert measured(b"\x00\x20" * 320, 0, 640)[0] == 8_192
+    assert measured(b"\x00\x02" * 320, 0, 640)[0] == 0
 
 
 @pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.nightly) for seed in range(2, 20))])
