@@ -119,9 +119,7 @@ class Recorder:
         report_id: what tells this report apart from any other.
         simulation_result_id: the platform's id of the call; None while it is not known.
         counters: where cuts, mappings and drops are counted.
-        lines: what takes each line's body at once, by its ``append``; None keeps it in memory only.
         owner: learns of a late id, an alias and a discard.
-        heard: places utterances that come without offsets.
         redact: called as ``redact(kind, value)`` before anything is kept, kind being one of ``parameters``,
             ``output``, ``utterance``, ``description``, ``metadata``, ``tags``; where it raises,
             ``"[redaction failed]"`` is kept instead.
@@ -129,7 +127,7 @@ class Recorder:
     Attributes:
         closed: nothing more is taken from users.
         owner: see above; None after the end.
-        heard: see above; None after the end.
+        heard: places utterances that come without offsets, see `hear_with`; None after the end.
         report_id: see above.
         simulation_result_id: see above; once known, it stays.
     """
@@ -165,9 +163,7 @@ class Recorder:
         report_id: str,
         simulation_result_id: str | None,
         counters: Counters,
-        lines: Lines | None = None,
         owner: Owner | None = None,
-        heard: Heard | None = None,
         redact: Callable[[str, Any], Any] | None = None,
     ) -> None:
         self._clock = clock
@@ -177,9 +173,9 @@ class Recorder:
         self.report_id = report_id
         self.simulation_result_id = simulation_result_id
         self._counters = counters
-        self._lines = lines  # not its bound `append`: that would be an object more for each idle call
+        self._lines: Lines | None = None  # not its bound `append`: that would be an object more for each idle call
         self.owner = owner
-        self.heard = heard
+        self.heard: Heard | None = None
         self._redact = redact
         self._bodies = _NO_LINES
         self._size = 0
@@ -258,7 +254,7 @@ class Recorder:
         self.heard = heard
 
     def write_to(self, lines: Lines | None) -> None:
-        """Append each line's body to ``lines`` from now on, None: to nothing; for the library itself."""
+        """Append each line's body to ``lines`` from now on, None: keep it in memory only; for the library itself."""
         self._lines = lines
 
     # -- what was said ------------------------------------------------------------------------------------------

@@ -133,11 +133,12 @@ class Call:
             report_id="0" * 32,
             simulation_result_id="720488",
             counters=self.counters,
-            lines=self.journal,
             owner=self.owner,
-            heard=heard,
             redact=redact,
         )
+        self.recorder.write_to(self.journal)
+        if heard is not None:
+            self.recorder.hear_with(heard)
 
     def report(self) -> Report:
         """Close the call and return the report as the platform reads it; memory and journal must agree."""
