@@ -359,9 +359,13 @@ class Recorder:
         if self.closed:
             return self._late()
         try:
-            # Agents do this in the middle of speech: the clock is read here, which saves a call.
-            now = max(0, (self._clock() - self._started) // 1_000_000)
-            start = now if start_offset_ms is None else self._at(start_offset_ms)
+            if start_offset_ms is None:
+                # Agents do this in the middle of speech: `offset_ms` spelled out. The start is read first: if another
+                # thread moves it meanwhile, this is not negative.
+                started = self._started
+                start = (self._clock() - started) // 1_000_000
+            else:
+                start = self._at(start_offset_ms)
             if self._redact is not None:
                 parameters, description = self._redacted_input(parameters, description)
                 output = output if output is items.OMITTED else self._redacted("output", output)
