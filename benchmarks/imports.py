@@ -33,6 +33,7 @@ def run(effort: Effort) -> list[Result]:
         "websockets": _start("import websockets"),
         "server": _start("import websockets.asyncio.server"),
         "agent": _start("import websockets.asyncio.server, bluejay_ws"),
+        "client": _start("import websockets.asyncio.server, bluejay_ws; bluejay_ws.Bluejay('made-up', spool=False)"),
     }
     found = in_turns(cases, max(1, effort.rounds // 4))
     alone = [
@@ -42,6 +43,7 @@ def run(effort: Effort) -> list[Result]:
         )
     ]
     added = difference(found["agent"], found["server"])
+    client = difference(found["client"], found["server"])
     bare = f"bare interpreter: {median(found['nothing']) * 1e3:.0f} ms"
     server = median(difference(found["server"], found["nothing"])) * 1e3
     return [
@@ -52,5 +54,11 @@ def run(effort: Effort) -> list[Result]:
             "s",
             spread(added),
             f"`websockets.asyncio.server` itself: {server:.0f} ms",
+        ),
+        Result(
+            "the same, and a client is made: nothing is imported by a call",
+            median(client),
+            "s",
+            spread(client),
         ),
     ]
