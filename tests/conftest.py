@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import shutil
 import signal
 import sys
 import tempfile
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
+from hypothesis.internal import charmap
 from hypothesis.internal.conjecture import providers
 
 from bluejay_ws.client import Bluejay
@@ -66,7 +69,8 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         option.numprocesses = None
         if nursery.FORKS:
             nursery.begin()  # it imports while tests are collected, and serves all workers
-        config.pluginmanager.register(Workers(count if isinstance(count, int) else os.cpu_count() or 1))
+        workers = Workers(count if isinstance(count, int) else os.cpu_count() or 1)
+        config.pluginmanager.register(workers, Workers.__name__)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -79,9 +83,18 @@ def pytest_collectstart() -> None:
     gc.disable()
 
 
+LATE = ("httpcore", "psycopg", "uvicorn.protocols.websockets.auto", "hypercorn.asyncio", "pydantic.v1")
+"""What is imported late, and would be in each worker."""
+
+
 @pytest.hookimpl(trylast=True)
-def pytest_collection_finish() -> None:
+def pytest_collection_finish(session: pytest.Session) -> None:
     """Take what collecting has made out of the garbage collector's sight: each full collection took half a second."""
+    if session.config.pluginmanager.has_plugin(Workers.__name__):
+        for name in LATE:
+            with contextlib.suppress(ImportError):  # not installed
+                import_module(name)
+        charmap.charmap()  # in a fresh checkout this takes two seconds
     gc.freeze()
     gc.set_threshold(20_000)  # little of what tests make is garbage that only the collector finds
     gc.enable()

@@ -8,6 +8,7 @@ import random
 import shlex
 import struct
 import wave
+from array import array
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from typing import TYPE_CHECKING, Literal
@@ -147,8 +148,13 @@ def split_utterances(pcm: bytes, *, pause_ms: float = 500.0, loudness: float = 0
 
 @functools.lru_cache(maxsize=8)  # each call of many wants it
 def _second_of_noise(rms: float, seed: int) -> bytes:
+    return struct.pack(f"<{SAMPLE_RATE}h", *map(round, map(float(rms).__mul__, _random_second(seed))))
+
+
+@functools.lru_cache(maxsize=2)  # the same for each loudness
+def _random_second(seed: int) -> array[float]:
     source = random.Random(seed)  # noqa: S311 - noise, not a secret
-    return struct.pack(f"<{SAMPLE_RATE}h", *(round(rms * source.gauss(0.0, 1.0)) for _ in range(SAMPLE_RATE)))
+    return array("d", (source.gauss(0.0, 1.0) for _ in range(SAMPLE_RATE)))
 
 
 @functools.lru_cache(maxsize=8)
