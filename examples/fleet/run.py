@@ -37,6 +37,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from fleet.database import Database
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from bluejay_ws.testing.platform import AcceptedReport
 
 __all__ = ["Account", "run"]
@@ -174,14 +176,21 @@ class Fleet:
                 self.deliverers_killed += 1
                 self.add_deliverer()
 
+    def stop_pods(self) -> None:
+        """End the agents in good order: they hand over."""
+        _end([pod.process for pod in self.started if pod.killed_at is None])
+
     def stop(self) -> None:
-        """End what is left in good order: agents hand over, deliverers finish what they send."""
-        processes: list[subprocess.Popen[str] | subprocess.Popen[bytes]] = []
-        processes += [*(pod.process for pod in self.started if pod.killed_at is None), *self.deliverers]
-        for process in processes:
-            process.terminate()
-        for process in processes:
-            process.wait()
+        """End what is left in good order: deliverers finish what they send."""
+        self.stop_pods()
+        _end(self.deliverers)
+
+
+def _end(processes: Sequence[subprocess.Popen[str] | subprocess.Popen[bytes]]) -> None:
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        process.wait()
 
 
 def run(
@@ -219,6 +228,7 @@ def run(
         began = time.monotonic()
         try:
             asyncio.run(_calls(fleet, calls, pods, deliverers, kills, at_once))
+            fleet.stop_pods()  # what they still have is handed over then
             _settle(url, platform)
         finally:
             fleet.stop()
