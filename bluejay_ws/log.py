@@ -15,14 +15,8 @@ def say(counters: Counters, level: int, text: str, *args: object, simulation_res
     """Log what has been counted, about a call or, without an id, about none; never raises. See also `say_seldom`.
 
     The agent's own log handlers and filters run in here. One that raises would raise into the agent's code, at a
-    place where it would have logged nothing: that is counted instead.
-
-    Args:
-        counters: where that is counted.
-        level: of the `logging` module.
-        text: with ``%s`` for each of ``args``; nothing in them may come from outside.
-        args: see ``text``.
-        simulation_result_id: of the call, for the log record.
+    place where it would have logged nothing: that is counted instead. Nothing in ``text`` and ``args`` may come from
+    outside.
     """
     try:
         logger.log(level, text, *args, extra={"simulation_result_id": simulation_result_id})

@@ -34,25 +34,13 @@ if TYPE_CHECKING:
     from bluejay_ws.testing.reports import CallReport
     from bluejay_ws.testing.speech import Utterance
 
-__all__ = [
-    "AgentCaller",
-    "NoReportError",
-    "bluejay_call",
-    "bluejay_platform",
-    "bluejay_serve",
-    "pytest_addoption",
-    "pytest_configure",
-    "pytest_runtest_makereport",
-    "pytest_unconfigure",
-    "verify",
-]
-
 MARKER = "bluejay(verify=True): options of bluejay_platform; verify=False lets it accept twice and reject bodies"
 PACE = 0.1  # ten times faster than real time, unless the caller's options say otherwise
 GREETING = 2.0  # seconds of virtual time that an agent may take to speak first, as with `bluejay-ws call`
 UNRECORDED = 1.0  # seconds that a report may take of a call which the default client knows nothing of
 PAGES = 20  # of one failed test, at most
 SPOOL = "BLUEJAY_SPOOL"
+__tracebackhide__ = True  # a failed test shows its own lines
 _spools: dict[int, tuple[str, str | None]] = {}  # by run: its directory, and the variable as it was
 
 
@@ -224,7 +212,6 @@ class AgentCaller:
             OSError: the agent cannot be reached.
             NoReportError: no report was accepted in time.
         """
-        __tracebackhide__ = True
         return self.many(
             url,
             1,
@@ -250,7 +237,6 @@ class AgentCaller:
             OSError: the agent cannot be reached.
             NoReportError: a report did not come in time.
         """
-        __tracebackhide__ = True
         if _in_event_loop():
             raise RuntimeError("bluejay_call() would block the event loop; write: await bluejay_call.acall(...)")
         return self._many(url, calls, simulation_result_id, options)
@@ -260,16 +246,13 @@ class AgentCaller:
 
         Cancelling it takes effect when the call is over: it cannot be hung up from outside.
         """
-        __tracebackhide__ = True
         return (await self._amany(url, 1, simulation_result_id, options))[0]
 
     async def amany(self, url: str, calls: int, **options: Any) -> list[CallReport]:
         """Do what `many` does without blocking the event loop, on asyncio and trio."""
-        __tracebackhide__ = True
         return await self._amany(url, calls, None, options)
 
     async def _amany(self, url: str, calls: int, name: str | None, options: Mapping[str, Any]) -> list[CallReport]:
-        __tracebackhide__ = True
         import anyio.to_thread  # noqa: PLC0415 - plugins are imported in every test session
 
         return await anyio.to_thread.run_sync(self._many, url, calls, name, options)
@@ -307,7 +290,6 @@ class AgentCaller:
             TypeError: this cannot be served.
             NoReportError: no report was accepted in time.
         """
-        __tracebackhide__ = True
         from websockets.exceptions import InvalidStatus  # noqa: PLC0415 - plugins are imported in every test session
 
         from bluejay_ws import client  # noqa: PLC0415
@@ -347,7 +329,6 @@ class AgentCaller:
         return f"local-test-{next(self._ids)}"
 
     def _many(self, url: str, calls: int, name: str | None, options: Mapping[str, Any]) -> list[CallReport]:
-        __tracebackhide__ = True
         _check_url(url)
         rest = dict(options)
         spoken = _spoken(rest.pop("utterances", None), rest.pop("voice", "en-us"))
@@ -369,7 +350,6 @@ class AgentCaller:
         return reports
 
     def _report(self, name: str, log: CallLog, timeout: float) -> CallReport:
-        __tracebackhide__ = True
         from bluejay_ws.testing.reports import CallReport  # noqa: PLC0415 - plugins are imported in every session
 
         try:
@@ -408,7 +388,6 @@ def _spoken(utterances: Sequence[Utterance] | None, voice: str) -> list[bytes] |
 
 
 def _check_url(url: Any) -> None:
-    __tracebackhide__ = True
     if not isinstance(url, str):
         remedy = "write bluejay_call(bluejay_serve(agent)), or bluejay_call.simulate(agent)"
         raise TypeError(f"bluejay_call takes a URL, not a {type(url).__name__}; {remedy}")

@@ -17,6 +17,9 @@ from bluejay_ws.wire.platform import DEFAULT_BASE_URL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from typing import TypeAlias
+
+    _Spool: TypeAlias = str | os.PathLike[str] | bool | None
 
 __all__ = ["Retry", "Secret", "Settings", "default_spool", "destination_of"]
 
@@ -162,7 +165,7 @@ class Settings:
         base_url: str | None = None,
         timeout: float = 10.0,
         retry: Retry | None = None,
-        spool: str | os.PathLike[str] | bool | None = None,
+        spool: _Spool = None,
         redact: Callable[[str, Any], Any] | None = None,
         flush_timeout: float = 10.0,
         redial_wait: float = 2.0,
@@ -331,10 +334,7 @@ def _plain_url(base_url: str | None, env: _Environment) -> tuple[str, str]:
     return f"{url.scheme}://{url.netloc}{url.path.rstrip('/').removesuffix('/v1').rstrip('/')}", ""
 
 
-def _database(
-    spool: str | os.PathLike[str] | bool | None,  # noqa: FBT001 - False is a setting of its own
-    env: _Environment,
-) -> tuple[Secret | None, str | os.PathLike[str] | bool | None]:
+def _database(spool: _Spool, env: _Environment) -> tuple[Secret | None, _Spool]:
     """Return the URL of a fleet's database, if the spool is one, and the directory to use beside it."""
     given = env.get("BLUEJAY_SPOOL") if spool in {None, True} else spool
     given = _bare(given) if isinstance(given, str) else given
@@ -351,10 +351,7 @@ def _database(
     return Secret(given), _default_spool(env).parent / "fleet" / name
 
 
-def _spool_directory(
-    spool: str | os.PathLike[str] | bool | None,  # noqa: FBT001 - False is a setting of its own
-    env: _Environment,
-) -> tuple[Path | None, str]:
+def _spool_directory(spool: _Spool, env: _Environment) -> tuple[Path | None, str]:
     """Return the directory, and why there is none although one is wanted: a user without a home."""
     if spool is False:
         return None, ""

@@ -74,12 +74,7 @@ class Counters:
             self._counts[name] += amount
 
     def unsaid(self, what: object, now: float | None = None) -> int | None:
-        """Do what `Seldom.unsaid` does, from any thread.
-
-        Args:
-            what: what counts as the same.
-            now: monotonic seconds; default: the real ones.
-        """
+        """Do what `Seldom.unsaid` does, from any thread, in the real time or at ``now``."""
         with self._lock:
             return self._told.unsaid(what, time.monotonic() if now is None else now)
 

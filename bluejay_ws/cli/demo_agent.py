@@ -52,12 +52,7 @@ async def freeze_card(last4: str) -> dict[str, str]:
 
 
 async def agent(websocket: ServerConnection, pace: float = 1.0) -> None:
-    """Greet, then answer each utterance of the caller, and fall silent when the caller begins to speak.
-
-    Args:
-        websocket: the call.
-        pace: seconds that one second of audio takes.
-    """
+    """Greet, then answer each utterance of the caller, and fall silent when the caller begins to speak."""
     understood = iter(HEARD)
     speaking = asyncio.create_task(say(websocket, "Good morning, this is the bank. How can I help?", pace))
     try:

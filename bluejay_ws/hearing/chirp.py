@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
 from pydantic_core import from_json
 
@@ -239,15 +239,12 @@ class ChirpObserver:
             if heard.user.hasty or spoken_ms > max(LEAST_HASTE_MS, HASTE * at):
                 heard.confirmed = LATEST_MS  # a rehearsal, many times as fast as life: its queue has been played
             heard.close(at, observed=self.observed)
-            heard.closed = self._summary(heard)
+            heard.closed = heard.summary()
 
     def summary(self) -> dict[str, object]:
         """Return counts of the call, for the event that closes it. After `close` they stand still."""
         heard = self._caught_up()
-        return dict(heard.closed) if heard.closed is not None else self._summary(heard)
-
-    def _summary(self, heard: _Hearing) -> dict[str, object]:
-        return heard.summary()
+        return dict(heard.closed) if heard.closed is not None else heard.summary()
 
     @property
     def observed(self) -> bool:
@@ -286,7 +283,7 @@ class CarrierObserver(ChirpObserver):
 
     @property
     def _carrier(self) -> carriers.Carrier:
-        return (self._heard or self._open()).carrier
+        return cast("carriers.Carrier", (self._heard or self._open()).carrier)
 
     def user_audio(self, frame: Frame, at_ms: float) -> None:
         """Note a binary frame from the carrier."""
@@ -308,9 +305,6 @@ class CarrierObserver(ChirpObserver):
         heard = self._heard or self._open()
         return heard.parse(data, carriers.TEXT_LIMIT)
 
-    def _summary(self, heard: _Hearing) -> dict[str, object]:
-        return {**super()._summary(heard), "carrier": self._carrier.name}
-
 
 def sounds(frame: Frame, size: int, voice: Voice) -> Sounds:
     """Return level and length of each piece of a long frame."""
@@ -331,8 +325,6 @@ class _Hearing:
         "user_aside", "user_texts",
     )  # fmt: skip
 
-    carrier: carriers.Carrier  # of a `CarrierObserver`
-
     def __init__(self, add_event: Callable[..., None]) -> None:
         self.user = Voice(user=True)
         self.agent = Voice(user=False)
@@ -346,6 +338,7 @@ class _Hearing:
         self.marks: list[tuple[str, float]] = []  # names may come again: each echo is the oldest one's
         self.marks_sent = self.marks_echoed = self.marks_early = 0
         self.invalid = self.texts = self.unreadable = self.oversized = self.errors = 0
+        self.carrier: carriers.Carrier | None = None  # of a `CarrierObserver`
         self.closed: dict[str, object] | None = None
 
     # -- audio --------------------------------------------------------------------------------------------------------
@@ -534,6 +527,8 @@ class _Hearing:
         }
         if self.marks_early:
             facts["marks_early"] = self.marks_early
+        if self.carrier is not None:
+            facts["carrier"] = self.carrier.name
         return facts
 
 

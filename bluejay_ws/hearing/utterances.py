@@ -74,15 +74,10 @@ class Heard(Protocol):
 class Keeper(Protocol):
     """What an utterance needs of its recorder to change."""
 
-    def _unless_closed(self, what: str, action: Callable[..., None], /, *args: object) -> None:
-        """Run ``action``, unless the call is over; it raises into no agent."""
-
+    def _unless_closed(self, what: str, action: Callable[..., None], /, *args: object) -> None: ...
     def _words_of(self, text: object, /) -> str: ...
-
     def _at(self, ms: float, /) -> int: ...
-
     def _rewrite(self, utterance: Utterance, /) -> None: ...
-
     def _withdrawn(self, utterance: Utterance, reason: str, /) -> None: ...
 
 

@@ -20,12 +20,7 @@ _WAV_HEADER = 44
 
 
 class HumeTap(Tap):
-    """Turn the messages of a Hume EVI connection into facts of a recorder; see `Tap`.
-
-    Args:
-        recorder: the call's.
-        options: of `Tap`. The agent's audio is WAV at 48,000 Hz.
-    """
+    """Turn the messages of a Hume EVI connection into facts of a recorder; see `Tap`. Its audio is WAV at 48,000 Hz."""
 
     provider = "hume"
     audio_field = "data"

@@ -15,9 +15,7 @@ __all__ = ["UltravoxTap"]
 class UltravoxTap(Tap):
     """Turn the messages of an Ultravox websocket into facts of a recorder; see `Tap`.
 
-    Args:
-        recorder: the call's.
-        options: of `Tap`; audio is PCM at 48,000 Hz unless the call was made with other rates.
+    Audio is PCM at 48,000 Hz unless the call was made with other rates.
     """
 
     provider = "ultravox"

@@ -53,16 +53,10 @@ _USABLE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 
 
 def usable_id(values: Iterable[object]) -> str | None:
-    """Return the one simulation result id that the header's values agree on, or None.
+    """Return the one simulation result id that all values of the connect request's header agree on, or None.
 
     Proxies can repeat a header: equal values count as one. Differing values, an empty one, or one
     that is not 1 to 64 letters, digits, ``_`` or ``-`` is no usable id.
-
-    Args:
-        values: every value the connect request carries for `ID_HEADER`.
-
-    Returns:
-        The id, or None when there is no value or no usable one.
     """
     distinct = set(values)
     if len(distinct) != 1:

@@ -18,8 +18,8 @@ from bluejay_ws.cli.conversation import (
     new_id,
     report_faults,
     show_accepted,
+    summarise,
 )
-from bluejay_ws.cli.live import summarise
 from bluejay_ws.cli.terminal import Terminal
 from bluejay_ws.testing.audio import tone
 from bluejay_ws.testing.caller import CallEvent, CallLog

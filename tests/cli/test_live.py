@@ -1,4 +1,4 @@
-"""`bluejay_ws.cli.live`: a call as it continues."""
+"""`bluejay_ws.cli.conversation`: a call as it continues."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bluejay_ws.cli.live import FRAMES, WORDS, LiveView, describe, summarise
+from bluejay_ws.cli.conversation import FRAMES, WORDS, LiveView, describe, summarise
 from bluejay_ws.cli.terminal import Terminal
 from bluejay_ws.testing import line
 from bluejay_ws.testing.caller import CallEvent, CallLog
