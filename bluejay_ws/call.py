@@ -215,6 +215,12 @@ class Call:
         leave(self.recorder, before)
         self.handler_ended(error)
 
+    async def aleave(self, before: Recorder, error: BaseException | None) -> None:
+        """Do what `leave` does, and `linger`: but a cancelled handler has no time."""
+        self.leave(before, error)
+        if error is None or isinstance(error, Exception):
+            await self.linger()
+
     def agent_closing(self) -> None:
         """Note that the agent has sent its close frame: the caller has `CLOSE_WAIT` seconds to answer."""
         if self._handlers > 0 and self._facts is None:  # a handler that has returned has its grace already
@@ -551,7 +557,6 @@ class CallContext:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.__exit__(kind, error, traceback)
-        cancelled = error is not None and not isinstance(error, Exception)  # such a handler has no time
-        if self._call is not None and not cancelled:
-            await self._call.linger()
+        before, self._before = self._before, None
+        if self._call is not None and before is not None:
+            await self._call.aleave(before, error)
