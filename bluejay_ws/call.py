@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
 
-    from bluejay_ws.delivery.handover import FleetSender
-    from bluejay_ws.delivery.sender import Sender
+    from bluejay_ws.delivery.sender import BaseSender
     from bluejay_ws.delivery.store import LiveReport, Store
     from bluejay_ws.outcome import Left
     from bluejay_ws.settings import Settings
@@ -55,7 +54,7 @@ class Host(Protocol):
     settings: Settings
     counters: Counters
     spool: Store | None
-    sender: Sender | FleetSender
+    sender: BaseSender
     clock: Callable[[], int]
 
     def remember(self, name: str, call: Call) -> None:

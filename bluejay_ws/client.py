@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from os import PathLike
 
-    from bluejay_ws.delivery.handover import FleetSender
+    from bluejay_ws.delivery.sender import BaseSender
     from bluejay_ws.delivery.store import Store
     from bluejay_ws.recorder import Recorder
     from bluejay_ws.results import CallResult, ResultReader, RunResult
@@ -39,7 +39,7 @@ logger = logging.getLogger("bluejay_ws")
 LOCAL_ID = "local-"  # how the ids of the local caller begin
 
 
-def _sender(settings: Settings, store: Store | None, counters: Counters) -> Sender | FleetSender:
+def _sender(settings: Settings, store: Store | None, counters: Counters) -> BaseSender:
     if settings.database is None:
         return Sender(settings, store=store, counters=counters)
     from bluejay_ws.delivery.handover import FleetSender  # noqa: PLC0415 - only fleets pay for its import
@@ -63,7 +63,7 @@ class Seam:
     """
 
     clock: Callable[[], int] = time.monotonic_ns
-    sender: Callable[[Settings, Store | None, Counters], Sender | FleetSender] = _sender
+    sender: Callable[[Settings, Store | None, Counters], BaseSender] = _sender
 
 
 class Bluejay:

@@ -20,7 +20,7 @@ import pytest
 from bluejay_ws.client import Bluejay
 from bluejay_ws.delivery import outcomes
 from bluejay_ws.delivery.deliverer import Deliverer
-from bluejay_ws.delivery.handover import Handover
+from bluejay_ws.delivery.handover import FleetSender, Handover
 from bluejay_ws.delivery.livefile import LiveFile
 from bluejay_ws.delivery.postgres import Outbox
 from bluejay_ws.delivery.spool import Spool
@@ -181,7 +181,8 @@ def test_a_report_that_somebody_removed_is_counted_and_not_waited_for(
     url: str, platform: FakePlatform, agent: Bluejay
 ) -> None:
     """Its file was deleted by hand before it was handed over: `flush` says that nothing is left to do."""
-    handover = agent.sender._handover  # type: ignore[union-attr]
+    assert isinstance(agent.sender, FleetSender)
+    handover = agent.sender._handover
     place = agent.settings.spool
     assert place is not None
     hand_in, handover.round = handover.round, lambda: None  # type: ignore[method-assign]
