@@ -570,7 +570,7 @@ def _failure(error: Exception, phase: Phase) -> Failure:
         return Failure(phase, "dns", "a host name cannot be resolved: BLUEJAY_API_URL's, or its proxy's")
     if isinstance(error, ValueError):
         return Failure(Phase.CONFIGURATION, "bad_request_settings", "check BLUEJAY_API_URL and BLUEJAY_API_KEY")
-    detail = "no connection can be made to BLUEJAY_API_URL, or to its proxy"
+    detail = "check BLUEJAY_API_URL, the network, and the proxy of the environment"
     return Failure(phase, _word(error, "connect"), "" if isinstance(error, HTTPException) else detail)
 
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from tests.proxy import Passage
 
 REFUSES = Failure(Phase.CONFIGURATION, "proxy_refuses", "check HTTPS_PROXY")
-NO_WAY = "no connection can be made to BLUEJAY_API_URL, or to its proxy"
+NO_WAY = "check BLUEJAY_API_URL, the network, and the proxy of the environment"
 CHECK = "point SSL_CERT_FILE to the certificate of the authority that issued it"
 
 
