@@ -66,7 +66,7 @@ def tls_context(settings: Settings) -> ssl.SSLContext:
     try:
         context = _trusting(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
     except (OSError, ValueError) as error:
-        raise _explained(error, "SSL_CERT_FILE", "SSL_CERT_DIR") from error
+        raise _explained(error, type(error).__name__, "SSL_CERT_FILE", "SSL_CERT_DIR") from error
     context.set_alpn_protocols(["http/1.1"])
     return context
 
@@ -95,7 +95,7 @@ class UnusableVariableError(ValueError):
 
     Args:
         variable: its name.
-        reason: the kind of error; never the value, which may hold a password.
+        reason: why; never the value, which may hold a password.
     """
 
     def __init__(self, variable: str, reason: str) -> None:
@@ -108,10 +108,10 @@ class UnusableVariableError(ValueError):
         return self.detail
 
 
-def _explained(error: Exception, *names: str) -> Exception:
-    """Return the error with the first of these variables that is set; as it is where none is."""
+def _explained(error: Exception, reason: str, *names: str) -> Exception:
+    """Return the reason with the first of these variables that is set; the error as it is where none is."""
     found = next((name for name in names if os.environ.get(name)), None)
-    return error if found is None else UnusableVariableError(found, type(error).__name__)
+    return error if found is None else UnusableVariableError(found, reason)
 
 
 # -- the way to the platform ----------------------------------------------------------------------------------------
@@ -148,7 +148,8 @@ def _proxy_of(base_url: str) -> _Proxy | None:
     try:
         return _parsed(text) if text else None
     except ValueError as error:
-        raise _explained(error, "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY") from error
+        names = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
+        raise _explained(error, "only proxies like http://proxy:3128 are known", *names) from error
 
 
 def _parsed(text: str) -> _Proxy:
