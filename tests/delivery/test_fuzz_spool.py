@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import os
+import re
 import socket
 import tempfile
 from collections import Counter
@@ -231,7 +232,8 @@ def test_no_word_out_of_a_file_gets_into_a_log_line(files: dict[str, bytes]) -> 
     finally:
         logger.removeHandler(handler)
     assert all(line.isprintable() and line.isascii() for line in said)
-    assert all("4242" not in line and "Good morning" not in line for line in said)
+    ours = re.compile(r"\b[0-9a-f]{32}\b|" + re.escape(text))  # ids and the directory: at random they hold the digits
+    assert not [line for line in said if "Good morning" in line or "4242" in ours.sub("", line)]
     assert len(said) <= MOST * max(1, len(files))
 
 

@@ -4,54 +4,66 @@ from __future__ import annotations
 
 import ast
 import asyncio
-import json
+import importlib
 import re
-import threading
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import bridge
 import pytest
+from websockets.asyncio.server import serve
 
+from bluejay_ws import Bluejay, client
 from bluejay_ws.testing.audio import tone
 from bluejay_ws.testing.caller import DigitalHuman
+from bluejay_ws.testing.platform import FakePlatform
+from bluejay_ws.testing.providers import FakeProvider
+from bluejay_ws.testing.virtual_time import VirtualTimeLoop
 from tests.examples.test_examples import running
+from tests.support import report_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from bluejay_ws.testing.caller import CallLog
+
 PROVIDERS = ("openai", "gemini", "elevenlabs", "deepgram")
+FROZEN = [("freeze_card", {"last4": "4242"}, {"last4": "4242", "status": "frozen"})]
 
 
-def bridged(provider: str, root: Path, spool: Path, all_listen: threading.Barrier) -> Any:
-    """Return what a bridge reports of a call."""
-    with running(root, spool, f"{provider}_bridge.py") as example:
-        all_listen.wait(40)
-        human = DigitalHuman(f"ws://localhost:{example.port}", pace=1.0)  # in real time, as positions in audio are
-        log = asyncio.run(human.call([tone(500), tone(300)]))
-        assert log.heard_ms > 1_000
-        return json.loads(example.report().body)
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_a_bridge_reports_what_both_sides_said(provider: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bridge's loop says nothing to us: texts, the tool with its output and the order come from what passes by."""
+    agent = importlib.import_module(f"{provider}_bridge").agent
+
+    async def main(bluejay: Bluejay) -> CallLog:
+        bluejay.clock = asyncio.get_running_loop().clock_ns  # type: ignore[attr-defined]
+        async with FakeProvider(provider, bridge.SCRIPT) as fake, serve(agent, "127.0.0.1", 0) as server:
+            monkeypatch.setattr(bridge, "address", fake.url)
+            human = DigitalHuman(f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}")
+            return await human.call([tone(500), tone(300)])
+
+    with FakePlatform() as platform, Bluejay(platform.api_key, base_url=platform.url, spool=tmp_path) as bluejay:
+        monkeypatch.setattr(client, "_default", bluejay)
+        with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+            log = runner.run(main(bluejay))
+        report = report_of(platform)
+    assert log.heard_ms > 1_000
+    said = sorted(report.transcript, key=lambda one: one["start_offset_ms"])
+    assert [one["utterance"] for one in said] == [
+        "Hi, I lost my card.",
+        "I am sorry to hear that. Shall I freeze it?",
+        "Yes, please.",
+        "Your card is frozen. Goodbye!",
+    ]
+    assert [(tool["name"], tool["parameters"], tool["output"]) for tool in report.tool_calls] == FROZEN
 
 
-def test_a_bridge_reports_what_both_sides_said(root: Path, tmp_path: Path) -> None:
-    """The bridge's loop says nothing to us: texts, the tool with its output and the order come from what passes by.
-
-    All four at once, as their calls take their time.
-    """
-    all_listen = threading.Barrier(len(PROVIDERS))
-    with ThreadPoolExecutor(len(PROVIDERS)) as pool:
-        work = {one: pool.submit(bridged, one, root, tmp_path / one, all_listen) for one in PROVIDERS}
-    bodies = {provider: one.result() for provider, one in work.items()}
-    output = {"last4": "4242", "status": "frozen"}
-    for provider, body in bodies.items():
-        said = sorted(body["recorded_transcript"], key=lambda one: one["start_offset_ms"])
-        assert [one["utterance"] for one in said] == [
-            "Hi, I lost my card.",
-            "I am sorry to hear that. Shall I freeze it?",
-            "Yes, please.",
-            "Your card is frozen. Goodbye!",
-        ], provider
-        tools = [(tool["name"], tool["parameters"], tool["output"]) for tool in body["tool_calls"]]
-        assert tools == [("freeze_card", {"last4": "4242"}, output)], provider
+def test_a_bridge_serves_until_it_is_told_to_end(root: Path, tmp_path: Path) -> None:
+    """As its first lines say it is started: with a provider of its own."""
+    with running(root, tmp_path, "gemini_bridge.py") as example:
+        assert example.call().heard_ms > 1_000
+        report = example.report()
+    assert [(tool["name"], tool["parameters"], tool["output"]) for tool in report.tool_calls] == FROZEN
 
 
 def lines_of_ours(path: Path) -> set[int]:
