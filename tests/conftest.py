@@ -83,7 +83,7 @@ def pytest_collectstart() -> None:
     gc.disable()
 
 
-LATE = ("httpcore", "psycopg", "uvicorn.protocols.websockets.auto", "hypercorn.asyncio", "pydantic.v1")
+LATE = ("psycopg", "uvicorn.protocols.websockets.auto", "hypercorn.asyncio", "pydantic.v1")
 """What is imported late, and would be in each worker."""
 
 

@@ -111,7 +111,7 @@ def test_the_websockets_agent_reports_what_was_said_and_which_tools_it_called(ro
     with running(root, tmp_path, "websockets_agent.py") as example:
         with urllib.request.urlopen(f"http://localhost:{example.port}/health") as answer:
             assert answer.status == 200
-        log = example.calls()
+        example.calls()
         report = example.report()
     assert [(call["name"], call["parameters"], call["output"]["status"]) for call in report.tool_calls] == [
         ("lookup_card", {"last4": "4242"}, "active"),
@@ -119,7 +119,6 @@ def test_the_websockets_agent_reports_what_was_said_and_which_tools_it_called(ro
     ]
     assert said_by("USER", report) == ["Hi, I lost my card. It ends in 4242.", "Yes, please freeze it."]
     assert begins(said_by("AGENT", report), "I found the card ending in 4242. Shall I freeze it?", DONE)
-    assert log.of("mark.echoed")
 
 
 def test_an_existing_agent_is_recorded_without_being_touched(root: Path, tmp_path: Path) -> None:

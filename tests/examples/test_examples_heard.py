@@ -104,9 +104,10 @@ def test_the_report_of_an_example_says_what_its_caller_measured(
 def test_the_websockets_agent_falls_silent_when_it_is_interrupted(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A caller who barges in is not spoken over: the answer breaks off."""
+    """A caller who barges in is not spoken over: the answer breaks off. The mark of the next one comes back."""
     says = [voice(1_200), voice(800)]
     log, _ = heard("websockets_agent", on_websockets, root, tmp_path, monkeypatch, says, barge_in_ms=20)
     assert len(log.of("barge_in")) == 1
     assert len(log.of("agent.speech.started")) == 2
     assert len(log.of("agent.speech.completed")) == 1
+    assert len(log.of("mark.echoed")) == 1
