@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from bluejay_ws.current import INERT, enter, leave
 from bluejay_ws.delivery.store import Report
 from bluejay_ws.hearing.chirp import ChirpObserver
-from bluejay_ws.log import say
+from bluejay_ws.log import say, say_seldom
 from bluejay_ws.outcome import RESTART, left_by, outcome
 from bluejay_ws.recorder import DECORATED_TOOLS, Recorder
 from bluejay_ws.version import VERSION
@@ -42,8 +42,6 @@ ALIAS_LIMIT = 1_024
 """Characters that an alias may have."""
 ALIASES_LIMIT = 100
 """Names that one call may have beside its id."""
-
-_REFUSED = -1  # a second id has been seen, and logged
 
 _TOOL_CALL = re.compile(rb'\["(?:tool_calls"|open",\d+,"tool_calls")')
 
@@ -468,10 +466,8 @@ class Call:
             return
         counters = self._client.counters
         counters.add("dropped.second_id")
-        if self._looks != _REFUSED:
-            self._looks = _REFUSED
-            text = "another stream, with the id %s, began on the connection of call %s: it has no report of its own"
-            say(counters, logging.WARNING, text, identity, bound, simulation_result_id=bound)
+        text = "another stream, with the id %s, began on the connection of call %s: it has no report of its own"
+        say_seldom(counters, logging.WARNING, text, identity, bound, key=(text, bound), simulation_result_id=bound)
 
     def _open_file(self, simulation_result_id: str, waiting: _Waiting | None = None) -> None:
         """Write to a file from now on, and before that what was ``waiting`` for it; without one, memory has it all."""
