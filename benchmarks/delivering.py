@@ -63,6 +63,7 @@ def ours(directory: str, url: str, key: str, count: int, waiting: int) -> float:
         record_call(client, f"{prefix}-warm")
         wait_for(lambda: client.stats()["delivered"] > 0)
         wait_for(lambda: client.stats()["waiting"] >= waiting // 2 and not _grows(client))  # all have been found
+        time.sleep(1.0 if waiting else 0.0)  # and the files have been counted, as they are each half minute
         calls = [client.call({ID_HEADER: f"{prefix}-{number}"}) for number in range(count)]
         for call in calls:
             recorder = call.__enter__()
