@@ -42,6 +42,7 @@ FEW_INODES = 1_000
 CLOCK_SECONDS = 60.0
 TIMEOUT = 10.0
 LOOK_SECONDS = 0.5
+NO_ANSWER = "no answer from"
 STYLES = {"ok": "green", "note": "yellow", "wrong": "red"}
 INDENT = 17
 ANSWERS = {
@@ -78,6 +79,9 @@ class Finding:
     state: str
     words: str
     remedy: str = ""
+
+
+NO_DATE = Finding("clock", "note", "cannot be compared: the platform gives no date")
 
 
 def add_parser(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -117,8 +121,11 @@ def _findings(args: argparse.Namespace) -> Iterator[Finding]:
     if isinstance(settings, Finding):
         yield settings
         return
-    yield from _platform(settings)
-    yield from _checked("clock", lambda: [_clock(settings)])
+    reached = True
+    for finding in _platform(settings):
+        reached = reached and not finding.words.startswith(NO_ANSWER)
+        yield finding
+    yield from _checked("clock", lambda: [_clock(settings)] if reached else [NO_DATE])
     yield from _checked("spool", lambda: _spool(settings))
     yield from _checked("database", lambda: _database(settings))
     if args.url is not None:
@@ -195,7 +202,7 @@ def _answer(settings: Settings) -> Finding:
         state, remedy = "note", ""
     if reply.kind == "silent" and reply.words in NO_WAY and named_proxy(settings.base_url):
         remedy = f"mend {_proxy_variable()}, or name the platform's host in NO_PROXY"
-        return Finding("platform", "wrong", f"the proxy does not answer: {SILENCES[reply.words]}", remedy)
+        return Finding("platform", "wrong", f"{NO_ANSWER} the proxy: {SILENCES[reply.words]}", remedy)
     said = SILENCES.get(reply.words, reply.words.replace("_", " ")) if reply.kind == "silent" else reply.words
     return Finding("platform", state, text.format(url=settings.base_url, said=said), remedy)
 
@@ -216,7 +223,7 @@ def _clock(settings: Settings) -> Finding:
     try:
         off = time.time() - parsedate_to_datetime(_date(settings)).timestamp()
     except Exception:  # noqa: BLE001 - whatever it is, it says nothing of the clock
-        return Finding("clock", "note", "cannot be compared: the platform gives no date")
+        return NO_DATE
     if abs(off) > CLOCK_SECONDS:
         remedy = "set it: offsets do not depend on it, but certificates and log times do"
         return Finding("clock", "wrong", f"is {off:+.0f} s off the platform's", remedy)

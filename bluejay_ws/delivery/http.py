@@ -34,7 +34,7 @@ from bluejay_ws.version import VERSION
 from bluejay_ws.wire.platform import API_KEY_HEADER, RETRIEVE_PATH, RETRIEVE_RUN_PATH, UPDATE_PATH
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from _typeshed import WriteableBuffer
 
@@ -410,7 +410,7 @@ class HttpExchange:
         self.close()
         secure = self._url.scheme == "https"
         address = (self._url.hostname or "", self._url.port or (443 if secure else 80))
-        sock = socket.create_connection(self._proxy.address if self._proxy else address, self._settings.timeout)
+        sock = _connect(self._proxy.address if self._proxy else address, self._settings.timeout)
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self._proxy:
@@ -435,6 +435,43 @@ class HttpExchange:
         with tunnel.answer("CONNECT") as answer:
             if not 200 <= answer.status < 300:
                 raise _TunnelError(answer.status)
+
+
+def _connect(address: tuple[str, int], seconds: float) -> socket.socket:
+    found = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)
+    return first_to_answer([(family, place) for family, _, _, _, place in found], seconds)
+
+
+def first_to_answer(places: Sequence[tuple[int, Any]], seconds: float) -> socket.socket:
+    """Connect to the first of a host's addresses that answers.
+
+    All together have ``seconds``: where a network swallows what goes to the first, such as one of IPv6, the next one
+    still has its turn.
+
+    Args:
+        places: family and address of each.
+        seconds: above zero.
+
+    Raises:
+        OSError: none answers; the last one's.
+    """
+    until, error = time.monotonic() + seconds, OSError("no address")
+    for number, (family, place) in enumerate(places):
+        try:
+            sock = socket.socket(family, socket.SOCK_STREAM)
+        except OSError as failed:  # a family that this machine does not have
+            error = failed
+            continue
+        try:
+            sock.settimeout(max(0.001, until - time.monotonic()) / (len(places) - number))
+            sock.connect(place)
+        except OSError as failed:
+            sock.close()
+            error = failed
+        else:
+            sock.settimeout(seconds)
+            return sock
+    raise error
 
 
 # -- the answer -----------------------------------------------------------------------------------------------------

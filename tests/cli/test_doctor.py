@@ -162,7 +162,7 @@ def test_a_proxy_that_is_down_is_not_taken_for_the_platform(doctor: Doctor, monk
     monkeypatch.setenv("BLUEJAY_API_URL", "https://127.0.0.1:1")
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
     _, found = doctor.look()
-    assert found["platform"].startswith("wrong: the proxy does not answer: no connection can be made mend HTTPS_PROXY")
+    assert found["platform"].startswith("wrong: no answer from the proxy: no connection can be made mend HTTPS_PROXY")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     _, found = doctor.look()
     assert "proxy" not in found

@@ -523,6 +523,28 @@ def test_a_connect_that_times_out_was_not_sent() -> None:
             one.close()
 
 
+def test_an_address_that_swallows_everything_leaves_the_next_one_its_turn(platform: FakePlatform) -> None:
+    """A host has several, such as those of IPv6 in a network without it; one that this machine cannot have is none."""
+    good = (socket.AF_INET, ("127.0.0.1", int(platform.url.rpartition(":")[2])))
+    with socket.socket() as listener, contextlib.ExitStack() as fill:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(3):
+            one = fill.enter_context(socket.socket())
+            one.setblocking(False)
+            one.connect_ex(listener.getsockname())
+        silent = (socket.AF_INET, listener.getsockname())
+        with http.first_to_answer([(9999, None), silent, silent, good], 1.0) as sock:
+            assert sock.getpeername() == good[1]
+            assert sock.gettimeout() == 1.0
+        began = time.monotonic()
+        with pytest.raises(TimeoutError):
+            http.first_to_answer([silent] * 8, 0.4)
+        assert time.monotonic() - began < 3.0  # eight times as long is more
+    with pytest.raises(OSError, match="no address"):
+        http.first_to_answer([], 1.0)
+
+
 def test_a_key_that_no_header_can_hold_is_a_matter_of_configuration(platform: FakePlatform) -> None:
     """Trying again would not change it."""
     import dataclasses
