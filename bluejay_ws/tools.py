@@ -132,7 +132,7 @@ def _is_tool_object(function: object) -> bool:
 class _Tool:
     """A decorated function's facts, read once."""
 
-    __slots__ = ("contexts", "description", "name", "signature")
+    __slots__ = ("contexts", "description", "keywords", "name", "signature")
 
     def __init__(self, function: Callable[..., Any], name: str | None, description: str | None) -> None:
         named = _behind_partials(function)
@@ -144,6 +144,8 @@ class _Tool:
         except (TypeError, ValueError):  # some builtins have none
             self.signature = None
         parameters = {} if self.signature is None else self.signature.parameters
+        kinds = {facts.kind: one for one, facts in parameters.items()}
+        self.keywords = kinds.get(inspect.Parameter.VAR_KEYWORD)  # the name of `**kwargs`
         self.contexts = frozenset(one for one, facts in parameters.items() if _is_context(facts.annotation))
 
     def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any], *, mocked: bool = False) -> ToolCallBlock:
@@ -170,7 +172,7 @@ class _Tool:
             return {"args": args, **kwargs}
         flat: dict[str, Any] = {}
         for name, value in bound.items():
-            flat.update(value if self._is_keywords(name) else {name: value})
+            flat.update(value if name == self.keywords else {name: value})
         first = next(iter(flat), None)
         if first in {"self", "cls"}:
             del flat[first]
@@ -183,9 +185,6 @@ class _Tool:
             for name, value in given.items()
             if name not in self.contexts and not _is_context_type(type(value))  # type: ignore[arg-type]
         }
-
-    def _is_keywords(self, name: str) -> bool:
-        return self.signature is not None and self.signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD
 
 
 def _behind_partials(function: Any) -> Any:

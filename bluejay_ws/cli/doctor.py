@@ -250,11 +250,8 @@ def _spool(settings: Settings) -> Iterator[Finding]:
         directory = settings.spool or default_spool()
         filesystem.check(directory)
         kept = [entry for entry in outbox.entries(directory, states=KEPT) if entry.name.state != LIVE or not entry.busy]
-    except SpoolError as error:
-        yield Finding("spool", "wrong", f"{error.path} {error.reason}", error.remedy)
-        return
-    except ConfigurationError as error:
-        yield Finding("spool", "wrong", f"{error.setting} {error.reason}", error.remedy)
+    except (SpoolError, ConfigurationError) as error:
+        yield Finding("spool", "wrong", f"{error.args[0]} {error.reason}", error.remedy)
         return
     kind = filesystem.type_of(directory)
     yield Finding("spool", "ok", f"{directory} can be used" + (f" ({kind})" if kind else ""))

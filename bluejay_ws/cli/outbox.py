@@ -72,8 +72,6 @@ REASONS = {
     **{name: f"the platform does not answer: {words}" for name, words in SILENCES.items()},
 }
 KEPT_APART = "kept apart: recorded without an API key, or by a test"
-
-
 GONE = "was delivered, and its text is gone from here"
 
 

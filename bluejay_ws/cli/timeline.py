@@ -32,14 +32,15 @@ def show_report(report: Mapping[str, Any], terminal: Terminal) -> None:
     if report.get("metadata"):
         terminal.wrapped(f"  {'metadata':<12}", _json(report["metadata"]))
     repeats, last = 0, None
-    for kind, item in sorted(_items(report), key=lambda pair: pair[1]["start_offset_ms"]):
-        same = kind, {key: value for key, value in item.items() if not key.endswith("_offset_ms")}
+    items = [(show, item) for kind, show in SHOWN.items() for item in report.get(kind) or []]
+    for show, item in sorted(items, key=lambda pair: pair[1]["start_offset_ms"]):
+        same = show, {key: value for key, value in item.items() if not key.endswith("_offset_ms")}
         if same == last:
             repeats += 1
             continue
         _show_repeats(repeats, terminal)
         repeats, last = 0, same
-        {"recorded_transcript": _utterance, "tool_calls": _tool_call, "events": _event}[kind](item, terminal)
+        show(item, terminal)
     _show_repeats(repeats, terminal)
 
 
@@ -56,12 +57,6 @@ def count_items(report: Mapping[str, Any]) -> str:
         "event": len(report.get("events") or []),
     }
     return ", ".join(f"{count} {name}{'' if count == 1 else 's'}" for name, count in counts.items())
-
-
-def _items(report: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    for kind in ("recorded_transcript", "tool_calls", "events"):
-        for item in report.get(kind) or []:
-            yield kind, item
 
 
 def _utterance(item: Mapping[str, Any], terminal: Terminal) -> None:
@@ -85,6 +80,9 @@ def _event(item: Mapping[str, Any], terminal: Terminal) -> None:
     facts = [f"{key}={value if isinstance(value, str) else _json(value)}" for key, value in _facts(item)]
     if facts:
         terminal.wrapped(INDENT, ", ".join(facts))
+
+
+SHOWN = {"recorded_transcript": _utterance, "tool_calls": _tool_call, "events": _event}
 
 
 def _facts(item: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

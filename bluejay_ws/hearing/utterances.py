@@ -345,7 +345,8 @@ def place(stretch: Stretch) -> list[Placed]:
     ends = list(accumulate(one.end - one.start for one in stretch.segments))
     wanted = _wanted(stretch, weights, ends[-1])
     bounds = _snapped([min(one, ends[-1]) for one in wanted], stretch, ends)
-    heard = ends[-1] if stretch.played else _until(stretch, stretch.cut)
+    uncut = sum(max(0.0, min(one.end, stretch.cut) - one.start) for one in stretch.segments)
+    heard = ends[-1] if stretch.played else uncut
     found = []
     for number, (one, _) in enumerate(stretch.texts):
         start, end = bounds[number], min(bounds[number + 1], heard)
@@ -354,10 +355,6 @@ def place(stretch: Stretch) -> list[Placed]:
         stops = max(begins, int(min(_time_of(stretch, ends, end, first=False), stretch.cut) + EPSILON_MS))
         found.append(Placed(one, begins, stops, _share(end - start, whole)))
     return found
-
-
-def _until(stretch: Stretch, cut: float) -> float:
-    return sum(max(0.0, min(one.end, cut) - one.start) for one in stretch.segments)
 
 
 def _share(heard: float, whole: float) -> float:

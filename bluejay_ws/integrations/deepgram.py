@@ -41,7 +41,7 @@ class DeepgramTap(Tap):
 
     def _settings(self, message: dict[str, Any]) -> None:
         audio = message.get("audio") or {}
-        self.input_bytes_per_ms = _bytes_per_ms(audio.get("input"), self.input_bytes_per_ms)
+        self.input.bytes_per_ms = _bytes_per_ms(audio.get("input"), self.input.bytes_per_ms)
         self.output_bytes_per_ms = _bytes_per_ms(audio.get("output"), self.output_bytes_per_ms)
         think = (message.get("agent") or {}).get("think") or {}
         think = (think[0] if think else {}) if isinstance(think, list) else think

@@ -58,7 +58,7 @@ class ElevenLabsTap(Tap):
             self._unknown()
 
     def _configured(self, facts: dict[str, Any]) -> None:
-        self.input_bytes_per_ms = _bytes_per_ms(facts.get("user_input_audio_format"), self.input_bytes_per_ms)
+        self.input.bytes_per_ms = _bytes_per_ms(facts.get("user_input_audio_format"), self.input.bytes_per_ms)
         self.output_bytes_per_ms = _bytes_per_ms(facts.get("agent_output_audio_format"), self.output_bytes_per_ms)
 
     def _initiated(self, message: dict[str, Any]) -> None:

@@ -106,7 +106,7 @@ class GeminiLiveTap(Tap):
         if kind != self._kind_sent:
             if kind and not kind.startswith("audio/"):
                 return None
-            self._kind_sent, self.input_bytes_per_ms = kind, _rate(kind, self.input_bytes_per_ms)
+            self._kind_sent, self.input.bytes_per_ms = kind, _rate(kind, self.input.bytes_per_ms)
         return chunk.get("data")
 
     def _activity_told(self, activity: dict[str, Any]) -> None:

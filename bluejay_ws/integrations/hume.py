@@ -34,7 +34,7 @@ class HumeTap(Tap):
     def _settings(self, message: dict[str, Any]) -> None:
         audio = message.get("audio") or {}
         if type(audio.get("sample_rate")) is int:
-            self.input_bytes_per_ms = audio["sample_rate"] * 2 * (audio.get("channels") or 1) / 1_000
+            self.input.bytes_per_ms = audio["sample_rate"] * 2 * (audio.get("channels") or 1) / 1_000
         self.tools.describe(message.get("tools"))
 
     def _user_text(self, message: dict[str, Any]) -> None:

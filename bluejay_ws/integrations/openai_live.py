@@ -129,7 +129,7 @@ def _started(tap: Any, event: dict[str, Any]) -> None:
     tap._model_is(session.get("model"))  # noqa: SLF001 - this is the same tap's other half
     form = (session.get("audio") or {}).get("format") or {}
     if type(form.get("rate")) is int:
-        tap.input_bytes_per_ms = tap.output_bytes_per_ms = form["rate"] * 2 / 1_000
+        tap.input.bytes_per_ms = tap.output_bytes_per_ms = form["rate"] * 2 / 1_000
     responses = (session.get("delegation") or {}).get("responses") or {}
     tap.tools.describe(responses.get("tools"))
 

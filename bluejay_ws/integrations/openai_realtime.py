@@ -77,7 +77,7 @@ class OpenAIRealtimeTap(Tap):
             self._detection(settings["turn_detection"])
         input_format = heard.get("format") or session.get("input_audio_format")
         rate = session.get("input_audio_sampling_rate")
-        self.input_bytes_per_ms = _bytes_per_ms(input_format, self.input_bytes_per_ms, rate)
+        self.input.bytes_per_ms = _bytes_per_ms(input_format, self.input.bytes_per_ms, rate)
         output_format = spoken.get("format") or session.get("output_audio_format")
         self.output_bytes_per_ms = _bytes_per_ms(output_format, self.output_bytes_per_ms)
         self.tools.describe(session.get("tools"))

@@ -141,15 +141,6 @@ class Tap:
             _CONNECTIONS.setdefault(recorder, WeakSet()).add(self)
             recorder.at_end(self.close)
 
-    @property
-    def input_bytes_per_ms(self) -> float:
-        """The size of a millisecond of the audio that is sent to the provider."""
-        return self.input.bytes_per_ms
-
-    @input_bytes_per_ms.setter
-    def input_bytes_per_ms(self, value: float) -> None:
-        self.input.bytes_per_ms = value
-
     # -- what users call ---------------------------------------------------------------------------------------
 
     def event(self, message: Any) -> None:

@@ -444,15 +444,13 @@ def _goodbye(report: dict[str, Any], speech: list[dict[str, Any]]) -> Iterator[d
     last = speech[-1] if speech else {}
     if last.get("speaker") != "USER" or not _one_line(last.get("utterance") or ""):
         return
-    ends = (one for one in _objects(report.get("events")) if _closed_by(one) == "caller")
-    if any(0 <= _start_of(one) - _ms(last.get("end_offset_ms")) < GOODBYE_MS for one in ends):
-        yield {"hang_up": 1000}
-
-
-def _closed_by(event: dict[str, Any]) -> Any:
-    notes = event.get("metadata")
-    own = notes.get("bluejay_ws") if isinstance(notes, dict) else None
-    return own.get("closed_by") if isinstance(own, dict) else None
+    for event in _objects(report.get("events")):
+        notes = event.get("metadata")
+        own = notes.get("bluejay_ws") if isinstance(notes, dict) else None
+        by_caller = isinstance(own, dict) and own.get("closed_by") == "caller"
+        if by_caller and 0 <= _start_of(event) - _ms(last.get("end_offset_ms")) < GOODBYE_MS:
+            yield {"hang_up": 1000}
+            return
 
 
 def _tools(report: dict[str, Any]) -> Iterator[dict[str, Any]]:

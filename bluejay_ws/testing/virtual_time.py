@@ -226,7 +226,9 @@ def own_time(loop: VirtualTimeLoop, directory: Path) -> Iterator[None]:
     for name in CLOCKS:
         for clock, unit in ((name, 1.0), (f"{name}_ns", 1e9)):
             vars(there)[clock] = replaced[getattr(time, clock)] = _clock(getattr(time, clock), unit, loop)
-    changed = [(module, name, value) for module, name, value in _names(directory) if _is_one_of(value, replaced)]
+    changed = [
+        (module, name, value) for module, name, value in _names(directory) if any(value is one for one in replaced)
+    ]
     for module, name, value in changed:
         setattr(module, name, replaced[value])
     try:
@@ -254,7 +256,3 @@ def _names(directory: Path) -> Iterator[tuple[ModuleType, str, Any]]:
         if path.startswith(below) and "/site-packages/" not in path:
             for name, value in list(vars(module).items()):
                 yield module, name, value
-
-
-def _is_one_of(value: Any, known: dict[Any, Any]) -> bool:
-    return any(value is one for one in known)
