@@ -193,26 +193,7 @@ class ChirpObserver:
     # -- text ---------------------------------------------------------------------------------------------------------
 
     def utterance(self, utterance: Utterance, at_ms: float) -> Stretch:
-        """Add a text that became known at ``at_ms`` to the stretch of speech that it belongs to, and return that.
-
-        Agents record a text just before they send its audio, while they send it, or just after. So it belongs to
-
-        1. what has been sent, has no text, and is still to be heard or ended within the last second;
-        2. else the texts that wait for their audio;
-        3. else what is being heard, or ended within 200 ms, unless the caller spoke since it was sent: texts that come
-           sentence by sentence share it;
-        4. else what comes next, unless the caller speaks before that, more than five seconds after the text, or has a
-           turn that another text answers;
-        5. if nothing comes: what ended within the last five seconds, has no text, and was not answered by the caller.
-           Else it was never heard.
-
-        Transcripts of the caller come during the speech or some time after it. So one belongs to
-
-        1. what was said last and has no text, unless the caller is speaking again for more than half a second;
-        2. else what is being said;
-        3. else what ended within the last two seconds, although it has text: transcripts come in pieces;
-        4. else the moment at which it became known.
-        """
+        """Add a text that became known at ``at_ms`` to its stretch of speech; see `AgentTexts` and `CallerTexts`."""
         heard, at = self._enter(at_ms)
         if heard.closed is not None:
             stretch = Stretch(at)

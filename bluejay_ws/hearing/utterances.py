@@ -465,7 +465,17 @@ def _time_of(stretch: Stretch, ends: list[float], spoken: float, *, first: bool)
 
 
 class AgentTexts:
-    """Which speech of the agent's a text belongs to: what has no text yet, what is being heard, or what comes next."""
+    """Which speech of the agent's a text belongs to: agents record it just before they send its audio, or later.
+
+    1. what has been sent, has no text, and is still to be heard or ended within the last second;
+    2. else the texts that wait for their audio;
+    3. else what is being heard, or ended within 200 ms, unless the caller spoke since it was sent: texts that come
+       sentence by sentence share it;
+    4. else what comes next, unless the caller speaks before that, more than five seconds after the text, or has a
+       turn that another text answers;
+    5. if nothing comes: what ended within the last five seconds, has no text, and was not answered by the caller.
+       Else it was never heard.
+    """
 
     __slots__ = ("_agent", "_ahead", "_ahead_ms", "_late_for", "_recent", "_split", "_user")
 
@@ -560,7 +570,7 @@ class AgentTexts:
         self.cut(now)
 
     def add(self, utterance: Utterance, at: float) -> Stretch:
-        """Add a text that was recorded at ``at`` to its stretch, and return that; see `ChirpObserver.utterance`."""
+        """Add a text that was recorded at ``at`` to its stretch, and return that."""
         found = self._stretch_of_text(at)
         found.add(utterance)
         if found.segments:
@@ -633,7 +643,13 @@ def _last_one_waits(stretch: Stretch) -> bool:
 
 
 class CallerTexts:
-    """Which speech of the caller's a text belongs to: what was said last and has no text, or what is being said."""
+    """Which speech of the caller's a text belongs to: transcripts come during the speech or some time after it.
+
+    1. what was said last and has no text, unless the caller is speaking again for more than half a second;
+    2. else what is being said;
+    3. else what ended within the last two seconds, although it has text: transcripts come in pieces;
+    4. else the moment at which it became known.
+    """
 
     __slots__ = ("_before", "_last", "_started")
 

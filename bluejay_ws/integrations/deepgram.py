@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bluejay_ws.hearing.utterances import CUT_MARK
-from bluejay_ws.integrations.tap import SERVICE_ERROR, Reply, Speech, Tap, audio_until, noting, spoken_part
+from bluejay_ws.integrations.tap import LEFT_MS, SERVICE_ERROR, Reply, Speech, Tap, audio_until, noting, spoken_part
 
 if TYPE_CHECKING:
     from bluejay_ws.hearing.utterances import Utterance
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from bluejay_ws.recorder import Recorder
 
 __all__ = ["DeepgramTap"]
-
-LEFT_MS = 150.0  # speech that comes when less than this is left to play interrupts nothing
 
 
 class DeepgramTap(Tap):

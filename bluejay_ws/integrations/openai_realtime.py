@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from bluejay_ws.integrations.caller_audio import audio_bytes
 from bluejay_ws.integrations.messages import number
 from bluejay_ws.integrations.openai_live import LIVE_OUTGOING, LIVE_QUIET, LIVE_RECEIVED, Live
-from bluejay_ws.integrations.tap import SERVICE_ERROR, Reply, Speech, Tap, is_new, noting
+from bluejay_ws.integrations.tap import LEFT_MS, SERVICE_ERROR, Reply, Speech, Tap, is_new, noting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +27,6 @@ PREFIX_MS, SILENCE_MS = 300.0, 500.0
 """What the server's voice detection adds before and after the caller's speech, unless the session says otherwise."""
 
 TEXTS = 1_000  # so many items are remembered that were written, or could not be transcribed: each is told once
-LEFT_MS = 150.0  # speech that begins when less than this is left to play interrupts nothing
 
 _G711 = frozenset({"g711_ulaw", "g711_alaw", "audio/pcmu", "audio/pcma"})
 

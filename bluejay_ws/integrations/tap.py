@@ -37,6 +37,7 @@ __all__ = ["Reply", "Speech", "Tap", "audio_bytes", "audio_until", "forget_oldes
 
 SERVICE_ERROR = "Error of the model's service"
 KEPT = 64  # so many utterances of each side can still be corrected
+LEFT_MS = 150.0  # speech that comes when less than this is left to play interrupts nothing
 BREAK_MS = 10_000.0  # the words of a caller who breaks in come at most so much later
 AHEAD_MS = 300.0  # if the agent has sent so much more than the provider takes for heard, the caller hears it
 _GROWTH = 3
