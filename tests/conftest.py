@@ -96,7 +96,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
                 import_module(name)
         charmap.charmap()  # in a fresh checkout this takes two seconds
     gc.freeze()
-    gc.set_threshold(20_000)  # little of what tests make is garbage that only the collector finds
+    gc.set_threshold(50_000)  # little of what tests make is garbage that only the collector finds
     gc.enable()
 
 

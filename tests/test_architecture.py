@@ -14,8 +14,12 @@ from dataclasses import dataclass
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = "bluejay_ws"
@@ -67,7 +71,7 @@ class Module:
     def imports(self) -> frozenset[str]:
         """Return the full dotted names of all modules that this file imports."""
         found: set[str] = set()
-        for node in ast.walk(ast.parse(self.path.read_text("utf-8"))):
+        for node in _statements(ast.parse(self.path.read_text("utf-8"))):
             if isinstance(node, ast.Import):
                 found.update(alias.name for alias in node.names)
             elif isinstance(node, ast.ImportFrom):
@@ -83,6 +87,17 @@ class Module:
     def libraries(self) -> set[str]:
         """Return the top names of everything else that this file imports."""
         return {name.partition(".")[0] for name in self.imports()} - {PACKAGE, "__future__"}
+
+
+def _statements(tree: ast.AST) -> Iterator[ast.AST]:
+    """Yield what may be an import, and not what statements are made of: most of a tree."""
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        for inner in ("body", "orelse", "finalbody", "handlers", "cases"):
+            found = getattr(node, inner, ())
+            waiting += found if isinstance(found, list) else ()
 
 
 def _named(module: str, name: str) -> str:
