@@ -165,10 +165,10 @@ class Bluejay:
     def _say_what_is_missing(self) -> None:
         settings = self.settings
         if settings.key_problem:
-            text = "%s; calls are recorded, and their reports wait until it is"
+            text = "%s; calls are recorded, and their reports kept until you send them"
             say(self.counters, logging.ERROR, text, settings.key_problem)
         elif settings.api_key is None and settings.database is None:
-            text = "BLUEJAY_API_KEY is not set: calls are recorded, and their reports wait until it is"
+            text = "BLUEJAY_API_KEY is not set: calls are recorded, and their reports kept until you send them"
             say(self.counters, logging.WARNING, text)
         if settings.spool_problem:
             self.counters.add("spool.unusable")

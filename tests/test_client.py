@@ -114,13 +114,15 @@ def test_without_a_key_reports_are_kept_apart(
     """Said once, with the command that sends them; a client with a key on the same spool leaves them where they are."""
     with Bluejay(base_url=platform.url, spool=spool) as client:
         assert [line for line in ours(caplog) if "BLUEJAY_API_KEY" in line] == [
-            "BLUEJAY_API_KEY is not set: calls are recorded, and their reports wait until it is"
+            "BLUEJAY_API_KEY is not set: calls are recorded, and their reports kept until you send them"
         ]
         make_call(client)
         make_call(client, "720487")
         assert len([line for line in ours(caplog) if "bluejay-ws outbox deliver --kept-apart" in line]) == 1
         assert client.flush(5.0) is False
         assert client.stats()["waiting"] == 2
+    (left,) = [line for line in ours(caplog) if "undelivered" in line]
+    assert left.endswith("for you to send them: bluejay-ws outbox deliver --kept-apart")  # and not for the next start
     assert [entry.kept_apart for entry in admin.entries(spool)] == [True, True]
     with Bluejay("test-key", base_url=platform.url, spool=spool, redial_wait=0.0) as client:
         make_call(client, "720489")

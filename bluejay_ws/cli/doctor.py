@@ -160,7 +160,7 @@ def _key(*, fleet: bool) -> Iterator[Finding]:
     if not key.reveal() and fleet:
         yield Finding("key", "note", f"{KEY} is not set: this process hands over, others deliver")
     elif not key.reveal():
-        remedy = "export the key of your Bluejay account; until then reports wait in the spool"
+        remedy = "export the key of your Bluejay account; what is recorded before is kept until you send it"
         yield Finding("key", "wrong", f"{KEY} is not set", remedy)
     elif not key.fits_a_header():
         words = f"{KEY} holds blanks, line ends or characters that no header can carry"

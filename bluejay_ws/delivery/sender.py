@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Protocol
 from bluejay_ws.delivery.attempt import Context
 from bluejay_ws.delivery.http import STEPS, HttpExchange, say_odd_no_proxy, tls_context
 from bluejay_ws.delivery.queue import Queue
+from bluejay_ws.delivery.spool import SEND_APART
 from bluejay_ws.delivery.store import Store
 from bluejay_ws.delivery.verify import Verifier
 from bluejay_ws.delivery.workers import Budget, Chore, Finisher, Workers
@@ -231,14 +232,14 @@ class BaseSender(ABC):
         self._finisher.stop()
         return done
 
-    def _say_what_is_left(self, how: str, lost: int, place: str) -> None:
+    def _say_what_is_left(self, how: str, lost: int, place: str, then: str = "the next start") -> None:
         left = self.pending()
         if left in (0, self._said_left):  # closing again, as the end of the process does, is no news
             return
         self._said_left = left
         if left > lost:
-            text = "reports %s: %d; they wait in %s for the next start"
-            say(self._counters, logging.WARNING, text, how, left - lost, place)
+            text = "reports %s: %d; they wait in %s for %s"
+            say(self._counters, logging.WARNING, text, how, left - lost, place, then)
         if lost:
             text = "reports %s: %d; only memory has them: they are lost when the process ends"
             say(self._counters, logging.ERROR, text, how, lost)
@@ -354,7 +355,8 @@ class Sender(BaseSender):
             workers, self._workers = self._workers, None
         if workers is not None:
             workers.stop(max(0.0, until - self._clock()))
-            self._say_what_is_left("undelivered", self._queue.unsaved, self._store.place)
+            then = f"you to send them: {SEND_APART}" if self._settings.apart else "the next start"
+            self._say_what_is_left("undelivered", self._queue.unsaved, self._store.place, then)
 
     def reset_after_fork(self) -> None:
         """Own nothing in a forked child: files, queue and threads are the parent's."""
