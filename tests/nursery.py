@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 IMPORTED = (
     "asyncio",
+    "websockets.asyncio.client",
+    "websockets.asyncio.server",
+    "bluejay_ws.decorator",
     "bluejay_ws.servers.websockets",
     "bluejay_ws.delivery.http",
     "bluejay_ws.testing.platform",
