@@ -27,6 +27,8 @@ LISTENS = "0A"
 LOOK_SECONDS = 0.05
 SETTLE_SECONDS = 0.3  # an agent that opens several ports opens them one after the other
 LAST_LINES = 12
+TOOLLESS = ("was never awaited", "ended without a tool call although")
+"""How Python and the library say so: nothing else shows that a tool was meant to be called."""
 
 
 class AgentProcess:
@@ -44,6 +46,11 @@ class AgentProcess:
         """Return the last lines that the agent has written."""
         lines = self._log.read_text("utf-8", "replace").splitlines()
         return [clean(line) for line in lines if line.strip()][-LAST_LINES:]
+
+    def notes(self) -> list[str]:
+        """Return what the agent has written of tools that did not run, or ran outside of the call."""
+        lines = self._log.read_text("utf-8", "replace").splitlines()
+        return [clean(line) for line in lines if any(sign in line for sign in TOOLLESS)]
 
     def ended(self) -> str:
         """Return that the process has ended, and what it said last; empty while it runs."""

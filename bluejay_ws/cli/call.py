@@ -202,6 +202,9 @@ def _talk(
     code = _judge(log, evidence, terminal)
     if code:
         _show_last_words(agent, terminal)
+    else:
+        for note in agent.notes():
+            terminal.wrapped("  note      ", note, style="yellow")
     return code
 
 

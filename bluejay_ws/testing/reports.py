@@ -300,8 +300,14 @@ class CallReport(AcceptedReport):
         slow = [value for value in self.latencies if value >= milliseconds]
         if self.latencies and not slow:
             return self
-        found = f"found {', '.join(f'{value:.0f}' for value in slow)} ms" if slow else "no answer was observed"
+        found = f"found {', '.join(f'{value:.0f}' for value in slow)} ms" if slow else self._no_answer()
         return self._fail(f"expected each response latency below {milliseconds:g} ms, {found}")
+
+    def _no_answer(self) -> str:
+        early = sum(one.by == "agent" for one in self.interruptions)
+        if not early:
+            return "no answer was observed"
+        return f"found no answer but {early} that began before the caller had finished: speech.completed comes early"
 
     def expect_interrupted(self, times: int | None = None, *, by: Speaker = "caller") -> Self:
         """Expect that one side interrupted the other.

@@ -172,6 +172,14 @@ async def agent(websocket):
         if "speech.completed" in str(message):
             break
 
+async def forgets_await(websocket):
+    current_recorder().agent_said("Hello")
+    await websocket.send(b"\\x00\\x10" * 16000)
+    async for message in websocket:
+        if "speech.completed" in str(message):
+            freeze_card("4242")
+            break
+
 async def crash(websocket):
     await websocket.send(b"\\x00\\x10" * 16000)
     raise RuntimeError("broken")
@@ -256,6 +264,14 @@ def test_a_handler_that_crashes_under_record_is_told_by_its_report(
     printed = " ".join(capsys.readouterr().out.split())
     assert "The agent's handler ended with RuntimeError" in printed
     assert "CALL_DROPPED" in printed
+
+
+def test_a_tool_that_did_not_run_is_noted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The call went well, and the report lacks the tool: only the agent's log knows that it was to be called."""
+    assert main(["call", "--run", agent_file(tmp_path, "record(forgets_await)"), *QUICK]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "RuntimeWarning: coroutine 'freeze_card' was never awaited" in printed
+    assert "ended without a tool call although 1 tool is decorated with @record_tool" in printed
 
 
 def test_a_path_that_is_not_there_is_told_with_the_way_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -44,6 +44,7 @@ def report(**fields: Any) -> CallReport:
     return CallReport.of(AcceptedReport("7", body, 0.0))
 
 
+TALKS_OVER = {"start_offset_ms": 4_500, "end_offset_ms": 4_900, "title": "Agent interrupted the caller"}
 FULL, EMPTY = report(**REPORT), report()
 
 
@@ -109,6 +110,10 @@ def test_what_is_true_can_be_said_in_one_chain() -> None:
         (lambda: FULL.expect_not_said("FREEZE", by="caller"), "expected the caller not to say 'FREEZE'"),
         (lambda: FULL.expect_latency_below(1_000), "below 1000 ms, found 1100 ms"),
         (lambda: EMPTY.expect_latency_below(1_000), "no answer was observed"),
+        (
+            lambda: report(events=[TALKS_OVER]).expect_latency_below(1_000),
+            "found no answer but 1 that began before the caller had finished: speech.completed comes early",
+        ),
         (lambda: FULL.expect_interrupted(2), "expected the caller to interrupt 2 times, found 1"),
         (lambda: EMPTY.expect_interrupted(by="agent"), "expected the agent to interrupt, found 0"),
         (FULL.expect_not_interrupted, "expected no interruption, found one by the caller at 4.50 s"),
