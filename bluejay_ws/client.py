@@ -17,7 +17,8 @@ from bluejay_ws.call import Call, CallContext
 from bluejay_ws.current import INERT, current_recorder
 from bluejay_ws.delivery.http import HttpExchange, UnusableVariableError, tls_context
 from bluejay_ws.delivery.sender import TRY_AGAIN, Sender, preload
-from bluejay_ws.delivery.spool import APART, DELETE_APART, SEND_APART, Spool
+from bluejay_ws.delivery.spool import Spool
+from bluejay_ws.delivery.store import APART, DELETE_APART, SEND_APART
 from bluejay_ws.exceptions import ConfigurationError, DeliveryError, SpoolError
 from bluejay_ws.log import say, say_seldom
 from bluejay_ws.settings import Retry, Secret, Settings

@@ -32,7 +32,8 @@ from bluejay_ws.current import INERT, current_recorder
 from bluejay_ws.decorator import record
 from bluejay_ws.delivery import admin
 from bluejay_ws.delivery.sender import Sender
-from bluejay_ws.delivery.spool import APART, Spool
+from bluejay_ws.delivery.spool import Spool
+from bluejay_ws.delivery.store import APART
 from bluejay_ws.exceptions import ConfigurationError, DeliveryError
 from bluejay_ws.servers.websockets import tap_of
 from bluejay_ws.settings import Retry, Secret

@@ -23,7 +23,7 @@ from bluejay_ws.delivery import filesystem
 from bluejay_ws.delivery.files import HELD, LIVE, PARKED, READY, SENDING
 from bluejay_ws.delivery.http import ODD_NO_PROXY, PLAIN_NO_PROXY, named_proxy, odd_no_proxy
 from bluejay_ws.delivery.postgres_admin import PostgresAdmin
-from bluejay_ws.delivery.spool import DELETE_APART, SEND_APART
+from bluejay_ws.delivery.store import DELETE_APART, SEND_APART
 from bluejay_ws.exceptions import ConfigurationError, SpoolError
 from bluejay_ws.settings import Secret, Settings, default_spool
 from bluejay_ws.testing.caller import DigitalHuman

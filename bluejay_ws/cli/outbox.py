@@ -20,7 +20,7 @@ from bluejay_ws.client import Bluejay
 from bluejay_ws.delivery import admin as outbox
 from bluejay_ws.delivery.files import HELD, LIVE, PARKED, READY, SENDING, SENT, STATES
 from bluejay_ws.delivery.postgres_admin import MOST, PostgresAdmin
-from bluejay_ws.delivery.spool import APART, DELETE_APART, SEND_APART
+from bluejay_ws.delivery.store import APART, DELETE_APART, SEND_APART
 from bluejay_ws.settings import Settings, default_spool
 
 if TYPE_CHECKING:

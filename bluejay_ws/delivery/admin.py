@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from bluejay_ws.delivery.files import HELD, LIVE, PARKED, READY, SENDING, SENT, GoneError, LockedFile, Name, shard_of
 from bluejay_ws.delivery.processlock import lives
-from bluejay_ws.delivery.spool import APART, names_in, places_in, shards_in
+from bluejay_ws.delivery.spool import names_in, places_in, shards_in
+from bluejay_ws.delivery.store import APART
 from bluejay_ws.exceptions import SpoolError
 from bluejay_ws.stats import Counters
 from bluejay_ws.wire import journal

@@ -20,7 +20,6 @@ import time
 import zlib
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from encodings import idna  # noqa: F401 - a name is looked up with it; a child that is forked in an import hangs
 from functools import partial
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
@@ -40,6 +39,8 @@ if TYPE_CHECKING:
 
     from bluejay_ws.settings import Settings
     from bluejay_ws.stats import Counters
+
+importlib.import_module("encodings.idna")  # else the first name is looked up with it: a child forked meanwhile hangs
 
 ANSWER_LIMIT = 64 * 1024
 # A result holds the platform's own transcript and scores beside what we look for; the shorter limit would

@@ -26,8 +26,7 @@ from typing import TYPE_CHECKING, Protocol
 from bluejay_ws.delivery.attempt import Context
 from bluejay_ws.delivery.http import STEPS, HttpExchange, say_odd_no_proxy, tls_context
 from bluejay_ws.delivery.queue import Queue
-from bluejay_ws.delivery.spool import SEND_APART
-from bluejay_ws.delivery.store import Store
+from bluejay_ws.delivery.store import SEND_APART, Store
 from bluejay_ws.delivery.verify import Verifier
 from bluejay_ws.delivery.workers import Budget, Chore, Finisher, Workers
 from bluejay_ws.log import say

@@ -37,7 +37,7 @@ from bluejay_ws.delivery.files import (
 )
 from bluejay_ws.delivery.livefile import LiveFile, OpenFiles
 from bluejay_ws.delivery.outcomes import State
-from bluejay_ws.delivery.store import Found, Store
+from bluejay_ws.delivery.store import APART, Found, Store
 from bluejay_ws.log import say
 from bluejay_ws.wire import journal
 
@@ -48,10 +48,6 @@ if TYPE_CHECKING:
     from bluejay_ws.delivery.store import Report
     from bluejay_ws.stats import Counters
 
-APART = "kept-apart"
-"""The place of what was recorded for no platform: without a key, or by a test. Nothing leaves it by itself."""
-SEND_APART = "bluejay-ws outbox deliver --kept-apart"
-DELETE_APART = "bluejay-ws outbox delete --kept-apart --yes"
 
 TOMBSTONE_SECONDS = 24 * 3600.0
 TOMBSTONES = 2_000

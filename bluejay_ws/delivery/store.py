@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from bluejay_ws.wire.journal import CallFacts
 
 
+APART = "kept-apart"
+"""The place of what was recorded for no platform: without a key, or by a test. Nothing leaves it by itself."""
+SEND_APART = "bluejay-ws outbox deliver --kept-apart"
+DELETE_APART = "bluejay-ws outbox delete --kept-apart --yes"
 _WORD = re.compile(r"[a-z0-9_.]{1,64}", re.ASCII)
 
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-import uuid  # noqa: F401 - the encoder needs it: at its first use, which is on an agent's loop
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
+from importlib import import_module
 from itertools import chain, islice
 from numbers import Integral, Real
 from pathlib import PurePath
@@ -30,6 +30,8 @@ __all__ = ["DEPTH_LIMIT", "ITEM_LIMIT", "Encoded", "clean", "cut_json", "cut_tex
 
 _T = TypeVar("_T")
 _Read = TypeVar("_Read", bound="Callable[..., None]")
+
+import_module("uuid")  # else the encoder does so at its first use, on an agent's loop
 
 ITEM_LIMIT = 256 * 1024
 """Bytes of JSON that one item may take."""

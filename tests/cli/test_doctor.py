@@ -14,7 +14,7 @@ import trustme
 from bluejay_ws.cli import doctor as doctor_module
 from bluejay_ws.cli import main
 from bluejay_ws.delivery.files import HELD, READY, Name
-from bluejay_ws.delivery.spool import APART, DELETE_APART, SEND_APART
+from bluejay_ws.delivery.store import APART, DELETE_APART, SEND_APART
 from bluejay_ws.exceptions import ConfigurationError
 from bluejay_ws.settings import destination_of
 from bluejay_ws.testing.platform import Answer, FakePlatform

@@ -21,8 +21,8 @@ from bluejay_ws.delivery.files import (
     shard_of,
 )
 from bluejay_ws.delivery.outcomes import State
-from bluejay_ws.delivery.spool import APART, places_in
-from bluejay_ws.delivery.store import Report
+from bluejay_ws.delivery.spool import places_in
+from bluejay_ws.delivery.store import APART, Report
 from bluejay_ws.stats import Counters
 from bluejay_ws.wire import journal
 from tests.delivery.faults import file_size_limit, fill, no_descriptors, small_disk
