@@ -406,7 +406,10 @@ class Call:
 
     def _warn_if_no_tools(self) -> None:
         if DECORATED_TOOLS and not any(map(_TOOL_CALL.match, self.recorder.bodies)):
-            text = "call %s ended without a tool call although %d %s decorated with @record_tool"
+            text = (
+                "call %s ended without a tool call although %d %s decorated with @record_tool;"
+                " if one was called: was it awaited, and does its thread have a copy of the call's context?"
+            )
             identity = self.recorder.simulation_result_id
             counters = self._client.counters
             count, verb = len(DECORATED_TOOLS), "tool is" if len(DECORATED_TOOLS) == 1 else "tools are"

@@ -633,7 +633,8 @@ def test_a_call_without_tool_calls_is_told_where_tools_are_decorated(
     client.flush(30.0)
     (record,) = [record for record in caplog.records if "without a tool call" in record.getMessage()]
     assert (
-        record.getMessage() == f"call {ID} ended without a tool call although 2 tools are decorated with @record_tool"
+        record.getMessage() == f"call {ID} ended without a tool call although 2 tools are decorated with @record_tool;"
+        " if one was called: was it awaited, and does its thread have a copy of the call's context?"
     )
     assert record.__dict__["simulation_result_id"] == ID
 
