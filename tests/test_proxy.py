@@ -198,7 +198,7 @@ def test_a_cut_reaches_who_is_stuck_in_writing() -> None:
         far.sendall(b"y")
         until(lambda: link.down)
         client.sendall(b"cut")
-        carrying.join(5)
+        carrying.join(20)
         assert not carrying.is_alive()
 
 

@@ -539,8 +539,8 @@ def test_an_address_that_swallows_everything_leaves_the_next_one_its_turn(platfo
             assert sock.gettimeout() == 1.0
         began = time.monotonic()
         with pytest.raises(TimeoutError):
-            http.first_to_answer([silent] * 8, 0.4)
-        assert time.monotonic() - began < 3.0  # eight times as long is more
+            http.first_to_answer([silent] * 50, 0.4)
+        assert time.monotonic() - began < 15.0  # fifty times as long is more
     with pytest.raises(OSError, match="no address"):
         http.first_to_answer([], 1.0)
 
