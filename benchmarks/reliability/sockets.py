@@ -163,6 +163,8 @@ def killed(count: int, rounds: int, seed: int, options: Mapping[str, Any] | None
             agent = stage.start("benchmarks.reliability.agents", KINDS[True], "{fd}")
             crowd = _Peer(stage)
             crowd.ask("open", count, f"crowd{number}")
+            while len(stage.ledger.counts()) < count * (number + 1) and agent.poll() is None:
+                time.sleep(0.01)  # a handshake is answered before the handler begins
             crowd.tell("close")
             time.sleep(dice.uniform(0.0, LATEST_KILL))
             agent.kill()

@@ -56,7 +56,7 @@ def delivering(url: str, platform: FakePlatform, *, verify: float | None = None,
     settings = Settings.load(
         api_key=platform.api_key, base_url=platform.url, spool=False, redial_wait=0.2, retry=retry, verify=verify
     )
-    deliverer = Deliverer(url, settings, counters=Counters(), **{"workers": 4, "look_every": 0.1, **options})
+    deliverer = Deliverer(url, settings, counters=Counters(), **{"workers": 2, "look_every": 0.1, **options})
     deliverer.start()
     try:
         yield deliverer
