@@ -15,7 +15,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from bluejay_ws.outcome import ABNORMAL, RESTART, close_facts, left_by
-from bluejay_ws.servers.base import Opener, Watched, open_call
+from bluejay_ws.servers.base import Opener, Watched, current_task, open_call
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     Send: TypeAlias = Callable[[Message], Awaitable[None]]
     App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-__all__ = ["SCOPE_KEY", "AsgiConnection", "BluejayMiddleware", "open_scope", "serve"]
+__all__ = ["SCOPE_KEY", "AsgiConnection", "BluejayMiddleware", "ObjectConnection", "open_scope", "serve"]
 
 SCOPE_KEY = "bluejay_ws"
 """Where the connection's `Call` stands in its ASGI scope: who finds one there does not record it again."""
@@ -280,6 +280,43 @@ class AsgiConnection(Watched):
             super().over()  # the server closes for it, with a code of its own
         else:
             self.call.refused(crashed=self.call.crashed not in _REFUSALS)
+
+
+class ObjectConnection(AsgiConnection):
+    """The two functions in a framework's websocket object, replaced until the call is over."""
+
+    __slots__ = ("_names", "_outlasts", "_websocket")
+
+    def __init__(
+        self, call: Call, websocket: Any, names: tuple[str, str], *, accepted: bool, outlasts: bool = False
+    ) -> None:
+        receive, send = (getattr(websocket, name, None) for name in names)
+        super().__init__(call, receive, send, accepted=accepted)  # type: ignore[arg-type]
+        self._websocket = websocket
+        self._names = names
+        self._outlasts = outlasts
+
+    def observe(self) -> None:
+        """Take the place of the object's functions; the end of the connection's task is that of the connection."""
+        for name, ours in zip(self._names, (self.receive, self.send), strict=True):
+            getattr(self._websocket, name)
+            setattr(self._websocket, name, ours)
+        task = current_task()  # None on trio, where nobody says when the connection's task ends
+        if task is not None:
+            task.add_done_callback(self._task_ended)
+            if self._outlasts:
+                self.call.handler_started()  # the connection's task counts as one more
+
+    def let_go(self) -> None:
+        """Put the object's own functions back."""
+        for name, ours, own in zip(self._names, (self.receive, self.send), (self._receive, self._send), strict=True):
+            if getattr(self._websocket, name, None) == ours:
+                setattr(self._websocket, name, own)
+
+    def _task_ended(self, _: object) -> None:
+        self.over()
+        if self._outlasts:
+            self.call.handler_ended()
 
 
 def _closed_properly(send: Any) -> bool:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from bluejay_ws.call import Call
     from bluejay_ws.wire.ids import IdSource
 
-__all__ = ["Opener", "Watched", "later", "open_call"]
+__all__ = ["Opener", "Watched", "current_task", "later", "open_call"]
 
 _OTHER_CLIENT = (
     "a connection was to be recorded by two clients; the first, which is further out, records it: the key, spool and"
@@ -168,6 +168,14 @@ class Watched:
 
     def let_go(self) -> None:
         """Observe nothing more, and leave the connection as it was made."""
+
+
+def current_task() -> asyncio.Task[Any] | None:
+    """Return asyncio's current task; None on trio."""
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None
 
 
 def later(seconds: float, action: Callable[[], None]) -> None:

@@ -11,7 +11,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from bluejay_ws.servers.asgi import SCOPE_KEY, AsgiConnection, open_scope
-from bluejay_ws.servers.starlette import current_task
+from bluejay_ws.servers.base import current_task
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bluejay_ws.servers.asgi import SCOPE_KEY, open_scope
+from bluejay_ws.servers.asgi import SCOPE_KEY, ObjectConnection, open_scope
 from bluejay_ws.servers.base import open_call as open_request
-from bluejay_ws.servers.starlette import ObjectConnection
 from bluejay_ws.servers.websockets import ProtocolTap, tap_of
 
 if TYPE_CHECKING:
