@@ -177,7 +177,7 @@ def _list(args: argparse.Namespace, place: _Place, terminal: Terminal) -> int:
             state_of(entry),
             entry.name.identity,
             age_of(entry.age),
-            str(sum(count for _, count in entry.counts)),
+            "-" if entry.busy and not entry.counts else str(sum(count for _, count in entry.counts)),
             str(entry.attempts),
             reason_of(entry.reason, entry.detail) or (KEPT_APART if entry.kept_apart else ""),
         ]
