@@ -366,6 +366,7 @@ class HttpExchange:
     def _request(self, method: str, path: str, body: bytes | None, limit: int) -> Answer:
         connection = self._connected()
         unread = self._send(connection, method, path, body)
+        connection.raw.waits = not isinstance(unread, TimeoutError)  # an answer that is there by then counts
         try:
             response = connection.answer(method)
         except (OSError, HTTPException) as error:
