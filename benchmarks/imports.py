@@ -56,7 +56,7 @@ def run(effort: Effort) -> list[Result]:
             f"`websockets.asyncio.server` itself: {server:.0f} ms",
         ),
         Result(
-            "the same, and a client is made: nothing is imported by a call",
+            "the same, and a client is made",
             median(client),
             "s",
             spread(client),

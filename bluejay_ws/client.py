@@ -258,7 +258,8 @@ class Bluejay:
             return None
         if identity is not None and self._is_foreign(identity):
             return None
-        if identity is not None and identity == current_recorder().simulation_result_id:
+        outer = current_recorder()
+        if identity is not None and outer.active and identity == outer.simulation_result_id:
             self._say_nested(identity)
         if self.settings.apart and self.spool is not None and not self._said_apart:
             self._say_apart()

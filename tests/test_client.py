@@ -670,6 +670,18 @@ def test_a_call_that_is_recorded_inside_of_itself_says_so(
     assert ids(platform) == [ID, "720489"]
 
 
+def test_after_a_discard_the_call_may_be_recorded_anew(
+    platform: FakePlatform, client: Bluejay, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The outer recorder sends nothing: its call has no second part."""
+    with client.call({"X-Simulation-Result-Id": ID}) as outer:
+        outer.discard()
+        make_call(client)
+    assert client.flush()
+    assert not [line for line in ours(caplog) if "is recorded a second time" in line]
+    assert ids(platform) == [ID]
+
+
 def test_a_call_whose_process_was_killed_is_delivered_by_the_next_one(platform: FakePlatform, spool: Path) -> None:
     """What `record` methods had returned for is there, and the report says that its process was lost."""
     code = textwrap.dedent(AGENT) + "os.kill(os.getpid(), 9)"

@@ -64,8 +64,8 @@ def test_every_module_that_users_import_says_what_it_exports() -> None:
 
 
 def test_importing_the_package_leaves_the_heavy_libraries_alone_and_starts_nothing() -> None:
-    """An agent pays for pydantic, httpx and anyio when it records its first call; forks see no thread."""
-    heavy = ("pydantic", "httpx", "anyio", "trio", "websockets.asyncio.client", "starlette", "aiohttp", "opentelemetry")
+    """An agent pays for pydantic and anyio when it makes a client or needs them; forks see no thread."""
+    heavy = ("pydantic", "anyio", "trio", "websockets.asyncio.client", "starlette", "aiohttp", "opentelemetry")
     code = (
         f"from bluejay_ws import *; import sys, threading; "
         f"print([name for name in {heavy!r} if name in sys.modules], threading.active_count())"

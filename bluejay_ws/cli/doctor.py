@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import ssl
 import time
 import urllib.request
 from collections import Counter
@@ -21,7 +20,7 @@ from bluejay_ws.cli.terminal import Problem, Terminal, plural
 from bluejay_ws.delivery import admin as outbox
 from bluejay_ws.delivery import filesystem
 from bluejay_ws.delivery.files import HELD, LIVE, PARKED, READY, SENDING
-from bluejay_ws.delivery.http import ODD_NO_PROXY, PLAIN_NO_PROXY, named_proxy, odd_no_proxy
+from bluejay_ws.delivery.http import ODD_NO_PROXY, PLAIN_NO_PROXY, named_proxy, odd_no_proxy, tls_context
 from bluejay_ws.delivery.postgres_admin import PostgresAdmin
 from bluejay_ws.delivery.store import DELETE_APART, SEND_APART
 from bluejay_ws.exceptions import ConfigurationError, SpoolError
@@ -209,7 +208,8 @@ def _answer(settings: Settings) -> Finding:
 
 def _proxy_variable() -> str:
     return next(
-        (name for name in ("HTTPS_PROXY", "ALL_PROXY") if os.environ.get(name) or os.environ.get(name.lower())), ""
+        (name for name in ("HTTPS_PROXY", "ALL_PROXY") if os.environ.get(name) or os.environ.get(name.lower())),
+        "a proxy in the system's settings",
     )
 
 
@@ -234,7 +234,7 @@ def _date(settings: Settings) -> str:
     request = urllib.request.Request(f"{settings.base_url}/", method="HEAD")  # noqa: S310 - http or https: checked
     handlers: list[urllib.request.BaseHandler] = [_NoRedirect()]
     if settings.base_url.startswith("https:"):
-        handlers.append(urllib.request.HTTPSHandler(context=ssl.create_default_context()))
+        handlers.append(urllib.request.HTTPSHandler(context=tls_context(settings)))
     else:
         handlers.append(urllib.request.ProxyHandler({}))  # plain http is for this machine
     try:

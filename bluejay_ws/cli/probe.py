@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -65,7 +66,8 @@ def culprit(settings: Settings) -> Client:
             cause = error.__cause__ or error
             reason = (getattr(cause, "strerror", None) or type(cause).__name__).lower()
             return Client(error.variable, f"cannot be used: {reason}", "give the path of a file of PEM certificates")
-        return Client(error.variable.upper(), "cannot be used by the HTTP client", REMEDY)
+        name = error.variable.upper() if os.environ.get(error.variable) else error.variable
+        return Client(name, "cannot be used by the HTTP client", REMEDY)
     return Client()
 
 

@@ -27,6 +27,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from urllib.parse import quote, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
+import certifi
+
 from bluejay_ws.delivery.outcomes import Answer, Failure, Phase
 from bluejay_ws.log import say
 from bluejay_ws.version import VERSION
@@ -67,21 +69,20 @@ def tls_context(settings: Settings) -> ssl.SSLContext:
     try:
         context = _trusting(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
     except (OSError, ValueError) as error:
-        raise _explained(error, type(error).__name__, "SSL_CERT_FILE", "SSL_CERT_DIR") from error
+        raise _unusable(type(error).__name__, "SSL_CERT_FILE", "SSL_CERT_DIR") from error
     context.set_alpn_protocols(["http/1.1"])
     return context
 
 
 def _trusting(file: str | None, directory: str | None) -> ssl.SSLContext:
-    """Return a context that trusts this file, else this directory, else what the system and certifi trust."""
-    if file:
-        return ssl.create_default_context(cafile=file)
-    if directory:
-        Path(directory).stat()  # OpenSSL passes over one that is not there
-        return ssl.create_default_context(capath=directory)
+    """Return a context that trusts what these hold; where there are none, what the system and certifi trust."""
+    if file or directory:
+        if not file and not any(Path(one).is_dir() for one in (directory or "").split(os.pathsep)):
+            raise FileNotFoundError  # OpenSSL passes over it
+        return ssl.create_default_context(cafile=file or None, capath=directory or None)
     context = ssl.create_default_context()
-    with contextlib.suppress(ImportError):  # small images have no certificates of the system
-        context.load_verify_locations(importlib.import_module("certifi").where())
+    with contextlib.suppress(OSError):  # a frozen program may have lost it; small images have none of the system's
+        context.load_verify_locations(certifi.where())
     return context
 
 
@@ -103,16 +104,16 @@ class UnusableVariableError(ValueError):
         super().__init__(variable, reason)
         self.variable = variable
         self.reason = reason
-        self.detail = f"{variable} of the environment cannot be used ({reason}); mend or unset it, and start again"
+        self.detail = f"{variable} cannot be used ({reason}); mend or unset it, and start again"
 
     def __str__(self) -> str:
         return self.detail
 
 
-def _explained(error: Exception, reason: str, *names: str) -> Exception:
-    """Return the reason with the first of these variables that is set; the error as it is where none is."""
-    found = next((name for name in names if os.environ.get(name)), None)
-    return error if found is None else UnusableVariableError(found, reason)
+def _unusable(reason: str, *names: str) -> UnusableVariableError:
+    """Return the reason with the first of these variables that is set; else it is in the system's own settings."""
+    found = next((name for name in names if os.environ.get(name)), "the system's setting for this")
+    return UnusableVariableError(found, reason)
 
 
 # -- the way to the platform ----------------------------------------------------------------------------------------
@@ -150,7 +151,7 @@ def _proxy_of(base_url: str) -> _Proxy | None:
         return _parsed(text) if text else None
     except ValueError as error:
         names = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
-        raise _explained(error, "only proxies like http://proxy:3128 are known", *names) from error
+        raise _unusable("only proxies like http://proxy:3128 are known", *names) from error
 
 
 def _parsed(text: str) -> _Proxy:
@@ -270,6 +271,7 @@ class Connection:
                 response.close()  # else the garbage collector does, and complains of the order
                 raise
             if response.status >= 200 or response.status == 101:
+                _correct(response)
                 return response
             response.close()
 
@@ -305,7 +307,7 @@ class HttpExchange:
         clock: monotonic seconds.
 
     Raises:
-        UnusableVariableError: the environment names a proxy that cannot be used.
+        UnusableVariableError: the environment, or the system, names a proxy that cannot be used.
     """
 
     def __init__(
@@ -339,7 +341,7 @@ class HttpExchange:
         return self._exchange("GET", RETRIEVE_RUN_PATH + quote(run_id, safe=""), None, RUN_LIMIT)
 
     def abort_if_late(self, now: float) -> None:
-        """End an exchange that takes longer than it may in total, wherever it hangs; for another thread."""
+        """End an exchange that takes longer than it may in total; for another thread. Connecting ends by itself."""
         if now > self._deadline and (connection := self._connection) is not None:
             connection.cut_off()
 
@@ -354,8 +356,10 @@ class HttpExchange:
         self._deadline = self._clock() + self._settings.timeout * STEPS
         try:
             return self._request(method, path, body, limit)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the phase says how far the exchange came
+        except BaseException as error:
             self.close()
+            if not isinstance(error, Exception):
+                raise
             failure = _failure(error, self._phase)
             if failure.phase is Phase.CERTIFICATE:
                 _trust_anew(self._context)
@@ -377,11 +381,9 @@ class HttpExchange:
             self.close()
         connection.used_at = self._clock()
         data, complete = _unpacked(data, response.getheader("Content-Encoding", ""), limit, complete=complete)
-        asked, date = (
-            response.headers.get("Retry-After"),
-            response.headers.get("Date"),
-        )  # the first: proxies repeat them
-        wait = retry_after(asked, date, ceiling=self._settings.retry.retry_after_ceiling)
+        headers = response.headers  # of what a proxy repeats the first counts
+        ceiling = self._settings.retry.retry_after_ceiling
+        wait = retry_after(headers.get("Retry-After"), headers.get("Date"), ceiling=ceiling)
         return Answer(response.status, data, wait, not unread, complete)
 
     def _send(self, connection: Connection, method: str, path: str, body: bytes | None) -> OSError | None:
@@ -418,7 +420,7 @@ class HttpExchange:
             if self._proxy:
                 self._open_tunnel(sock, address, self._proxy.header)
             if secure:
-                sock.settimeout(self._settings.timeout)
+                sock.settimeout(max(0.001, min(self._settings.timeout, self._deadline - self._clock())))
                 sock = self._context.wrap_socket(sock, server_hostname=address[0])
         except BaseException:
             sock.close()
@@ -431,8 +433,7 @@ class HttpExchange:
 
     def _open_tunnel(self, sock: socket.socket, address: tuple[str, int], header: str) -> None:
         tunnel = self._over(sock)
-        to = "[{}]:{}" if ":" in address[0] else "{}:{}"
-        to = to.format(*address)
+        to = ("[{}]:{}" if ":" in address[0] else "{}:{}").format(*address).encode("idna").decode()
         tunnel.raw.write_all(f"CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n{header}\r\n".encode("ascii"))
         with tunnel.answer("CONNECT") as answer:
             if not 200 <= answer.status < 300:
@@ -477,6 +478,16 @@ def first_to_answer(places: Sequence[tuple[int, Any]], seconds: float) -> socket
 
 
 # -- the answer -----------------------------------------------------------------------------------------------------
+
+
+def _correct(response: HTTPResponse) -> None:
+    """Understand what proxies write and the standard library does not: a blank behind a word, a length twice."""
+    coding = response.headers.get("Transfer-Encoding", "").strip().lower()
+    length = response.headers.get("Content-Length", "").partition(",")[0].strip()
+    if coding == "chunked" and not response.chunked:
+        response.chunked, response.chunk_left, response.length = True, None, None
+    elif response.length is None and not response.chunked and length.isdecimal():
+        response.length = int(length)
 
 
 def _read(response: HTTPResponse, limit: int) -> tuple[bytes, bool]:
