@@ -36,6 +36,7 @@ from bluejay_ws.wire.platform import API_KEY_HEADER, RETRIEVE_PATH, RETRIEVE_RUN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from http.client import HTTPMessage
 
     from _typeshed import WriteableBuffer
 
@@ -381,10 +382,13 @@ class HttpExchange:
             self.close()
         connection.used_at = self._clock()
         data, complete = _unpacked(data, response.getheader("Content-Encoding", ""), limit, complete=complete)
-        headers = response.headers  # of what a proxy repeats the first counts
-        ceiling = self._settings.retry.retry_after_ceiling
-        wait = retry_after(headers.get("Retry-After"), headers.get("Date"), ceiling=ceiling)
+        wait = None if response.status == 200 else self._asked(response.headers)
         return Answer(response.status, data, wait, not unread, complete)
+
+    def _asked(self, headers: HTTPMessage) -> float | None:
+        """Return the wait that the platform asks for; of what a proxy repeats the first counts."""
+        ceiling = self._settings.retry.retry_after_ceiling
+        return retry_after(headers.get("Retry-After"), headers.get("Date"), ceiling=ceiling)
 
     def _send(self, connection: Connection, method: str, path: str, body: bytes | None) -> OSError | None:
         """Send a request, in one packet where there is room; return what kept the platform from reading its end."""
@@ -482,11 +486,13 @@ def first_to_answer(places: Sequence[tuple[int, Any]], seconds: float) -> socket
 
 def _correct(response: HTTPResponse) -> None:
     """Understand what proxies write and the standard library does not: a blank behind a word, a length twice."""
+    if response.chunked or response.length is not None:
+        return
     coding = response.headers.get("Transfer-Encoding", "").strip().lower()
     length = response.headers.get("Content-Length", "").partition(",")[0].strip()
-    if coding == "chunked" and not response.chunked:
+    if coding == "chunked":
         response.chunked, response.chunk_left, response.length = True, None, None
-    elif response.length is None and not response.chunked and length.isdecimal():
+    elif length.isdecimal():
         response.length = int(length)
 
 

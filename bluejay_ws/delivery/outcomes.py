@@ -516,8 +516,11 @@ def number(text: str) -> float:
     return int(found) if found.is_integer() else found
 
 
+_DECODER = json.JSONDecoder(parse_float=number)  # `json.loads` would make one each time
+
+
 def _json(body: bytes) -> Any:
     try:
-        return json.loads(body, parse_float=number)
+        return _DECODER.decode(body.decode(json.detect_encoding(body), "surrogatepass"))
     except (ValueError, RecursionError):
         return None
