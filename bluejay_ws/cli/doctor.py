@@ -20,7 +20,17 @@ from bluejay_ws.cli.terminal import Problem, Terminal, plural
 from bluejay_ws.delivery import admin as outbox
 from bluejay_ws.delivery import filesystem
 from bluejay_ws.delivery.files import HELD, LIVE, PARKED, READY, SENDING
-from bluejay_ws.delivery.http import ODD_NO_PROXY, PLAIN_NO_PROXY, named_proxy, odd_no_proxy, tls_context
+from bluejay_ws.delivery.http import (
+    NO_WAY_THERE,
+    NOT_TRUSTED,
+    ODD_NO_PROXY,
+    PLAIN_NO_PROXY,
+    PROXY_VARIABLES,
+    first_set,
+    named_proxy,
+    odd_no_proxy,
+    tls_context,
+)
 from bluejay_ws.delivery.postgres_admin import PostgresAdmin
 from bluejay_ws.delivery.store import DELETE_APART, SEND_APART
 from bluejay_ws.exceptions import ConfigurationError, SpoolError
@@ -47,11 +57,8 @@ INDENT = 17
 ANSWERS = {
     "bluejay": ("Bluejay's API answers at {url}", ""),
     "refused": ("{url} is reached, and refuses the key ({said})", "is the key of this account, and copied whole?"),
-    "certificate": (
-        "no answer from {url} ({said})",
-        "point SSL_CERT_FILE to the certificate of the authority that issued it",
-    ),
-    "silent": ("no answer from {url}: {said}", "check BLUEJAY_API_URL, the network, and the proxy of the environment"),
+    "certificate": (f"{NO_ANSWER} {{url}} ({{said}})", NOT_TRUSTED),
+    "silent": (f"{NO_ANSWER} {{url}}: {{said}}", NO_WAY_THERE),
     "failing": ("{url} answers {said}", "try again later; reports wait in the spool until then"),
     "other": (
         "{url} answers {said}, and not as Bluejay's API does",
@@ -207,10 +214,7 @@ def _answer(settings: Settings) -> Finding:
 
 
 def _proxy_variable() -> str:
-    return next(
-        (name for name in ("HTTPS_PROXY", "ALL_PROXY") if os.environ.get(name) or os.environ.get(name.lower())),
-        "a proxy in the system's settings",
-    )
+    return first_set(*PROXY_VARIABLES).upper() or "a proxy in the system's settings"
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

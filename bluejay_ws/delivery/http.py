@@ -53,6 +53,9 @@ RUN_LIMIT = 64 * 1024 * 1024  # all calls of a run in one answer
 CHUNK = 64 * 1024
 ODD_NO_PROXY = "has networks, URLs or addresses in brackets, which do nothing here"
 PLAIN_NO_PROXY = "write names and plain addresses, separated by commas"
+NO_WAY_THERE = "check BLUEJAY_API_URL, the network, and the proxy of the environment"
+NOT_TRUSTED = "point SSL_CERT_FILE to the certificate of the authority that issued it"
+PROXY_VARIABLES = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
 # Shorter than any server keeps an idle connection: a request that meets a closing one has an unknown outcome.
 KEEPALIVE = 2.0
 _SECONDS = re.compile(r"([+-]?[0-9]+(?:\.[0-9]*)?)\s*(?:,.*)?", re.ASCII | re.DOTALL)
@@ -111,10 +114,13 @@ class UnusableVariableError(ValueError):
         return self.detail
 
 
+def first_set(*names: str) -> str:
+    """Return the first of these variables of the environment that is set; nothing where the system's settings count."""
+    return next((name for name in names if os.environ.get(name)), "")
+
+
 def _unusable(reason: str, *names: str) -> UnusableVariableError:
-    """Return the reason with the first of these variables that is set; else it is in the system's own settings."""
-    found = next((name for name in names if os.environ.get(name)), "the system's setting for this")
-    return UnusableVariableError(found, reason)
+    return UnusableVariableError(first_set(*names) or "the system's setting for this", reason)
 
 
 # -- the way to the platform ----------------------------------------------------------------------------------------
@@ -151,8 +157,7 @@ def _proxy_of(base_url: str) -> _Proxy | None:
     try:
         return _parsed(text) if text else None
     except ValueError as error:
-        names = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
-        raise _unusable("only proxies like http://proxy:3128 are known", *names) from error
+        raise _unusable("only proxies like http://proxy:3128 are known", *PROXY_VARIABLES) from error
 
 
 def _parsed(text: str) -> _Proxy:
@@ -190,30 +195,30 @@ class _TunnelError(OSError):
 
 
 class _Socket(io.RawIOBase):
-    """A socket that waits no longer than each step, and the whole exchange, may take.
+    """A socket that waits no longer than it may.
 
     Args:
         sock: connected.
-        timeout: seconds for each step.
-        clock: monotonic seconds.
-        deadline: of the exchange, in the clock's seconds.
+        left: returns the seconds that the next step may take; raises `TimeoutError` where there are none.
     """
 
-    def __init__(self, sock: socket.socket, timeout: float, clock: Callable[[], float], deadline: float) -> None:
+    def __init__(self, sock: socket.socket, left: Callable[[], float]) -> None:
         self.sock = sock
-        self.deadline = deadline
         self.ended = False
-        self.waits = True
-        self._timeout = timeout
-        self._clock = clock
+        self._left = left
+        self._waits = True
 
     def readable(self) -> bool:
         """Return that this can be read from."""
         return True
 
+    def wait(self, *, waits: bool) -> None:
+        """Wait from now on for what is read, or take only what is there."""
+        self._waits = waits
+
     def readinto(self, buffer: WriteableBuffer, /) -> int | None:
         """Read what comes, in time; None if nothing is there and nobody wants to wait."""
-        self.sock.settimeout(self._left() if self.waits else 0.0)
+        self.sock.settimeout(self._left() if self._waits else 0.0)
         try:
             size = self.sock.recv_into(buffer)
         except (BlockingIOError, ssl.SSLWantReadError):
@@ -228,13 +233,6 @@ class _Socket(io.RawIOBase):
             self.sock.settimeout(self._left())
             rest = rest[self.sock.send(rest) :]
 
-    def _left(self) -> float:
-        """Return the seconds of the next step; an answer that drips keeps each of its time-outs, for ever."""
-        left = min(self._timeout, self.deadline - self._clock())
-        if left <= 0.0:
-            raise TimeoutError
-        return left
-
 
 class _Incoming(io.BufferedReader):
     """What comes from a socket. The standard library closes it with each answer; the connection stays open."""
@@ -244,26 +242,31 @@ class _Incoming(io.BufferedReader):
 
 
 class Connection:
-    """A connection to the platform, for one exchange after the other.
+    """A connection to the platform, for one exchange after the other; the arguments are those of `_Socket`."""
 
-    Args:
-        raw: its socket.
-    """
+    __slots__ = ("_incoming", "_raw")
 
-    __slots__ = ("_incoming", "raw", "used_at")
+    def __init__(self, sock: socket.socket, left: Callable[[], float]) -> None:
+        self._raw = _Socket(sock, left)
+        self._incoming = _Incoming(self._raw)
 
-    def __init__(self, raw: _Socket) -> None:
-        self.raw = raw
-        self.used_at = 0.0
-        self._incoming = _Incoming(raw)
+    def send(self, data: bytes) -> None:
+        """Send all of it."""
+        self._raw.write_all(data)
 
     def makefile(self, mode: str) -> io.BufferedReader:
         """Return what an answer is read from; the standard library asks a socket for it."""
         del mode
         return self._incoming
 
-    def answer(self, method: str) -> HTTPResponse:
-        """Return the answer to a request, read as far as its body. What only announces it is passed over."""
+    def answer(self, method: str, *, waits: bool = True) -> HTTPResponse:
+        """Return the answer to a request, read as far as its body. What only announces it is passed over.
+
+        Args:
+            method: of the request.
+            waits: for an answer to come; else one counts that is there.
+        """
+        self._raw.wait(waits=waits)
         while True:
             response = HTTPResponse(cast("socket.socket", self), method=method)
             try:
@@ -278,22 +281,20 @@ class Connection:
 
     def is_quiet(self) -> bool:
         """Return whether the connection is open, and nothing came behind the last answer."""
-        self.raw.waits = False
+        self._raw.wait(waits=False)
         try:
-            return not self._incoming.peek(1) and not self.raw.ended
+            return not self._incoming.peek(1) and not self._raw.ended
         except OSError:
             return False
-        finally:
-            self.raw.waits = True
 
     def cut_off(self) -> None:
         """End it under the thread that waits for it, which then sees it as closed by the peer."""
         with contextlib.suppress(OSError):  # not SSLSocket's own shutdown, which would change it under that thread
-            socket.socket.shutdown(self.raw.sock, socket.SHUT_RDWR)
+            socket.socket.shutdown(self._raw.sock, socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Close the socket."""
-        self.raw.sock.close()
+        self._raw.sock.close()
 
 
 class HttpExchange:
@@ -326,6 +327,7 @@ class HttpExchange:
             "Accept: application/json\r\nAccept-Encoding: identity\r\n"
         )
         self._connection: Connection | None = None
+        self._used_at = -math.inf
         self._deadline = math.inf
         self._phase = Phase.NOT_SENT
 
@@ -371,16 +373,15 @@ class HttpExchange:
     def _request(self, method: str, path: str, body: bytes | None, limit: int) -> Answer:
         connection = self._connected()
         unread = self._send(connection, method, path, body)
-        connection.raw.waits = not isinstance(unread, TimeoutError)  # an answer that is there by then counts
-        try:
-            response = connection.answer(method)
+        try:  # after an upload that stalled, an answer counts that is there by then
+            response = connection.answer(method, waits=not isinstance(unread, TimeoutError))
         except (OSError, HTTPException) as error:
             raise unread or error from None
         with response:
             data, complete = _read(response, limit)
         if unread or not complete or response.will_close or response.status == 101:
             self.close()
-        connection.used_at = self._clock()
+        self._used_at = self._clock()
         data, complete = _unpacked(data, response.getheader("Content-Encoding", ""), limit, complete=complete)
         wait = None if response.status == 200 else self._asked(response.headers)
         return Answer(response.status, data, wait, not unread, complete)
@@ -401,7 +402,7 @@ class HttpExchange:
         data = ("".join(lines) + "\r\n").encode("ascii") + (body or b"")
         self._phase = Phase.BODY_INCOMPLETE
         try:
-            connection.raw.write_all(data)
+            connection.send(data)
         except OSError as error:  # it may have answered before it had read everything
             return error
         self._phase = Phase.UNKNOWN
@@ -412,33 +413,36 @@ class HttpExchange:
     def _connected(self) -> Connection:
         """Return the connection of the last exchange, if it can be used for another one, or a new one."""
         known = self._connection
-        if known is not None and self._clock() - known.used_at < KEEPALIVE and known.is_quiet():
-            known.raw.deadline = self._deadline
+        if known is not None and self._clock() - self._used_at < KEEPALIVE and known.is_quiet():
             return known
         self.close()
         secure = self._url.scheme == "https"
         address = (self._url.hostname or "", self._url.port or (443 if secure else 80))
-        sock = _connect(self._proxy.address if self._proxy else address, self._settings.timeout)
+        sock = _connect(self._proxy.address if self._proxy else address, self._left())
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self._proxy:
                 self._open_tunnel(sock, address, self._proxy.header)
             if secure:
-                sock.settimeout(max(0.001, min(self._settings.timeout, self._deadline - self._clock())))
+                sock.settimeout(self._left())
                 sock = self._context.wrap_socket(sock, server_hostname=address[0])
         except BaseException:
             sock.close()
             raise
-        self._connection = self._over(sock)
+        self._connection = Connection(sock, self._left)
         return self._connection
 
-    def _over(self, sock: socket.socket) -> Connection:
-        return Connection(_Socket(sock, self._settings.timeout, self._clock, self._deadline))
+    def _left(self) -> float:
+        """Return the seconds of the next step; an answer that drips keeps each of its time-outs, for ever."""
+        left = min(self._settings.timeout, self._deadline - self._clock())
+        if left <= 0.0:
+            raise TimeoutError
+        return left
 
     def _open_tunnel(self, sock: socket.socket, address: tuple[str, int], header: str) -> None:
-        tunnel = self._over(sock)
+        tunnel = Connection(sock, self._left)
         to = ("[{}]:{}" if ":" in address[0] else "{}:{}").format(*address).encode("idna").decode()
-        tunnel.raw.write_all(f"CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n{header}\r\n".encode("ascii"))
+        tunnel.send(f"CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n{header}\r\n".encode("ascii"))
         with tunnel.answer("CONNECT") as answer:
             if not 200 <= answer.status < 300:
                 raise _TunnelError(answer.status)
@@ -621,14 +625,12 @@ def _failure(error: Exception, phase: Phase) -> Failure:
         refused = Failure(Phase.CONFIGURATION, "proxy_refuses", "check HTTPS_PROXY")
         return refused if error.status == 407 else Failure(phase, "proxy_error")
     if isinstance(error, ssl.SSLCertVerificationError):
-        detail = "point SSL_CERT_FILE to the certificate of the authority that issued it"
-        return Failure(Phase.CERTIFICATE, "certificate_not_trusted", detail)
+        return Failure(Phase.CERTIFICATE, "certificate_not_trusted", NOT_TRUSTED)
     if isinstance(error, socket.gaierror):
         return Failure(phase, "dns", "a host name cannot be resolved: BLUEJAY_API_URL's, or its proxy's")
     if isinstance(error, ValueError):
         return Failure(Phase.CONFIGURATION, "bad_request_settings", "check BLUEJAY_API_URL and BLUEJAY_API_KEY")
-    detail = "check BLUEJAY_API_URL, the network, and the proxy of the environment"
-    return Failure(phase, _word(error, "connect"), "" if isinstance(error, HTTPException) else detail)
+    return Failure(phase, _word(error, "connect"), "" if isinstance(error, HTTPException) else NO_WAY_THERE)
 
 
 def _word(error: Exception, step: str) -> str:

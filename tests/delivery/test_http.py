@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import gzip
-import math
 import os
 import random
 import socket
@@ -21,7 +20,7 @@ import pytest
 import trustme
 
 from bluejay_ws.delivery import http
-from bluejay_ws.delivery.http import Connection, HttpExchange, _Socket, tls_context
+from bluejay_ws.delivery.http import Connection, HttpExchange, tls_context
 from bluejay_ws.delivery.outcomes import Answer, Failure, Phase, Platform, State
 from bluejay_ws.delivery.sender import Sender
 from bluejay_ws.settings import Secret
@@ -56,6 +55,16 @@ def exchange(url: str, fault: object = None) -> HttpExchange:
     """Return an exchange that gives up soon on what never comes, and else waits for any machine."""
     chosen = settings(url, timeout=2.0 if isinstance(fault, (Hang, Stall)) else 30.0)
     return HttpExchange(chosen, tls_context(chosen))
+
+
+def answer_to(platform: FakePlatform, step: Step) -> Answer:
+    """Return what becomes of a report whose answer is planned."""
+    platform.plan(step)
+    client = exchange(platform.url)
+    outcome = client.post(report())
+    client.close()
+    assert isinstance(outcome, Answer)
+    return outcome
 
 
 @pytest.fixture(scope="module")
@@ -202,11 +211,7 @@ def test_a_report_that_was_not_sent_whole_was_not_processed(platform: FakePlatfo
 )
 def test_an_answer_is_read_as_far_as_it_goes(platform: FakePlatform, step: Step, status: int, complete: bool) -> None:
     """The status counts even if the body breaks off, lies, is packed or does not end."""
-    platform.plan(step)
-    client = exchange(platform.url)
-    outcome = client.post(report())
-    client.close()
-    assert isinstance(outcome, Answer)
+    outcome = answer_to(platform, step)
     assert (outcome.status, outcome.complete) == (status, complete)
     assert len(outcome.body) <= http.ANSWER_LIMIT
     assert decided(outcome).state is not State.DELIVERED
@@ -239,11 +244,7 @@ def raw_deflate(data: bytes) -> bytes:
 )
 def test_an_answer_is_understood_however_it_is_packed(platform: FakePlatform, encoding: str, body: bytes) -> None:
     """A proxy that packs what nobody asked it to pack must not leave a delivered report unsettled for ever."""
-    platform.plan(Says(headers={"Content-Encoding": encoding}, body=body))
-    client = exchange(platform.url)
-    outcome = client.post(report())
-    client.close()
-    assert isinstance(outcome, Answer)
+    outcome = answer_to(platform, Says(headers={"Content-Encoding": encoding}, body=body))
     assert (outcome.body, outcome.complete) == (SUCCESS, True)
     assert decided(outcome).state is State.DELIVERED
 
@@ -269,11 +270,7 @@ def test_brotli_is_understood_where_the_agent_has_it(
 ) -> None:
     """And what it unpacks has a bound as well."""
     monkeypatch.setitem(sys.modules, "brotli", types.SimpleNamespace(Decompressor=Brotli))
-    platform.plan(Says(headers={"Content-Encoding": "br"}, body=zlib.compress(content)))
-    client = exchange(platform.url)
-    outcome = client.post(report())
-    client.close()
-    assert isinstance(outcome, Answer)
+    outcome = answer_to(platform, Says(headers={"Content-Encoding": "br"}, body=zlib.compress(content)))
     assert (outcome.body, outcome.complete) == (content[: http.ANSWER_LIMIT], complete)
 
 
@@ -326,11 +323,7 @@ SAYS_SUCCESS = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(SUCCESS
 )
 def test_an_answer_is_understood_in_every_form_that_http_has(platform: FakePlatform, answer: bytes) -> None:
     """What only announces it is passed over."""
-    platform.plan(Raw(answer))
-    client = exchange(platform.url)
-    outcome = client.post(report())
-    client.close()
-    assert isinstance(outcome, Answer)
+    outcome = answer_to(platform, Raw(answer))
     assert (outcome.status, outcome.body, outcome.complete) == (200, SUCCESS, True)
 
 
@@ -344,11 +337,7 @@ def test_an_answer_is_understood_in_every_form_that_http_has(platform: FakePlatf
 )
 def test_an_answer_that_breaks_off_is_incomplete_in_every_form(platform: FakePlatform, answer: bytes) -> None:
     """What it held by then may be a part of something else."""
-    platform.plan(Raw(answer))
-    client = exchange(platform.url)
-    outcome = client.post(report())
-    client.close()
-    assert isinstance(outcome, Answer)
+    outcome = answer_to(platform, Raw(answer))
     assert (outcome.status, outcome.complete) == (200, False)
 
 
@@ -412,21 +401,15 @@ def test_a_connection_is_not_used_again_after_a_while(platform: FakePlatform) ->
 
 def test_a_header_that_a_proxy_repeats_counts_once(platform: FakePlatform) -> None:
     """Joined by a comma, two numbers are none, and two dates are none."""
-    platform.plan(Raw(b"HTTP/1.1 429 x\r\nRetry-After: 7\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n"))
-    client = exchange(platform.url)
-    outcome = client.post(report())
-    client.close()
-    assert isinstance(outcome, Answer)
+    outcome = answer_to(
+        platform, Raw(b"HTTP/1.1 429 x\r\nRetry-After: 7\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n")
+    )
     assert outcome.retry_after == 7.0
 
 
 def test_retry_after_comes_with_the_answer(platform: FakePlatform) -> None:
     """In seconds, as long as is believed at the most."""
-    platform.plan(Says(status=429, headers={"Retry-After": "Fri, 31 Dec 9999 23:59:59 GMT"}))
-    client = exchange(platform.url)
-    outcome = client.post(report())
-    client.close()
-    assert isinstance(outcome, Answer)
+    outcome = answer_to(platform, Says(status=429, headers={"Retry-After": "Fri, 31 Dec 9999 23:59:59 GMT"}))
     assert outcome.retry_after == 900.0
 
 
@@ -729,8 +712,7 @@ def test_a_report_leaves_in_one_packet(platform: FakePlatform) -> None:
     """Headers and body apart would be a wake-up more on both sides. This kind of socket keeps packets apart."""
     client = exchange(platform.url)
     one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    client._connection = Connection(_Socket(one, 30.0, time.monotonic, math.inf))
-    client._connection.used_at = time.monotonic()
+    client._connection, client._used_at = Connection(one, client._left), time.monotonic()
     body = report()
     answer = threading.Thread(target=client.post, args=(body,))
     answer.start()
