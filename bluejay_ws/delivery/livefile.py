@@ -216,6 +216,8 @@ class LiveFile:
                 failed = error
             else:
                 return
+        if not isinstance(failed, OSError):  # no failure of the disk's: the recorder says so
+            raise failed
         self._tell(failed)
 
     def seal(self) -> Report:
@@ -340,14 +342,8 @@ class LiveFile:
         self._files.closed(self)
         _close(fd)
 
-    def _tell(self, error: Exception) -> None:
-        """Say aloud that the file broke; without the lock, because a handler of logs may record too.
-
-        Raises:
-            Exception: it was no failure of the disk's; the recorder says so.
-        """
-        if not isinstance(error, OSError):
-            raise error
+    def _tell(self, error: OSError) -> None:
+        """Say aloud that the file broke; without the lock, because a handler of logs may record too."""
         reason = reason_of(error)
         self._files.counters.add(f"spool.write_{reason}")
         say(

@@ -94,7 +94,7 @@ class Tap:
         "output_bytes_per_ms",
         "recorder",
         "tools",
-    )  # fmt: skip
+    )
 
     provider: ClassVar[str] = ""
     listens: ClassVar[bool] = False  # the provider does not tell when the caller spoke: the audio does
